@@ -71,6 +71,12 @@ class Model:
         return tuple(sum(self.segments[:i]) for i in range(len(self.segments) + 1))
 
     @property
+    def named_segments(self) -> tuple[tuple[str, int, int], ...]:
+        """(parameter group, first block, one past its last block) of each segment, bottom first."""
+        edges = self.boundaries
+        return tuple((f"blocks_{a}_{b - 1}", a, b) for a, b in zip(edges, edges[1:], strict=False))
+
+    @property
     def parameter_count(self) -> int:
         """Embedding (shared with the head) + blocks (q, k, v, o, two MLP matrices, two norms) + final norm."""
         block = 4 * self.dim**2 + 2 * self.dim * self.hidden_dim + 4 * self.dim
