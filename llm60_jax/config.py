@@ -130,7 +130,7 @@ class Phase:
     context: Piecewise
     freeze: Piecewise
     learning_rate: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(ge=0, le=1)]]  # peak, final
-    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    sources: tuple[Source, ...]
     warmup: Annotated[float, Field(ge=0, le=0.5)] = 0.03  # share of the phase's tokens
     embedding: Literal["head_only", "frozen"] = "head_only"  # of the tied embedding while blocks are frozen
     mlp_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -139,6 +139,7 @@ class Phase:
     min_gain: float = 0.0  # nats per token by which the phase's validation loss must fall for its gate to open
 
     def __post_init__(self) -> None:
+        _require(bool(self.sources), "sources: at least one is needed, as a [[phase.sources]] table")
         for field, pairs in (("context", self.context), ("freeze", self.freeze)):
             fractions = [fraction for fraction, _ in pairs]
             _require(bool(pairs) and fractions[0] == 0, f"{field}: the first fraction must be 0")
@@ -196,10 +197,11 @@ class Config:
     train: Train
     optimizer: Optimizer = dataclasses.field(default_factory=lambda: Optimizer())
     sampling: Sampling = dataclasses.field(default_factory=lambda: Sampling())
-    phase: Annotated[tuple[Phase, ...], Field(min_length=1)]
+    phase: tuple[Phase, ...]
 
     def __post_init__(self) -> None:
         names = [phase.name for phase in self.phase]
+        _require(bool(names), "phase: at least one is needed, as a [[phase]] table")
         _require(len(set(names)) == len(names), f"phase: names must differ, got {names}")
         for name in self.tokenizer.phases:
             _require(name in names, f"tokenizer.phases: there is no phase '{name}'{_nearest(name, names)}")

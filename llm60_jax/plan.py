@@ -9,7 +9,7 @@ import dataclasses
 import math
 from typing import Any
 
-from llm60_jax.config import Config, Phase
+from llm60_jax.config import Config, Model, Phase
 from llm60_jax.errors import InputError
 
 
@@ -164,3 +164,14 @@ def _least_tokens(phase: Phase, per_step: int) -> int:
     fractions = sorted({f for f, _ in phase.context} | {f for f, _ in phase.freeze}) + [1.0]
     shortest = min(b - a for a, b in zip(fractions, fractions[1:], strict=False))
     return math.ceil(1 / shortest - 1e-9) * per_step
+
+
+def flops_per_token(model: Model, stage: Stage) -> float:
+    """Arithmetic of one training token in a stage, full remat counted as work: what the ETA scales by.
+
+    Frozen blocks cost one forward pass; live blocks a forward, a second one for remat, and a backward of two. The head
+    costs a forward and a backward. A causal product is counted whole.
+    """
+    block = 2 * (4 * model.dim**2 + 2 * model.dim * model.hidden_dim) + 4 * stage.context * model.dim
+    live = model.layers - stage.frozen
+    return block * (stage.frozen + 4 * live) + 6 * model.vocab_size * model.dim

@@ -1,0 +1,168 @@
+"""Checkpoints: Orbax behind a thin wall of digests and names.
+
+    checkpoints/<step>/   rolling ones, the newest few; those saved before a freeze are kept for ever
+    phases/<name>/        one at the end of each phase; never deleted or overwritten
+      state/              the training state, an Orbax checkpoint of plain arrays
+      meta.json           readable facts: step, phase, stage, tokens, iterator state, config, digests, versions
+      manifest.json       SHA-256 of every file, written last
+
+Orbax alone restores a flipped bit without a word, so `load` verifies the manifest first. Saving is synchronous: a
+checkpoint is on the disk before training goes on. The state is an opaque tree of arrays here.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from llm60_jax import manifest
+from llm60_jax.errors import DamageError, InputError
+
+log = logging.getLogger("llm60_jax")
+STATE, META = "state", "meta.json"
+
+
+def state_sha256(state: Any, iterator: Any) -> str:
+    """One digest over a whole training state: path, dtype, shape and bytes of every array, and the position in the
+    data. Equal digests mean that training goes on bit for bit alike."""
+    whole = hashlib.sha256(json.dumps(iterator, sort_keys=True).encode())
+    leaves = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
+    for path in sorted(leaves):
+        whole.update(f"{path} {leaves[path].dtype} {leaves[path].shape}".encode())
+        whole.update(np.ascontiguousarray(leaves[path]).tobytes())
+    return whole.hexdigest()
+
+
+def save(folder: Path, state: Any, meta: dict[str, Any]) -> str:
+    """Writes one checkpoint folder and returns its `state_sha256`. `meta["iterator"]` is the data position.
+
+    Raises:
+      MachineError: the disk refuses; whatever stood in `folder` before is still there.
+      InputError: `folder` holds a checkpoint already. None is ever overwritten.
+    """
+    if manifest.exists(folder):
+        raise InputError(f"{folder}: holds a checkpoint already, and none is overwritten")
+    digest = state_sha256(state, meta["iterator"])
+
+    def build(partial: Path) -> dict[str, Any]:
+        ocp.save_pytree((partial / STATE).absolute(), state)
+        (partial / META).write_text(json.dumps({**meta, "state_sha256": digest}, indent=1), encoding="utf-8")
+        return {"step": meta["step"], "permanent": meta["permanent"], "state_sha256": digest}
+
+    manifest.create(folder, build)
+    return digest
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """The readable facts of a checkpoint. Raises DamageError."""
+    try:
+        return dict(json.loads((folder / META).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise DamageError(f"{folder / META}: missing or unreadable ({type(error).__name__})") from None
+
+
+def load(folder: Path, abstract_state: Any = None) -> tuple[Any, dict[str, Any]]:
+    """Verifies a checkpoint and reads it.
+
+    Args:
+      folder: a checkpoint folder.
+      abstract_state: tree of `jax.ShapeDtypeStruct`; what comes back has its structure. Without it, nested dicts of
+        arrays as they were stored.
+
+    Returns:
+      The state, and the metadata.
+
+    Raises:
+      DamageError: a file is damaged, or the stored arrays differ from the expected shapes.
+    """
+    manifest.verify(folder)
+    meta = read_meta(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Orbax warns of absent shardings and of its own renamed arguments
+        try:
+            state = ocp.load_pytree((folder / STATE).absolute(), abstract_state)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise DamageError(f"{folder}: its arrays do not fit this configuration: {str(error)[:300]}") from error
+    # Orbax can hand back a placeholder for a leaf that is not on the disk.
+    absent = [path for path, leaf in jax.tree_util.tree_leaves_with_path(state) if not hasattr(leaf, "__array__")]
+    if absent:
+        raise DamageError(f"{folder}: {jax.tree_util.keystr(absent[0])} is not in the checkpoint")
+    return state, meta
+
+
+class Checkpoints:
+    """The checkpoints of one run directory."""
+
+    def __init__(self, workdir: Path, keep_rolling: int):
+        self._rolling = workdir / "checkpoints"
+        self._phases = workdir / "phases"
+        self._keep = keep_rolling
+
+    def phase(self, name: str) -> Path:
+        return self._phases / name
+
+    def all(self) -> list[Path]:
+        """Committed checkpoints, newest first; at equal steps the phase checkpoint comes first."""
+        rolling = [p for p in self._rolling.glob("*") if p.name.isdecimal() and manifest.exists(p)]
+        phases = [p for p in self._phases.glob("*") if manifest.exists(p)]
+        return sorted(phases + rolling, key=lambda p: (-self._step(p), p.parent != self._phases))
+
+    def newest(self, abstract_state: Any) -> tuple[Any, dict[str, Any]] | None:
+        """The newest whole checkpoint, or None when there is none at all. Damaged ones are named and passed over.
+
+        Raises:
+          DamageError: checkpoints exist, and every one is damaged: a run never starts over by itself.
+        """
+        faults = []
+        for folder in self.all():
+            try:
+                return load(folder, abstract_state)
+            except DamageError as error:
+                log.warning("%s; trying the one before it", error)
+                faults.append(str(error))
+        if faults:
+            raise DamageError("no checkpoint of this run is whole:\n  " + "\n  ".join(faults))
+        return None
+
+    def save_rolling(self, state: Any, meta: dict[str, Any]) -> Path:
+        """Saves under the step's number unless that step is saved already, then drops rolling ones beyond the limit."""
+        folder = self._rolling / str(meta["step"])
+        if not manifest.exists(folder):
+            save(folder, state, meta)
+        spare = [p for p in self.all() if p.parent == self._rolling and not self._facts(p).get("permanent")]
+        for old in spare[self._keep :]:
+            _remove(old)
+        return folder
+
+    def save_phase(self, name: str, state: Any, meta: dict[str, Any]) -> Path:
+        folder = self.phase(name)
+        save(folder, state, meta)
+        return folder
+
+    def _facts(self, folder: Path) -> dict[str, Any]:
+        try:
+            return dict(json.loads((folder / manifest.NAME).read_text(encoding="utf-8"))["facts"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return {"permanent": True}  # unreadable: not ours to delete
+
+    def _step(self, folder: Path) -> int:
+        if folder.name.isdecimal():
+            return int(folder.name)
+        step = self._facts(folder).get("step")
+        return step if isinstance(step, int) else -1
+
+
+def _remove(folder: Path) -> None:
+    """Takes the manifest away first, so that a half-deleted folder is no checkpoint."""
+    (folder / manifest.NAME).unlink()
+    shutil.rmtree(folder, ignore_errors=True)

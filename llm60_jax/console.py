@@ -1,0 +1,94 @@
+"""What a person sees: the plan as a table, progress bars, the training line, samples."""
+
+import logging
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from llm60_jax.interrupts import Interrupts
+
+T = TypeVar("T")
+console = Console(highlight=False, markup=False, soft_wrap=True)
+log = logging.getLogger("llm60_jax")
+
+
+def say(text: str) -> None:
+    """Prints a line and keeps it in the run's log. A closed terminal never ends a run."""
+    log.info("%s", text)
+    try:
+        console.print(printable(text))
+    except (BrokenPipeError, OSError):
+        pass
+
+
+def printable(text: str) -> str:
+    """Text with control characters shown instead of obeyed, newlines excepted."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+class Tracker:
+    """Progress bars over long loops, with a look at the signals between items."""
+
+    def __init__(self, interrupts: Interrupts):
+        self._interrupts = interrupts
+
+    def __call__(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+        start, count = time.monotonic(), 0
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+            task = progress.add_task(description, total=total)
+            for item in items:
+                self._interrupts.check()
+                yield item
+                count += 1
+                progress.advance(task)
+        say(f"{description}: {count:,} in {time.monotonic() - start:.1f} s")
+
+
+def plan_table(rows: Sequence[dict[str, Any]]) -> str:
+    """The stage table of `plan.to_rows` as text of fixed columns, a blank line between phases."""
+    lines = [
+        f"{'phase':<12} stage {'tokens':>13} {'steps':>7} {'context':>7} {'sequences':>9} {'micro-batches':>13} "
+        f"{'frozen':>6}  learning rate"
+    ]
+    for before, row in zip([None, *rows], rows, strict=False):
+        if before is None or before["phase"] != row["phase"]:
+            lines.append("")
+        lines.append(
+            f"{row['phase']:<12} {row['stage'] + 1:>5} {row['tokens']:>13,} {row['steps']:>7,} {row['context']:>7} "
+            f"{row['sequences']:>9} {str(row['accumulation']) + ' of ' + str(row['micro_batch']):>13} {row['frozen']:>6}  "
+            f"{row['learning_rate_first']:.2e} -> {row['learning_rate_last']:.2e}"
+        )
+    return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """`75 s`, `12 min`, `3 h 05 min`; a dash for what is not known yet."""
+    if not math.isfinite(seconds):
+        return "-"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class ProgressLine:
+    """The one line of training, redrawn in place on a terminal and printed line by line elsewhere."""
+
+    def show(self, text: str) -> None:
+        if console.is_terminal:
+            try:
+                console.print(printable(text)[: console.width - 1].ljust(console.width - 1), end="\r")
+            except (BrokenPipeError, OSError):
+                pass
+            log.info("%s", text)
+        else:
+            say(text)
+
+    def end(self) -> None:
+        if console.is_terminal:
+            console.print()

@@ -1,0 +1,160 @@
+"""The corpus of a phase: its sources cleaned, cut, deduplicated and split, written once as JSON lines with a ledger."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from llm60_jax import config
+from llm60_jax.data import cache, cleaning, sources
+from llm60_jax.data.ledger import Ledger
+from llm60_jax.data.progress import Track
+from llm60_jax.errors import InputError
+
+Split = Literal["train", "validation"]
+
+_PIECE_CHARACTERS = 20_000  # longer documents are cut
+_VALIDATION_SHARE = 0.02  # of the documents, and of the characters
+_VALIDATION_DOCUMENTS = 20  # at least; and at least as many must remain for training
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """A phase's prepared text. `train` and `validation` are JSON-lines files; `ledger` is the content of ledger.json.
+
+    `ledger["sources"]` has one account for each source (see `Ledger`), `ledger["splits"][split]` the numbers of
+    `documents` and `characters`. After cutting, a piece of a document counts as a document.
+    """
+
+    phase: str
+    digest: str
+    folder: Path
+    train: Path
+    validation: Path
+    ledger: dict[str, Any]
+
+    def read(self, split: Split) -> Iterator[dict[str, str]]:
+        """Yields {"id": SHA-256 of the text in hex, "source", "title", "text"}, in the order of the sources."""
+        path = self.train if split == "train" else self.validation
+        with path.open(encoding="utf-8", newline="\n") as file:
+            for line in file:
+                yield json.loads(line)
+
+
+def prepare(phase: config.Phase, data_dir: Path, track: Track) -> Corpus:
+    """Builds the corpus of a phase below `data_dir`/processed, or finds it there.
+
+    Raises:
+      InputError: a source without text (see `sources.inputs`), or too few documents to split.
+      MachineError: an input cannot be read, or `data_dir` not written.
+    """
+    files = [sources.inputs(source) for source in phase.sources]
+    count = sum(len(group) for group in files)
+    hashed = track([file for group in files for file in group], f"{phase.name}: checking source files", count)
+    digests = [(file.name, file.sha256()) for file in hashed]
+    named = iter(digests)
+    identity = {
+        "sources": [
+            {"spec": _spec(source), "files": [list(next(named)) for _ in group]}
+            for source, group in zip(phase.sources, files, strict=True)
+        ],
+        "cleaning": cleaning.VERSION,
+        "piece_characters": _PIECE_CHARACTERS,
+        "validation": [_VALIDATION_SHARE, _VALIDATION_DOCUMENTS],
+    }
+    digest = cache.digest(identity)
+    folder = Path(data_dir) / "processed" / f"{phase.name}-{digest[:16]}"
+
+    def build(scratch: Path) -> dict[str, Any]:
+        return _build(phase, files, scratch, track)
+
+    ledger = cache.build_once(folder, identity, build, f"corpus of phase '{phase.name}'")["facts"]
+    return Corpus(phase.name, digest, folder, folder / "train.jsonl", folder / "validation.jsonl", ledger)
+
+
+def _spec(source: config.PackageSource | config.FolderSource) -> dict[str, Any]:
+    """The source as JSON values. A folder counts by its name and content, wherever it lies."""
+    spec = dict(vars(source))
+    if isinstance(source, config.FolderSource):
+        spec["path"] = sources.label(source)
+    return spec
+
+
+def _build(
+    phase: config.Phase, files: list[tuple[sources.InputFile, ...]], scratch: Path, track: Track
+) -> dict[str, Any]:
+    """Two passes, so that no text stays in memory: all pieces into one file, then each into its split."""
+    spill = scratch / "pieces.jsonl"
+    lengths: dict[str, int] = {}  # id -> characters
+    ledgers = [Ledger(sources.label(source)) for source in phase.sources]
+    with spill.open("w", encoding="utf-8", newline="\n") as out:
+        for source, group, ledger in zip(phase.sources, files, ledgers, strict=True):
+            documents = sources.read(source, group, ledger)
+            for document in track(documents, f"{phase.name}: cleaning {ledger.source}"):
+                _add(document, ledger, lengths, out)
+    chosen = _choose_validation(phase.name, lengths)
+    splits: dict[str, dict[str, int]] = {split: {"documents": 0, "characters": 0} for split in ("train", "validation")}
+    with (
+        spill.open(encoding="utf-8", newline="\n") as pieces,
+        (scratch / "train.jsonl").open("w", encoding="utf-8", newline="\n") as train,
+        (scratch / "validation.jsonl").open("w", encoding="utf-8", newline="\n") as validation,
+    ):
+        ordered = zip(lengths.items(), pieces, strict=True)  # a dict keeps the order in which pieces were written
+        for (name, length), line in track(ordered, f"{phase.name}: splitting", len(lengths)):
+            split = "validation" if name in chosen else "train"
+            (validation if name in chosen else train).write(line)
+            splits[split]["documents"] += 1
+            splits[split]["characters"] += length
+    spill.unlink()
+    facts = {"phase": phase.name, "sources": [ledger.to_tree() for ledger in ledgers], "splits": splits}
+    cache.write_json(scratch / "ledger.json", facts)
+    return facts
+
+
+def _add(document: sources.Document, ledger: Ledger, lengths: dict[str, int], out: TextIO) -> None:
+    """Cleans and cuts one document and writes the pieces not seen before in this phase."""
+    ledger.characters_in += len(document.text)
+    pieces = cleaning.cut(cleaning.clean(document.text), _PIECE_CHARACTERS)
+    title = " ".join(cleaning.clean(document.title).split())
+    kept = 0
+    for text in pieces:
+        name = hashlib.sha256(text.encode("utf-8")).hexdigest()
+        if name in lengths:
+            ledger.pieces_duplicate += 1
+            continue
+        record = {"id": name, "source": document.source, "title": title, "text": text}
+        out.write(json.dumps(record, ensure_ascii=False) + "\n")
+        lengths[name] = len(text)
+        ledger.characters_kept += len(text)
+        kept += 1
+    ledger.pieces_kept += kept
+    if kept:
+        ledger.documents_kept += 1
+    else:
+        ledger.drop("duplicate" if pieces else "empty", document.title)
+
+
+def _choose_validation(phase: str, lengths: dict[str, int]) -> set[str]:
+    """The smallest ids until they hold enough documents and characters: the order of the sources plays no part.
+
+    Raises InputError if fewer documents would remain for training.
+    """
+    documents = max(_VALIDATION_DOCUMENTS, _VALIDATION_SHARE * len(lengths))
+    characters = _VALIDATION_SHARE * sum(lengths.values())
+    chosen: set[str] = set()
+    held = 0
+    for name in sorted(lengths):
+        if len(chosen) >= documents and held >= characters:
+            break
+        chosen.add(name)
+        held += lengths[name]
+    if len(lengths) < 2 * max(len(chosen), _VALIDATION_DOCUMENTS):
+        needed = 2 * max(len(chosen), _VALIDATION_DOCUMENTS)
+        raise InputError(
+            f"phase.{phase}.sources: {len(lengths)} distinct documents found after cleaning, but {needed} are needed "
+            f"to set {needed // 2} aside for validation and train on as many; add text "
+            f"(a document is a file or a JSON line, or {_PIECE_CHARACTERS:,} characters of a longer one)"
+        )
+    return chosen

@@ -1,0 +1,128 @@
+"""Token shards: a corpus as arrays on disk. Each document is stored as BOS, its token ids, EOS."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llm60_jax.data import cache
+from llm60_jax.data.corpus import Corpus, Split
+from llm60_jax.data.progress import Track
+from llm60_jax.data.tokenizer import Tokenizer
+from llm60_jax.errors import DamageError, InputError
+
+_TOKEN = np.dtype("<u2")
+_SPLITS: tuple[Split, Split] = ("train", "validation")
+
+
+@dataclass(frozen=True)
+class TokenShard:
+    """The documents of one split. Document d is `tokens[offsets[d]:offsets[d + 1]]`, BOS and EOS included."""
+
+    tokens: np.ndarray  # uint16 [token_count], a read-only memory map
+    offsets: np.ndarray  # int64 [documents + 1], from 0 to token_count
+    bytes: np.ndarray  # int64 [documents], length of each text in UTF-8 bytes
+
+    @property
+    def documents(self) -> int:
+        return len(self.bytes)
+
+    @property
+    def token_count(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(frozen=True)
+class PhaseShards:
+    """`digest` determines the content of both splits: the corpus and the tokenizer."""
+
+    digest: str
+    train: TokenShard
+    validation: TokenShard
+
+
+def prepare(corpus: Corpus, tokenizer: Tokenizer, data_dir: Path, track: Track) -> PhaseShards:
+    """Writes the shards of a corpus below `data_dir`/tokenized, or finds them there.
+
+    Raises:
+      InputError: the vocabulary does not fit uint16.
+      MachineError: `data_dir` cannot be written.
+    """
+    if tokenizer.vocab_size > np.iinfo(_TOKEN).max + 1:
+        raise InputError(f"model.vocab_size: {tokenizer.vocab_size:,} is above 65,536, which token shards can hold")
+    identity = {
+        "corpus": corpus.digest,
+        "tokenizer": tokenizer.sha256,
+        "vocab_size": tokenizer.vocab_size,
+        "token": _TOKEN.str,
+    }
+    folder = Path(data_dir) / "tokenized" / f"{corpus.phase}-{cache.digest(identity)[:16]}"
+
+    def build(scratch: Path) -> dict[str, Any]:
+        return {split: _write(corpus, split, tokenizer, scratch, track) for split in _SPLITS}
+
+    manifest = cache.build_once(folder, identity, build, f"token shards of phase '{corpus.phase}'")
+    return _open(folder, manifest)
+
+
+def load(folder: Path, tokenizer: Tokenizer) -> PhaseShards:
+    """Opens finished shards after checking every file.
+
+    Raises:
+      DamageError: a file does not match the manifest, or the arrays do not match one another.
+      InputError: the shards were written with another tokenizer.
+    """
+    manifest = cache.verify(Path(folder))
+    written = manifest["identity"]
+    if (written.get("tokenizer"), written.get("vocab_size")) != (tokenizer.sha256, tokenizer.vocab_size):
+        raise InputError(
+            f"{folder}: written with tokenizer {str(written.get('tokenizer'))[:16]} of {written.get('vocab_size')} "
+            f"tokens, but this run has {tokenizer.sha256[:16]} of {tokenizer.vocab_size}; prepare the data again"
+        )
+    return _open(Path(folder), manifest)
+
+
+def _write(corpus: Corpus, split: Split, tokenizer: Tokenizer, scratch: Path, track: Track) -> dict[str, int]:
+    offsets, sizes = [0], []
+    documents = corpus.ledger["splits"][split]["documents"]
+    with (scratch / f"{split}.tokens.bin").open("wb") as out:
+        for record in track(_texts(corpus, split), f"{corpus.phase}: tokenizing {split}", documents):
+            ids = [tokenizer.bos, *tokenizer.encode(record), tokenizer.eos]
+            out.write(np.asarray(ids, dtype=_TOKEN).tobytes())
+            offsets.append(offsets[-1] + len(ids))
+            sizes.append(len(record.encode("utf-8")))
+    np.save(scratch / f"{split}.offsets.npy", np.asarray(offsets, dtype=np.int64), allow_pickle=False)
+    np.save(scratch / f"{split}.bytes.npy", np.asarray(sizes, dtype=np.int64), allow_pickle=False)
+    return {"documents": len(sizes), "tokens": offsets[-1], "bytes": sum(sizes)}
+
+
+def _texts(corpus: Corpus, split: Split) -> Iterator[str]:
+    return (record["text"] for record in corpus.read(split))
+
+
+def _open(folder: Path, manifest: dict[str, Any]) -> PhaseShards:
+    train, validation = (_open_split(folder, split) for split in _SPLITS)
+    return PhaseShards(cache.digest(manifest["identity"]), train, validation)
+
+
+def _open_split(folder: Path, split: Split) -> TokenShard:
+    path = folder / f"{split}.tokens.bin"
+    try:
+        offsets = np.load(folder / f"{split}.offsets.npy", allow_pickle=False)
+        sizes = np.load(folder / f"{split}.bytes.npy", allow_pickle=False)
+        tokens = np.memmap(path, dtype=_TOKEN, mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise DamageError(f"{folder}: the arrays of split '{split}' cannot be opened: {error}") from None
+    fits = (
+        offsets.dtype == sizes.dtype == np.int64
+        and offsets.ndim == sizes.ndim == 1
+        and len(offsets) == len(sizes) + 1 >= 2
+        and offsets[0] == 0
+        and offsets[-1] == len(tokens)
+        and bool(np.all(np.diff(offsets) >= 2))  # BOS and EOS at least
+    )
+    if not fits:
+        raise DamageError(f"{path}: offsets, byte counts and tokens do not fit together; delete the folder {folder}")
+    return TokenShard(tokens, offsets, sizes)

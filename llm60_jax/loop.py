@@ -1,0 +1,374 @@
+"""run(): the only place where pure code meets I/O.
+
+Raw text -> documents -> tokenizer -> shards -> every stage of every phase -> gates. Everything a restart needs is in the
+newest checkpoint and in the prepared data, so running and resuming are the same call.
+"""
+
+import functools
+import importlib.metadata
+import json
+import logging
+import math
+import platform
+import resource
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from llm60_jax import checkpoint, console, gates, generate, manifest, plan, step
+from llm60_jax.config import Config, Phase, to_tree
+from llm60_jax.console import say
+from llm60_jax.data import corpus, loader, packing, shards, tokenizer
+from llm60_jax.errors import DamageError, GateError, Interrupted, MachineError, TrainingError
+from llm60_jax.evaluate import validation
+from llm60_jax.interrupts import Interrupts
+from llm60_jax.plan import Plan, Stage
+from llm60_jax.workdir import WorkDir, opened
+
+log = logging.getLogger("llm60_jax")
+
+
+def run(config: Config, interrupts: Interrupts, resume_command: str) -> None:
+    """Trains a configuration to the end of its last phase, from wherever its run directory stands.
+
+    Args:
+      config: the validated configuration.
+      interrupts: looked at wherever stopping is safe.
+      resume_command: what a person types to go on; part of the message on an interruption.
+
+    Raises:
+      Failure: any of `errors`; state is saved where there is any.
+    """
+    stage_plan = plan.build(config)
+    with opened(Path(config.workdir)) as workdir:
+        workdir.check_identity(config)
+        try:
+            prepared, words, digests = _prepare(config, workdir, interrupts)
+            workdir.begin(config, digests, plan.to_rows(stage_plan, config))
+            Trainer(config, stage_plan, workdir, prepared, words, digests, interrupts).train()
+        except Interrupted as stop:
+            raise Interrupted(f"{stop}. To go on: {resume_command}", stop.exit_code - 128) from None
+
+
+def _prepare(
+    config: Config, workdir: WorkDir, interrupts: Interrupts
+) -> tuple[dict[str, shards.PhaseShards], tokenizer.Tokenizer, dict[str, str]]:
+    """Documents, tokenizer and shards of all phases, each step cached by the digests of what it reads."""
+    track, data_dir = console.Tracker(interrupts), Path(config.data_dir)
+    corpora = {phase.name: corpus.prepare(phase, data_dir, track) for phase in config.phase}
+    digests = {f"data of phase {name}": found.digest for name, found in corpora.items()}
+    workdir.check_digests(digests)
+    words = tokenizer.prepare(config, corpora, data_dir, track)
+    digests["tokenizer"] = words.sha256
+    workdir.check_digests(digests)
+    copy = workdir.path / "tokenizer" / "tokenizer.model"
+    copy.parent.mkdir(exist_ok=True)
+    shutil.copyfile(words.path, copy)
+    prepared = {name: shards.prepare(found, words, data_dir, track) for name, found in corpora.items()}
+    for phase in config.phase:
+        shard = prepared[phase.name].train
+        epochs = loader.epochs(shard, phase.tokens)
+        say(
+            f"phase {phase.name}: {shard.documents:,} documents, {shard.token_count:,} tokens to train on; "
+            f"{phase.tokens:,} tokens are {epochs:.2f} epochs"
+        )
+    return prepared, words, digests
+
+
+class Trainer:
+    """The training of one run: its state, and the order in which things happen."""
+
+    def __init__(
+        self,
+        config: Config,
+        stage_plan: Plan,
+        workdir: WorkDir,
+        prepared: dict[str, shards.PhaseShards],
+        words: tokenizer.Tokenizer,
+        digests: dict[str, str],
+        interrupts: Interrupts,
+    ):
+        self.config, self.plan, self.workdir, self.shards, self.words = config, stage_plan, workdir, prepared, words
+        self.digests, self.interrupts = digests, interrupts
+        self.checkpoints = checkpoint.Checkpoints(workdir.path, config.train.keep_rolling)
+        self.programs = step.CompiledSteps(config)
+        self.clock = StageClock(config, stage_plan)
+        self.line = console.ProgressLine()
+        self.pending: tuple[int, Stage, float, step.Metrics] | None = None
+        self._eval = jax.jit(functools.partial(step.eval_step, config))
+        self._restore()
+
+    def train(self) -> None:
+        """All phases that are not closed yet."""
+        for phase in self.config.phase:
+            for stage in self.plan.phase_stages(phase.name):
+                if self.step < stage.stop_step:
+                    self._train_stage(phase, stage)
+            if not manifest.exists(self.checkpoints.phase(phase.name)):
+                self._close(phase)
+        say(f"done: {self.step:,} steps, {self.plan.tokens:,} tokens. The model: {self.checkpoints.phase(phase.name)}")
+
+    def _restore(self) -> None:
+        self._need_disk()
+        abstract = step.abstract_state(self.config)
+        found = self.checkpoints.newest(abstract)
+        if found is None:
+            self.state, self.step, self.iterator_state = step.init(self.config), 0, None
+            say(f"a new run in {self.workdir.path}: {self.config.model.parameter_count:,} parameters")
+        else:
+            self.state, meta = found
+            self.step, self.iterator_state = int(meta["step"]), meta["iterator"]
+            if int(self.state.step) != self.step:
+                raise DamageError(f"checkpoint of step {self.step}: its state says step {int(self.state.step)}")
+            say(f"resumed at step {self.step:,} of {self.plan.steps:,}")
+        self.workdir.rewind(self.step)
+
+    def _train_stage(self, phase: Phase, stage: Stage) -> None:
+        key = step.StepKey.of(stage, phase, self.config)
+        known = len(self.programs)
+        program = self.programs[key]
+        if len(self.programs) > known:
+            say(
+                f"{phase.name} {stage.index + 1}: context {stage.context}, {stage.frozen} blocks frozen, compiled in "
+                f"{self.programs.compile_seconds[key]:.1f} s, temporaries {self.programs.temporary_bytes(key) / 2**20:.0f} MiB"
+            )
+        batches = self._batches(stage)
+        # The order matters: evaluate and save before the iterator moves, so that a checkpoint's weights and data
+        # position belong together; dispatch a step before reading the scalars of the one before it.
+        while self.step < stage.stop_step:
+            self._evaluate_if_due(phase, stage)
+            self._save_if_due(stage, batches)
+            if self.interrupts.received is not None:
+                self._save(stage, batches)
+                self.line.end()
+                say(f"saved at step {self.step:,}")
+                self.interrupts.check()
+            rate = plan.learning_rate(self.plan, phase, self.step)
+            batch = jax.device_put(next(batches))
+            self.state, metrics = program(self.state, batch, np.float32(rate))
+            self._log_pending()
+            self.step += 1
+            self.pending = (self.step, stage, rate, metrics)
+        self._log_pending()
+        self.iterator_state = None
+        self.line.end()
+        say(
+            f"{phase.name} {stage.index + 1}: {self.clock.rate(stage):,.0f} tokens/s, "
+            f"peak memory {_peak_bytes() / 2**20:,.0f} MiB"
+        )
+
+    def _batches(self, stage: Stage) -> Any:
+        """The stage's iterator, at the position where the state stands."""
+        batches = loader.batches(self.shards[stage.phase].train, stage, self.config.seed)
+        if self.iterator_state is not None and self.step > stage.start_step:
+            batches.set_state(self.iterator_state)
+        self.iterator_state = None
+        return iter(batches)
+
+    def _log_pending(self) -> None:
+        """Reads the scalars of the step dispatched last. A loss that is not finite stops the run before any save."""
+        if self.pending is None:
+            return
+        done, stage, rate, metrics = self.pending
+        self.pending = None
+        loss, grad_norm = float(metrics.loss), float(metrics.grad_norm)
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            raise TrainingError(
+                f"step {done}, phase {stage.phase}: loss {loss}, gradient norm {grad_norm}. The last good state is kept "
+                f"in {self.workdir.path}; lower phase.{stage.phase}.learning_rate or lengthen its warmup in a new run"
+            )
+        self.clock.tick(stage)
+        if done % self.config.train.log_every and done not in (1, stage.stop_step):
+            return
+        speed = self.clock.rate(stage)
+        row = {
+            "step": done,
+            "tokens": done * self.plan.tokens_per_step,
+            "phase": stage.phase,
+            "stage": stage.index,
+            "context": stage.context,
+            "frozen": stage.frozen,
+            "loss": loss,
+            "learning_rate": rate,
+            "tokens_per_second": round(speed, 1),
+            "grad_norm": grad_norm,
+        }
+        self.workdir.append(row)
+        stages = len(self.plan.phase_stages(stage.phase))
+        self.line.show(
+            f"{stage.phase} {stage.index + 1}/{stages} | step {done:,}/{self.plan.steps:,} | context {stage.context} "
+            f"frozen {stage.frozen} | loss {loss:.4f} | rate {rate:.2e} | {speed:,.0f} tok/s | "
+            f"ETA {console.duration(self.clock.remaining(done))}"
+        )
+
+    def _evaluate_if_due(self, phase: Phase, stage: Stage) -> None:
+        at_start = self.step == self.plan.phase_stages(phase.name)[0].start_step
+        if at_start or self.step % self.config.train.evaluate_every == 0:
+            self._evaluate(phase, stage)
+
+    def _evaluate(self, phase: Phase, stage: Stage) -> validation.Validation:
+        """Scores the phase's held-out documents, once a step at most, and records the result."""
+        self._log_pending()
+        with self.clock.paused():
+            rows, text_bytes = packing.validation_rows(
+                self.shards[phase.name].validation, self.config.model.max_context, self.config.train.validation_tokens
+            )
+            found = validation.score(self._eval, self.state.params, rows, text_bytes)
+        row = {"step": self.step, "tokens": self.step * self.plan.tokens_per_step, "phase": phase.name}
+        row |= {"stage": stage.index, "validation_loss": found.loss, "bits_per_byte": found.bits_per_byte}
+        if not any(old.get("step") == self.step and old.get("validation_phase") == phase.name for old in self.workdir.rows()):
+            self.workdir.append({**row, "validation_phase": phase.name, "validation_tokens": found.tokens})
+        self.line.end()
+        say(
+            f"{phase.name}: validation loss {found.loss:.4f} after {self.step:,} steps "
+            f"(perplexity {found.perplexity:,.1f}, {found.bits_per_byte:.3f} bits per byte, {found.tokens:,} tokens)"
+        )
+        return found
+
+    def _save_if_due(self, stage: Stage, batches: Any) -> None:
+        before = self.plan.stage_at(self.step - 1) if self.step else stage
+        freezes = self.step == stage.start_step and before.phase == stage.phase and stage.frozen > before.frozen
+        if freezes:
+            say(f"saving step {self.step:,} before {stage.frozen} blocks freeze")
+            self._save(stage, batches, permanent=True)
+        elif self.step and self.step % self.config.train.save_every == 0:
+            self._save(stage, batches)
+
+    def _save(self, stage: Stage, batches: Any, permanent: bool = False) -> None:
+        self._log_pending()
+        with self.clock.paused():
+            self.checkpoints.save_rolling(self.state, self._meta(stage, batches.get_state(), permanent))
+
+    def _meta(self, stage: Stage, iterator: Any, permanent: bool) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "tokens": self.step * self.plan.tokens_per_step,
+            "phase": stage.phase,
+            "stage": stage.index,
+            "permanent": permanent,
+            "iterator": iterator,
+            "config": to_tree(self.config),
+            "plan": plan.to_rows(self.plan, self.config),
+            "digests": self.digests,
+            "versions": versions(),
+        }
+
+    def _close(self, phase: Phase) -> None:
+        """End of a phase: saved first, then evidence, samples and the gate; only then the phase checkpoint."""
+        last = self.plan.phase_stages(phase.name)[-1]
+        meta = self._meta(last, None, permanent=False)
+        with self.clock.paused():
+            self.checkpoints.save_rolling(self.state, meta)
+            end = self._evaluate(phase, last)
+            starts = [row for row in self.workdir.rows() if row.get("validation_phase") == phase.name]
+            digest = checkpoint.state_sha256(self.state, None)
+            verdict = gates.judge(phase, starts[0]["validation_loss"], end.loss, end.bits_per_byte, digest)
+            self.workdir.write(f"gates/{phase.name}.json", json.dumps(verdict.to_json(), indent=1))
+            self._sample(phase)
+        say(verdict.explain())
+        if not verdict.passed:
+            raise GateError(verdict.explain())
+        folder = self.checkpoints.save_phase(phase.name, self.state, {**meta, "permanent": True})
+        say(f"phase {phase.name} closed: {folder}")
+
+    def _sample(self, phase: Phase) -> None:
+        texts = generate.sample_texts(
+            self.config.model, self.state.params, self.words, self.config.sampling, self.config.seed
+        )
+        self.workdir.write(f"samples/{phase.name}.txt", "\n\n".join(texts) + "\n")
+        say(f"samples at the end of phase {phase.name}:")
+        for text in texts:
+            say("  | " + text.replace("\n", " "))
+
+    def _need_disk(self) -> None:
+        """Refuses to start when the checkpoints of the whole run cannot fit."""
+        size = sum(
+            math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(step.abstract_state(self.config))
+        )
+        freezes = sum(a.frozen < b.frozen for a, b in zip(self.plan.stages, self.plan.stages[1:], strict=False))
+        present = len(self.checkpoints.all())
+        wanted = max(1, self.config.train.keep_rolling + 1 + freezes + len(self.config.phase) - present) * size
+        free = shutil.disk_usage(self.workdir.path).free
+        if free < wanted:
+            raise MachineError(
+                f"{self.workdir.path}: the checkpoints of this run need {wanted / 1e9:.1f} GB, {free / 1e9:.1f} GB are "
+                "free. Make room, or choose another place with --workdir"
+            )
+
+
+class StageClock:
+    """Speeds per stage program, and the time the rest of the plan will take.
+
+    A linear ETA is wrong when the cost of a token changes from stage to stage: stages not yet seen are estimated from
+    those seen, by their arithmetic.
+    """
+
+    def __init__(self, config: Config, stage_plan: Plan):
+        self._plan = stage_plan
+        self._cost = {stage: plan.flops_per_token(config.model, stage) for stage in stage_plan.stages}
+        self._seconds: dict[Stage, float] = {}
+        self._steps: dict[Stage, int] = {}
+        self._last = time.monotonic()
+
+    def tick(self, stage: Stage) -> None:
+        """A step of `stage` has finished. The first of each stage only starts the clock."""
+        now = time.monotonic()
+        if stage in self._steps:
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + now - self._last
+        self._steps[stage] = self._steps.get(stage, -1) + 1
+        self._last = now
+
+    def paused(self) -> "_Paused":
+        return _Paused(self)
+
+    def shift(self, seconds: float) -> None:
+        self._last += seconds
+
+    def rate(self, stage: Stage) -> float:
+        """Measured tokens per second of a stage; 0.0 before its second step."""
+        steps = self._steps.get(stage, 0)
+        return steps * self._plan.tokens_per_step / self._seconds[stage] if steps > 0 else 0.0
+
+    def remaining(self, done: int) -> float:
+        """Seconds from step `done` to the end of the plan; infinite before anything was measured."""
+        measured = [(stage, self.rate(stage)) for stage in self._steps if self.rate(stage) > 0]
+        if not measured:
+            return math.inf
+        flops_per_second = sum(rate * self._cost[stage] for stage, rate in measured) / len(measured)
+        total = 0.0
+        for stage in self._plan.stages:
+            steps = max(0, stage.stop_step - max(done, stage.start_step))
+            speed = self.rate(stage) or flops_per_second / self._cost[stage]
+            total += steps * self._plan.tokens_per_step / speed
+        return total
+
+
+class _Paused:
+    """Keeps evaluation and saving out of the measured speed."""
+
+    def __init__(self, clock: StageClock):
+        self._clock = clock
+
+    def __enter__(self) -> None:
+        self._start = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._clock.shift(time.monotonic() - self._start)
+
+
+def versions() -> dict[str, str]:
+    """Versions and device that the promise of bitwise equal resumption rests on."""
+    names = ("llm60_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "sentencepiece")
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {**found, "python": platform.python_version(), "device": jax.devices()[0].device_kind}
+
+
+def _peak_bytes() -> int:
+    """Largest resident set of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,163 @@
+"""A run directory: its lock, its identity, its metrics and its log.
+
+    config.json     the resolved configuration and the digests of data and tokenizer: the run's identity
+    plan.json       the stage table
+    metrics.jsonl   a row per logged step and per evaluation
+    tokenizer/      the tokenizer, copied at the start
+    checkpoints/  phases/  gates/  samples/  log.txt
+"""
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from llm60_jax import config as config_module
+from llm60_jax import manifest
+from llm60_jax.config import Config
+from llm60_jax.errors import DamageError, InputError, MachineError
+
+# Fields that may differ between two starts of one run: they change neither the model nor the data nor the
+# mathematics of a step. Sources are judged by the digest of the text they give.
+FREE = {
+    "workdir", "data_dir", "sampling", "train.log_every", "train.evaluate_every", "train.save_every",
+    "train.keep_rolling", "train.validation_tokens", "train.remat", "train.micro_batch", "phase.*.sources",
+    "phase.*.min_gain",
+}  # fmt: skip
+
+
+class WorkDir:
+    """Paths and small files of one run. Create it with `opened`, which holds the lock."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.metrics_path = path / "metrics.jsonl"
+        self.config_path = path / "config.json"
+
+    def check_identity(self, config: Config) -> None:
+        """Raises InputError when the directory belongs to a run with another architecture, plan, seed or optimizer."""
+        stored = self._stored()
+        if stored is None:
+            return
+        old = _flat(stored["config"])
+        new = _flat(config_module.to_tree(config))
+        changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+        if changed:
+            lines = [f"{name}: {_show(old.get(name))} in the run, {_show(new.get(name))} now" for name in changed[:5]]
+            raise InputError(
+                f"{self.path}: holds a run with another configuration:\n  " + "\n  ".join(lines) + "\n  "
+                "Go back to the old values, or give the new run a directory of its own: --workdir DIR"
+            )
+
+    def check_digests(self, digests: dict[str, str]) -> None:
+        """Raises InputError when data or tokenizer are not those the run was started with."""
+        stored = self._stored()
+        if stored is None:
+            return
+        for name, digest in digests.items():
+            if stored["digests"].get(name) not in (None, digest):
+                raise InputError(
+                    f"{self.path}: {name} changed under this run: its digest was {stored['digests'][name][:16]}, "
+                    f"now it is {digest[:16]}. Restore the text, or start a new run: --workdir DIR"
+                )
+
+    def begin(self, config: Config, digests: dict[str, str], plan_rows: list[dict[str, Any]]) -> None:
+        """Records configuration, identity and plan. Call after the checks."""
+        record = {"config": config_module.to_tree(config), "digests": digests}
+        manifest.write_text(self.config_path, json.dumps(record, indent=1))
+        manifest.write_text(self.path / "plan.json", json.dumps(plan_rows, indent=1))
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Adds a row to metrics.jsonl."""
+        with self.metrics_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All whole rows of metrics.jsonl; a line that a crash cut short is left out."""
+        found = []
+        if self.metrics_path.exists():
+            for line in self.metrics_path.read_text(encoding="utf-8").splitlines():
+                with contextlib.suppress(ValueError):
+                    found.append(json.loads(line))
+        return found
+
+    def rewind(self, step: int) -> None:
+        """Drops rows of steps after `step`: a resumed run will write them again."""
+        if self.metrics_path.exists():
+            kept = [json.dumps(row) + "\n" for row in self.rows() if row["step"] <= step]
+            manifest.write_text(self.metrics_path, "".join(kept))
+
+    def write(self, name: str, text: str) -> Path:
+        """Replaces a small file of the run, durably; folders are made as needed."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        manifest.write_text(path, text)
+        return path
+
+    def _stored(self) -> dict[str, Any] | None:
+        if not self.config_path.exists():
+            return None
+        try:
+            stored = json.loads(self.config_path.read_text(encoding="utf-8"))
+            return {"config": dict(stored["config"]), "digests": dict(stored["digests"])}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DamageError(f"{self.config_path}: unreadable ({type(error).__name__}); restore it or the run") from None
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[WorkDir]:
+    """Makes the directory, locks it to this process, and sends the log to its log.txt.
+
+    Raises:
+      MachineError: the path cannot be written.
+      InputError: another process trains there.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (path / "lock").open("a+")
+        handler = logging.FileHandler(path / "log.txt", encoding="utf-8")
+    except OSError as error:
+        raise MachineError(f"{path}: the run directory cannot be written: {error.strerror or error}") from None
+    with lock:
+        try:
+            # The system drops the lock with the process, so no stale lock can stay behind.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            raise InputError(f"{path}: another process ({lock.read().strip() or 'unknown'}) is using this run") from None
+        lock.truncate(0)
+        lock.write(f"pid {os.getpid()}")
+        lock.flush()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger = logging.getLogger("llm60_jax")
+        logger.setLevel(logging.INFO)
+        logger.addHandler(handler)
+        try:
+            yield WorkDir(path)
+        finally:
+            logger.removeHandler(handler)
+            handler.close()
+
+
+def _flat(tree: Any, prefix: str = "", pattern: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` -> `{"a.b": 1}` without the FREE fields; phases go by their names."""
+    if pattern in FREE:
+        return {}
+    if isinstance(tree, list) and tree and isinstance(tree[0], dict) and "name" in tree[0]:
+        order = {f"{prefix} (order)": [item["name"] for item in tree]}
+        parts = [_flat(item, f"{prefix}.{item['name']}", f"{pattern}.*") for item in tree]
+        return {key: value for part in [order, *parts] for key, value in part.items()}
+    if isinstance(tree, dict):
+        dot = "." if prefix else ""
+        parts = [_flat(value, f"{prefix}{dot}{key}", f"{pattern}{dot}{key}") for key, value in tree.items()]
+        return {key: value for part in parts for key, value in part.items()}
+    return {prefix: tree}
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,125 @@
+"""Shared by all tests: a compilation cache for the session, a tiny configuration, and a small made-up corpus."""
+
+import json
+import os
+import random
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Before jax is imported: subprocesses of the tests inherit it, so each program is compiled once a session.
+_CACHE = tempfile.TemporaryDirectory(prefix="llm60_jax-compiled-")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE.name)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from llm60_jax import config as config_module  # noqa: E402
+
+PROJECT = Path(__file__).resolve().parents[1]
+SHARED_DATA = PROJECT.parent / "shared" / "data"
+
+NOUNS = "river garden letter captain window harbour teacher mountain kitchen story lantern bridge winter orchard".split()
+VERBS = "crossed remembered opened followed painted found carried described watched repaired".split()
+ADJECTIVES = "quiet broken golden narrow distant patient heavy early careful bright".split()
+
+
+def write_corpus(folder: Path, documents: int, seed: int) -> Path:
+    """A folder of short invented English texts, one file each; the same seed gives the same bytes."""
+    rng = random.Random(seed)
+    folder.mkdir(parents=True)
+    for number in range(documents):
+        sentences = [
+            f"The {rng.choice(ADJECTIVES)} {rng.choice(NOUNS)} {rng.choice(VERBS)} the {rng.choice(NOUNS)}."
+            for _ in range(rng.randint(3, 12))
+        ]
+        (folder / f"{number:03}.txt").write_text(" ".join(sentences) + f" So ends part {number}.\n", encoding="utf-8")
+    return folder
+
+
+def tiny_tree(folder: Path) -> dict[str, Any]:
+    """A configuration of six layers and three phases that trains in seconds, every mechanism switched on."""
+    phases = []
+    for name, peak in (("grammar", 3e-3), ("vocabulary", 2e-3), ("fine_tune", 5e-4)):
+        phases.append(
+            {
+                "name": name,
+                "tokens": 10 * 128,
+                "context": [[0.0, 16], [0.3, 32], [0.7, 64]],
+                "freeze": [[0.0, 0], [0.2, 2], [0.5, 4]],
+                "learning_rate": [peak, peak / 3],
+                "mlp_dropout": 0.05,
+                "min_gain": -100.0,
+                "sources": [{"kind": "folder", "path": str(folder / "text" / name)}],
+            }
+        )
+    return {
+        "workdir": str(folder / "run"),
+        "data_dir": str(folder / "data"),
+        "seed": 7,
+        "model": {
+            "vocab_size": 360,
+            "layers": 6,
+            "segments": [2, 2, 2],
+            "dim": 32,
+            "heads": 2,
+            "hidden_dim": 64,
+            "max_context": 64,
+        },
+        "tokenizer": {"phases": ["grammar", "vocabulary"]},
+        "train": {
+            "tokens_per_step": 128,
+            "micro_batch": [[16, 4], [32, 2], [64, 1]],
+            "log_every": 1,
+            "evaluate_every": 5,
+            "save_every": 4,
+            "validation_tokens": 512,
+        },
+        "sampling": {"prompts": ["The", "The quiet"], "tokens": 8},
+        "phase": phases,
+    }
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory) -> Path:
+    """Three folders of made-up text, one a phase, below `text/`."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for seed, name in enumerate(("grammar", "vocabulary", "fine_tune")):
+        write_corpus(folder / "text" / name, 60, seed)
+    return folder
+
+
+@pytest.fixture
+def tree(texts: Path, tmp_path: Path) -> dict[str, Any]:
+    """The tiny configuration over the made-up text, in a run directory of its own; prepared data is shared."""
+    found = tiny_tree(texts)
+    found["workdir"] = str(tmp_path / "run")
+    return found
+
+
+@pytest.fixture
+def tiny(tree: dict[str, Any]) -> config_module.Config:
+    return config_module.parse(tree, "tiny")
+
+
+def to_toml(tree: dict[str, Any]) -> str:
+    """Enough TOML for the trees of these tests: JSON values are valid TOML values, tables stand inline."""
+
+    def value(item: Any) -> str:
+        if isinstance(item, dict):
+            return "{" + ", ".join(f"{key} = {value(entry)}" for key, entry in item.items()) + "}"
+        if isinstance(item, list):
+            return "[" + ", ".join(map(value, item)) + "]"
+        return json.dumps(item)
+
+    return "".join(f"{key} = {value(item)}\n" for key, item in tree.items())
+
+
+@pytest.fixture
+def tiny_file(tree: dict[str, Any], tmp_path: Path) -> Path:
+    """The tiny configuration as a TOML file."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(to_toml(tree), encoding="utf-8")
+    return path

@@ -1,0 +1,242 @@
+"""The corpus of a phase: split, ledger, caching, damage."""
+
+import json
+import logging
+import random
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm60_jax.config import FolderSource, Phase
+from llm60_jax.data import cache, corpus, sources
+from llm60_jax.data.progress import silent
+from llm60_jax.errors import DamageError, InputError, MachineError
+
+WORDS = [
+    "the",
+    "a",
+    "old",
+    "small",
+    "river",
+    "house",
+    "garden",
+    "light",
+    "walked",
+    "under",
+    "saw",
+    "found",
+    "quietly",
+    "morning",
+    "and",
+    "of",
+]
+
+
+def sentences(seed: int, count: int) -> str:
+    pick = random.Random(seed)
+    return " ".join(" ".join(pick.choices(WORDS, k=9)).capitalize() + "." for _ in range(count))
+
+
+def write_lines(folder: Path, texts: Iterable[str], name: str = "text.jsonl") -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+
+
+def phase(*folders: Path, name: str = "grammar") -> Phase:
+    return Phase(
+        name=name,
+        tokens=1,
+        context=((0.0, 8),),
+        freeze=((0.0, 0),),
+        learning_rate=(1e-3, 1e-4),
+        sources=tuple(FolderSource(kind="folder", path=str(folder)) for folder in folders),
+    )
+
+
+def texts_of(prepared: corpus.Corpus, split: Any) -> list[str]:
+    return [record["text"] for record in prepared.read(split)]
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    write_lines(tmp_path / "text", [sentences(seed, 3) for seed in range(100)])
+    return tmp_path / "text"
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the sources read so far."""
+    names: list[str] = []
+    real = sources.read
+
+    def spy(source: Any, files: Any, ledger: Any) -> Iterator[sources.Document]:
+        names.append(ledger.source)
+        return real(source, files, ledger)
+
+    monkeypatch.setattr(sources, "read", spy)
+    return names
+
+
+def test_every_document_lands_in_one_split(tmp_path: Path, text: Path) -> None:
+    made = corpus.prepare(phase(text), tmp_path / "data", silent)
+    train, validation = texts_of(made, "train"), texts_of(made, "validation")
+    assert sorted(train + validation) == sorted(sentences(seed, 3) for seed in range(100))
+    assert len(validation) == 20  # 2 % would be 2
+    ids = [[record["id"] for record in made.read(split)] for split in ("train", "validation")]
+    assert max(ids[1]) < min(ids[0])
+    assert made.folder == tmp_path / "data" / "processed" / f"grammar-{made.digest[:16]}"
+    assert {p.name for p in made.folder.iterdir()} == {
+        "train.jsonl",
+        "validation.jsonl",
+        "ledger.json",
+        "manifest.json",
+    }
+    assert made.ledger["splits"]["train"] == {"documents": 80, "characters": sum(map(len, train))}
+    assert made.ledger == json.loads((made.folder / "ledger.json").read_text())
+
+
+def test_validation_holds_two_percent_of_documents_and_of_characters(tmp_path: Path) -> None:
+    write_lines(tmp_path / "text", [f"Short text number {number}." for number in range(2000)])
+    made = corpus.prepare(phase(tmp_path / "text"), tmp_path / "data", silent)
+    documents = [made.ledger["splits"][split]["documents"] for split in ("train", "validation")]
+    characters = [made.ledger["splits"][split]["characters"] for split in ("train", "validation")]
+    assert 40 <= documents[1] <= 45
+    assert sum(documents) == 2000
+    assert characters[1] >= 0.02 * sum(characters)
+
+
+def test_characters_alone_can_ask_for_more_documents() -> None:
+    short = {f"{number:04}": 1 for number in range(30)}
+    long = {f"{number:04}": 1000 for number in range(30, 100)}
+    assert len(corpus._choose_validation("p", short | long)) == 32  # 30 short ones hold too little: 2 % are 1,401
+
+
+def test_the_split_does_not_depend_on_the_order_of_documents(tmp_path: Path) -> None:
+    texts = [sentences(seed, 3) for seed in range(100)]
+    write_lines(tmp_path / "a", texts)
+    write_lines(tmp_path / "b", texts[::-1])
+    made = [corpus.prepare(phase(tmp_path / name), tmp_path / "data", silent) for name in "ab"]
+    assert set(texts_of(made[0], "validation")) == set(texts_of(made[1], "validation"))
+    assert made[0].digest != made[1].digest
+
+
+@pytest.mark.parametrize("count", [0, 1, 39])
+def test_too_few_documents_are_an_input_error(tmp_path: Path, count: int) -> None:
+    write_lines(tmp_path / "text", [sentences(seed, 3) for seed in range(count)])
+    with pytest.raises(InputError, match=rf"phase\.grammar\.sources: {count} distinct documents .* 40 are needed"):
+        corpus.prepare(phase(tmp_path / "text"), tmp_path / "data", silent)
+    assert not list((tmp_path / "data" / "processed").iterdir())
+
+
+def test_forty_documents_suffice(tmp_path: Path) -> None:
+    write_lines(tmp_path / "text", [sentences(seed, 3) for seed in range(40)])
+    made = corpus.prepare(phase(tmp_path / "text"), tmp_path / "data", silent)
+    assert [len(texts_of(made, split)) for split in ("train", "validation")] == [20, 20]
+
+
+def test_the_ledger_balances_on_broken_input(tmp_path: Path, text: Path) -> None:
+    (text / "broken.jsonl").write_text('{"text": " \\u0000 "}\n{broken\n{"text": ""}\n')
+    (text / "binary.txt").write_bytes(bytes(range(256)))
+    (text / "latin.txt").write_bytes(b"d\xe9j\xe0 vu")
+    (text / "again.txt").write_text(sentences(5, 3) + "\n\n")
+    (text / "long.txt").write_text("\n\n".join(sentences(seed, 40) for seed in range(200, 230)))
+    made = corpus.prepare(phase(text), tmp_path / "data", silent)
+    (account,) = made.ledger["sources"]
+    assert account["dropped"] == {"not_text": 1, "duplicate": 1, "unreadable": 1, "empty": 2}
+    assert account["documents_in"] == 107 == account["documents_kept"] + sum(account["dropped"].values())
+    # `again.txt` comes first in order of names, so its later twin is the duplicate.
+    assert account["examples"]["duplicate"] == ["text.jsonl:6"]
+    assert account["repaired"] == 1
+    assert account["examples"]["repaired"] == ["latin.txt"]
+    pieces = [record for split in ("train", "validation") for record in made.read(split)]
+    assert account["pieces_kept"] == len(pieces) > account["documents_kept"]
+    assert account["characters_kept"] == sum(len(record["text"]) for record in pieces) <= account["characters_in"]
+    assert max(len(record["text"]) for record in pieces) <= 20_000
+
+
+def test_duplicates_across_the_sources_of_a_phase_are_dropped(tmp_path: Path) -> None:
+    write_lines(tmp_path / "a", [sentences(seed, 3) for seed in range(60)])
+    write_lines(tmp_path / "b", [sentences(seed, 3) + "  " for seed in range(50, 70)])
+    made = corpus.prepare(phase(tmp_path / "a", tmp_path / "b"), tmp_path / "data", silent)
+    assert [account["dropped"] for account in made.ledger["sources"]] == [{}, {"duplicate": 10}]
+
+
+def test_second_run_does_no_work(tmp_path: Path, text: Path, reads: list[str]) -> None:
+    first = corpus.prepare(phase(text), tmp_path / "data", silent)
+    before = {path: path.stat().st_mtime_ns for path in first.folder.iterdir()}
+    assert corpus.prepare(phase(text), tmp_path / "data", silent) == first
+    assert reads == ["text"]
+    assert {path: path.stat().st_mtime_ns for path in first.folder.iterdir()} == before
+
+
+def test_a_changed_input_is_noticed_and_a_moved_folder_is_the_same(
+    tmp_path: Path, text: Path, reads: list[str]
+) -> None:
+    first = corpus.prepare(phase(text), tmp_path / "data", silent)
+    (tmp_path / "elsewhere").mkdir()
+    moved = text.rename(tmp_path / "elsewhere" / "text")
+    assert corpus.prepare(phase(moved), tmp_path / "data", silent) == first
+    assert len(reads) == 1
+    write_lines(moved, [sentences(seed, 3) for seed in range(1, 101)])
+    assert corpus.prepare(phase(moved), tmp_path / "data", silent).digest != first.digest
+    assert len(reads) == 2
+
+
+@pytest.mark.parametrize("damage", ["flip", "shorten", "delete", "manifest", "manifest_gone"])
+def test_damage_is_rebuilt_with_a_warning(
+    tmp_path: Path, text: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = corpus.prepare(phase(text), tmp_path / "data", silent)
+    good = first.train.read_bytes()
+    if damage == "flip":
+        first.train.write_bytes(good[:50] + bytes([good[50] ^ 1]) + good[51:])
+    elif damage == "shorten":
+        first.train.write_bytes(good[:-1])
+    elif damage == "delete":
+        first.train.unlink()
+    elif damage == "manifest":
+        (first.folder / "manifest.json").write_text('{"files": 5}')
+    else:
+        (first.folder / "manifest.json").unlink()
+    with caplog.at_level(logging.WARNING, logger="llm60_jax"):
+        again = corpus.prepare(phase(text), tmp_path / "data", silent)
+    assert again == first
+    assert first.train.read_bytes() == good
+    assert [r for r in caplog.messages if "corpus of phase 'grammar' is damaged and will be built again" in r]
+    cache.verify(first.folder)
+
+
+def test_verify_names_the_damaged_file(tmp_path: Path, text: Path) -> None:
+    made = corpus.prepare(phase(text), tmp_path / "data", silent)
+    made.validation.write_bytes(b"x" * made.validation.stat().st_size)
+    with pytest.raises(DamageError, match=r"validation\.jsonl: its content differs"):
+        cache.verify(made.folder)
+
+
+def test_an_interrupted_build_leaves_nothing_and_can_be_repeated(tmp_path: Path, text: Path) -> None:
+    def interrupting(items: Iterable[Any], description: str, total: int | None = None) -> Iterator[Any]:
+        for number, item in enumerate(items):
+            if "cleaning" in description and number == 50:
+                raise KeyboardInterrupt
+            yield item
+
+    with pytest.raises(KeyboardInterrupt):
+        corpus.prepare(phase(text), tmp_path / "data", interrupting)
+    assert not list((tmp_path / "data" / "processed").iterdir())
+    made = corpus.prepare(phase(text), tmp_path / "data", silent)
+    assert made.ledger["splits"]["train"]["documents"] == 80
+
+
+def test_unwritable_data_dir_is_a_machine_error_with_its_path(tmp_path: Path, text: Path) -> None:
+    (tmp_path / "data").write_text("a file where the folder should be")
+    with pytest.raises(MachineError, match=rf"{tmp_path / 'data'}.*set data_dir to a folder that can be written"):
+        corpus.prepare(phase(text), tmp_path / "data", silent)
+
+
+def test_odd_titles_do_not_break_the_files(tmp_path: Path, text: Path) -> None:
+    (text / "odd.jsonl").write_text(json.dumps({"title": "half \ud800\npair", "text": "A text of its own."}))
+    made = corpus.prepare(phase(text), tmp_path / "data", silent)
+    titles = [record["title"] for split in ("train", "validation") for record in made.read(split)]
+    assert "half pair" in titles

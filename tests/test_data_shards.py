@@ -1,0 +1,168 @@
+"""Token shards: content, caching, damage."""
+
+import json
+import logging
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llm60_jax.config import FolderSource, Phase
+from llm60_jax.data import corpus, shards, tokenizer
+from llm60_jax.data.progress import silent
+from llm60_jax.errors import DamageError, InputError
+
+WORDS = [
+    "the",
+    "a",
+    "old",
+    "small",
+    "river",
+    "house",
+    "garden",
+    "light",
+    "walked",
+    "under",
+    "saw",
+    "found",
+    "café",
+    "morning",
+    "and",
+    "of",
+    "1945",
+]
+
+
+def learn(folder: Path, vocab_size: int) -> tokenizer.Tokenizer:
+    pick = random.Random(0)
+    lines = [" ".join(pick.choices(WORDS, k=12)) for _ in range(200)]
+    path = folder / f"{vocab_size}.model"
+    path.write_bytes(tokenizer._learn(lines, vocab_size, "bpe"))
+    return tokenizer.Tokenizer.load(path)
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> tokenizer.Tokenizer:
+    return learn(tmp_path_factory.mktemp("tokenizer"), 320)
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> corpus.Corpus:
+    pick = random.Random(1)
+    (tmp_path / "text").mkdir()
+    lines = [json.dumps({"text": " ".join(pick.choices(WORDS, k=20))}) for _ in range(60)]
+    (tmp_path / "text" / "a.jsonl").write_text("\n".join(lines))
+    phase = Phase(
+        name="grammar",
+        tokens=1,
+        context=((0.0, 8),),
+        freeze=((0.0, 0),),
+        learning_rate=(1e-3, 1e-4),
+        sources=(FolderSource(kind="folder", path=str(tmp_path / "text")),),
+    )
+    return corpus.prepare(phase, tmp_path / "data", silent)
+
+
+def folder_of(data_dir: Path) -> Path:
+    (folder,) = (data_dir / "tokenized").iterdir()
+    return folder
+
+
+def test_a_shard_holds_every_document_between_bos_and_eos(
+    tmp_path: Path, prepared: corpus.Corpus, tokens: tokenizer.Tokenizer
+) -> None:
+    made = shards.prepare(prepared, tokens, tmp_path / "data", silent)
+    for split, shard in (("train", made.train), ("validation", made.validation)):
+        texts = [record["text"] for record in prepared.read(split)]  # type: ignore[arg-type]
+        stored = [shard.tokens[a:b].tolist() for a, b in zip(shard.offsets, shard.offsets[1:], strict=False)]
+        assert stored == [[tokens.bos, *tokens.encode(text), tokens.eos] for text in texts]
+        assert shard.bytes.tolist() == [len(text.encode()) for text in texts]
+        assert (shard.documents, shard.token_count) == (len(texts), sum(map(len, stored)))
+        assert shard.tokens.dtype == np.dtype("<u2")
+        assert not shard.tokens.flags.writeable
+    facts = json.loads((folder_of(tmp_path / "data") / "manifest.json").read_text())["facts"]
+    assert facts["train"]["tokens"] == made.train.token_count
+
+
+def test_second_run_tokenizes_nothing(
+    tmp_path: Path, prepared: corpus.Corpus, tokens: tokenizer.Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = shards.prepare(prepared, tokens, tmp_path / "data", silent)
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("tokenized again")
+
+    monkeypatch.setattr(tokenizer.Tokenizer, "encode", refuse)
+    again = shards.prepare(prepared, tokens, tmp_path / "data", silent)
+    assert again.digest == first.digest
+    assert np.array_equal(again.train.tokens, first.train.tokens)
+
+
+@pytest.mark.parametrize("name", ["train.tokens.bin", "train.offsets.npy", "validation.bytes.npy"])
+@pytest.mark.parametrize("damage", ["flip", "shorten", "delete"])
+def test_a_damaged_shard_is_rebuilt(
+    tmp_path: Path,
+    prepared: corpus.Corpus,
+    tokens: tokenizer.Tokenizer,
+    name: str,
+    damage: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shards.prepare(prepared, tokens, tmp_path / "data", silent)
+    path = folder_of(tmp_path / "data") / name
+    good = path.read_bytes()
+    if damage == "delete":
+        path.unlink()
+    else:
+        path.write_bytes(good[:-1] + (bytes([good[-1] ^ 1]) if damage == "flip" else b""))
+    with pytest.raises(DamageError, match=name.replace(".", r"\.")):
+        shards.load(path.parent, tokens)
+    with caplog.at_level(logging.WARNING, logger="llm60_jax"):
+        shards.prepare(prepared, tokens, tmp_path / "data", silent)
+    assert path.read_bytes() == good
+    assert [line for line in caplog.messages if "token shards of phase 'grammar'" in line and name in line]
+
+
+def test_another_tokenizer_gets_its_own_shards_and_is_refused_the_old(
+    tmp_path: Path, prepared: corpus.Corpus, tokens: tokenizer.Tokenizer
+) -> None:
+    first = shards.prepare(prepared, tokens, tmp_path / "data", silent)
+    old = folder_of(tmp_path / "data")
+    assert shards.load(old, tokens).digest == first.digest
+    other = learn(tmp_path, 330)
+    with pytest.raises(InputError, match=r"of 320 tokens, but this run has .* of 330"):
+        shards.load(old, other)
+    assert shards.prepare(prepared, other, tmp_path / "data", silent).digest != first.digest
+
+
+def save(folder: Path, offsets: np.ndarray, sizes: np.ndarray, tokens: int) -> Path:
+    np.save(folder / "train.offsets.npy", offsets)
+    np.save(folder / "train.bytes.npy", sizes)
+    (folder / "train.tokens.bin").write_bytes(b"\0\0" * tokens)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("offsets", "sizes", "tokens"),
+    [
+        ([0, 3, 6], [1, 1], 7),  # tokens beyond the last offset
+        ([0, 3, 6], [1, 1, 1], 6),  # a byte count too many
+        ([1, 3, 6], [1, 1], 6),
+        ([0, 4, 3, 6], [1, 1, 1], 6),  # falling
+        ([0], [], 0),
+    ],
+)
+def test_arrays_that_do_not_fit_together_are_damage(
+    tmp_path: Path, offsets: list[int], sizes: list[int], tokens: int
+) -> None:
+    save(tmp_path, np.array(offsets, np.int64), np.array(sizes, np.int64), tokens)
+    with pytest.raises(DamageError):
+        shards._open_split(tmp_path, "train")
+
+
+def test_object_arrays_are_never_unpickled(tmp_path: Path) -> None:
+    save(tmp_path, np.array([0, 3], object), np.array([1], np.int64), 3)
+    with pytest.raises(DamageError, match="cannot be opened"):
+        shards._open_split(tmp_path, "train")

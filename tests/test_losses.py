@@ -1,0 +1,54 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from llm60_jax import losses
+
+F32, BF16 = jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)
+
+
+def problem(count, vocabulary=50, dim=16):
+    keys = jax.random.split(jax.random.key(count), 4)
+    hidden = jax.random.normal(keys[0], (count, dim))
+    embedding = jax.random.normal(keys[1], (vocabulary, dim))
+    targets = jax.random.randint(keys[2], (count,), 0, vocabulary)
+    weights = (jax.random.uniform(keys[3], (count,)) > 0.2) * 1.5
+    return hidden, embedding, targets, weights
+
+
+def reference(hidden, embedding, targets, weights):
+    logits = jax.nn.log_softmax(hidden @ embedding.T)
+    return -(jnp.take_along_axis(logits, targets[:, None], 1)[:, 0] * weights).sum()
+
+
+@pytest.mark.parametrize("count", [1, 7, 256, 300, 512, 521, 1024])  # 521 is a prime: chunks must still divide it
+def test_value_and_gradient_equal_plain_cross_entropy(count):
+    hidden, embedding, targets, weights = problem(count)
+
+    def ours(hidden, embedding):
+        return 3.0 * losses.next_token(hidden, embedding, targets, weights, F32)
+
+    value, found = jax.jit(jax.value_and_grad(ours, (0, 1)))(hidden, embedding)
+    expected_value, expected = jax.value_and_grad(lambda h, e: 3.0 * reference(h, e, targets, weights), (0, 1))(
+        hidden, embedding
+    )
+    assert value == pytest.approx(expected_value, rel=1e-5)
+    for got, want in zip(found, expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
+    assert jax.jit(ours)(hidden, embedding) == pytest.approx(expected_value, rel=1e-5)  # not differentiated
+
+
+def test_bfloat16_gradients_are_close():
+    hidden, embedding, targets, weights = problem(512)
+    found = jax.jit(jax.grad(lambda h, e: losses.next_token(h, e, targets, weights, BF16), (0, 1)))(hidden, embedding)
+    expected = jax.grad(lambda h, e: reference(h, e, targets, weights), (0, 1))(hidden, embedding)
+    for got, want in zip(found, expected, strict=True):
+        assert jnp.linalg.norm(got - want) / jnp.linalg.norm(want) < 0.02
+
+
+def test_all_logits_never_exist():
+    hidden, embedding, targets, weights = problem(4096, vocabulary=4000)
+    program = jax.jit(jax.grad(lambda h, e: losses.next_token(h, e, targets, weights), (0, 1)))
+    temporaries = program.lower(hidden, embedding).compile().memory_analysis().temp_size_in_bytes
+    assert temporaries < 4096 * 4000 * 4 / 3

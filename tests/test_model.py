@@ -1,0 +1,152 @@
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import PROJECT
+
+from llm60_jax import config, layers, model
+from llm60_jax.config import Model
+
+SMALL = Model(
+    vocab_size=320, layers=4, segments=(2, 2), dim=32, heads=2, hidden_dim=48, max_context=64
+)  # 48: no square leaves
+F32 = jnp.dtype(jnp.float32)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return model.init(SMALL, jax.random.key(0))
+
+
+def logits(params, tokens, segments=None, **options):
+    """Logits [B, T, V] of the small model, in float32 unless told otherwise."""
+    options = {"dtype": F32} | options
+    segments = np.ones_like(tokens) if segments is None else segments
+
+    @jax.jit
+    def run(params, tokens, segments):
+        network = model.merge(SMALL, params)
+        return network.logits(network(tokens, segments, **options), F32)
+
+    return np.asarray(run(params, jnp.asarray(tokens), jnp.asarray(segments)))
+
+
+def test_parameter_count_of_the_real_model():
+    m = config.load(PROJECT / "configs" / "llm60.toml").model
+    shapes = model.abstract_params(m)
+    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)) == 59_469_440 == m.parameter_count
+    assert {name: group for name, group in shapes.items() if name.startswith("blocks")}.keys() == {
+        "blocks_0_19",
+        "blocks_20_39",
+        "blocks_40_59",
+    }
+
+
+def test_initialisation_follows_the_table(params):
+    wide = Model(vocab_size=2048, layers=8, segments=(8,), dim=128, heads=2, hidden_dim=256, max_context=64)
+    made = model.init(wide, jax.random.key(1))
+    blocks, residual = made["blocks_0_7"], 0.02 / math.sqrt(16)
+    for leaf, std in [
+        (made["embedding"], 0.02),
+        (blocks["attention"]["qkv"]["kernel"], 0.02),
+        (blocks["mlp"]["up"]["kernel"], 0.02),
+        (blocks["attention"]["out"]["kernel"], residual),
+        (blocks["mlp"]["down"]["kernel"], residual),
+    ]:
+        assert float(leaf.std()) == pytest.approx(std, rel=0.02)
+        assert abs(float(leaf.mean())) < std / 50
+        assert leaf.dtype == jnp.float32
+    for norm in (made["norm"], blocks["attention_norm"], blocks["mlp_norm"]):
+        assert bool((norm["scale"] == 1).all())
+        assert not norm["bias"].any()
+    assert bool((blocks["mlp"]["up"]["kernel"][0] != blocks["mlp"]["up"]["kernel"][1]).all())
+    chex.assert_trees_all_equal(params, model.init(SMALL, jax.random.key(0)))
+
+
+def test_a_changed_token_changes_no_earlier_logit(params):
+    tokens = np.random.default_rng(0).integers(0, 320, (2, 24))
+    before = logits(params, tokens)
+    for position in (1, 11, 23):
+        changed = tokens.copy()
+        changed[:, position] = (changed[:, position] + 7) % 320
+        after = logits(params, changed)
+        np.testing.assert_array_equal(after[:, :position], before[:, :position])
+        assert np.abs(after[:, position] - before[:, position]).max() > 1e-3
+
+
+def test_packed_documents_equal_the_same_documents_alone(params):
+    rng = np.random.default_rng(1)
+    documents = [rng.integers(0, 320, length) for length in (5, 1, 17, 9)]
+    row = np.concatenate(documents)[None]
+    numbers = np.concatenate([np.full(len(d), i + 1) for i, d in enumerate(documents)])[None]
+    packed = logits(params, row, numbers)[0]
+    start = 0
+    for document in documents:
+        alone = logits(params, document[None])[0]
+        np.testing.assert_allclose(packed[start : start + len(document)], alone, atol=1e-5)
+        start += len(document)
+    unmasked = logits(params, row)[0]  # the mask is what does it
+    assert np.abs(unmasked[6:] - packed[6:]).max() > 1e-3
+
+
+def grads(params, frozen=0, remat="none", noise=layers.Noise(), key=None):
+    tokens = np.random.default_rng(2).integers(0, 320, (2, 16))
+
+    @jax.jit
+    def run(params, key):
+        def loss(params):
+            network = model.merge(SMALL, params)
+            hidden = network(tokens, np.ones_like(tokens), frozen=frozen, remat=remat, noise=noise, key=key)
+            return jnp.square(network.logits(hidden)).mean()
+
+        return jax.value_and_grad(loss)(params)
+
+    return run(params, key)
+
+
+@pytest.mark.parametrize("remat", ["full", "dots"])
+@pytest.mark.parametrize("noise", [layers.Noise(), layers.Noise(0.1, 0.1, 0.1)])
+def test_remat_changes_no_gradient(params, remat, noise):
+    key = jax.random.key(3)
+    (loss, ours), (expected_loss, expected) = grads(params, 0, remat, noise, key), grads(params, 0, "none", noise, key)
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    chex.assert_trees_all_close(ours, expected, rtol=2e-2, atol=1e-6)
+
+
+def test_remat_is_really_on():
+    tokens = np.zeros((2, 16), np.int32)
+
+    def saved(remat):
+        def loss(params):
+            return model.merge(SMALL, params)(tokens, tokens + 1, remat=remat).sum()
+
+        return jax.jit(jax.grad(loss)).lower(model.abstract_params(SMALL)).compile().memory_analysis().temp_size_in_bytes
+
+    assert saved("full") < saved("dots") <= saved("none")
+
+
+def test_nothing_below_the_boundary_has_a_gradient(params):
+    _, found = grads(params, frozen=2)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(found["blocks_0_1"]))
+    assert all(leaf.any() for leaf in jax.tree.leaves(found["blocks_2_3"]))
+    # The embedding trains through the head only: its gradient equals that of a head with a detached input side.
+    _, whole = grads(params, frozen=0)
+    assert found["embedding"].any()
+    assert np.abs(np.asarray(found["embedding"]) - np.asarray(whole["embedding"])).max() > 0
+
+
+def test_noise_needs_a_key_and_spares_frozen_blocks(params):
+    tokens = np.random.default_rng(2).integers(0, 320, (2, 16))
+    noise, key = layers.Noise(0.2, 0.1, 0.1), jax.random.key(5)
+    plain = logits(params, tokens)
+    np.testing.assert_array_equal(logits(params, tokens, noise=noise), plain)
+    noisy = logits(params, tokens, noise=noise, key=key)
+    assert np.abs(noisy - plain).max() > 1e-3
+    np.testing.assert_array_equal(logits(params, tokens, noise=noise, key=key), noisy)
+    # All blocks but the top segment frozen: only its noise is left, so the difference is smaller but there.
+    partly = logits(params, tokens, noise=noise, key=key, frozen=2)
+    assert np.abs(partly - plain).max() > 1e-3
+    assert np.abs(partly - noisy).max() > 1e-3

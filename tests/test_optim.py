@@ -1,0 +1,109 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from llm60_jax import optim
+from llm60_jax.config import Optimizer
+
+PLAIN = Optimizer(weight_decay=0.0)
+
+
+def normal(seed, *shape):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def adafactor_by_hand(gradients, clip=1.0):
+    """Update directions (before the learning rate) of a matrix over successive gradients; Shazeer and Stern 2018,
+    algorithm 4, with decay 1 - t^-0.8 and without scaling by the parameters."""
+    rows = columns = 0.0
+    updates = []
+    for t, g in enumerate(np.asarray(gradients, np.float64), start=1):
+        beta = 1 - t**-0.8
+        squares = g**2 + 1e-30
+        rows = beta * rows + (1 - beta) * squares.mean(axis=1)
+        columns = beta * columns + (1 - beta) * squares.mean(axis=0)
+        v = np.outer(rows, columns) / rows.mean()
+        u = g / np.sqrt(v)
+        updates.append(-u / max(1.0, np.sqrt((u**2).mean()) / clip))
+    return updates
+
+
+def run(tx, params, gradients, rate=0.1, frozen=()):
+    state = tx.init(params)
+    for grads in gradients:
+        params, state = optim.update(tx, frozen, jnp.float32(rate), grads, state, params)
+    return params, state
+
+
+def test_a_factored_matrix_follows_the_paper():
+    w, gradients = normal(0, 48, 40), [normal(i, 48, 40) * i for i in (1, 2, 3)]
+    params, _ = run(optim.make(PLAIN, ()), {"embedding": w}, [{"embedding": g} for g in gradients])
+    expected = np.asarray(w) + 0.1 * sum(adafactor_by_hand(gradients))
+    np.testing.assert_allclose(params["embedding"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_state_of_a_matrix_is_factored():
+    state = optim.make(PLAIN, {"blocks"}).init({"blocks": {"kernel": jnp.zeros((6, 320, 960))}})
+    shapes = {leaf.shape for leaf in jax.tree.leaves(state)}
+    assert {(6, 320), (6, 960)} <= shapes
+    assert sum(leaf.size for leaf in jax.tree.leaves(state)) < 6 * 2 * (320 + 960)
+
+
+def test_a_vector_keeps_full_second_moments():
+    w, gradients = normal(0, 40), [normal(i, 40) for i in (1, 2)]
+    params, _ = run(optim.make(PLAIN, ()), {"norm": w}, [{"norm": g} for g in gradients])
+    v, expected = 0.0, np.asarray(w, np.float64)
+    for t, g in enumerate(np.asarray(gradients, np.float64), start=1):
+        beta = 1 - t**-0.8
+        v = beta * v + (1 - beta) * (g**2 + 1e-30)
+        u = g / np.sqrt(v)
+        expected -= 0.1 * u / max(1.0, np.sqrt((u**2).mean()))
+    np.testing.assert_allclose(params["norm"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_stack_equals_its_layers_apart():
+    """Also when one layer's gradient is huge: its clipping must not touch the others."""
+    layers = 5
+    w = normal(0, layers, 40, 36)
+    scales = jnp.array([1.0, 1.0, 1000.0, 0.01, 1.0])[:, None, None]
+    gradients = [normal(1, layers, 40, 36) * scales, normal(2, layers, 40, 36) / scales]
+    stacked, _ = run(optim.make(Optimizer(), {"blocks"}), {"blocks": w}, [{"blocks": g} for g in gradients])
+    for layer in range(layers):
+        alone, _ = run(optim.make(Optimizer(), ()), {"blocks": w[layer]}, [{"blocks": g[layer]} for g in gradients])
+        np.testing.assert_allclose(stacked["blocks"][layer], alone["blocks"], rtol=1e-6, atol=1e-7)
+
+
+def test_weight_decay_is_decoupled_times_the_rate_and_spares_vectors():
+    tx = optim.make(Optimizer(weight_decay=0.05), ())
+    params = {"embedding": normal(0, 40, 40), "norm": normal(1, 40)}
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    after, _ = run(tx, params, [zeros], rate=0.1)
+    np.testing.assert_allclose(after["embedding"], params["embedding"] * (1 - 0.1 * 0.05), rtol=1e-6)
+    np.testing.assert_array_equal(after["norm"], params["norm"])
+    still, _ = run(tx, params, [zeros], rate=0.0)
+    chex.assert_trees_all_equal(still, params)
+
+
+def test_frozen_groups_stay_bit_for_bit_and_thaw():
+    tx = optim.make(Optimizer(), {"blocks_0_1", "blocks_2_3"})
+    params = {name: normal(i, 2, 40, 40) for i, name in enumerate(("blocks_0_1", "blocks_2_3"))} | {"norm": normal(9, 4)}
+    grads = jax.tree.map(lambda x: x + 1, params)
+    _, state = run(tx, params, [grads])
+    live_grads = {name: g for name, g in grads.items() if name != "blocks_0_1"}
+    new_params, new_state = optim.update(tx, {"blocks_0_1"}, jnp.float32(0.1), live_grads, state, params)
+    chex.assert_trees_all_equal(new_params["blocks_0_1"], params["blocks_0_1"])
+    chex.assert_trees_all_equal(new_state["blocks_0_1"], state["blocks_0_1"])
+    assert jax.tree.structure(new_state) == jax.tree.structure(state)
+    for name in ("blocks_2_3", "norm"):
+        assert bool((new_params[name] != params[name]).any())
+    counts = {name: optax.tree_utils.tree_get(new_state[name], "count") for name in new_state}
+    assert counts["blocks_0_1"].tolist() == [1, 1]
+    assert counts["blocks_2_3"].tolist() == [2, 2]
+    thawed, _ = optim.update(tx, (), jnp.float32(0.1), grads, new_state, new_params)
+    assert bool((thawed["blocks_0_1"] != params["blocks_0_1"]).any())
+
+
+def test_global_norm():
+    assert optim.global_norm({"a": jnp.array([3.0]), "b": {"c": jnp.array([4.0])}}) == 5.0

@@ -1,0 +1,127 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT, tiny_tree
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm60_jax import config, plan
+from llm60_jax.errors import InputError
+
+LLM60 = config.load(PROJECT / "configs" / "llm60.toml")
+
+# phase, steps, context, sequences, micro-batch, accumulation, frozen
+TABLE = [
+    ("grammar", 9766, 128, 32, 2, 16, 0),
+    ("grammar", 4882, 128, 32, 2, 16, 20),
+    ("grammar", 9766, 256, 16, 2, 8, 20),
+    ("grammar", 9766, 256, 16, 2, 8, 40),
+    ("grammar", 14648, 512, 8, 1, 8, 40),
+    ("vocabulary", 2441, 128, 32, 2, 16, 0),
+    ("vocabulary", 1221, 128, 32, 2, 16, 20),
+    ("vocabulary", 2442, 256, 16, 2, 8, 20),
+    ("vocabulary", 2441, 256, 16, 2, 8, 40),
+    ("vocabulary", 3662, 512, 8, 1, 8, 40),
+    ("fine_tune", 244, 128, 32, 2, 16, 0),
+    ("fine_tune", 122, 128, 32, 2, 16, 20),
+    ("fine_tune", 245, 256, 16, 2, 8, 20),
+    ("fine_tune", 244, 256, 16, 2, 8, 40),
+    ("fine_tune", 366, 512, 8, 1, 8, 40),
+]
+
+
+def test_the_exact_stage_table_of_llm60():
+    built = plan.build(LLM60)
+    rows = [(s.phase, s.steps, s.context, s.sequences, s.micro_batch, s.accumulation, s.frozen) for s in built.stages]
+    assert rows == TABLE
+    assert (built.steps, built.tokens) == (62_256, 255_000_576)
+    steps = [sum(s.steps for s in built.phase_stages(p.name)) for p in LLM60.phase]
+    assert steps == [48_828, 12_207, 1_221]
+
+
+def test_the_short_phase_of_fifty_steps():
+    short = config.load(PROJECT / "configs" / "llm60.toml", ["phase.grammar.tokens=204800"])
+    assert [s.steps for s in plan.build(short).phase_stages("grammar")] == [10, 5, 10, 10, 15]
+
+
+fractions = st.lists(st.floats(0.01, 0.99), max_size=4, unique=True).map(lambda f: [0.0, *sorted(f)])
+
+
+@settings(max_examples=200, deadline=None)
+@given(fractions, fractions, st.integers(1, 5000))
+def test_stages_tile_each_phase_without_gap_or_overlap(context_at, freeze_at, steps):
+    tree = tiny_tree(Path("x"))
+    phase = tree["phase"][0]
+    phase["tokens"] = steps * 128
+    phase["context"] = [[f, (16, 32, 64)[i % 3]] for i, f in enumerate(context_at)]
+    phase["freeze"] = [[f, min(2 * i, 4)] for i, f in enumerate(freeze_at)]
+    c = config.parse(tree, "x")
+    try:
+        built = plan.build(c)
+    except InputError as error:
+        least = int(str(error).rsplit("at least ", 1)[1].split(" ")[0].replace(",", ""))
+        tree["phase"][0]["tokens"] = least
+        plan.build(config.parse(tree, "x"))  # the remedy in the message works
+        return
+    at_step = 0
+    for name in ("grammar", "vocabulary", "fine_tune"):
+        at_token = 0
+        for stage in built.phase_stages(name):
+            assert stage.start_step == at_step < stage.stop_step
+            assert stage.token_start == at_token
+            assert stage.sequences * stage.context == 128
+            assert stage.tokens == stage.steps * 128
+            at_step, at_token = stage.stop_step, at_token + stage.tokens
+    assert at_step == built.steps
+    for step in {0, built.steps // 2, built.steps - 1}:
+        stage = built.stage_at(step)
+        assert stage.start_step <= step < stage.stop_step
+    frozen = [stage.frozen for stage in built.phase_stages("grammar")]
+    assert frozen == sorted(frozen)
+
+
+def test_steps_outside_the_plan():
+    built = plan.build(LLM60)
+    for step in (-1, built.steps):
+        with pytest.raises(IndexError):
+            built.stage_at(step)
+
+
+def test_learning_rate_warms_up_and_ends_exactly():
+    built = plan.build(LLM60)
+    for phase in LLM60.phase:
+        peak, final = phase.learning_rate
+        stages = built.phase_stages(phase.name)
+        start, stop = stages[0].start_step, stages[-1].stop_step
+        rates = [plan.learning_rate(built, phase, step) for step in range(start, stop)]
+        assert rates[0] == pytest.approx(peak / (phase.warmup * (stop - start)))
+        assert max(rates) == pytest.approx(peak, rel=1e-3)
+        assert rates[-1] == pytest.approx(final, rel=1e-12)
+        top = rates.index(max(rates))
+        assert abs(top - phase.warmup * (stop - start)) <= 1
+        assert rates[:top] == sorted(rates[:top])
+        assert rates[top:] == sorted(rates[top:], reverse=True)
+
+
+def test_learning_rate_knows_nothing_of_stages():
+    flat = config.load(
+        PROJECT / "configs" / "llm60.toml", ["phase.grammar.context=[[0.0, 128]]", "phase.grammar.freeze=[[0.0, 0]]"]
+    )
+    a, b = plan.build(LLM60), plan.build(flat)
+    for step in (0, 700, 9765, 9766, 30_000, 48_827):
+        assert plan.learning_rate(a, LLM60.phase[0], step) == plan.learning_rate(b, flat.phase[0], step)
+
+
+def test_freezing_lowers_the_counted_arithmetic():
+    stages = plan.build(LLM60).phase_stages("grammar")
+    flops = [plan.flops_per_token(LLM60.model, stage) for stage in stages]
+    block = 2 * 819_200 + 4 * 128 * 320
+    assert flops[0] - flops[1] == 20 * 3 * block  # backward and recomputation of 20 blocks
+    assert flops[0] == 4 * 60 * block + 6 * 32_000 * 320
+
+
+def test_neither_config_nor_plan_imports_jax():
+    code = "import sys, llm60_jax.plan, llm60_jax.config; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT).returncode == 0

@@ -1,0 +1,122 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from llm60_jax import config, model, plan, step
+from llm60_jax.layers import Noise
+
+
+def batch_for(key, seed=0):
+    rng = np.random.default_rng(seed)
+    shape = (key.accumulation, key.micro_batch, key.context)
+    batch = {name: rng.integers(0, 360, shape, dtype=np.int32) for name in ("tokens", "targets")}
+    batch["segments"] = np.cumsum(rng.random(shape) < 0.1, axis=-1, dtype=np.int32) + 1
+    batch["weights"] = (rng.random(shape) < 0.9).astype(np.float32)
+    return batch
+
+
+def keys(tiny):
+    return [step.StepKey.of(s, tiny.phase[0], tiny) for s in plan.build(tiny).phase_stages("grammar")]
+
+
+def run(tiny, key, state, batch, rate=1e-2):
+    return jax.jit(lambda s, b, r: step.train_step(tiny, key, s, b, r))(state, batch, np.float32(rate))
+
+
+def test_accumulated_micro_batches_equal_one_large_batch(tiny):
+    quiet = keys(tiny)[0]._replace(noise=Noise())
+    state = step.init(tiny)
+    batch = batch_for(quiet)
+    results = []
+    for accumulation in (1, 2, 8):
+        key = quiet._replace(accumulation=accumulation, micro_batch=8 // accumulation)
+        shaped = {name: array.reshape(accumulation, -1, key.context) for name, array in batch.items()}
+        results.append(run(tiny, key, state, shaped))
+    for new_state, metrics in results[1:]:
+        assert metrics.loss == pytest.approx(results[0][1].loss, rel=1e-6)
+        assert metrics.grad_norm == pytest.approx(results[0][1].grad_norm, rel=1e-5)
+        # One Adafactor step divides gradients by their own size, so small ones carry their rounding with them.
+        chex.assert_trees_all_close(new_state.params, results[0][0].params, atol=2e-4)
+
+
+def test_the_loss_is_the_mean_over_weighted_tokens(tiny):
+    key = keys(tiny)[0]._replace(noise=Noise())
+    state, batch = step.init(tiny), batch_for(keys(tiny)[0])
+    _, metrics = run(tiny, key, state, batch)
+    flat = {name: array.reshape(-1, key.context) for name, array in batch.items()}
+    total, weight = jax.jit(lambda p, b: step.eval_step(tiny, p, b))(state.params, flat)
+    assert weight == batch["weights"].sum()
+    assert float(metrics.loss) == pytest.approx(float(total / weight), rel=1e-3)
+
+
+def test_each_stage_moves_exactly_its_live_parameters(tiny):
+    state = step.init(tiny)
+    layout = jax.tree.structure(state)
+    for key in keys(tiny):
+        new_state, _ = run(tiny, key, state, batch_for(key))
+        assert jax.tree.structure(new_state) == layout
+        assert int(new_state.step) == 1
+        for name, _, stop in tiny.model.named_segments:
+            before = state.params[name], state.opt_state[name]
+            after = new_state.params[name], new_state.opt_state[name]
+            if stop <= key.frozen:
+                chex.assert_trees_all_equal(after, before)
+            else:
+                assert all(bool((a != b).any()) for a, b in zip(*map(jax.tree.leaves, (after[0], before[0])), strict=True))
+        assert bool((new_state.params["embedding"] != state.params["embedding"]).any())
+
+
+def test_a_frozen_embedding_stays(tiny):
+    key = keys(tiny)[-1]._replace(embedding_frozen=True)
+    state = step.init(tiny)
+    new_state, _ = run(tiny, key, state, batch_for(key))
+    chex.assert_trees_all_equal(new_state.params["embedding"], state.params["embedding"])
+    chex.assert_trees_all_equal(new_state.opt_state["embedding"], state.opt_state["embedding"])
+
+
+def test_embedding_policy_reaches_the_key_only_while_blocks_are_frozen(tree):
+    tree["phase"][0]["embedding"] = "frozen"
+    c = config.parse(tree, "x")
+    assert [key.embedding_frozen for key in keys(c)] == [False, True, True, True, True]
+
+
+def test_one_compile_per_key_and_shared_between_phases(tiny):
+    programs = step.CompiledSteps(tiny)
+    phases = {phase.name: phase for phase in tiny.phase}
+    state = step.init(tiny)
+    with jax.log_compiles(False):
+        for stage in plan.build(tiny).stages:
+            key = step.StepKey.of(stage, phases[stage.phase], tiny)
+            program = programs[key]
+            assert programs[key] is program
+            for seed in (0, 1):
+                state, _ = program(state, batch_for(key, seed), np.float32(1e-3))
+    assert len(programs) == 5  # fifteen stages, three phases
+    assert int(state.step) == 30
+
+
+def test_a_compiled_step_is_traced_once_whatever_step_and_rate(tiny):
+    key = keys(tiny)[1]
+    traced = chex.assert_max_traces(lambda s, b, r: step.train_step(tiny, key, s, b, r), n=1)
+    jitted, state = jax.jit(traced), step.init(tiny)
+    for rate in (1e-3, 2e-3):
+        state, _ = jitted(state, batch_for(key), np.float32(rate))
+
+
+def test_noise_comes_from_seed_step_and_micro_batch(tiny):
+    key = keys(tiny)[0]._replace(noise=Noise(mlp=0.3))
+    state, batch = step.init(tiny), batch_for(keys(tiny)[0])
+    loss = float(run(tiny, key, state, batch)[1].loss)
+    assert float(run(tiny, key, state, batch)[1].loss) == loss
+    later = step.TrainState(state.params, state.opt_state, jnp.int32(5), state.seed)
+    other = step.TrainState(state.params, state.opt_state, state.step, jnp.uint32(8))
+    assert float(run(tiny, key, later, batch)[1].loss) != loss
+    assert float(run(tiny, key, other, batch)[1].loss) != loss
+
+
+def test_abstract_state_matches_a_real_one(tiny):
+    real, abstract = step.init(tiny), step.abstract_state(tiny)
+    chex.assert_trees_all_equal_shapes_and_dtypes(real, abstract)
+    assert jax.tree.structure(model.abstract_params(tiny.model)) == jax.tree.structure(real.params)
