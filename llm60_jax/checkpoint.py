@@ -13,7 +13,6 @@ checkpoint is on the disk before training goes on. The state is an opaque tree o
 import hashlib
 import json
 import logging
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from llm60_jax import manifest
-from llm60_jax.errors import DamageError, InputError
+from llm60_jax.errors import DamageError, InputError, MachineError
 
 log = logging.getLogger("llm60_jax")
 STATE, META = "state", "meta.json"
@@ -55,11 +54,14 @@ def save(folder: Path, state: Any, meta: dict[str, Any]) -> str:
     digest = state_sha256(state, meta["iterator"])
 
     def build(partial: Path) -> dict[str, Any]:
-        ocp.save_pytree((partial / STATE).absolute(), state)
+        ocp.save((partial / STATE).absolute(), state)
         (partial / META).write_text(json.dumps({**meta, "state_sha256": digest}, indent=1), encoding="utf-8")
-        return {"step": meta["step"], "permanent": meta["permanent"], "state_sha256": digest}
+        return {"permanent": meta["permanent"]}
 
-    manifest.create(folder, build)
+    try:
+        manifest.create(folder, {"step": meta["step"], "state_sha256": digest}, build)
+    except OSError as error:
+        raise MachineError(f"{folder}: the checkpoint cannot be written: {error.strerror or error}") from error
     return digest
 
 
@@ -90,7 +92,7 @@ def load(folder: Path, abstract_state: Any = None) -> tuple[Any, dict[str, Any]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Orbax warns of absent shardings and of its own renamed arguments
         try:
-            state = ocp.load_pytree((folder / STATE).absolute(), abstract_state)
+            state = ocp.load((folder / STATE).absolute(), abstract_state)
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise DamageError(f"{folder}: its arrays do not fit this configuration: {str(error)[:300]}") from error
     # Orbax can hand back a placeholder for a leaf that is not on the disk.
@@ -100,6 +102,13 @@ def load(folder: Path, abstract_state: Any = None) -> tuple[Any, dict[str, Any]]
     return state, meta
 
 
+def listed(workdir: Path) -> list[Path]:
+    """Committed checkpoints of a run directory, newest first; at equal steps the phase checkpoint comes first."""
+    rolling = [p for p in (workdir / "checkpoints").glob("*") if p.name.isdecimal() and manifest.exists(p)]
+    phases = [p for p in (workdir / "phases").glob("*") if manifest.exists(p)]
+    return sorted(phases + rolling, key=lambda p: (-_step(p), p.parent.name != "phases"))
+
+
 class Checkpoints:
     """The checkpoints of one run directory."""
 
@@ -107,15 +116,15 @@ class Checkpoints:
         self._rolling = workdir / "checkpoints"
         self._phases = workdir / "phases"
         self._keep = keep_rolling
+        for folder in (self._rolling, self._phases):
+            manifest.remove_partial(folder)
 
     def phase(self, name: str) -> Path:
         return self._phases / name
 
     def all(self) -> list[Path]:
         """Committed checkpoints, newest first; at equal steps the phase checkpoint comes first."""
-        rolling = [p for p in self._rolling.glob("*") if p.name.isdecimal() and manifest.exists(p)]
-        phases = [p for p in self._phases.glob("*") if manifest.exists(p)]
-        return sorted(phases + rolling, key=lambda p: (-self._step(p), p.parent != self._phases))
+        return listed(self._rolling.parent)
 
     def newest(self, abstract_state: Any) -> tuple[Any, dict[str, Any]] | None:
         """The newest whole checkpoint, or None when there is none at all. Damaged ones are named and passed over.
@@ -128,7 +137,7 @@ class Checkpoints:
             try:
                 return load(folder, abstract_state)
             except DamageError as error:
-                log.warning("%s; trying the one before it", error)
+                log.warning("%s; trying the checkpoint before it", error)
                 faults.append(str(error))
         if faults:
             raise DamageError("no checkpoint of this run is whole:\n  " + "\n  ".join(faults))
@@ -139,30 +148,30 @@ class Checkpoints:
         folder = self._rolling / str(meta["step"])
         if not manifest.exists(folder):
             save(folder, state, meta)
-        spare = [p for p in self.all() if p.parent == self._rolling and not self._facts(p).get("permanent")]
-        for old in spare[self._keep :]:
-            _remove(old)
+        for old in [p for p in self.all() if p.parent == self._rolling and not _is_permanent(p)][self._keep :]:
+            manifest.remove(old)
         return folder
 
     def save_phase(self, name: str, state: Any, meta: dict[str, Any]) -> Path:
+        """Saves the end of a phase, for good."""
         folder = self.phase(name)
         save(folder, state, meta)
         return folder
 
-    def _facts(self, folder: Path) -> dict[str, Any]:
-        try:
-            return dict(json.loads((folder / manifest.NAME).read_text(encoding="utf-8"))["facts"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return {"permanent": True}  # unreadable: not ours to delete
 
-    def _step(self, folder: Path) -> int:
-        if folder.name.isdecimal():
-            return int(folder.name)
-        step = self._facts(folder).get("step")
-        return step if isinstance(step, int) else -1
+def _is_permanent(folder: Path) -> bool:
+    """Whether a rolling checkpoint is to stay; one whose manifest cannot be read is not ours to delete."""
+    try:
+        return bool(manifest.read(folder)["facts"].get("permanent"))
+    except DamageError:
+        return True
 
 
-def _remove(folder: Path) -> None:
-    """Takes the manifest away first, so that a half-deleted folder is no checkpoint."""
-    (folder / manifest.NAME).unlink()
-    shutil.rmtree(folder, ignore_errors=True)
+def _step(folder: Path) -> int:
+    """The step of a checkpoint folder, -1 if it cannot be told."""
+    if folder.name.isdecimal():
+        return int(folder.name)
+    try:
+        return int(manifest.read(folder)["identity"]["step"])
+    except (DamageError, KeyError, TypeError, ValueError):
+        return -1

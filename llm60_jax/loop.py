@@ -6,7 +6,6 @@ newest checkpoint and in the prepared data, so running and resuming are the same
 
 import functools
 import importlib.metadata
-import json
 import logging
 import math
 import platform
@@ -268,7 +267,7 @@ class Trainer:
             starts = [row for row in self.workdir.rows() if row.get("validation_phase") == phase.name]
             digest = checkpoint.state_sha256(self.state, None)
             verdict = gates.judge(phase, starts[0]["validation_loss"], end.loss, end.bits_per_byte, digest)
-            self.workdir.write(f"gates/{phase.name}.json", json.dumps(verdict.to_json(), indent=1))
+            self.workdir.write(f"gates/{phase.name}.json", manifest.dump(verdict.to_json()))
             self._sample(phase)
         say(verdict.explain())
         if not verdict.passed:

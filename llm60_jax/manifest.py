@@ -1,15 +1,19 @@
-"""Folders that are either whole or not there: a manifest of SHA-256 digests, written last and durably.
+"""Folders that are either whole or not there: built aside, hashed, flushed to the disk, renamed, verified before use.
 
-Used for everything the project keeps: prepared text, tokenizers, token shards, checkpoints. A folder is built under a
-temporary name, hashed, flushed to the disk and renamed; whoever reads it later verifies it and hears which file is
-damaged. `manifest.json` holds {"files": {relative path: {"bytes", "sha256"}}, "facts": {...}}.
+Everything the project keeps goes through here: prepared text, tokenizers, token shards, checkpoints. A folder is built
+beside its final place and renamed into it, its manifest written last, so what an interrupted build leaves behind is
+never taken for data. `manifest.json` holds {"identity": ..., "facts": ..., "files": {relative path: {"bytes",
+"sha256"}}, "sha256": ...}: what determines the content, what is to be known about it, the content, and its own seal.
 """
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import sys
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,93 +21,180 @@ from typing import Any
 from llm60_jax.errors import DamageError, MachineError
 
 NAME = "manifest.json"
-PARTIAL = ".partial"
+_LOG = logging.getLogger("llm60_jax")
+_PARTIAL = ".partial-"
+_STALE_SECONDS = 24 * 3600  # an unfinished build older than this belongs to no living process
 
 
 def sha256_of(path: Path) -> str:
-    """Hex digest of a file's bytes, read in pieces."""
+    """SHA-256 of a file's bytes, in hex. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_of(value: Any) -> str:
-    """Hex digest of a JSON value in canonical form; equal values have equal digests on every machine."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    """SHA-256 of a JSON value in its canonical form, in hex; the same on every machine."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
 
 
-def create(folder: Path, build: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    """Builds `folder` by `build(temporary folder) -> facts`, then commits it. An existing folder is replaced.
-
-    Interrupted anywhere, it leaves the old folder as it was. Returns the facts. Raises MachineError when the disk
-    refuses.
-    """
-    partial = folder.with_name(folder.name + PARTIAL)
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        facts = build(partial)
-        files = {
-            path.relative_to(partial).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-            for path in sorted(partial.rglob("*"))
-            if path.is_file()
-        }
-        (partial / NAME).write_text(json.dumps({"files": files, "facts": facts}, indent=1), encoding="utf-8")
-        for path in partial.rglob("*"):
-            _flush(path)
-        _flush(partial)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(partial, folder)
-        _flush(folder.parent)
-        return facts
-    except OSError as error:
-        raise MachineError(f"{folder}: cannot be written: {error.strerror or error}. Free space or permissions?") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+def dump(value: Any) -> str:
+    """A JSON value as a person reads it."""
+    return json.dumps(value, indent=1) + "\n"
 
 
 def exists(folder: Path) -> bool:
-    """True when a committed folder stands there, whatever its state; `verify` tells whether it is whole."""
-    return (folder / NAME).is_file()
+    """True when a finished folder stands there, whatever its state; `verify` tells whether it is whole."""
+    return (folder / NAME).is_file() and not folder.name.startswith(".")
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder, its files not looked at. Raises DamageError when it is missing or malformed."""
+    try:
+        manifest = dict(json.loads((folder / NAME).read_text(encoding="utf-8")))
+        if manifest.pop("sha256") != digest_of(manifest):
+            raise DamageError(f"{folder / NAME}: its content differs from its own SHA-256")
+        for entry in dict(manifest["files"]).values():
+            int(entry["bytes"]), str(entry["sha256"])
+        dict(manifest["identity"]), dict(manifest["facts"])
+    except FileNotFoundError:
+        raise DamageError(f"{folder / NAME}: missing") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamageError(f"{folder / NAME}: not a readable manifest ({type(error).__name__})") from None
+    return manifest
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """Hashes every file against the manifest and returns the facts.
+    """Hashes every file of a folder and returns its manifest.
 
     Raises:
-      DamageError: names the files that are missing, changed or too many.
+      DamageError: names the files that are missing, changed, or not in the manifest.
+    """
+    manifest = read(folder)
+    expected = manifest["files"]
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {NAME}
+    faults = [f"{name}: not in the manifest" for name in sorted(present - set(expected))]
+    for name, entry in sorted(expected.items()):
+        path = folder / name
+        try:
+            if name not in present:
+                faults.append(f"{name}: missing")
+            elif path.stat().st_size != entry["bytes"]:
+                faults.append(f"{name}: {path.stat().st_size} bytes instead of {entry['bytes']}")
+            elif sha256_of(path) != entry["sha256"]:
+                faults.append(f"{name}: its content differs from the manifest's SHA-256")
+        except OSError as error:
+            faults.append(f"{name}: {error.strerror or error}")
+    if faults:
+        more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
+        raise DamageError(f"{folder}: damaged: " + "; ".join(faults[:5]) + more)
+    return manifest
+
+
+def create(folder: Path, identity: dict[str, Any], build: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """Builds a folder by `build(scratch folder) -> facts`, commits it durably and returns its manifest.
+
+    A folder that stands there is replaced, but only once the new one is whole. Raises OSError.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale(folder)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}{_PARTIAL}", dir=folder.parent))
+    try:
+        facts = build(scratch)
+        files = {
+            path.relative_to(scratch).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+            for path in sorted(scratch.rglob("*"))
+            if path.is_file()
+        }
+        manifest = json.loads(json.dumps({"identity": identity, "facts": facts, "files": files}))
+        sealed = {**manifest, "sha256": digest_of(manifest)}  # a flipped bit in the manifest itself is found too
+        (scratch / NAME).write_text(dump(sealed), encoding="utf-8")
+        for path in [*scratch.rglob("*"), scratch]:
+            _flush(path)
+        _replace(scratch, folder, manifest["identity"])
+        _flush(folder.parent)
+        return manifest
+    finally:
+        # Also on an interruption: an unfinished build leaves nothing. After success there is nothing to remove.
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def build_once(
+    folder: Path, identity: dict[str, Any], build: Callable[[Path], dict[str, Any]], describe: str
+) -> dict[str, Any]:
+    """Returns the manifest of `folder`, after building the folder if it is missing or damaged.
+
+    Args:
+      folder: the final place; its name should hold a digest of `identity`.
+      identity: JSON values that determine the content.
+      build: writes all files into the scratch folder it is given and returns facts about them, as JSON values.
+      describe: what is being built, for messages: "corpus of phase 'grammar'".
+
+    Raises:
+      MachineError: the folder cannot be written.
     """
     try:
-        manifest = json.loads((folder / NAME).read_text(encoding="utf-8"))
-        files, facts = dict(manifest["files"]), dict(manifest["facts"])
-        expected = {name: (int(entry["bytes"]), str(entry["sha256"])) for name, entry in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamageError(f"{folder / NAME}: missing or unreadable ({type(error).__name__})") from None
-    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {NAME}
-    faults = [f"{name}: not in the manifest" for name in sorted(present - set(expected))]
-    for name, (size, digest) in sorted(expected.items()):
-        if name not in present:
-            faults.append(f"{name}: missing")
-        elif (folder / name).stat().st_size != size:
-            faults.append(f"{name}: {(folder / name).stat().st_size} bytes instead of {size}")
-        elif sha256_of(folder / name) != digest:
-            faults.append(f"{name}: SHA-256 differs")
-    if faults:
-        raise DamageError(f"{folder}: damaged: " + "; ".join(faults[:5]))
-    return facts
+        if folder.exists():
+            try:
+                manifest = verify(folder)
+                if manifest["identity"] == json.loads(json.dumps(identity)):
+                    return manifest
+                reason = f"{folder / NAME}: describes other inputs"
+            except DamageError as error:
+                reason = str(error)
+            _LOG.warning("%s is damaged and will be built again: %s", describe, reason)
+        return create(folder, identity, build)
+    except OSError as error:
+        raise MachineError(
+            f"{folder}: cannot write the {describe}: {error.strerror or error}; "
+            "free some space, or set data_dir to a folder that can be written"
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a small file durably: the old text or the new one, never half of it."""
-    partial = path.with_name(path.name + PARTIAL)
+    """Replaces a small file durably: the old text or the new one, never half of it. Raises MachineError."""
+    partial = path.with_name(f".{path.name}{_PARTIAL}{os.getpid()}")
     try:
         partial.write_text(text, encoding="utf-8")
         _flush(partial)
         os.replace(partial, path)
         _flush(path.parent)
     except OSError as error:
-        raise MachineError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise MachineError(f"{path}: cannot be written: {error.strerror or error}; free some space") from error
+
+
+def remove(folder: Path) -> None:
+    """Deletes a finished folder, its manifest first, so that a half-deleted folder is not taken for a whole one."""
+    (folder / NAME).unlink()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_partial(parent: Path) -> None:
+    """Deletes every unfinished build below `parent`. Only for a folder that this process has to itself."""
+    for path in parent.glob(f".*{_PARTIAL}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _replace(scratch: Path, folder: Path, identity: dict[str, Any]) -> None:
+    """Renames the built folder into place. A folder that another process finished meanwhile stays: it is the same."""
+    try:
+        os.replace(scratch, folder)
+        return
+    except OSError:
+        if not folder.is_dir():
+            raise
+    try:
+        if verify(folder)["identity"] == identity:
+            return
+    except DamageError:
+        pass  # the damaged folder that this build replaces
+    shutil.rmtree(folder)
+    os.replace(scratch, folder)
+
+
+def _remove_stale(folder: Path) -> None:
+    for path in folder.parent.glob(f".{folder.name}{_PARTIAL}*"):
+        if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _flush(path: Path) -> None:

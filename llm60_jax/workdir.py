@@ -68,8 +68,8 @@ class WorkDir:
     def begin(self, config: Config, digests: dict[str, str], plan_rows: list[dict[str, Any]]) -> None:
         """Records configuration, identity and plan. Call after the checks."""
         record = {"config": config_module.to_tree(config), "digests": digests}
-        manifest.write_text(self.config_path, json.dumps(record, indent=1))
-        manifest.write_text(self.path / "plan.json", json.dumps(plan_rows, indent=1))
+        manifest.write_text(self.config_path, manifest.dump(record))
+        manifest.write_text(self.path / "plan.json", manifest.dump(plan_rows))
 
     def append(self, row: dict[str, Any]) -> None:
         """Adds a row to metrics.jsonl."""

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from llm60_jax.config import FolderSource, Phase
-from llm60_jax.data import cache, corpus, sources
+from llm60_jax import manifest
+from llm60_jax.data import corpus, sources
 from llm60_jax.data.progress import silent
 from llm60_jax.errors import DamageError, InputError, MachineError
 
@@ -205,14 +206,14 @@ def test_damage_is_rebuilt_with_a_warning(
     assert again == first
     assert first.train.read_bytes() == good
     assert [r for r in caplog.messages if "corpus of phase 'grammar' is damaged and will be built again" in r]
-    cache.verify(first.folder)
+    manifest.verify(first.folder)
 
 
 def test_verify_names_the_damaged_file(tmp_path: Path, text: Path) -> None:
     made = corpus.prepare(phase(text), tmp_path / "data", silent)
     made.validation.write_bytes(b"x" * made.validation.stat().st_size)
     with pytest.raises(DamageError, match=r"validation\.jsonl: its content differs"):
-        cache.verify(made.folder)
+        manifest.verify(made.folder)
 
 
 def test_an_interrupted_build_leaves_nothing_and_can_be_repeated(tmp_path: Path, text: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from llm60_jax import config
-from llm60_jax.data import cache, cleaning, sources
+from llm60_jax import manifest
+from llm60_jax.data import cleaning, sources
 from llm60_jax.data.ledger import Ledger
 from llm60_jax.data.progress import Track
 from llm60_jax.errors import InputError
@@ -64,13 +65,13 @@ def prepare(phase: config.Phase, data_dir: Path, track: Track) -> Corpus:
         "piece_characters": _PIECE_CHARACTERS,
         "validation": [_VALIDATION_SHARE, _VALIDATION_DOCUMENTS],
     }
-    digest = cache.digest(identity)
+    digest = manifest.digest_of(identity)
     folder = Path(data_dir) / "processed" / f"{phase.name}-{digest[:16]}"
 
     def build(scratch: Path) -> dict[str, Any]:
         return _build(phase, files, scratch, track)
 
-    ledger = cache.build_once(folder, identity, build, f"corpus of phase '{phase.name}'")["facts"]
+    ledger = manifest.build_once(folder, identity, build, f"corpus of phase '{phase.name}'")["facts"]
     return Corpus(phase.name, digest, folder, folder / "train.jsonl", folder / "validation.jsonl", ledger)
 
 
@@ -109,7 +110,7 @@ def _build(
             splits[split]["characters"] += length
     spill.unlink()
     facts = {"phase": phase.name, "sources": [ledger.to_tree() for ledger in ledgers], "splits": splits}
-    cache.write_json(scratch / "ledger.json", facts)
+    (scratch / "ledger.json").write_text(manifest.dump(facts), encoding="utf-8")
     return facts
 
 

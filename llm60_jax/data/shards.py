@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from llm60_jax.data import cache
+from llm60_jax import manifest
 from llm60_jax.data.corpus import Corpus, Split
 from llm60_jax.data.progress import Track
 from llm60_jax.data.tokenizer import Tokenizer
@@ -58,13 +58,13 @@ def prepare(corpus: Corpus, tokenizer: Tokenizer, data_dir: Path, track: Track) 
         "vocab_size": tokenizer.vocab_size,
         "token": _TOKEN.str,
     }
-    folder = Path(data_dir) / "tokenized" / f"{corpus.phase}-{cache.digest(identity)[:16]}"
+    folder = Path(data_dir) / "tokenized" / f"{corpus.phase}-{manifest.digest_of(identity)[:16]}"
 
     def build(scratch: Path) -> dict[str, Any]:
         return {split: _write(corpus, split, tokenizer, scratch, track) for split in _SPLITS}
 
-    manifest = cache.build_once(folder, identity, build, f"token shards of phase '{corpus.phase}'")
-    return _open(folder, manifest)
+    record = manifest.build_once(folder, identity, build, f"token shards of phase '{corpus.phase}'")
+    return _open(folder, record)
 
 
 def load(folder: Path, tokenizer: Tokenizer) -> PhaseShards:
@@ -74,14 +74,14 @@ def load(folder: Path, tokenizer: Tokenizer) -> PhaseShards:
       DamageError: a file does not match the manifest, or the arrays do not match one another.
       InputError: the shards were written with another tokenizer.
     """
-    manifest = cache.verify(Path(folder))
-    written = manifest["identity"]
+    record = manifest.verify(Path(folder))
+    written = record["identity"]
     if (written.get("tokenizer"), written.get("vocab_size")) != (tokenizer.sha256, tokenizer.vocab_size):
         raise InputError(
             f"{folder}: written with tokenizer {str(written.get('tokenizer'))[:16]} of {written.get('vocab_size')} "
             f"tokens, but this run has {tokenizer.sha256[:16]} of {tokenizer.vocab_size}; prepare the data again"
         )
-    return _open(Path(folder), manifest)
+    return _open(Path(folder), record)
 
 
 def _write(corpus: Corpus, split: Split, tokenizer: Tokenizer, scratch: Path, track: Track) -> dict[str, int]:
@@ -102,9 +102,9 @@ def _texts(corpus: Corpus, split: Split) -> Iterator[str]:
     return (record["text"] for record in corpus.read(split))
 
 
-def _open(folder: Path, manifest: dict[str, Any]) -> PhaseShards:
+def _open(folder: Path, record: dict[str, Any]) -> PhaseShards:
     train, validation = (_open_split(folder, split) for split in _SPLITS)
-    return PhaseShards(cache.digest(manifest["identity"]), train, validation)
+    return PhaseShards(manifest.digest_of(record["identity"]), train, validation)
 
 
 def _open_split(folder: Path, split: Split) -> TokenShard:

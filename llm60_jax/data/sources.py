@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from llm60_jax.config import FolderSource, PackageSource
-from llm60_jax.data import cache
+from llm60_jax import manifest
 from llm60_jax.data.ledger import Ledger
 from llm60_jax.errors import InputError, MachineError
 
@@ -43,7 +43,7 @@ class InputFile:
     def sha256(self) -> str:
         """Raises MachineError if the file cannot be read."""
         try:
-            return cache.file_digest(self.path)
+            return manifest.sha256_of(self.path)
         except OSError as error:
             raise _unreadable(self.path, error) from None
 

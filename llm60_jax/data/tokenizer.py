@@ -15,7 +15,8 @@ from typing import Any
 import sentencepiece
 
 from llm60_jax import config as configuration
-from llm60_jax.data import cache, cleaning
+from llm60_jax import manifest
+from llm60_jax.data import cleaning
 from llm60_jax.data.corpus import Corpus
 from llm60_jax.data.progress import Track
 from llm60_jax.errors import DamageError, InputError
@@ -108,8 +109,8 @@ def prepare(config: configuration.Config, corpora: Mapping[str, Corpus], data_di
         (scratch / _FILE).write_bytes(_learn(lines, vocab_size, settings.model_type))
         return {"characters": characters, "lines": len(lines)}
 
-    folder = Path(data_dir) / "tokenizers" / cache.digest(identity)[:16]
-    cache.build_once(folder, identity, build, "tokenizer")
+    folder = Path(data_dir) / "tokenizers" / manifest.digest_of(identity)[:16]
+    manifest.build_once(folder, identity, build, "tokenizer")
     return Tokenizer.load(folder / _FILE)
 
 

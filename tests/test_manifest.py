@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llm60_jax.data import cache
+from llm60_jax import manifest
 from llm60_jax.errors import DamageError, MachineError
 
 IDENTITY = {"of": ("tuples", "too")}
@@ -23,28 +23,28 @@ def refuse(folder: Path) -> dict[str, Any]:
 
 
 def test_a_folder_is_built_once(tmp_path: Path) -> None:
-    first = cache.build_once(tmp_path / "x", IDENTITY, build, "thing")
-    assert cache.build_once(tmp_path / "x", IDENTITY, refuse, "thing") == first
+    first = manifest.build_once(tmp_path / "x", IDENTITY, build, "thing")
+    assert manifest.build_once(tmp_path / "x", IDENTITY, refuse, "thing") == first
     assert first["facts"] == {"count": 1}
     assert list(first["files"]) == ["a.txt"]
-    assert cache.verify(tmp_path / "x") == first
+    assert manifest.verify(tmp_path / "x") == first
 
 
 def test_a_manifest_of_other_inputs_is_not_taken(tmp_path: Path) -> None:
-    cache.build_once(tmp_path / "x", IDENTITY, build, "thing")
-    assert cache.build_once(tmp_path / "x", {"of": "others"}, build, "thing")["identity"] == {"of": "others"}
+    manifest.build_once(tmp_path / "x", IDENTITY, build, "thing")
+    assert manifest.build_once(tmp_path / "x", {"of": "others"}, build, "thing")["identity"] == {"of": "others"}
 
 
 def test_the_folder_another_process_finished_meanwhile_stays(tmp_path: Path) -> None:
     first: list[int] = []
 
     def build_slowly(folder: Path) -> dict[str, Any]:
-        cache.build_once(tmp_path / "x", IDENTITY, build, "thing")
+        manifest.build_once(tmp_path / "x", IDENTITY, build, "thing")
         first.append((tmp_path / "x").stat().st_ino)
         return build(folder)
 
-    cache.build_once(tmp_path / "x", IDENTITY, build_slowly, "thing")
-    cache.verify(tmp_path / "x")
+    manifest.build_once(tmp_path / "x", IDENTITY, build_slowly, "thing")
+    manifest.verify(tmp_path / "x")
     assert [(path.name, path.stat().st_ino) for path in tmp_path.iterdir()] == [("x", first[0])]
 
 
@@ -55,7 +55,7 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path, error: type[BaseExcep
         raise error
 
     with pytest.raises(error):
-        cache.build_once(tmp_path / "x", IDENTITY, fail, "thing")
+        manifest.build_once(tmp_path / "x", IDENTITY, fail, "thing")
     assert not list(tmp_path.iterdir())
 
 
@@ -64,21 +64,21 @@ def test_a_full_disk_is_a_machine_error(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(MachineError, match=r"cannot write the thing: No space left on device; free some space"):
-        cache.build_once(tmp_path / "x", IDENTITY, fill, "thing")
+        manifest.build_once(tmp_path / "x", IDENTITY, fill, "thing")
 
 
 def test_remains_of_killed_builds_are_removed_after_a_day(tmp_path: Path) -> None:
-    old, new = tmp_path / ".x.unfinished-1", tmp_path / ".x.unfinished-2"
+    old, new = tmp_path / ".x.partial-1", tmp_path / ".x.partial-2"
     for folder in (old, new):
         folder.mkdir()
     os.utime(old, (time.time() - 2 * 86_400,) * 2)
-    cache.build_once(tmp_path / "x", IDENTITY, build, "thing")
+    manifest.build_once(tmp_path / "x", IDENTITY, build, "thing")
     assert not old.exists()
     assert new.exists()
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"files": []}', '{"files": {"a": 1}}', '{"files": {}}', "[" * 100_000])
 def test_a_broken_manifest_is_damage(tmp_path: Path, content: str) -> None:
-    (tmp_path / cache.MANIFEST).write_text(content)
+    (tmp_path / manifest.NAME).write_text(content)
     with pytest.raises(DamageError, match="not a readable manifest"):
-        cache.verify(tmp_path)
+        manifest.verify(tmp_path)

@@ -1,0 +1,241 @@
+"""The real command: exit codes, messages, and a run that is interrupted and resumed bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT, write_corpus
+
+
+def launch(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, str(PROJECT / "launch.py"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=PROJECT,
+        **options,
+    )
+
+
+def refused(code, *arguments, words=()):
+    """Runs the command, expects an exit code, one clear message, no traceback."""
+    done = launch(*arguments)
+    assert done.returncode == code, done.stderr + done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert done.stderr.startswith("launch.py: ")
+    for word in words:
+        assert word in done.stderr
+    return done
+
+
+def test_help_has_examples():
+    done = launch("--help")
+    assert done.returncode == 0
+    assert "examples:" in done.stdout
+    assert "exit codes:" in done.stdout
+
+
+def test_dry_run_prints_the_plan_and_leaves_nothing(tiny_file, tree):
+    done = launch(tiny_file, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith(("grammar", "vocabulary", "fine_tune"))]
+    assert len(rows) == 15
+    assert rows[0][:9] == ["grammar", "1", "256", "2", "16", "8", "2", "of", "4"]
+    assert "30 steps of 128 tokens, 3,840 in all" in done.stdout
+    assert not Path(tree["workdir"]).exists()
+
+
+def test_dry_run_of_the_real_model(texts):
+    sets = [f"--set=phase.{name}.sources.0.path={texts / 'text' / name}" for name in ("grammar", "vocabulary", "fine_tune")]
+    done = launch("configs/llm60.toml", "--dry-run", *sets)
+    assert done.returncode == 0, done.stderr
+    assert "62,256 steps of 4,096 tokens, 255,000,576 in all; 59,469,440 parameters" in done.stdout
+
+
+def test_configuration_errors(tiny_file, tmp_path):
+    refused(2, tmp_path / "absent.toml", words=["absent.toml", "no such configuration file"])
+    refused(2, tiny_file, "--set", "train.rematt=full", words=["train.rematt", "did you mean 'remat'"])
+    refused(2, tiny_file, "--set", "phase.grammar.tokens=256", words=["phase.grammar.tokens", "too few"])
+    refused(2, tiny_file, "--dry-run", "--set", "seed=one", words=["seed", "integer"])
+    assert launch(tiny_file, "--sett", "seed=1").returncode == 2
+
+
+def test_text_errors_come_before_anything_expensive(tiny_file, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").write_bytes(b"\x89PNG")
+    few = write_corpus(tmp_path / "few", 5, 0)
+    for path, words in [
+        (tmp_path / "nowhere", ["nowhere", "no such file or folder"]),
+        (tmp_path / "empty", ["empty", "no text files"]),
+        (tmp_path / "pictures", ["pictures", "accepted are .txt"]),
+    ]:
+        for dry in ([], ["--dry-run"]):
+            refused(2, tiny_file, *dry, "--set", f"phase.vocabulary.sources.0.path={path}", words=words)
+    path = f"phase.vocabulary.sources.0.path={few}"
+    refused(2, tiny_file, "--set", path, words=["phase.vocabulary.sources", "5 distinct documents"])
+
+
+def test_a_corpus_too_small_for_the_vocabulary(tiny_file, tmp_path):
+    override = ["--set", "model.vocab_size=8000", "--set", f"data_dir={tmp_path / 'data'}"]
+    refused(2, tiny_file, *override, words=["model.vocab_size", "8,000", "largest value that works"])
+
+
+def test_a_directory_that_cannot_be_written(tiny_file, tmp_path):
+    (tmp_path / "file").write_text("")
+    refused(5, tiny_file, "--workdir", tmp_path / "file" / "run", words=["cannot be written"])
+    refused(5, tiny_file, "--set", f"data_dir={tmp_path / 'file' / 'data'}", words=["cannot write"])
+
+
+def state_digest(folder):
+    done = subprocess.run(
+        [sys.executable, "tools/inspect_checkpoint.py", str(folder), "--json"],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+    )
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["state_sha256"] == facts["recorded_state_sha256"]
+    return facts["state_sha256"]
+
+
+def rows_of(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_speed(rows):
+    return [{key: value for key, value in row.items() if key != "tokens_per_second"} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def whole(texts, tmp_path_factory):
+    """One uninterrupted run of the tiny configuration: its file, its run directory, its output."""
+    from conftest import tiny_tree, to_toml
+
+    folder = tmp_path_factory.mktemp("whole")
+    tree = tiny_tree(texts) | {"workdir": str(folder / "run")}
+    (folder / "tiny.toml").write_text(to_toml(tree))
+    done = launch(folder / "tiny.toml")
+    assert done.returncode == 0, done.stderr
+    return folder / "tiny.toml", folder / "run", done.stdout
+
+
+def test_a_run_leaves_what_the_readme_promises(whole):
+    _, workdir, output = whole
+    rows = rows_of(workdir)
+    steps = [row for row in rows if "loss" in row]
+    assert [row["step"] for row in steps] == list(range(1, 31))
+    assert [row["tokens"] for row in steps] == [128 * step for step in range(1, 31)]
+    assert [row["frozen"] for row in steps[:10]] == [0, 0, 2, 2, 2, 4, 4, 4, 4, 4]
+    assert [row["context"] for row in steps[:10]] == [16, 16, 16, 32, 32, 32, 32, 64, 64, 64]
+    assert {"phase", "stage", "learning_rate", "tokens_per_second", "grad_norm"} <= steps[0].keys()
+    evaluated = [(row["phase"], row["step"]) for row in rows if "validation_loss" in row]
+    assert evaluated == [
+        (name, start + offset) for name, start in (("grammar", 0), ("vocabulary", 10), ("fine_tune", 20)) for offset in (0, 5, 10)
+    ]
+    assert rows[0]["validation_loss"] > [r for r in rows if "validation_loss" in r][2]["validation_loss"]
+    for name in ("grammar", "vocabulary", "fine_tune"):
+        assert (workdir / "phases" / name / "manifest.json").exists()
+        assert json.loads((workdir / "gates" / f"{name}.json").read_text())["passed"] is True
+        assert (workdir / "samples" / f"{name}.txt").read_text().startswith("The")
+        assert f"samples at the end of phase {name}" in output
+    kept = {path.name for path in (workdir / "checkpoints").iterdir()}
+    assert {"2", "5", "12", "15", "22", "25"} <= kept  # before each freeze, for ever
+    assert len(kept) <= 6 + 2
+    for name in ("config.json", "plan.json", "log.txt", "tokenizer/tokenizer.model"):
+        assert (workdir / name).exists()
+
+
+def test_the_same_command_again_does_no_work_twice(whole):
+    path, workdir, _ = whole
+    before = (workdir / "metrics.jsonl").read_text()
+    done = launch(path)
+    assert done.returncode == 0
+    assert "resumed at step 30 of 30" in done.stdout
+    assert "compiled" not in done.stdout
+    assert "tokenizing" not in done.stdout
+    assert (workdir / "metrics.jsonl").read_text() == before
+
+
+def interrupted(path, workdir, number, after_step):
+    """Starts the command, signals it once `after_step` is logged, and returns its exit code and message."""
+    process = subprocess.Popen(
+        [sys.executable, str(PROJECT / "launch.py"), str(path), "--workdir", str(workdir)],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    metrics, deadline = workdir / "metrics.jsonl", time.monotonic() + 200
+    while time.monotonic() < deadline and process.poll() is None:
+        if metrics.exists() and f'"step": {after_step}, "tokens": {after_step * 128}, "phase"' in metrics.read_text():
+            os.killpg(process.pid, number)
+            break
+        time.sleep(0.005)
+    _, errors = process.communicate(timeout=120)
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize(("number", "after_step"), [(signal.SIGINT, 7), (signal.SIGTERM, 13)])
+def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(whole, tmp_path, number, after_step):
+    path, reference, _ = whole
+    workdir = tmp_path / "run"
+    code, errors = interrupted(path, workdir, number, after_step)
+    assert code == 128 + number, errors
+    assert "To go on: python " in errors
+    assert "Traceback" not in errors
+    stopped_at = max(int(p.name) for p in (workdir / "checkpoints").iterdir())
+    assert after_step <= stopped_at < 30
+    done = launch(path, "--workdir", workdir)
+    assert done.returncode == 0, done.stderr
+    assert f"resumed at step {stopped_at} of 30" in done.stdout
+    for name in ("grammar", "vocabulary", "fine_tune"):
+        assert state_digest(workdir / "phases" / name) == state_digest(reference / "phases" / name)
+    assert without_speed(rows_of(workdir)) == without_speed(rows_of(reference))
+
+
+def test_killed_without_warning_and_resumed_equals_uninterrupted(whole, tmp_path):
+    path, reference, _ = whole
+    workdir = tmp_path / "run"
+    code, _ = interrupted(path, workdir, signal.SIGKILL, 18)
+    assert code == -signal.SIGKILL
+    assert launch(path, "--workdir", workdir).returncode == 0
+    assert state_digest(workdir) == state_digest(reference)
+    assert without_speed(rows_of(workdir)) == without_speed(rows_of(reference))
+
+
+def test_a_changed_configuration_or_text_is_refused(whole, texts, tmp_path):
+    path, _, _ = whole
+    refused(2, path, "--set", "seed=8", words=["seed: 7 in the run, 8 now", "--workdir"])
+    other = write_corpus(tmp_path / "other", 60, 99)
+    override = f"phase.vocabulary.sources.0.path={other}"
+    refused(2, path, "--set", override, words=["data of phase vocabulary changed under this run"])
+
+
+def test_a_gate_that_does_not_open_stops_the_run_and_can_be_judged_again(whole, tmp_path):
+    path, reference, _ = whole
+    workdir = tmp_path / "run"
+    strict = ["--set", "phase.grammar.min_gain=50.0", "--workdir", workdir]
+    for attempt in range(2):
+        done = refused(3, path, *strict, words=["gate grammar: not passed", "50.0000 is required"])
+        assert ("resumed at step 10" in done.stdout) is (attempt == 1)
+    assert not (workdir / "phases" / "grammar").exists()
+    assert json.loads((workdir / "gates" / "grammar.json").read_text())["passed"] is False
+    assert launch(path, "--workdir", workdir).returncode == 0
+    assert state_digest(workdir) == state_digest(reference)
+
+
+def test_inspect_names_what_is_not_there(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "tools/inspect_checkpoint.py", str(tmp_path)], capture_output=True, text=True, cwd=PROJECT
+    )
+    assert done.returncode == 2
+    assert "neither a checkpoint nor a run directory" in done.stderr
