@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import os
 import shlex
 import signal
 import sys
@@ -37,7 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.dry_run:
             _dry_run(config)
         else:
-            _run(config, shlex.join(["python", *sys.argv] if arguments is None else ["python", "launch.py", *arguments]))
+            _run(
+                config, shlex.join(["python", *sys.argv] if arguments is None else ["python", "launch.py", *arguments])
+            )
         return 0
     except Failure as failure:
         logger.error("%s", failure)

@@ -8,11 +8,9 @@ means 0 frozen blocks from the start and 20 from 20 % on.
 """
 
 import dataclasses
-import difflib
+import itertools
 import json
 import tomllib
-import types
-import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from llm60_jax import explain
 from llm60_jax.errors import InputError
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -74,7 +73,7 @@ class Model:
     def named_segments(self) -> tuple[tuple[str, int, int], ...]:
         """(parameter group, first block, one past its last block) of each segment, bottom first."""
         edges = self.boundaries
-        return tuple((f"blocks_{a}_{b - 1}", a, b) for a, b in zip(edges, edges[1:], strict=False))
+        return tuple((f"blocks_{a}_{b - 1}", a, b) for a, b in itertools.pairwise(edges))
 
     @property
     def parameter_count(self) -> int:
@@ -143,7 +142,7 @@ class Phase:
         for field, pairs in (("context", self.context), ("freeze", self.freeze)):
             fractions = [fraction for fraction, _ in pairs]
             _require(bool(pairs) and fractions[0] == 0, f"{field}: the first fraction must be 0")
-            rising = all(a < b for a, b in zip(fractions, fractions[1:], strict=False))
+            rising = all(a < b for a, b in itertools.pairwise(fractions))
             _require(rising, f"{field}: fractions must rise, got {fractions}")
         depths = [depth for _, depth in self.freeze]
         _require(depths == sorted(depths), f"freeze: depths must not fall inside a phase, got {depths}")
@@ -204,7 +203,7 @@ class Config:
         _require(bool(names), "phase: at least one is needed, as a [[phase]] table")
         _require(len(set(names)) == len(names), f"phase: names must differ, got {names}")
         for name in self.tokenizer.phases:
-            _require(name in names, f"tokenizer.phases: there is no phase '{name}'{_nearest(name, names)}")
+            _require(name in names, f"tokenizer.phases: there is no phase '{name}'{explain.nearest(name, names)}")
         for phase in self.phase:
             self._check_phase(phase)
 
@@ -253,7 +252,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         near = sorted(str(p) for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []
-        raise InputError(f"{path}: no such configuration file{_nearest(str(path), near)}") from None
+        raise InputError(f"{path}: no such configuration file{explain.nearest(str(path), near)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -269,7 +268,7 @@ def parse(tree: dict[str, Any], origin: str) -> Config:
         # Through JSON, because pydantic's strict mode takes lists for tuples only there.
         return _ADAPTER.validate_json(json.dumps(tree))
     except ValidationError as error:
-        lines = [_explain(tree, dict(item)) for item in error.errors()[:5]]
+        lines = [explain.one(Config, tree, dict(item)) for item in error.errors()[:5]]
         more = error.error_count() - len(lines)
         lines += [f"... and {more} more"] if more > 0 else []
         raise InputError(f"{origin}: " + "\n  ".join(lines)) from None
@@ -303,7 +302,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
             else:
                 known = [name for name in names if isinstance(name, str)]
                 choices = f"; it has {known}" if known else f"; it has {len(node)} entries"
-                raise InputError(f"{here}: no such entry{_nearest(key, known)}{choices}")
+                raise InputError(f"{here}: no such entry{explain.nearest(key, known)}{choices}")
         elif isinstance(node, dict):
             step = key
         else:
@@ -314,73 +313,3 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
             node = node.setdefault(step, {})
         else:
             node = node[step]
-
-
-def _explain(tree: dict[str, Any], item: dict[str, Any]) -> str:
-    """One line for one pydantic error: the field as a person would write it, the reason, the nearest valid name."""
-    loc = tuple(item["loc"])
-    shown = _shown_path(tree, loc)
-    context = item.get("ctx", {})
-    if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        fields = _fields_at(loc[:-1])
-        return f"{shown}: unknown field{_nearest(str(loc[-1]), fields)}; valid here: {', '.join(fields)}"
-    if item["type"] == "missing":
-        return f"{shown}: required, but missing"
-    if item["type"] == "value_error":
-        reason = str(context.get("error", item["msg"]))
-        return f"{shown}: {reason}" if shown else reason
-    given = item.get("input")
-    expected = str(context.get("expected_tags" if item["type"] == "union_tag_invalid" else "expected", ""))
-    if item["type"] == "union_tag_invalid":
-        given = context.get("tag")
-    choices = [word.strip(" '") for word in expected.replace(" or ", ",").split(",")]
-    hint = _nearest(str(given), choices) if expected else ""
-    value = repr(given) if len(repr(given)) <= 60 else repr(given)[:57] + "..."
-    return f"{shown}: {item['msg']}{hint} (got {value})"
-
-
-def _shown_path(tree: Any, loc: tuple[Any, ...]) -> str:
-    """`('phase', 0, 'sources', 1, 'folder', 'path')` -> `phase.grammar.sources.1.path`."""
-    parts: list[str] = []
-    node = tree
-    for key in loc:
-        if isinstance(node, list) and isinstance(key, int) and key < len(node):
-            node = node[key]
-            name = node.get("name") if isinstance(node, dict) and parts == ["phase"] else None
-            parts.append(name if isinstance(name, str) else str(key))
-        elif isinstance(node, dict) and node.get("kind") == key and key not in node:
-            continue  # the tag of a source union, which stands in no file
-        else:
-            node = node.get(key) if isinstance(node, dict) else None
-            parts.append(str(key))
-    return ".".join(parts)
-
-
-def _fields_at(loc: tuple[Any, ...]) -> list[str]:
-    """Names of the fields that are valid at a place in the configuration."""
-    here: Any = Config
-    for key in loc:
-        options = [here]
-        while options and not any(dataclasses.is_dataclass(option) for option in options):
-            options = [a for o in options for a in typing.get_args(o) if a not in (..., types.NoneType)]
-        if isinstance(key, int):
-            continue
-        for option in options:
-            if dataclasses.is_dataclass(option):
-                hints = typing.get_type_hints(option, include_extras=False)
-                if key in hints:
-                    here = hints[key]
-                elif hints.get("kind") and key in typing.get_args(hints["kind"]):
-                    here = option
-    while not dataclasses.is_dataclass(here):
-        arguments = [a for a in typing.get_args(here) if a not in (..., types.NoneType)]
-        if not arguments:
-            return []
-        here = arguments[0]
-    return [field.name for field in dataclasses.fields(here)]
-
-
-def _nearest(word: str, choices: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else ""
-

@@ -1,5 +1,6 @@
 """What a person sees: the plan as a table, progress bars, the training line, samples."""
 
+import contextlib
 import logging
 import math
 import time
@@ -19,10 +20,8 @@ log = logging.getLogger("llm60_jax")
 def say(text: str) -> None:
     """Prints a line and keeps it in the run's log. A closed terminal never ends a run."""
     log.info("%s", text)
-    try:
+    with contextlib.suppress(BrokenPipeError, OSError):
         console.print(printable(text))
-    except (BrokenPipeError, OSError):
-        pass
 
 
 def printable(text: str) -> str:
@@ -56,11 +55,12 @@ def plan_table(rows: Sequence[dict[str, Any]]) -> str:
         f"{'frozen':>6}  learning rate"
     ]
     for before, row in zip([None, *rows], rows, strict=False):
+        batches = f"{row['accumulation']} of {row['micro_batch']}"
         if before is None or before["phase"] != row["phase"]:
             lines.append("")
         lines.append(
             f"{row['phase']:<12} {row['stage'] + 1:>5} {row['tokens']:>13,} {row['steps']:>7,} {row['context']:>7} "
-            f"{row['sequences']:>9} {str(row['accumulation']) + ' of ' + str(row['micro_batch']):>13} {row['frozen']:>6}  "
+            f"{row['sequences']:>9} {batches:>13} {row['frozen']:>6}  "
             f"{row['learning_rate_first']:.2e} -> {row['learning_rate_last']:.2e}"
         )
     return "\n".join(lines)
@@ -81,10 +81,8 @@ class ProgressLine:
 
     def show(self, text: str) -> None:
         if console.is_terminal:
-            try:
+            with contextlib.suppress(BrokenPipeError, OSError):
                 console.print(printable(text)[: console.width - 1].ljust(console.width - 1), end="\r")
-            except (BrokenPipeError, OSError):
-                pass
             log.info("%s", text)
         else:
             say(text)

@@ -1,5 +1,6 @@
 """Signals as a question the program asks itself: `check()` at every point where stopping is safe."""
 
+import contextlib
 import os
 import signal
 from types import FrameType
@@ -29,7 +30,5 @@ class Interrupts:
         if self.received is not None:
             os._exit(128 + number)
         self.received = number
-        try:
+        with contextlib.suppress(OSError):  # a closed terminal has nobody to tell
             os.write(2, b"\nStopping at the next safe point; once more to leave at once.\n")
-        except OSError:
-            pass  # a closed terminal has nobody to tell

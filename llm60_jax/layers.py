@@ -43,7 +43,7 @@ def _dot(a: Array, b: Array, contract_b: int, dtype: jnp.dtype) -> Array:
 
 
 def transposed(x: Array) -> Array:
-    """x[..., M, N] -> [..., N, M], materialised: a transpose folded into the product is 3 to 6 times slower on a CPU."""
+    """x[..., M, N] -> [..., N, M], materialised: one folded into the product is 3 to 6 times slower on a CPU."""
     x = x.swapaxes(-1, -2)
     if jax.default_backend() != "cpu":
         return x
@@ -52,7 +52,7 @@ def transposed(x: Array) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def matmul(a: Array, b: Array, dtype: jnp.dtype) -> Array:
-    """a[..., M, K] @ b[..., K, N] -> float32 [..., M, N]; equal batch axes; operands (and cotangent) cast to `dtype`."""
+    """a[..., M, K] @ b[..., K, N] -> float32 [..., M, N]; equal batch axes; operands and cotangent cast to `dtype`."""
     return _dot(a, b, -2, dtype)
 
 

@@ -1,29 +1,25 @@
 """run(): the only place where pure code meets I/O.
 
-Raw text -> documents -> tokenizer -> shards -> every stage of every phase -> gates. Everything a restart needs is in the
-newest checkpoint and in the prepared data, so running and resuming are the same call.
+Raw text -> documents -> tokenizer -> shards -> every stage of every phase -> gates. Everything a restart needs is in
+the newest checkpoint and in the prepared data, so running and resuming are the same call.
 """
 
 import functools
-import importlib.metadata
+import itertools
 import logging
 import math
-import platform
-import resource
 import shutil
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from llm60_jax import checkpoint, console, gates, generate, manifest, plan, step
+from llm60_jax import checkpoint, clock, console, gates, generate, machine, manifest, plan, step
 from llm60_jax.config import Config, Phase, to_tree
 from llm60_jax.console import say
 from llm60_jax.data import corpus, loader, packing, shards, tokenizer
-from llm60_jax.errors import DamageError, GateError, Interrupted, MachineError, TrainingError
+from llm60_jax.errors import DamageError, GateError, Interrupted, TrainingError
 from llm60_jax.evaluate import validation
 from llm60_jax.interrupts import Interrupts
 from llm60_jax.plan import Plan, Stage
@@ -96,7 +92,7 @@ class Trainer:
         self.digests, self.interrupts = digests, interrupts
         self.checkpoints = checkpoint.Checkpoints(workdir.path, config.train.keep_rolling)
         self.programs = step.CompiledSteps(config)
-        self.clock = StageClock(config, stage_plan)
+        self.clock = clock.StageClock(config, stage_plan)
         self.line = console.ProgressLine()
         self.pending: tuple[int, Stage, float, step.Metrics] | None = None
         self._eval = jax.jit(functools.partial(step.eval_step, config))
@@ -113,7 +109,7 @@ class Trainer:
         say(f"done: {self.step:,} steps, {self.plan.tokens:,} tokens. The model: {self.checkpoints.phase(phase.name)}")
 
     def _restore(self) -> None:
-        self._need_disk()
+        self._require_disk()
         abstract = step.abstract_state(self.config)
         found = self.checkpoints.newest(abstract)
         if found is None:
@@ -134,7 +130,8 @@ class Trainer:
         if len(self.programs) > known:
             say(
                 f"{phase.name} {stage.index + 1}: context {stage.context}, {stage.frozen} blocks frozen, compiled in "
-                f"{self.programs.compile_seconds[key]:.1f} s, temporaries {self.programs.temporary_bytes(key) / 2**20:.0f} MiB"
+                f"{self.programs.compile_seconds[key]:.1f} s, "
+                f"temporaries {self.programs.temporary_bytes(key) / 2**20:.0f} MiB"
             )
         batches = self._batches(stage)
         # The order matters: evaluate and save before the iterator moves, so that a checkpoint's weights and data
@@ -158,7 +155,7 @@ class Trainer:
         self.line.end()
         say(
             f"{phase.name} {stage.index + 1}: {self.clock.rate(stage):,.0f} tokens/s, "
-            f"peak memory {_peak_bytes() / 2**20:,.0f} MiB"
+            f"peak memory {machine.peak_bytes() / 2**20:,.0f} MiB"
         )
 
     def _batches(self, stage: Stage) -> Any:
@@ -178,8 +175,8 @@ class Trainer:
         loss, grad_norm = float(metrics.loss), float(metrics.grad_norm)
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise TrainingError(
-                f"step {done}, phase {stage.phase}: loss {loss}, gradient norm {grad_norm}. The last good state is kept "
-                f"in {self.workdir.path}; lower phase.{stage.phase}.learning_rate or lengthen its warmup in a new run"
+                f"step {done}, phase {stage.phase}: loss {loss}, gradient norm {grad_norm}. The last good state is "
+                f"kept in {self.workdir.path}; in a new run, lower phase.{stage.phase}.learning_rate or lengthen its warmup"
             )
         self.clock.tick(stage)
         if done % self.config.train.log_every and done not in (1, stage.stop_step):
@@ -220,7 +217,9 @@ class Trainer:
             found = validation.score(self._eval, self.state.params, rows, text_bytes)
         row = {"step": self.step, "tokens": self.step * self.plan.tokens_per_step, "phase": phase.name}
         row |= {"stage": stage.index, "validation_loss": found.loss, "bits_per_byte": found.bits_per_byte}
-        if not any(old.get("step") == self.step and old.get("validation_phase") == phase.name for old in self.workdir.rows()):
+        if not any(
+            old.get("step") == self.step and old.get("validation_phase") == phase.name for old in self.workdir.rows()
+        ):
             self.workdir.append({**row, "validation_phase": phase.name, "validation_tokens": found.tokens})
         self.line.end()
         say(
@@ -254,7 +253,7 @@ class Trainer:
             "config": to_tree(self.config),
             "plan": plan.to_rows(self.plan, self.config),
             "digests": self.digests,
-            "versions": versions(),
+            "versions": machine.versions(),
         }
 
     def _close(self, phase: Phase) -> None:
@@ -284,90 +283,11 @@ class Trainer:
         for text in texts:
             say("  | " + text.replace("\n", " "))
 
-    def _need_disk(self) -> None:
-        """Refuses to start when the checkpoints of the whole run cannot fit."""
-        size = sum(
-            math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(step.abstract_state(self.config))
-        )
-        freezes = sum(a.frozen < b.frozen for a, b in zip(self.plan.stages, self.plan.stages[1:], strict=False))
-        present = len(self.checkpoints.all())
-        wanted = max(1, self.config.train.keep_rolling + 1 + freezes + len(self.config.phase) - present) * size
-        free = shutil.disk_usage(self.workdir.path).free
-        if free < wanted:
-            raise MachineError(
-                f"{self.workdir.path}: the checkpoints of this run need {wanted / 1e9:.1f} GB, {free / 1e9:.1f} GB are "
-                "free. Make room, or choose another place with --workdir"
-            )
-
-
-class StageClock:
-    """Speeds per stage program, and the time the rest of the plan will take.
-
-    A linear ETA is wrong when the cost of a token changes from stage to stage: stages not yet seen are estimated from
-    those seen, by their arithmetic.
-    """
-
-    def __init__(self, config: Config, stage_plan: Plan):
-        self._plan = stage_plan
-        self._cost = {stage: plan.flops_per_token(config.model, stage) for stage in stage_plan.stages}
-        self._seconds: dict[Stage, float] = {}
-        self._steps: dict[Stage, int] = {}
-        self._last = time.monotonic()
-
-    def tick(self, stage: Stage) -> None:
-        """A step of `stage` has finished. The first of each stage only starts the clock."""
-        now = time.monotonic()
-        if stage in self._steps:
-            self._seconds[stage] = self._seconds.get(stage, 0.0) + now - self._last
-        self._steps[stage] = self._steps.get(stage, -1) + 1
-        self._last = now
-
-    def paused(self) -> "_Paused":
-        return _Paused(self)
-
-    def shift(self, seconds: float) -> None:
-        self._last += seconds
-
-    def rate(self, stage: Stage) -> float:
-        """Measured tokens per second of a stage; 0.0 before its second step."""
-        steps = self._steps.get(stage, 0)
-        return steps * self._plan.tokens_per_step / self._seconds[stage] if steps > 0 else 0.0
-
-    def remaining(self, done: int) -> float:
-        """Seconds from step `done` to the end of the plan; infinite before anything was measured."""
-        measured = [(stage, self.rate(stage)) for stage in self._steps if self.rate(stage) > 0]
-        if not measured:
-            return math.inf
-        flops_per_second = sum(rate * self._cost[stage] for stage, rate in measured) / len(measured)
-        total = 0.0
-        for stage in self._plan.stages:
-            steps = max(0, stage.stop_step - max(done, stage.start_step))
-            speed = self.rate(stage) or flops_per_second / self._cost[stage]
-            total += steps * self._plan.tokens_per_step / speed
-        return total
-
-
-class _Paused:
-    """Keeps evaluation and saving out of the measured speed."""
-
-    def __init__(self, clock: StageClock):
-        self._clock = clock
-
-    def __enter__(self) -> None:
-        self._start = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self._clock.shift(time.monotonic() - self._start)
-
-
-def versions() -> dict[str, str]:
-    """Versions and device that the promise of bitwise equal resumption rests on."""
-    names = ("llm60_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "sentencepiece")
-    found = {name: importlib.metadata.version(name) for name in names}
-    return {**found, "python": platform.python_version(), "device": jax.devices()[0].device_kind}
-
-
-def _peak_bytes() -> int:
-    """Largest resident set of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    def _require_disk(self) -> None:
+        """Refuses to start when the checkpoints still to come cannot fit."""
+        leaves = jax.tree.leaves(step.abstract_state(self.config))
+        size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+        freezes = sum(a.frozen < b.frozen for a, b in itertools.pairwise(self.plan.stages))
+        in_all = self.config.train.keep_rolling + 1 + freezes + len(self.config.phase)
+        to_come = max(1, in_all - len(self.checkpoints.all()))
+        machine.require_disk(self.workdir.path, to_come * size, "the checkpoints of this run")

@@ -45,7 +45,11 @@ def token_losses(hidden_ND: Array, embedding_VD: Array, targets_N: Array, dtype:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def next_token(
-    hidden_ND: Array, embedding_VD: Array, targets_N: Array, weights_N: Array, dtype: jnp.dtype = jnp.dtype(jnp.bfloat16)
+    hidden_ND: Array,
+    embedding_VD: Array,
+    targets_N: Array,
+    weights_N: Array,
+    dtype: jnp.dtype = jnp.dtype(jnp.bfloat16),
 ) -> Array:
     """Weighted sum of cross-entropies under the tied head, in nats.
 

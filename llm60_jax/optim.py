@@ -54,7 +54,7 @@ def make(config: Optimizer, stacked: Collection[str]) -> optax.GradientTransform
                 updates[name], new_state[name] = one(group, state[name], params[name])
         return updates, new_state
 
-    return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
+    return optax.GradientTransformation(init, update)
 
 
 def update(

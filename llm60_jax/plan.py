@@ -6,6 +6,7 @@ phase (`token_start`), so that a stage owns a disjoint span of its phase's text.
 """
 
 import dataclasses
+import itertools
 import math
 from typing import Any
 
@@ -86,8 +87,8 @@ def build(config: Config) -> Plan:
             start, stop = edges[index], edges[index + 1]
             if stop <= start:
                 raise InputError(
-                    f"phase.{phase.name}.tokens: {phase.tokens:,} tokens are {steps} steps of {per_step:,}, too few for "
-                    f"its {len(fractions)} stages (the one from {fraction:.0%} on has none); "
+                    f"phase.{phase.name}.tokens: {phase.tokens:,} tokens are {steps} steps of {per_step:,}, too few "
+                    f"for its {len(fractions)} stages (the one from {fraction:.0%} on has none); "
                     f"give the phase at least {_least_tokens(phase, per_step):,} tokens"
                 )
             context = _value_at(phase.context, fraction)
@@ -161,8 +162,8 @@ def _value_at(pairs: tuple[tuple[float, int], ...], fraction: float) -> int:
 
 def _least_tokens(phase: Phase, per_step: int) -> int:
     """Tokens with which the shortest stage spans a whole step, so that rounding leaves none empty."""
-    fractions = sorted({f for f, _ in phase.context} | {f for f, _ in phase.freeze}) + [1.0]
-    shortest = min(b - a for a, b in zip(fractions, fractions[1:], strict=False))
+    fractions = [*sorted({f for f, _ in phase.context} | {f for f, _ in phase.freeze}), 1.0]
+    shortest = min(b - a for a, b in itertools.pairwise(fractions))
     return math.ceil(1 / shortest - 1e-9) * per_step
 
 

@@ -1,10 +1,10 @@
 """A run directory: its lock, its identity, its metrics and its log.
 
-    config.json     the resolved configuration and the digests of data and tokenizer: the run's identity
-    plan.json       the stage table
-    metrics.jsonl   a row per logged step and per evaluation
-    tokenizer/      the tokenizer, copied at the start
-    checkpoints/  phases/  gates/  samples/  log.txt
+config.json     the resolved configuration and the digests of data and tokenizer: the run's identity
+plan.json       the stage table
+metrics.jsonl   a row per logged step and per evaluation
+tokenizer/      the tokenizer, copied at the start
+checkpoints/  phases/  gates/  samples/  log.txt
 """
 
 import contextlib
@@ -105,7 +105,9 @@ class WorkDir:
             stored = json.loads(self.config_path.read_text(encoding="utf-8"))
             return {"config": dict(stored["config"]), "digests": dict(stored["digests"])}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DamageError(f"{self.config_path}: unreadable ({type(error).__name__}); restore it or the run") from None
+            raise DamageError(
+                f"{self.config_path}: unreadable ({type(error).__name__}); restore it or the run"
+            ) from None
 
 
 @contextlib.contextmanager
@@ -128,7 +130,9 @@ def opened(path: Path) -> Iterator[WorkDir]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             lock.seek(0)
-            raise InputError(f"{path}: another process ({lock.read().strip() or 'unknown'}) is using this run") from None
+            raise InputError(
+                f"{path}: another process ({lock.read().strip() or 'unknown'}) is using this run"
+            ) from None
         lock.truncate(0)
         lock.write(f"pid {os.getpid()}")
         lock.flush()

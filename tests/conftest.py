@@ -21,9 +21,9 @@ from llm60_jax import config as config_module  # noqa: E402
 PROJECT = Path(__file__).resolve().parents[1]
 SHARED_DATA = PROJECT.parent / "shared" / "data"
 
-NOUNS = "river garden letter captain window harbour teacher mountain kitchen story lantern bridge winter orchard".split()
-VERBS = "crossed remembered opened followed painted found carried described watched repaired".split()
-ADJECTIVES = "quiet broken golden narrow distant patient heavy early careful bright".split()
+NOUNS = ["river", "garden", "letter", "captain", "window", "harbour", "teacher", "kitchen", "lantern", "orchard"]
+VERBS = ["crossed", "remembered", "opened", "followed", "painted", "found", "carried", "watched", "repaired"]
+ADJECTIVES = ["quiet", "broken", "golden", "narrow", "distant", "patient", "heavy", "early", "careful", "bright"]
 
 
 def write_corpus(folder: Path, documents: int, seed: int) -> Path:

@@ -81,7 +81,9 @@ def test_one_clear_message(override, words, tmp_path):
 def test_set_addresses_phases_by_name_and_lists_by_number(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text(to_toml(VALID))
-    c = config.load(path, ["phase.fine_tune.tokens=2560", "phase.grammar.sources.0.path=my texts/a", "optimizer.clip_rms=2"])
+    c = config.load(
+        path, ["phase.fine_tune.tokens=2560", "phase.grammar.sources.0.path=my texts/a", "optimizer.clip_rms=2"]
+    )
     assert c.phase[2].tokens == 2560
     assert c.phase[0].sources[0].path == "my texts/a"
     assert c.optimizer.clip_rms == 2.0
@@ -120,6 +122,15 @@ JUNK = st.one_of(
 )
 
 
+def refusal(act):
+    """The message with which `act` refuses, empty if it does not. Any error but InputError escapes."""
+    try:
+        act()
+    except InputError as error:
+        return str(error)
+    return ""
+
+
 @settings(max_examples=600, deadline=None, derandomize=True)
 @given(st.data())
 def test_mutated_values_load_or_are_refused(data):
@@ -137,11 +148,9 @@ def test_mutated_values_load_or_are_refused(data):
             del node[last]
         elif isinstance(node, dict):
             node[data.draw(st.text(min_size=1, max_size=6)) + "_x"] = data.draw(JUNK)
-    try:
-        plan.build(config.parse(mutated, "mutated"))
-    except InputError as error:
-        assert str(error).startswith(("mutated: ", "phase."))
-        assert len(str(error)) < 3000
+    message = refusal(lambda: plan.build(config.parse(mutated, "mutated")))
+    assert not message or message.startswith(("mutated: ", "phase."))
+    assert len(message) < 3000
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
@@ -152,21 +161,16 @@ def test_mutated_text_loads_or_is_refused(tmp_path_factory, data):
     stop = min(len(text), start + data.draw(st.integers(0, 5)))
     path = tmp_path_factory.getbasetemp() / "text.toml"
     path.write_text(text[:start] + data.draw(st.text(max_size=4)) + text[stop:], encoding="utf-8", errors="replace")
-    try:
-        plan.build(config.load(path))
-    except InputError as error:
-        assert "Traceback" not in str(error)
+    message = refusal(lambda: plan.build(config.load(path)))
+    assert not message or message.startswith((str(path), "phase."))
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.text(max_size=30))
 def test_any_override_is_taken_or_refused(override):
     tree = copy.deepcopy(VALID)
-    try:
-        config._apply_override(tree, override)
-        config.parse(tree, "set")
-    except InputError:
-        pass
+    message = refusal(lambda: (config._apply_override(tree, override), config.parse(tree, "set")))
+    assert not message or message.startswith(("set: ", "--set "))
 
 
 def test_unknown_keys_are_refused_everywhere():

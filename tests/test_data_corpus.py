@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from llm60_jax.config import FolderSource, Phase
 from llm60_jax import manifest
+from llm60_jax.config import FolderSource, Phase
 from llm60_jax.data import corpus, sources
 from llm60_jax.data.progress import silent
 from llm60_jax.errors import DamageError, InputError, MachineError
@@ -154,7 +154,7 @@ def test_the_ledger_balances_on_broken_input(tmp_path: Path, text: Path) -> None
     pieces = [record for split in ("train", "validation") for record in made.read(split)]
     assert account["pieces_kept"] == len(pieces) > account["documents_kept"]
     assert account["characters_kept"] == sum(len(record["text"]) for record in pieces) <= account["characters_in"]
-    assert max(len(record["text"]) for record in pieces) <= 20_000
+    assert max(len(record["text"]) for record in pieces) <= 5_000
 
 
 def test_duplicates_across_the_sources_of_a_phase_are_dropped(tmp_path: Path) -> None:

@@ -44,7 +44,9 @@ def test_help_has_examples():
 def test_dry_run_prints_the_plan_and_leaves_nothing(tiny_file, tree):
     done = launch(tiny_file, "--dry-run")
     assert done.returncode == 0, done.stderr
-    rows = [line.split() for line in done.stdout.splitlines() if line.startswith(("grammar", "vocabulary", "fine_tune"))]
+    rows = [
+        line.split() for line in done.stdout.splitlines() if line.startswith(("grammar", "vocabulary", "fine_tune"))
+    ]
     assert len(rows) == 15
     assert rows[0][:9] == ["grammar", "1", "256", "2", "16", "8", "2", "of", "4"]
     assert "30 steps of 128 tokens, 3,840 in all" in done.stdout
@@ -52,7 +54,9 @@ def test_dry_run_prints_the_plan_and_leaves_nothing(tiny_file, tree):
 
 
 def test_dry_run_of_the_real_model(texts):
-    sets = [f"--set=phase.{name}.sources.0.path={texts / 'text' / name}" for name in ("grammar", "vocabulary", "fine_tune")]
+    sets = [
+        f"--set=phase.{name}.sources.0.path={texts / 'text' / name}" for name in ("grammar", "vocabulary", "fine_tune")
+    ]
     done = launch("configs/llm60.toml", "--dry-run", *sets)
     assert done.returncode == 0, done.stderr
     assert "62,256 steps of 4,096 tokens, 255,000,576 in all; 59,469,440 parameters" in done.stdout
@@ -138,7 +142,9 @@ def test_a_run_leaves_what_the_readme_promises(whole):
     assert {"phase", "stage", "learning_rate", "tokens_per_second", "grad_norm"} <= steps[0].keys()
     evaluated = [(row["phase"], row["step"]) for row in rows if "validation_loss" in row]
     assert evaluated == [
-        (name, start + offset) for name, start in (("grammar", 0), ("vocabulary", 10), ("fine_tune", 20)) for offset in (0, 5, 10)
+        (name, start + offset)
+        for name, start in (("grammar", 0), ("vocabulary", 10), ("fine_tune", 20))
+        for offset in (0, 5, 10)
     ]
     assert rows[0]["validation_loss"] > [r for r in rows if "validation_loss" in r][2]["validation_loss"]
     for name in ("grammar", "vocabulary", "fine_tune"):

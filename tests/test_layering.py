@@ -8,16 +8,17 @@ from conftest import PROJECT
 FLOORS = [
     {"launch", "tools"},
     {"loop"},
-    {"console", "generate", "gates", "evaluate", "checkpoint", "workdir", "data"},
+    {"console", "generate", "gates", "evaluate", "checkpoint", "workdir", "data", "clock", "machine"},
     {"step", "interrupts"},
     {"model", "losses", "optim", "manifest"},
     {"layers"},
     {"plan"},
     {"config"},
-    {"errors"},
+    {"errors", "explain"},
 ]
 # What a floor may not import beside that: answers about schedules need no jax; I/O knows no model.
 NEVER = {
+    "explain": {"jax", "flax", "optax", "numpy"},
     "config": {"jax", "flax", "optax", "numpy"},
     "plan": {"jax", "flax", "optax", "numpy"},
     "data": {"jax", "flax", "optax", "step", "model", "optim", "losses"},

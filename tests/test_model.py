@@ -123,7 +123,9 @@ def test_remat_is_really_on():
         def loss(params):
             return model.merge(SMALL, params)(tokens, tokens + 1, remat=remat).sum()
 
-        return jax.jit(jax.grad(loss)).lower(model.abstract_params(SMALL)).compile().memory_analysis().temp_size_in_bytes
+        return (
+            jax.jit(jax.grad(loss)).lower(model.abstract_params(SMALL)).compile().memory_analysis().temp_size_in_bytes
+        )
 
     assert saved("full") < saved("dots") <= saved("none")
 

@@ -88,7 +88,9 @@ def test_weight_decay_is_decoupled_times_the_rate_and_spares_vectors():
 
 def test_frozen_groups_stay_bit_for_bit_and_thaw():
     tx = optim.make(Optimizer(), {"blocks_0_1", "blocks_2_3"})
-    params = {name: normal(i, 2, 40, 40) for i, name in enumerate(("blocks_0_1", "blocks_2_3"))} | {"norm": normal(9, 4)}
+    params = {name: normal(i, 2, 40, 40) for i, name in enumerate(("blocks_0_1", "blocks_2_3"))} | {
+        "norm": normal(9, 4)
+    }
     grads = jax.tree.map(lambda x: x + 1, params)
     _, state = run(tx, params, [grads])
     live_grads = {name: g for name, g in grads.items() if name != "blocks_0_1"}

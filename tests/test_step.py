@@ -64,7 +64,9 @@ def test_each_stage_moves_exactly_its_live_parameters(tiny):
             if stop <= key.frozen:
                 chex.assert_trees_all_equal(after, before)
             else:
-                assert all(bool((a != b).any()) for a, b in zip(*map(jax.tree.leaves, (after[0], before[0])), strict=True))
+                assert all(
+                    bool((a != b).any()) for a, b in zip(*map(jax.tree.leaves, (after[0], before[0])), strict=True)
+                )
         assert bool((new_state.params["embedding"] != state.params["embedding"]).any())
 
 

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from llm60_jax import config
-from llm60_jax import manifest
+from llm60_jax import config, manifest
 from llm60_jax.data import cleaning, sources
 from llm60_jax.data.ledger import Ledger
 from llm60_jax.data.progress import Track
@@ -16,7 +15,8 @@ from llm60_jax.errors import InputError
 
 Split = Literal["train", "validation"]
 
-_PIECE_CHARACTERS = 20_000  # longer documents are cut
+_LONGEST_CHARACTERS = 20_000  # a document beyond this is cut
+_PIECE_CHARACTERS = 5_000  # ... into pieces of at most this: a few contexts each, so that a small phase can be split
 _VALIDATION_SHARE = 0.02  # of the documents, and of the characters
 _VALIDATION_DOCUMENTS = 20  # at least; and at least as many must remain for training
 
@@ -62,7 +62,7 @@ def prepare(phase: config.Phase, data_dir: Path, track: Track) -> Corpus:
             for source, group in zip(phase.sources, files, strict=True)
         ],
         "cleaning": cleaning.VERSION,
-        "piece_characters": _PIECE_CHARACTERS,
+        "cut": [_LONGEST_CHARACTERS, _PIECE_CHARACTERS],
         "validation": [_VALIDATION_SHARE, _VALIDATION_DOCUMENTS],
     }
     digest = manifest.digest_of(identity)
@@ -117,7 +117,8 @@ def _build(
 def _add(document: sources.Document, ledger: Ledger, lengths: dict[str, int], out: TextIO) -> None:
     """Cleans and cuts one document and writes the pieces not seen before in this phase."""
     ledger.characters_in += len(document.text)
-    pieces = cleaning.cut(cleaning.clean(document.text), _PIECE_CHARACTERS)
+    cleaned = cleaning.clean(document.text)
+    pieces = cleaning.cut(cleaned, _LONGEST_CHARACTERS if len(cleaned) <= _LONGEST_CHARACTERS else _PIECE_CHARACTERS)
     title = " ".join(cleaning.clean(document.title).split())
     kept = 0
     for text in pieces:

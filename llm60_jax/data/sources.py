@@ -17,8 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from llm60_jax.config import FolderSource, PackageSource
 from llm60_jax import manifest
+from llm60_jax.config import FolderSource, PackageSource
 from llm60_jax.data.ledger import Ledger
 from llm60_jax.errors import InputError, MachineError
 

@@ -1,0 +1,58 @@
+"""Speed of each stage, and the time the rest of the plan will take."""
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+
+from llm60_jax import plan
+from llm60_jax.config import Config
+from llm60_jax.plan import Plan, Stage
+
+
+class StageClock:
+    """Measures seconds per step, stage by stage, pauses left out.
+
+    A linear ETA is wrong when the cost of a token changes from stage to stage: stages not yet seen are estimated from
+    those seen, by their arithmetic.
+    """
+
+    def __init__(self, config: Config, stage_plan: Plan):
+        self._plan = stage_plan
+        self._cost = {stage: plan.flops_per_token(config.model, stage) for stage in stage_plan.stages}
+        self._seconds: dict[Stage, float] = {}
+        self._steps: dict[Stage, int] = {}
+        self._last = time.monotonic()
+
+    def tick(self, stage: Stage) -> None:
+        """A step of `stage` has finished. The first one since the start of a stage only sets the clock."""
+        now = time.monotonic()
+        if stage in self._steps:
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + now - self._last
+        self._steps[stage] = self._steps.get(stage, -1) + 1
+        self._last = now
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Keeps evaluation, sampling and saving out of the measured speed."""
+        start = time.monotonic()
+        yield
+        self._last += time.monotonic() - start
+
+    def rate(self, stage: Stage) -> float:
+        """Measured tokens per second of a stage; 0.0 before its second step."""
+        steps = self._steps.get(stage, 0)
+        return steps * self._plan.tokens_per_step / self._seconds[stage] if steps > 0 else 0.0
+
+    def remaining(self, done: int) -> float:
+        """Seconds from step `done` to the end of the plan; infinite before anything was measured."""
+        measured = [(stage, self.rate(stage)) for stage in self._steps if self.rate(stage) > 0]
+        if not measured:
+            return math.inf
+        flops_per_second = sum(rate * self._cost[stage] for stage, rate in measured) / len(measured)
+        total = 0.0
+        for stage in self._plan.stages:
+            steps = max(0, stage.stop_step - max(done, stage.start_step))
+            speed = self.rate(stage) or flops_per_second / self._cost[stage]
+            total += steps * self._plan.tokens_per_step / speed
+        return total
