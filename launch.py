@@ -1,16 +1,18 @@
 """Trains a language model from raw text, or resumes the training: `python launch.py CONFIG`."""
 
 import argparse
+import json
 import logging
 import shlex
 import signal
 import sys
 import traceback
+from pathlib import Path
 
 from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.config import Config
-from llm60_jax.errors import Failure
+from llm60_jax.errors import Failure, printable
 
 EXAMPLES = """examples:
   python launch.py configs/quickstart.toml              the embedded default, all three phases
@@ -42,18 +44,18 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except Failure as failure:
         logger.error("%s", failure)
-        print(f"launch.py: {_printable(str(failure))}", file=sys.stderr)
+        print(f"launch.py: {printable(str(failure))}", file=sys.stderr)
         return failure.exit_code
     except KeyboardInterrupt:
         print("launch.py: interrupted before training began; run the same command to start again", file=sys.stderr)
         return 128 + signal.SIGINT
-    except MemoryError:
-        print("launch.py: out of memory; choose a smaller train.micro_batch or a smaller model", file=sys.stderr)
-        return 5
     except Exception as error:
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            print("launch.py: out of memory; choose a smaller train.micro_batch or a smaller model", file=sys.stderr)
+            return 5
         logger.error("%s", traceback.format_exc())
         print(
-            f"launch.py: internal error: {type(error).__name__}: {_printable(str(error))[:500]}\n"
+            f"launch.py: internal error: {type(error).__name__}: {printable(str(error))[:500]}\n"
             "  The traceback is in log.txt of the run directory; please report it",
             file=sys.stderr,
         )
@@ -80,8 +82,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 def _dry_run(config: Config) -> None:
     from llm60_jax import console
     from llm60_jax.data import sources
+    from llm60_jax.workdir import WorkDir
 
     stage_plan = plan.build(config)
+    WorkDir(Path(config.workdir)).check_identity(config)
     for phase in config.phase:
         for source in phase.sources:
             sources.inputs(source)
@@ -105,13 +109,7 @@ def _run(config: Config, command: str) -> None:
 
 def _quoted(text: str) -> str:
     """A TOML string: the value of --workdir is always text, whatever it looks like."""
-    import json
-
     return json.dumps(text)
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 if __name__ == "__main__":

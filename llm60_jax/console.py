@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from llm60_jax.errors import printable
 from llm60_jax.interrupts import Interrupts
 
 T = TypeVar("T")
@@ -22,11 +23,6 @@ def say(text: str) -> None:
     log.info("%s", text)
     with contextlib.suppress(BrokenPipeError, OSError):
         console.print(printable(text))
-
-
-def printable(text: str) -> str:
-    """Text with control characters shown instead of obeyed, newlines excepted."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 class Tracker:
@@ -74,6 +70,11 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def speed(tokens_per_second: float) -> str:
+    """`1,234 tokens/s`; a dash before anything was measured."""
+    return f"{tokens_per_second:,.0f} tokens/s" if tokens_per_second else "- tokens/s"
 
 
 class ProgressLine:

@@ -48,3 +48,8 @@ class Interrupted(Failure):
     def __init__(self, message: str, signal_number: int):
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+def printable(text: str) -> str:
+    """Text for a terminal: control characters are shown instead of obeyed, newlines excepted."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

@@ -19,7 +19,7 @@ from llm60_jax import checkpoint, clock, console, gates, generate, machine, mani
 from llm60_jax.config import Config, Phase, to_tree
 from llm60_jax.console import say
 from llm60_jax.data import corpus, loader, packing, shards, tokenizer
-from llm60_jax.errors import DamageError, GateError, Interrupted, TrainingError
+from llm60_jax.errors import DamageError, GateError, InputError, Interrupted, TrainingError
 from llm60_jax.evaluate import validation
 from llm60_jax.interrupts import Interrupts
 from llm60_jax.plan import Plan, Stage
@@ -118,6 +118,11 @@ class Trainer:
         else:
             self.state, meta = found
             self.step, self.iterator_state = int(meta["step"]), meta["iterator"]
+            if meta["digests"] != self.digests:
+                raise InputError(
+                    f"{self.workdir.path}: its checkpoints were trained on other text or tokens; "
+                    "restore the text, or start a new run: --workdir DIR"
+                )
             if int(self.state.step) != self.step:
                 raise DamageError(f"checkpoint of step {self.step}: its state says step {int(self.state.step)}")
             say(f"resumed at step {self.step:,} of {self.plan.steps:,}")
@@ -137,13 +142,13 @@ class Trainer:
         # The order matters: evaluate and save before the iterator moves, so that a checkpoint's weights and data
         # position belong together; dispatch a step before reading the scalars of the one before it.
         while self.step < stage.stop_step:
-            self._evaluate_if_due(phase, stage)
-            self._save_if_due(stage, batches)
             if self.interrupts.received is not None:
                 self._save(stage, batches)
                 self.line.end()
                 say(f"saved at step {self.step:,}")
                 self.interrupts.check()
+            self._evaluate_if_due(phase, stage)
+            self._save_if_due(stage, batches)
             rate = plan.learning_rate(self.plan, phase, self.step)
             batch = jax.device_put(next(batches))
             self.state, metrics = program(self.state, batch, np.float32(rate))
@@ -154,7 +159,7 @@ class Trainer:
         self.iterator_state = None
         self.line.end()
         say(
-            f"{phase.name} {stage.index + 1}: {self.clock.rate(stage):,.0f} tokens/s, "
+            f"{phase.name} {stage.index + 1}: {console.speed(self.clock.rate(stage))}, "
             f"peak memory {machine.peak_bytes() / 2**20:,.0f} MiB"
         )
 
@@ -164,7 +169,7 @@ class Trainer:
         if self.iterator_state is not None and self.step > stage.start_step:
             batches.set_state(self.iterator_state)
         self.iterator_state = None
-        return iter(batches)
+        return batches
 
     def _log_pending(self) -> None:
         """Reads the scalars of the step dispatched last. A loss that is not finite stops the run before any save."""
@@ -176,7 +181,7 @@ class Trainer:
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise TrainingError(
                 f"step {done}, phase {stage.phase}: loss {loss}, gradient norm {grad_norm}. The last good state is "
-                f"kept in {self.workdir.path}; in a new run, lower phase.{stage.phase}.learning_rate or lengthen its warmup"
+                f"kept in {self.workdir.path}; lower phase.{stage.phase}.learning_rate or raise its warmup in a new run"
             )
         self.clock.tick(stage)
         if done % self.config.train.log_every and done not in (1, stage.stop_step):
@@ -198,7 +203,7 @@ class Trainer:
         stages = len(self.plan.phase_stages(stage.phase))
         self.line.show(
             f"{stage.phase} {stage.index + 1}/{stages} | step {done:,}/{self.plan.steps:,} | context {stage.context} "
-            f"frozen {stage.frozen} | loss {loss:.4f} | rate {rate:.2e} | {speed:,.0f} tok/s | "
+            f"frozen {stage.frozen} | loss {loss:.4f} | rate {rate:.2e} | {console.speed(speed)} | "
             f"ETA {console.duration(self.clock.remaining(done))}"
         )
 
@@ -207,40 +212,55 @@ class Trainer:
         if at_start or self.step % self.config.train.evaluate_every == 0:
             self._evaluate(phase, stage)
 
-    def _evaluate(self, phase: Phase, stage: Stage) -> validation.Validation:
-        """Scores the phase's held-out documents, once a step at most, and records the result."""
+    def _evaluate(self, phase: Phase, stage: Stage) -> dict[str, Any]:
+        """Scores the phase's held-out documents and records the result; at a step scored before, just finds it."""
         self._log_pending()
+        for row in self._evaluations(phase):
+            if row["step"] == self.step:
+                return row
         with self.clock.paused():
             rows, text_bytes = packing.validation_rows(
                 self.shards[phase.name].validation, self.config.model.max_context, self.config.train.validation_tokens
             )
             found = validation.score(self._eval, self.state.params, rows, text_bytes)
-        row = {"step": self.step, "tokens": self.step * self.plan.tokens_per_step, "phase": phase.name}
-        row |= {"stage": stage.index, "validation_loss": found.loss, "bits_per_byte": found.bits_per_byte}
-        if not any(
-            old.get("step") == self.step and old.get("validation_phase") == phase.name for old in self.workdir.rows()
-        ):
-            self.workdir.append({**row, "validation_phase": phase.name, "validation_tokens": found.tokens})
+        row = {
+            "step": self.step,
+            "tokens": self.step * self.plan.tokens_per_step,
+            "phase": phase.name,
+            "stage": stage.index,
+            "validation_loss": found.loss,
+            "bits_per_byte": found.bits_per_byte,
+            "validation_tokens": found.tokens,
+        }
+        self.workdir.append(row)
         self.line.end()
         say(
             f"{phase.name}: validation loss {found.loss:.4f} after {self.step:,} steps "
             f"(perplexity {found.perplexity:,.1f}, {found.bits_per_byte:.3f} bits per byte, {found.tokens:,} tokens)"
         )
-        return found
+        return row
+
+    def _evaluations(self, phase: Phase) -> list[dict[str, Any]]:
+        """Recorded evaluations of a phase, in the order of training."""
+        return [row for row in self.workdir.rows() if row["phase"] == phase.name and "validation_loss" in row]
 
     def _save_if_due(self, stage: Stage, batches: Any) -> None:
-        before = self.plan.stage_at(self.step - 1) if self.step else stage
-        freezes = self.step == stage.start_step and before.phase == stage.phase and stage.frozen > before.frozen
-        if freezes:
+        if self._freezes(stage):
             say(f"saving step {self.step:,} before {stage.frozen} blocks freeze")
-            self._save(stage, batches, permanent=True)
+            self._save(stage, batches)
         elif self.step and self.step % self.config.train.save_every == 0:
             self._save(stage, batches)
 
-    def _save(self, stage: Stage, batches: Any, permanent: bool = False) -> None:
+    def _freezes(self, stage: Stage) -> bool:
+        """Whether more blocks are frozen from this step on than before it. Such a checkpoint is kept for ever."""
+        if stage.index == 0 or self.step != stage.start_step:
+            return False
+        return stage.frozen > self.plan.stage_at(self.step - 1).frozen
+
+    def _save(self, stage: Stage, batches: Any) -> None:
         self._log_pending()
         with self.clock.paused():
-            self.checkpoints.save_rolling(self.state, self._meta(stage, batches.get_state(), permanent))
+            self.checkpoints.save_rolling(self.state, self._meta(stage, batches.get_state(), self._freezes(stage)))
 
     def _meta(self, stage: Stage, iterator: Any, permanent: bool) -> dict[str, Any]:
         return {
@@ -263,9 +283,14 @@ class Trainer:
         with self.clock.paused():
             self.checkpoints.save_rolling(self.state, meta)
             end = self._evaluate(phase, last)
-            starts = [row for row in self.workdir.rows() if row.get("validation_phase") == phase.name]
-            digest = checkpoint.state_sha256(self.state, None)
-            verdict = gates.judge(phase, starts[0]["validation_loss"], end.loss, end.bits_per_byte, digest)
+            start = self._evaluations(phase)[0]
+            verdict = gates.judge(
+                phase,
+                loss_start=start["validation_loss"],
+                loss_end=end["validation_loss"],
+                bits_per_byte_end=end["bits_per_byte"],
+                state_sha256=checkpoint.state_sha256(self.state, None),
+            )
             self.workdir.write(f"gates/{phase.name}.json", manifest.dump(verdict.to_json()))
             self._sample(phase)
         say(verdict.explain())

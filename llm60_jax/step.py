@@ -152,6 +152,7 @@ class CompiledSteps:
 
     def __init__(self, config: Config):
         self._config = config
+        self._state = abstract_state(config)
         self._programs: dict[StepKey, Any] = {}
         self.compile_seconds: dict[StepKey, float] = {}
 
@@ -164,7 +165,7 @@ class CompiledSteps:
             batch["weights"] = jax.ShapeDtypeStruct(shape, jnp.float32)
             function = jax.jit(functools.partial(train_step, self._config, key), donate_argnums=0)
             rate = jax.ShapeDtypeStruct((), jnp.float32)
-            self._programs[key] = function.lower(abstract_state(self._config), batch, rate).compile()
+            self._programs[key] = function.lower(self._state, batch, rate).compile()
             self.compile_seconds[key] = time.monotonic() - start
             memory = self.temporary_bytes(key) / 2**20
             log.info("compiled %s in %.1f s, %.0f MiB of temporaries", key, self.compile_seconds[key], memory)

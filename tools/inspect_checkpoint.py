@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llm60_jax import checkpoint, manifest
-from llm60_jax.errors import Failure, InputError
+from llm60_jax.errors import Failure, InputError, printable
 
 EXAMPLES = """examples:
   python tools/inspect_checkpoint.py runs/quickstart                     its newest checkpoint
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         facts = describe(find(options.checkpoint))
     except Failure as failure:
-        print(f"inspect_checkpoint: {failure}", file=sys.stderr)
+        print(f"inspect_checkpoint.py: {printable(str(failure))}", file=sys.stderr)
         return failure.exit_code
     if options.json:
         print(json.dumps(facts, indent=1))
