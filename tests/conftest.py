@@ -25,6 +25,23 @@ NOUNS = ["river", "garden", "letter", "captain", "window", "harbour", "teacher",
 VERBS = ["crossed", "remembered", "opened", "followed", "painted", "found", "carried", "watched", "repaired"]
 ADJECTIVES = ["quiet", "broken", "golden", "narrow", "distant", "patient", "heavy", "early", "careful", "bright"]
 
+WORDS = [
+    "the",
+    "a",
+    "old",
+    "river",
+    "house",
+    "light",
+    "walked",
+    "under",
+    "found",
+    "café",
+    "morning",
+    "and",
+    "of",
+    "1945",
+]
+
 
 def write_corpus(folder: Path, documents: int, seed: int) -> Path:
     """A folder of short invented English texts, one file each; the same seed gives the same bytes."""

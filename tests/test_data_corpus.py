@@ -8,31 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import WORDS
 
 from llm60_jax import manifest
 from llm60_jax.config import FolderSource, Phase
 from llm60_jax.data import corpus, sources
 from llm60_jax.data.progress import silent
 from llm60_jax.errors import DamageError, InputError, MachineError
-
-WORDS = [
-    "the",
-    "a",
-    "old",
-    "small",
-    "river",
-    "house",
-    "garden",
-    "light",
-    "walked",
-    "under",
-    "saw",
-    "found",
-    "quietly",
-    "morning",
-    "and",
-    "of",
-]
 
 
 def sentences(seed: int, count: int) -> str:

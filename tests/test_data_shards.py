@@ -8,31 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import WORDS
 
 from llm60_jax.config import FolderSource, Phase
 from llm60_jax.data import corpus, shards, tokenizer
 from llm60_jax.data.progress import silent
 from llm60_jax.errors import DamageError, InputError
-
-WORDS = [
-    "the",
-    "a",
-    "old",
-    "small",
-    "river",
-    "house",
-    "garden",
-    "light",
-    "walked",
-    "under",
-    "saw",
-    "found",
-    "café",
-    "morning",
-    "and",
-    "of",
-    "1945",
-]
 
 
 def learn(folder: Path, vocab_size: int) -> tokenizer.Tokenizer:

@@ -148,7 +148,7 @@ def test_noise_needs_a_key_and_spares_frozen_blocks(params):
     noisy = logits(params, tokens, noise=noise, key=key)
     assert np.abs(noisy - plain).max() > 1e-3
     np.testing.assert_array_equal(logits(params, tokens, noise=noise, key=key), noisy)
-    # All blocks but the top segment frozen: only its noise is left, so the difference is smaller but there.
     partly = logits(params, tokens, noise=noise, key=key, frozen=2)
     assert np.abs(partly - plain).max() > 1e-3
     assert np.abs(partly - noisy).max() > 1e-3
+    np.testing.assert_array_equal(logits(params, tokens, noise=noise, key=key, frozen=4), plain)
