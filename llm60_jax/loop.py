@@ -8,7 +8,6 @@ import functools
 import itertools
 import logging
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ import numpy as np
 from llm60_jax import checkpoint, clock, console, gates, generate, machine, manifest, plan, step
 from llm60_jax.config import Config, Phase, to_tree
 from llm60_jax.console import say
-from llm60_jax.data import corpus, loader, packing, shards, tokenizer
+from llm60_jax.data import loader, packing
+from llm60_jax.data.prepare import Prepared, prepare
 from llm60_jax.errors import DamageError, GateError, InputError, Interrupted, TrainingError
 from llm60_jax.evaluate import validation
 from llm60_jax.interrupts import Interrupts
@@ -43,36 +43,11 @@ def run(config: Config, interrupts: Interrupts, resume_command: str) -> None:
     with opened(Path(config.workdir)) as workdir:
         workdir.check_identity(config)
         try:
-            prepared, words, digests = _prepare(config, workdir, interrupts)
-            workdir.begin(config, digests, plan.to_rows(stage_plan, config))
-            Trainer(config, stage_plan, workdir, prepared, words, digests, interrupts).train()
+            prepared = prepare(config, console.Tracker(interrupts), workdir.check_digests)
+            workdir.begin(config, prepared.digests, plan.to_rows(stage_plan, config), prepared.tokenizer.path)
+            Trainer(config, stage_plan, workdir, prepared, interrupts).train()
         except Interrupted as stop:
             raise Interrupted(f"{stop}. To go on: {resume_command}", stop.exit_code - 128) from None
-
-
-def _prepare(
-    config: Config, workdir: WorkDir, interrupts: Interrupts
-) -> tuple[dict[str, shards.PhaseShards], tokenizer.Tokenizer, dict[str, str]]:
-    """Documents, tokenizer and shards of all phases, each step cached by the digests of what it reads."""
-    track, data_dir = console.Tracker(interrupts), Path(config.data_dir)
-    corpora = {phase.name: corpus.prepare(phase, data_dir, track) for phase in config.phase}
-    digests = {f"data of phase {name}": found.digest for name, found in corpora.items()}
-    workdir.check_digests(digests)
-    words = tokenizer.prepare(config, corpora, data_dir, track)
-    digests["tokenizer"] = words.sha256
-    workdir.check_digests(digests)
-    copy = workdir.path / "tokenizer" / "tokenizer.model"
-    copy.parent.mkdir(exist_ok=True)
-    shutil.copyfile(words.path, copy)
-    prepared = {name: shards.prepare(found, words, data_dir, track) for name, found in corpora.items()}
-    for phase in config.phase:
-        shard = prepared[phase.name].train
-        epochs = loader.epochs(shard, phase.tokens)
-        say(
-            f"phase {phase.name}: {shard.documents:,} documents, {shard.token_count:,} tokens to train on; "
-            f"{phase.tokens:,} tokens are {epochs:.2f} epochs"
-        )
-    return prepared, words, digests
 
 
 class Trainer:
@@ -83,13 +58,11 @@ class Trainer:
         config: Config,
         stage_plan: Plan,
         workdir: WorkDir,
-        prepared: dict[str, shards.PhaseShards],
-        words: tokenizer.Tokenizer,
-        digests: dict[str, str],
+        prepared: Prepared,
         interrupts: Interrupts,
     ):
-        self.config, self.plan, self.workdir, self.shards, self.words = config, stage_plan, workdir, prepared, words
-        self.digests, self.interrupts = digests, interrupts
+        self.config, self.plan, self.workdir = config, stage_plan, workdir
+        self.data, self.interrupts = prepared, interrupts
         self.checkpoints = checkpoint.Checkpoints(workdir.path, config.train.keep_rolling)
         self.programs = step.CompiledSteps(config)
         self.clock = clock.StageClock(config, stage_plan)
@@ -101,6 +74,11 @@ class Trainer:
     def train(self) -> None:
         """All phases that are not closed yet."""
         for phase in self.config.phase:
+            shard = self.data.shards[phase.name].train
+            say(
+                f"phase {phase.name}: {shard.documents:,} documents, {shard.token_count:,} tokens to train on; "
+                f"{phase.tokens:,} tokens are {loader.epochs(shard, phase.tokens):.2f} epochs"
+            )
             for stage in self.plan.phase_stages(phase.name):
                 if self.step < stage.stop_step:
                     self._train_stage(phase, stage)
@@ -118,7 +96,7 @@ class Trainer:
         else:
             self.state, meta = found
             self.step, self.iterator_state = int(meta["step"]), meta["iterator"]
-            if meta["digests"] != self.digests:
+            if meta["digests"] != self.data.digests:
                 raise InputError(
                     f"{self.workdir.path}: its checkpoints were trained on other text or tokens; "
                     "restore the text, or start a new run: --workdir DIR"
@@ -165,7 +143,7 @@ class Trainer:
 
     def _batches(self, stage: Stage) -> Any:
         """The stage's iterator, at the position where the state stands."""
-        batches = loader.batches(self.shards[stage.phase].train, stage, self.config.seed)
+        batches = loader.batches(self.data.shards[stage.phase].train, stage, self.config.seed)
         if self.iterator_state is not None and self.step > stage.start_step:
             batches.set_state(self.iterator_state)
         self.iterator_state = None
@@ -220,7 +198,9 @@ class Trainer:
                 return row
         with self.clock.paused():
             rows, text_bytes = packing.validation_rows(
-                self.shards[phase.name].validation, self.config.model.max_context, self.config.train.validation_tokens
+                self.data.shards[phase.name].validation,
+                self.config.model.max_context,
+                self.config.train.validation_tokens,
             )
             found = validation.score(self._eval, self.state.params, rows, text_bytes)
         row = {
@@ -272,7 +252,7 @@ class Trainer:
             "iterator": iterator,
             "config": to_tree(self.config),
             "plan": plan.to_rows(self.plan, self.config),
-            "digests": self.digests,
+            "digests": self.data.digests,
             "versions": machine.versions(),
         }
 
@@ -301,7 +281,7 @@ class Trainer:
 
     def _sample(self, phase: Phase) -> None:
         texts = generate.sample_texts(
-            self.config.model, self.state.params, self.words, self.config.sampling, self.config.seed
+            self.config.model, self.state.params, self.data.tokenizer, self.config.sampling, self.config.seed
         )
         self.workdir.write(f"samples/{phase.name}.txt", "\n\n".join(texts) + "\n")
         say(f"samples at the end of phase {phase.name}:")

@@ -12,7 +12,8 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class WorkDir:
                 "Go back to the old values, or give the new run a directory of its own: --workdir DIR"
             )
 
-    def check_digests(self, digests: dict[str, str]) -> None:
+    def check_digests(self, digests: Mapping[str, str]) -> None:
         """Raises InputError when data or tokenizer are not those the run was started with."""
         stored = self._stored()
         if stored is None:
@@ -65,9 +66,13 @@ class WorkDir:
                     f"now it is {digest[:16]}. Restore the text, or start a new run: --workdir DIR"
                 )
 
-    def begin(self, config: Config, digests: dict[str, str], plan_rows: list[dict[str, Any]]) -> None:
-        """Records configuration, identity and plan. Call after the checks."""
-        record = {"config": config_module.to_tree(config), "digests": digests}
+    def begin(
+        self, config: Config, digests: Mapping[str, str], plan_rows: list[dict[str, Any]], tokenizer: Path
+    ) -> None:
+        """Records configuration, identity, plan and tokenizer. Call after the checks."""
+        record = {"config": config_module.to_tree(config), "digests": dict(digests)}
+        (self.path / "tokenizer").mkdir(exist_ok=True)
+        shutil.copyfile(tokenizer, self.path / "tokenizer" / "tokenizer.model")
         manifest.write_text(self.config_path, manifest.dump(record))
         manifest.write_text(self.path / "plan.json", manifest.dump(plan_rows))
 
