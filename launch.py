@@ -1,8 +1,9 @@
 """Trains a language model from raw text, or resumes the training: `python launch.py CONFIG`."""
 
 import argparse
-import json
+import contextlib
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -28,37 +29,31 @@ exit codes:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
-    logger = logging.getLogger("llm60_jax")
-    logger.addHandler(logging.NullHandler())
-    logger.propagate = False  # what a person should see is printed; the rest is for log.txt
+    _set_up_messages()
+    options = _parse(arguments)
     try:
-        options = _parse(arguments)
-        overrides = options.set + ([f"workdir={_quoted(options.workdir)}"] if options.workdir else [])
-        config = config_module.load(options.config, overrides)
+        config = config_module.load(options.config, options.set, options.workdir)
         if options.dry_run:
             _dry_run(config)
         else:
-            _run(
-                config, shlex.join(["python", *sys.argv] if arguments is None else ["python", "launch.py", *arguments])
-            )
+            _run(config, shlex.join(["python", *(sys.argv if arguments is None else ["launch.py", *arguments])]))
         return 0
     except Failure as failure:
-        logger.error("%s", failure)
-        print(f"launch.py: {printable(str(failure))}", file=sys.stderr)
+        _tell(str(failure))
         return failure.exit_code
     except KeyboardInterrupt:
-        print("launch.py: interrupted before training began; run the same command to start again", file=sys.stderr)
+        _tell("interrupted before training began; run the same command to start again")
         return 128 + signal.SIGINT
     except Exception as error:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-            print("launch.py: out of memory; choose a smaller train.micro_batch or a smaller model", file=sys.stderr)
+            _tell("out of memory; choose fewer sequences in train.micro_batch, or a smaller model")
             return 5
-        logger.error("%s", traceback.format_exc())
-        print(
-            f"launch.py: internal error: {type(error).__name__}: {printable(str(error))[:500]}\n"
-            "  The traceback is in log.txt of the run directory; please report it",
-            file=sys.stderr,
-        )
+        if isinstance(error, OSError):
+            _tell(f"{error.filename or 'the system'}: {error.strerror or error}")
+            return 5
+        log = Path(config.workdir, "log.txt") if "config" in locals() else None
+        where = f"the traceback is in {log}" if log and log.exists() else traceback.format_exc()
+        _tell(f"internal error, please report it: {type(error).__name__}: {str(error)[:500]}\n  {where}")
         return 1
 
 
@@ -80,20 +75,22 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _dry_run(config: Config) -> None:
-    from llm60_jax import console
+    from llm60_jax import console, machine
     from llm60_jax.data import sources
     from llm60_jax.workdir import WorkDir
 
     stage_plan = plan.build(config)
+    console.say(console.plan_table(plan.to_rows(stage_plan, config)))
+    console.say(
+        f"{stage_plan.steps:,} steps of {stage_plan.tokens_per_step:,} tokens, {stage_plan.tokens:,} in all; "
+        f"{config.model.parameter_count:,} parameters"
+    )
+    machine.require(config, stage_plan)
     WorkDir(Path(config.workdir)).check_identity(config)
     for phase in config.phase:
         for source in phase.sources:
             sources.inputs(source)
-    console.say(console.plan_table(plan.to_rows(stage_plan, config)))
-    console.say(
-        f"{stage_plan.steps:,} steps of {stage_plan.tokens_per_step:,} tokens, {stage_plan.tokens:,} in all; "
-        f"{config.model.parameter_count:,} parameters. The configuration is valid and its sources are there"
-    )
+    console.say("The configuration is valid, its sources are there, and the machine can hold the run")
 
 
 def _run(config: Config, command: str) -> None:
@@ -107,10 +104,30 @@ def _run(config: Config, command: str) -> None:
     loop.run(config, interrupts, command)
 
 
-def _quoted(text: str) -> str:
-    """A TOML string: the value of --workdir is always text, whatever it looks like."""
-    return json.dumps(text)
+def _set_up_messages() -> None:
+    """Warnings go to the terminal, everything goes to the run's log.txt, and no character stops a message."""
+    logger = logging.getLogger("llm60_jax")
+    logger.propagate = False
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.addFilter(lambda record: record.levelno == logging.WARNING)  # errors are told once, by `main`
+    handler.setFormatter(logging.Formatter("launch.py: warning: %(message)s"))
+    logger.handlers = [handler]
+    logging.raiseExceptions = False  # a closed terminal is no reason to stop
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _tell(message: str) -> None:
+    with contextlib.suppress(OSError):
+        print(f"launch.py: {printable(message)}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    try:
+        sys.stdout.flush()
+    except OSError:  # the reader is gone; Python would turn that into an exit code of its own
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)

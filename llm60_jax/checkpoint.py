@@ -13,6 +13,7 @@ checkpoint is on the disk before training goes on. The state is an opaque tree o
 import hashlib
 import json
 import logging
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from llm60_jax.errors import DamageError, InputError, MachineError
 
 log = logging.getLogger("llm60_jax")
 STATE, META = "state", "meta.json"
+DAMAGED = ".damaged"  # what a checkpoint that no longer matches its digests is renamed to
 
 
 def state_sha256(state: Any, iterator: Any) -> str:
@@ -105,7 +107,7 @@ def load(folder: Path, abstract_state: Any = None) -> tuple[Any, dict[str, Any]]
 def listed(workdir: Path) -> list[Path]:
     """Committed checkpoints of a run directory, newest first; at equal steps the phase checkpoint comes first."""
     rolling = [p for p in (workdir / "checkpoints").glob("*") if p.name.isdecimal() and manifest.exists(p)]
-    phases = [p for p in (workdir / "phases").glob("*") if manifest.exists(p)]
+    phases = [p for p in (workdir / "phases").glob("*") if p.suffix != DAMAGED and manifest.exists(p)]
     return sorted(phases + rolling, key=lambda p: (-_step(p), p.parent.name != "phases"))
 
 
@@ -127,20 +129,23 @@ class Checkpoints:
         return listed(self._rolling.parent)
 
     def newest(self, abstract_state: Any) -> tuple[Any, dict[str, Any]] | None:
-        """The newest whole checkpoint, or None when there is none at all. Damaged ones are named and passed over.
+        """The newest whole checkpoint, or None when there is none at all. Damaged ones are named and set aside.
 
         Raises:
           DamageError: checkpoints exist, and every one is damaged: a run never starts over by itself.
         """
-        faults = []
+        faults: dict[Path, str] = {}
         for folder in self.all():
             try:
-                return load(folder, abstract_state)
+                manifest.verify(folder)
             except DamageError as error:
-                log.warning("%s; trying the checkpoint before it", error)
-                faults.append(str(error))
+                faults[folder] = str(error)
+                continue
+            for damaged, fault in faults.items():
+                log.warning("%s; it is set aside as %s", fault, _set_aside(damaged).name)
+            return load(folder, abstract_state)
         if faults:
-            raise DamageError("no checkpoint of this run is whole:\n  " + "\n  ".join(faults))
+            raise DamageError("no checkpoint of this run is whole:\n  " + "\n  ".join(faults.values()))
         return None
 
     def save_rolling(self, state: Any, meta: dict[str, Any]) -> Path:
@@ -157,6 +162,13 @@ class Checkpoints:
         folder = self.phase(name)
         save(folder, state, meta)
         return folder
+
+
+def _set_aside(folder: Path) -> Path:
+    """Renames a damaged checkpoint, so that a good one can take its place and nothing is deleted."""
+    target = folder.with_name(folder.name + DAMAGED)
+    shutil.rmtree(target, ignore_errors=True)  # the same step damaged a second time
+    return folder.rename(target)
 
 
 def _is_permanent(folder: Path) -> bool:

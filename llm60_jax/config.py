@@ -24,8 +24,9 @@ from llm60_jax.errors import InputError
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _record = dataclass(frozen=True, kw_only=True, config=_STRICT)
 
-Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(gt=0, le=10**15)]
+Count = Annotated[int, Field(ge=0, le=10**15)]
+PathText = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
 Piecewise = tuple[tuple[Fraction, Count], ...]
@@ -88,7 +89,9 @@ class Tokenizer:
 
     phases: Annotated[tuple[Name, ...], Field(min_length=1)]  # whose training documents it learns from
     model_type: Literal["bpe", "unigram"] = "bpe"
-    sample_characters: Positive = 50_000_000  # bound on the text it reads, hence on its memory
+    sample_characters: Annotated[int, Field(ge=10_000, le=10**12)] = (
+        50_000_000  # bound on the text it reads, hence on its memory
+    )
 
 
 @_record
@@ -112,7 +115,7 @@ class FolderSource:
     """Local files: .txt and .md (one document each) and .jsonl (one document a line, in its field `text`)."""
 
     kind: Literal["folder"]
-    path: Annotated[str, Field(min_length=1)]  # a folder, or one file; relative to the working directory
+    path: PathText  # a folder, or one file; relative to the working directory
     pattern: str = "**/*"
     text_field: str = "text"
 
@@ -144,6 +147,9 @@ class Phase:
             _require(bool(pairs) and fractions[0] == 0, f"{field}: the first fraction must be 0")
             rising = all(a < b for a, b in itertools.pairwise(fractions))
             _require(rising, f"{field}: fractions must rise, got {fractions}")
+        points = sorted({fraction for fraction, _ in (*self.context, *self.freeze)})
+        apart = all(b - a >= 1e-6 for a, b in itertools.pairwise(points))
+        _require(apart, f"context and freeze: two fractions differ by less than a millionth: {points}")
         depths = [depth for _, depth in self.freeze]
         _require(depths == sorted(depths), f"freeze: depths must not fall inside a phase, got {depths}")
         _require(all(length > 0 for _, length in self.context), "context: lengths must be above 0")
@@ -164,12 +170,16 @@ class Train:
     keep_rolling: Positive = 2  # rolling checkpoints kept; phase and pre-freeze checkpoints are never deleted
     validation_tokens: Positive = 65_536  # bound on what one evaluation scores, per phase
 
+    def __post_init__(self) -> None:
+        contexts = [context for context, _ in self.micro_batch]
+        _require(len(set(contexts)) == len(contexts), f"micro_batch: one entry for each context, got {contexts}")
+
 
 @_record
 class Optimizer:
     """Adafactor (Shazeer and Stern 2018) with absolute learning rates; design.md, section 4."""
 
-    weight_decay: Annotated[float, Field(ge=0, le=0.1)] = 0.01  # decoupled, multiplied by the learning rate
+    weight_decay: Annotated[float, Field(ge=0, le=0.01)] = 0.01  # decoupled, multiplied by the learning rate
     clip_rms: Annotated[float, Field(gt=0)] = 1.0  # bound on the RMS of one layer's update
     decay_exponent: Annotated[float, Field(gt=0, le=1)] = 0.8  # second moments decay as 1 - (t+1)^-exponent
 
@@ -188,8 +198,8 @@ class Sampling:
 class Config:
     """Everything a run is. `phase` is the TOML's list of `[[phase]]` tables, in training order."""
 
-    workdir: Annotated[str, Field(min_length=1)]
-    data_dir: Annotated[str, Field(min_length=1)] = "data"
+    workdir: PathText
+    data_dir: PathText = "data"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     model: Model
     tokenizer: Tokenizer
@@ -236,13 +246,14 @@ class Config:
 _ADAPTER = TypeAdapter(Config)
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load(path: str | Path, overrides: Sequence[str] = (), workdir: str | None = None) -> Config:
     """Reads a TOML file, applies `--set` overrides and validates the whole.
 
     Args:
       path: the configuration file.
       overrides: `dotted.path=value` strings, the value in TOML syntax (a bare word is taken as a string). A phase is
         addressed by its name, an entry of any other list by its number: `phase.grammar.tokens=204800`.
+      workdir: the run directory, instead of the file's.
 
     Raises:
       InputError: unreadable file, TOML syntax (with line and column), or any field that does not validate.
@@ -259,6 +270,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise InputError(f"{path}: not valid TOML: {error}") from None
     for override in overrides:
         _apply_override(tree, override)
+    if workdir is not None:
+        tree["workdir"] = workdir
     return parse(tree, str(path))
 
 
@@ -266,7 +279,8 @@ def parse(tree: dict[str, Any], origin: str) -> Config:
     """Validates a plain tree (as TOML or JSON gives it). `origin` names it in messages. Raises InputError."""
     try:
         # Through JSON, because pydantic's strict mode takes lists for tuples only there.
-        return _ADAPTER.validate_json(json.dumps(tree))
+        # A date, which TOML has and JSON has not, counts as its text.
+        return _ADAPTER.validate_json(json.dumps(tree, default=str))
     except ValidationError as error:
         lines = [explain.one(Config, tree, dict(item)) for item in error.errors()[:5]]
         more = error.error_count() - len(lines)

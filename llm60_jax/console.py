@@ -3,6 +3,8 @@
 import contextlib
 import logging
 import math
+import os
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -14,15 +16,29 @@ from llm60_jax.errors import printable
 from llm60_jax.interrupts import Interrupts
 
 T = TypeVar("T")
-console = Console(highlight=False, markup=False, soft_wrap=True)
+
+
+class _Console(Console):
+    """A console whose reader may go away: what would be printed is dropped, the run goes on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+console = _Console(highlight=False, markup=False, soft_wrap=True)
 log = logging.getLogger("llm60_jax")
 
 
 def say(text: str) -> None:
     """Prints a line and keeps it in the run's log. A closed terminal never ends a run."""
     log.info("%s", text)
-    with contextlib.suppress(BrokenPipeError, OSError):
-        console.print(printable(text))
+    _print(printable(text))
+
+
+def _print(text: str, end: str = "\n") -> None:
+    with contextlib.suppress(OSError):  # the terminal is gone
+        console.print(text, end=end)
 
 
 class Tracker:
@@ -82,12 +98,11 @@ class ProgressLine:
 
     def show(self, text: str) -> None:
         if console.is_terminal:
-            with contextlib.suppress(BrokenPipeError, OSError):
-                console.print(printable(text)[: console.width - 1].ljust(console.width - 1), end="\r")
+            _print(printable(text)[: console.width - 1].ljust(console.width - 1), end="\r")
             log.info("%s", text)
         else:
             say(text)
 
     def end(self) -> None:
         if console.is_terminal:
-            console.print()
+            _print("")

@@ -5,7 +5,6 @@ the newest checkpoint and in the prepared data, so running and resuming are the 
 """
 
 import functools
-import itertools
 import logging
 import math
 from pathlib import Path
@@ -40,12 +39,14 @@ def run(config: Config, interrupts: Interrupts, resume_command: str) -> None:
       Failure: any of `errors`; state is saved where there is any.
     """
     stage_plan = plan.build(config)
+    machine.require(config, stage_plan)
     with opened(Path(config.workdir)) as workdir:
         workdir.check_identity(config)
         try:
+            versions = machine.versions()  # finds the device, too, before hours of work rest on it
             prepared = prepare(config, console.Tracker(interrupts), workdir.check_digests)
             workdir.begin(config, prepared.digests, plan.to_rows(stage_plan, config), prepared.tokenizer.path)
-            Trainer(config, stage_plan, workdir, prepared, interrupts).train()
+            Trainer(config, stage_plan, workdir, prepared, versions, interrupts).train()
         except Interrupted as stop:
             raise Interrupted(f"{stop}. To go on: {resume_command}", stop.exit_code - 128) from None
 
@@ -59,10 +60,12 @@ class Trainer:
         stage_plan: Plan,
         workdir: WorkDir,
         prepared: Prepared,
+        versions: dict[str, str],
         interrupts: Interrupts,
     ):
         self.config, self.plan, self.workdir = config, stage_plan, workdir
-        self.data, self.interrupts = prepared, interrupts
+        self.data, self.versions, self.interrupts = prepared, versions, interrupts
+        self.phase_start: dict[str, Any] | None = None  # evaluation at the start of the phase: the gate's evidence
         self.checkpoints = checkpoint.Checkpoints(workdir.path, config.train.keep_rolling)
         self.programs = step.CompiledSteps(config)
         self.clock = clock.StageClock(config, stage_plan)
@@ -74,6 +77,8 @@ class Trainer:
     def train(self) -> None:
         """All phases that are not closed yet."""
         for phase in self.config.phase:
+            for line in self.data.corpora[phase.name].summary():
+                say(f"{phase.name}: {line}")
             shard = self.data.shards[phase.name].train
             say(
                 f"phase {phase.name}: {shard.documents:,} documents, {shard.token_count:,} tokens to train on; "
@@ -87,7 +92,6 @@ class Trainer:
         say(f"done: {self.step:,} steps, {self.plan.tokens:,} tokens. The model: {self.checkpoints.phase(phase.name)}")
 
     def _restore(self) -> None:
-        self._require_disk()
         abstract = step.abstract_state(self.config)
         found = self.checkpoints.newest(abstract)
         if found is None:
@@ -103,6 +107,13 @@ class Trainer:
                 )
             if int(self.state.step) != self.step:
                 raise DamageError(f"checkpoint of step {self.step}: its state says step {int(self.state.step)}")
+            if meta["versions"] != self.versions:
+                old = meta["versions"]
+                changed = [
+                    f"{name} {old.get(name)} -> {new}" for name, new in self.versions.items() if old.get(name) != new
+                ]
+                say(f"resuming under other versions, so not bit for bit as before: {', '.join(changed)}")
+            self.phase_start = meta["phase_start"]
             say(f"resumed at step {self.step:,} of {self.plan.steps:,}")
         self.workdir.rewind(self.step)
 
@@ -120,12 +131,14 @@ class Trainer:
         # The order matters: evaluate and save before the iterator moves, so that a checkpoint's weights and data
         # position belong together; dispatch a step before reading the scalars of the one before it.
         while self.step < stage.stop_step:
-            if self.interrupts.received is not None:
+            try:
+                self.interrupts.check()
+                self._evaluate_if_due(phase, stage)
+            except Interrupted:
                 self._save(stage, batches)
                 self.line.end()
                 say(f"saved at step {self.step:,}")
-                self.interrupts.check()
-            self._evaluate_if_due(phase, stage)
+                raise
             self._save_if_due(stage, batches)
             rate = plan.learning_rate(self.plan, phase, self.step)
             batch = jax.device_put(next(batches))
@@ -157,10 +170,8 @@ class Trainer:
         self.pending = None
         loss, grad_norm = float(metrics.loss), float(metrics.grad_norm)
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            raise TrainingError(
-                f"step {done}, phase {stage.phase}: loss {loss}, gradient norm {grad_norm}. The last good state is "
-                f"kept in {self.workdir.path}; lower phase.{stage.phase}.learning_rate or raise its warmup in a new run"
-            )
+            phase = next(phase for phase in self.config.phase if phase.name == stage.phase)
+            raise TrainingError(f"step {done}: loss {loss}, gradient norm {grad_norm}{self._remedy(phase)}")
         self.clock.tick(stage)
         if done % self.config.train.log_every and done not in (1, stage.stop_step):
             return
@@ -185,16 +196,24 @@ class Trainer:
             f"ETA {console.duration(self.clock.remaining(done))}"
         )
 
+    def _remedy(self, phase: Phase) -> str:
+        """What to do when numbers stop being finite (playbook, section 14)."""
+        return (
+            f". The last good state is kept in {self.workdir.path}. In a new run, lower "
+            f"phase.{phase.name}.learning_rate or raise its warmup"
+        )
+
     def _evaluate_if_due(self, phase: Phase, stage: Stage) -> None:
-        at_start = self.step == self.plan.phase_stages(phase.name)[0].start_step
-        if at_start or self.step % self.config.train.evaluate_every == 0:
+        if self.step == self.plan.phase_stages(phase.name)[0].start_step:
+            self.phase_start = self._evaluate(phase, stage)
+        elif self.step % self.config.train.evaluate_every == 0:
             self._evaluate(phase, stage)
 
     def _evaluate(self, phase: Phase, stage: Stage) -> dict[str, Any]:
         """Scores the phase's held-out documents and records the result; at a step scored before, just finds it."""
         self._log_pending()
-        for row in self._evaluations(phase):
-            if row["step"] == self.step:
+        for row in self.workdir.rows():
+            if row["step"] == self.step and row["phase"] == phase.name and "validation_loss" in row:
                 return row
         with self.clock.paused():
             rows, text_bytes = packing.validation_rows(
@@ -202,7 +221,11 @@ class Trainer:
                 self.config.model.max_context,
                 self.config.train.validation_tokens,
             )
-            found = validation.score(self._eval, self.state.params, rows, text_bytes)
+            found = validation.score(self._eval, self.state.params, rows, text_bytes, self.interrupts.check)
+        if not math.isfinite(found.loss):
+            raise TrainingError(
+                f"step {self.step}, phase {phase.name}: validation loss {found.loss}{self._remedy(phase)}"
+            )
         row = {
             "step": self.step,
             "tokens": self.step * self.plan.tokens_per_step,
@@ -220,10 +243,6 @@ class Trainer:
         )
         return row
 
-    def _evaluations(self, phase: Phase) -> list[dict[str, Any]]:
-        """Recorded evaluations of a phase, in the order of training."""
-        return [row for row in self.workdir.rows() if row["phase"] == phase.name and "validation_loss" in row]
-
     def _save_if_due(self, stage: Stage, batches: Any) -> None:
         if self._freezes(stage):
             say(f"saving step {self.step:,} before {stage.frozen} blocks freeze")
@@ -240,7 +259,14 @@ class Trainer:
     def _save(self, stage: Stage, batches: Any) -> None:
         self._log_pending()
         with self.clock.paused():
-            self.checkpoints.save_rolling(self.state, self._meta(stage, batches.get_state(), self._freezes(stage)))
+            self._save_rolling(self._meta(stage, batches.get_state(), self._freezes(stage)))
+
+    def _save_rolling(self, meta: dict[str, Any]) -> None:
+        """Refuses to store weights that are not finite, so that the last checkpoint stays good."""
+        if not all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(self.state.params)):
+            phase = next(phase for phase in self.config.phase if phase.name == meta["phase"])
+            raise TrainingError(f"step {self.step}: weights that are not finite{self._remedy(phase)}")
+        self.checkpoints.save_rolling(self.state, meta)
 
     def _meta(self, stage: Stage, iterator: Any, permanent: bool) -> dict[str, Any]:
         return {
@@ -253,7 +279,8 @@ class Trainer:
             "config": to_tree(self.config),
             "plan": plan.to_rows(self.plan, self.config),
             "digests": self.data.digests,
-            "versions": machine.versions(),
+            "versions": self.versions,
+            "phase_start": self.phase_start,
         }
 
     def _close(self, phase: Phase) -> None:
@@ -261,12 +288,13 @@ class Trainer:
         last = self.plan.phase_stages(phase.name)[-1]
         meta = self._meta(last, None, permanent=False)
         with self.clock.paused():
-            self.checkpoints.save_rolling(self.state, meta)
+            self._save_rolling(meta)
             end = self._evaluate(phase, last)
-            start = self._evaluations(phase)[0]
+            if self.phase_start is None or self.phase_start["phase"] != phase.name:
+                raise DamageError(f"phase {phase.name}: its checkpoint holds no evaluation of the phase's start")
             verdict = gates.judge(
                 phase,
-                loss_start=start["validation_loss"],
+                loss_start=self.phase_start["validation_loss"],
                 loss_end=end["validation_loss"],
                 bits_per_byte_end=end["bits_per_byte"],
                 state_sha256=checkpoint.state_sha256(self.state, None),
@@ -287,12 +315,3 @@ class Trainer:
         say(f"samples at the end of phase {phase.name}:")
         for text in texts:
             say("  | " + text.replace("\n", " "))
-
-    def _require_disk(self) -> None:
-        """Refuses to start when the checkpoints still to come cannot fit."""
-        leaves = jax.tree.leaves(step.abstract_state(self.config))
-        size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
-        freezes = sum(a.frozen < b.frozen for a, b in itertools.pairwise(self.plan.stages))
-        in_all = self.config.train.keep_rolling + 1 + freezes + len(self.config.phase)
-        to_come = max(1, in_all - len(self.checkpoints.all()))
-        machine.require_disk(self.workdir.path, to_come * size, "the checkpoints of this run")

@@ -18,21 +18,16 @@ Array = jax.Array
 CHUNK = 256  # tokens whose logits exist at one time: 256 x 32,000 float32 are 33 MB
 
 
-def _pieces(count: int) -> int:
-    """Number of equal chunks of at most CHUNK tokens, or the next divisor up."""
-    pieces = -(-count // CHUNK)
-    while count % pieces:
-        pieces += 1
-    return pieces
-
-
-def _chunked(x: Array, pieces: int) -> Array:
-    return x.reshape(pieces, -1, *x.shape[1:])
+def _chunked(x: Array) -> Array:
+    """[N, ...] -> [pieces, at most CHUNK, ...], filled up with zeros."""
+    pieces = -(-len(x) // CHUNK)
+    size = -(-len(x) // pieces)
+    padded = jnp.pad(x, [(0, pieces * size - len(x))] + [(0, 0)] * (x.ndim - 1))
+    return padded.reshape(pieces, size, *x.shape[1:])
 
 
 def token_losses(hidden_ND: Array, embedding_VD: Array, targets_N: Array, dtype: jnp.dtype) -> Array:
     """Negative log-likelihood of each target, float32 [N], in chunks. Not meant to be differentiated."""
-    pieces = _pieces(len(targets_N))
 
     def chunk(_, piece):
         hidden, targets = piece
@@ -40,7 +35,8 @@ def token_losses(hidden_ND: Array, embedding_VD: Array, targets_N: Array, dtype:
         chosen = jnp.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
         return None, jax.nn.logsumexp(logits, axis=1) - chosen
 
-    return jax.lax.scan(chunk, None, (_chunked(hidden_ND, pieces), _chunked(targets_N, pieces)))[1].reshape(-1)
+    losses = jax.lax.scan(chunk, None, (_chunked(hidden_ND), _chunked(targets_N)))[1]
+    return losses.reshape(-1)[: len(targets_N)]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -61,7 +57,6 @@ def next_token(
 
 def _next_token_forward(hidden_ND, embedding_VD, targets_N, weights_N, dtype):
     embedding = embedding_VD.astype(dtype)
-    pieces = _pieces(len(targets_N))
     vocabulary = np.arange(embedding.shape[0], dtype=np.int32)
 
     def chunk(carry, piece):
@@ -81,9 +76,10 @@ def _next_token_forward(hidden_ND, embedding_VD, targets_N, weights_N, dtype):
         return (total + jnp.vdot(nll, weights), d_embedding), d_hidden
 
     start = jnp.float32(0), jnp.zeros(embedding.shape[::-1], jnp.float32)
-    chunks = _chunked(hidden_ND.astype(dtype), pieces), _chunked(targets_N, pieces), _chunked(weights_N, pieces)
+    chunks = _chunked(hidden_ND.astype(dtype)), _chunked(targets_N), _chunked(weights_N)
     (total, d_embedding), d_hidden = jax.lax.scan(chunk, start, chunks)
-    return total, (d_hidden.reshape(hidden_ND.shape), d_embedding.T)
+    d_hidden = d_hidden.reshape(-1, hidden_ND.shape[1])[: len(targets_N)]
+    return total, (d_hidden, d_embedding.T)
 
 
 def _next_token_backward(dtype, saved, g):

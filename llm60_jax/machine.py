@@ -1,22 +1,37 @@
-"""What this computer is and has: versions and device, memory, disk."""
+"""What this computer is and has: versions and device, memory, disk, places to write."""
 
 import importlib.metadata
+import os
 import platform
 import resource
 import shutil
 import sys
 from pathlib import Path
 
-import jax
-
+import llm60_jax
+from llm60_jax.config import Config
 from llm60_jax.errors import MachineError
+from llm60_jax.plan import Plan
 
 
 def versions() -> dict[str, str]:
-    """Versions and device that the promise of bitwise equal resumption rests on."""
-    names = ("llm60_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "sentencepiece")
+    """Versions and device that the promise of bitwise equal resumption rests on.
+
+    Raises MachineError when JAX finds no device to run on.
+    """
+    import jax
+
+    try:
+        device = jax.devices()[0].device_kind
+    except Exception as error:
+        # Plug-ins fail in many ways, AssertionError among them, and always for good.
+        raise MachineError(
+            f"JAX finds no usable device (JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS', 'not set')!r}): "
+            f"{type(error).__name__} {error}. JAX_PLATFORMS=cpu always works"
+        ) from None
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "sentencepiece")
     found = {name: importlib.metadata.version(name) for name in names}
-    return {**found, "python": platform.python_version(), "device": jax.devices()[0].device_kind}
+    return {"llm60_jax": llm60_jax.__version__, **found, "python": platform.python_version(), "device": device}
 
 
 def peak_bytes() -> int:
@@ -25,11 +40,31 @@ def peak_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def require_disk(folder: Path, wanted: int, purpose: str) -> None:
-    """Raises MachineError when the disk that holds `folder` has fewer than `wanted` bytes free."""
-    free = shutil.disk_usage(folder).free
+def require(config: Config, plan: Plan) -> None:
+    """Checks, before anything expensive, that a run can be written and held.
+
+    Raises:
+      MachineError: a directory that cannot be written, too little disk for the checkpoints, too little memory.
+    """
+    for field, place in (("workdir", config.workdir), ("data_dir", config.data_dir)):
+        standing = next(p for p in (Path(place), *Path(place).absolute().parents) if p.exists())
+        if not standing.is_dir() or not os.access(standing, os.W_OK | os.X_OK):
+            raise MachineError(f"{field} {place}: {standing} cannot be written; choose another place")
+    state = 4 * config.model.parameter_count  # bytes; the optimizer's state is a few per cent of it
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if 2 * state > memory:
+        raise MachineError(
+            f"model: {config.model.parameter_count:,} parameters and their gradients need {2 * state / 1e9:,.1f} GB, "
+            f"and this machine has {memory / 1e9:.1f} GB of memory; choose a smaller model"
+        )
+    to_come = config.train.keep_rolling + 1 + plan.freezes + len(config.phase)
+    existing = sum(
+        1 for kind in ("checkpoints", "phases") for _ in Path(config.workdir).glob(f"{kind}/*/manifest.json")
+    )
+    wanted = max(1, to_come - existing) * state
+    free = shutil.disk_usage(next(p for p in Path(config.workdir).absolute().parents if p.exists())).free
     if free < wanted:
         raise MachineError(
-            f"{folder}: {purpose} need {wanted / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free. "
-            "Make room, or choose another place with --workdir"
+            f"workdir {config.workdir}: its checkpoints need {wanted / 1e9:,.1f} GB, and {free / 1e9:.1f} GB are "
+            "free; make room, or choose another place with --workdir"
         )

@@ -57,6 +57,11 @@ class Plan:
     def tokens(self) -> int:
         return self.steps * self.tokens_per_step
 
+    @property
+    def freezes(self) -> int:
+        """How often blocks freeze; a checkpoint is kept before each."""
+        return sum(a.frozen < b.frozen for a, b in itertools.pairwise(self.stages) if a.phase == b.phase)
+
     def stage_at(self, step: int) -> Stage:
         """The stage that performs `step`. Raises IndexError outside 0 <= step < steps."""
         if step >= 0:

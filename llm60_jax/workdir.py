@@ -20,14 +20,13 @@ from typing import Any
 from llm60_jax import config as config_module
 from llm60_jax import manifest
 from llm60_jax.config import Config
-from llm60_jax.errors import DamageError, InputError, MachineError
+from llm60_jax.errors import DamageError, Failure, InputError, MachineError
 
 # Fields that may differ between two starts of one run: they change neither the model nor the data nor the
 # mathematics of a step. Sources are judged by the digest of the text they give.
 FREE = {
     "workdir", "data_dir", "sampling", "train.log_every", "train.evaluate_every", "train.save_every",
-    "train.keep_rolling", "train.validation_tokens", "train.remat", "train.micro_batch", "phase.*.sources",
-    "phase.*.min_gain",
+    "train.keep_rolling", "train.remat", "train.micro_batch", "phase.*.sources", "phase.*.min_gain",
 }  # fmt: skip
 
 
@@ -82,12 +81,14 @@ class WorkDir:
             file.write(json.dumps(row) + "\n")
 
     def rows(self) -> list[dict[str, Any]]:
-        """All whole rows of metrics.jsonl; a line that a crash cut short is left out."""
+        """All whole rows of metrics.jsonl; a line that a crash cut short, or that is none of ours, is left out."""
         found = []
         if self.metrics_path.exists():
-            for line in self.metrics_path.read_text(encoding="utf-8").splitlines():
+            for line in self.metrics_path.read_text(encoding="utf-8", errors="replace").splitlines():
                 with contextlib.suppress(ValueError):
-                    found.append(json.loads(line))
+                    row = json.loads(line)
+                    if isinstance(row, dict) and isinstance(row.get("step"), int) and "phase" in row:
+                        found.append(row)
         return found
 
     def rewind(self, step: int) -> None:
@@ -126,27 +127,36 @@ def opened(path: Path) -> Iterator[WorkDir]:
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = (path / "lock").open("a+")
-        handler = logging.FileHandler(path / "log.txt", encoding="utf-8")
     except OSError as error:
         raise MachineError(f"{path}: the run directory cannot be written: {error.strerror or error}") from None
     with lock:
         try:
             # The system drops the lock with the process, so no stale lock can stay behind.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             lock.seek(0)
-            raise InputError(
-                f"{path}: another process ({lock.read().strip() or 'unknown'}) is using this run"
+            holder = lock.read().strip() or "unknown"
+            raise InputError(f"{path}: another process ({holder}) is using this run") from None
+        except OSError as error:
+            raise MachineError(
+                f"{path}: the disk offers no locks: {error.strerror}; choose another --workdir"
             ) from None
         lock.truncate(0)
         lock.write(f"pid {os.getpid()}")
         lock.flush()
+        handler = logging.FileHandler(path / "log.txt", encoding="utf-8", errors="backslashreplace")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger = logging.getLogger("llm60_jax")
         logger.setLevel(logging.INFO)
         logger.addHandler(handler)
         try:
             yield WorkDir(path)
+        except Failure as failure:
+            logger.error("%s", failure)
+            raise
+        except BaseException:
+            logger.exception("ended by an error of our own")
+            raise
         finally:
             logger.removeHandler(handler)
             handler.close()

@@ -93,7 +93,20 @@ def test_validation_holds_two_percent_of_documents_and_of_characters(tmp_path: P
 def test_characters_alone_can_ask_for_more_documents() -> None:
     short = {f"{number:04}": 1 for number in range(30)}
     long = {f"{number:04}": 1000 for number in range(30, 100)}
-    assert len(corpus._choose_validation("p", short | long)) == 32  # 30 short ones hold too little: 2 % are 1,401
+    assert len(corpus._choose_validation("p", short | long, [])) == 32  # 30 short ones hold too little: 2 % are 1,401
+
+
+def test_a_moved_folder_is_the_same_corpus(tmp_path: Path, text: Path) -> None:
+    first = corpus.prepare(phase(text), tmp_path / "data", silent)
+    text.rename(tmp_path / "moved")
+    assert corpus.prepare(phase(tmp_path / "moved"), tmp_path / "data", silent).digest == first.digest
+
+
+def test_what_was_dropped_is_part_of_the_refusal(tmp_path: Path) -> None:
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.JSONL").write_text('{"body": "misnamed"}\n' * 50)
+    with pytest.raises(InputError, match=r"50 dropped as unreadable \(a\.JSONL:1, a\.JSONL:2"):
+        corpus.prepare(phase(tmp_path / "text"), tmp_path / "data", silent)
 
 
 def test_the_split_does_not_depend_on_the_order_of_documents(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 import json
 import os
+import pty
+import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,9 +26,9 @@ def launch(*arguments, **options):
     )
 
 
-def refused(code, *arguments, words=()):
+def refused(code, *arguments, words=(), **options):
     """Runs the command, expects an exit code, one clear message, no traceback."""
-    done = launch(*arguments)
+    done = launch(*arguments, **options)
     assert done.returncode == code, done.stderr + done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert done.stderr.startswith("launch.py: ")
@@ -60,6 +63,8 @@ def test_dry_run_of_the_real_model(texts):
     done = launch("configs/llm60.toml", "--dry-run", *sets)
     assert done.returncode == 0, done.stderr
     assert "62,256 steps of 4,096 tokens, 255,000,576 in all; 59,469,440 parameters" in done.stdout
+    missing = refused(2, "configs/llm60.toml", "--dry-run", words=["data/raw/grammar", "no such file or folder"])
+    assert "62,256 steps" in missing.stdout  # the plan is shown all the same
 
 
 def test_configuration_errors(tiny_file, tmp_path):
@@ -94,7 +99,7 @@ def test_a_corpus_too_small_for_the_vocabulary(tiny_file, tmp_path):
 def test_a_directory_that_cannot_be_written(tiny_file, tmp_path):
     (tmp_path / "file").write_text("")
     refused(5, tiny_file, "--workdir", tmp_path / "file" / "run", words=["cannot be written"])
-    refused(5, tiny_file, "--set", f"data_dir={tmp_path / 'file' / 'data'}", words=["cannot write"])
+    refused(5, tiny_file, "--set", f"data_dir={tmp_path / 'file' / 'data'}", words=["data_dir", "cannot be written"])
 
 
 def state_digest(folder):
@@ -237,6 +242,92 @@ def test_a_gate_that_does_not_open_stops_the_run_and_can_be_judged_again(whole, 
     assert json.loads((workdir / "gates" / "grammar.json").read_text())["passed"] is False
     assert launch(path, "--workdir", workdir).returncode == 0
     assert state_digest(workdir) == state_digest(reference)
+
+
+def test_lost_metrics_do_not_change_the_verdict(whole, tmp_path):
+    path, reference, _ = whole
+    workdir = tmp_path / "run"
+    assert interrupted(path, workdir, signal.SIGINT, 7)[0] == 130
+    (workdir / "metrics.jsonl").unlink()
+    assert launch(path, "--workdir", workdir).returncode == 0
+    gate = "gates/grammar.json"
+    assert json.loads((workdir / gate).read_text()) == json.loads((reference / gate).read_text())
+    refused(2, path, "--workdir", workdir, "--set", "train.validation_tokens=100", words=["train.validation_tokens"])
+
+
+def test_a_damaged_checkpoint_is_named_set_aside_and_replaced(whole, tmp_path):
+    path, reference, _ = whole
+    workdir = tmp_path / "run"
+    shutil.copytree(reference, workdir)
+    meta = workdir / "phases" / "fine_tune" / "meta.json"
+    meta.write_bytes(meta.read_bytes().replace(b"step", b"stop", 1))
+    done = launch(path, "--workdir", workdir)
+    assert done.returncode == 0
+    assert "meta.json: its content differs" in done.stderr
+    assert "set aside as fine_tune.damaged" in done.stderr
+    assert state_digest(workdir / "phases" / "fine_tune") == state_digest(reference / "phases" / "fine_tune")
+
+
+def test_a_reader_that_goes_away_does_not_end_the_run(whole, tmp_path):
+    path, reference, _ = whole
+    workdir = tmp_path / "run"
+    command = [sys.executable, str(PROJECT / "launch.py"), str(path), "--workdir", str(workdir)]
+    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert process.wait(timeout=200) == 0, errors
+    assert state_digest(workdir) == state_digest(reference)
+
+
+def test_a_closed_terminal_saves_and_exits_with_129(whole, tmp_path):
+    path, _, _ = whole
+    workdir = tmp_path / "run"
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(PROJECT)
+        os.execv(sys.executable, [sys.executable, "launch.py", str(path), "--workdir", str(workdir)])
+    metrics, deadline = workdir / "metrics.jsonl", time.monotonic() + 200
+    while time.monotonic() < deadline and not (metrics.exists() and '"step": 3,' in metrics.read_text()):
+        if select.select([terminal], [], [], 0.01)[0]:
+            os.read(terminal, 65_536)
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 129
+    assert list((workdir / "checkpoints").glob("*/manifest.json"))
+
+
+def test_failures_and_tracebacks_are_in_the_log(whole, tmp_path):
+    path, _, _ = whole
+    refused(3, path, "--workdir", tmp_path, "--set", "phase.grammar.min_gain=50.0")
+    assert "ERROR gate grammar: not passed" in (tmp_path / "log.txt").read_text()
+    # An error of our own, provoked.
+    code = (
+        "import sys, launch; from llm60_jax import gates\n"
+        "gates.judge = lambda *a, **k: 1 / 0\n"
+        f"sys.exit(launch.main([{str(path)!r}, '--workdir', {str(tmp_path)!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "internal error" in done.stderr
+    assert "ZeroDivisionError" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Traceback" in (tmp_path / "log.txt").read_text()
+
+
+def test_odd_directories(tiny_file, tmp_path):
+    odd = tmp_path / "é 😀 [x]"
+    done = launch(tiny_file, "--workdir", odd, "--set", "phase.grammar.min_gain=50.0")
+    assert done.returncode == 3
+    assert (odd / "gates" / "grammar.json").exists()
+    refused(2, tiny_file, "--workdir", "", words=["workdir"])
+    refused(2, tiny_file, "--set", 'workdir="a\\u0000b"', words=["workdir"])
+
+
+def test_machine_limits_are_told_before_training(tiny_file):
+    refused(5, tiny_file, "--dry-run", "--set", "model.dim=1000000", words=["parameters", "GB of memory"])
+    done = refused(5, tiny_file, env={**os.environ, "JAX_PLATFORMS": "cuda"}, words=["JAX finds no usable device"])
+    assert "JAX_PLATFORMS=cpu" in done.stderr
 
 
 def test_inspect_names_what_is_not_there(tmp_path):

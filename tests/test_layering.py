@@ -8,10 +8,11 @@ from conftest import PROJECT
 FLOORS = [
     {"launch", "tools"},
     {"loop"},
-    {"console", "generate", "gates", "evaluate", "checkpoint", "workdir", "data", "clock", "machine"},
+    {"console", "generate", "gates", "evaluate", "checkpoint", "workdir", "data", "clock"},
     {"step", "interrupts"},
     {"model", "losses", "optim", "manifest"},
     {"layers"},
+    {"machine"},
     {"plan"},
     {"config"},
     {"errors", "explain"},

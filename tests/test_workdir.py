@@ -92,9 +92,11 @@ def test_a_path_that_cannot_be_written(tmp_path):
 def test_metrics_survive_a_cut_line_and_rewind(tmp_path):
     with opened(tmp_path) as workdir:
         for step in (1, 2, 3):
-            workdir.append({"step": step, "loss": step / 3})
+            workdir.append({"step": step, "phase": "grammar", "loss": step / 3})
         with workdir.metrics_path.open("a") as file:
-            file.write('{"step": 4, "lo')
+            file.write('null\n[3]\n{"phase": "x"}\n{"step": 4, "lo')
+        with workdir.metrics_path.open("ab") as file:
+            file.write(b"\xff\xfe")
         workdir.rewind(2)
         assert [row["step"] for row in workdir.rows()] == [1, 2]
         assert json.loads(workdir.metrics_path.read_text().splitlines()[1])["loss"] == 2 / 3

@@ -36,6 +36,10 @@ class Corpus:
     validation: Path
     ledger: dict[str, Any]
 
+    def summary(self) -> list[str]:
+        """A line for each source: what came in, what was kept, repaired and dropped."""
+        return [Ledger(**account).summary() for account in self.ledger["sources"]]
+
     def read(self, split: Split) -> Iterator[dict[str, str]]:
         """Yields {"id": SHA-256 of the text in hex, "source", "title", "text"}, in the order of the sources."""
         path = self.train if split == "train" else self.validation
@@ -76,11 +80,8 @@ def prepare(phase: config.Phase, data_dir: Path, track: Track) -> Corpus:
 
 
 def _spec(source: config.PackageSource | config.FolderSource) -> dict[str, Any]:
-    """The source as JSON values. A folder counts by its name and content, wherever it lies."""
-    spec = dict(vars(source))
-    if isinstance(source, config.FolderSource):
-        spec["path"] = sources.label(source)
-    return spec
+    """The source as JSON values. A folder counts by its content alone, wherever it lies."""
+    return {name: value for name, value in vars(source).items() if name != "path"}
 
 
 def _build(
@@ -95,7 +96,7 @@ def _build(
             documents = sources.read(source, group, ledger)
             for document in track(documents, f"{phase.name}: cleaning {ledger.source}"):
                 _add(document, ledger, lengths, out)
-    chosen = _choose_validation(phase.name, lengths)
+    chosen = _choose_validation(phase.name, lengths, ledgers)
     splits: dict[str, dict[str, int]] = {split: {"documents": 0, "characters": 0} for split in ("train", "validation")}
     with (
         spill.open(encoding="utf-8", newline="\n") as pieces,
@@ -138,7 +139,7 @@ def _add(document: sources.Document, ledger: Ledger, lengths: dict[str, int], ou
         ledger.drop("duplicate" if pieces else "empty", document.title)
 
 
-def _choose_validation(phase: str, lengths: dict[str, int]) -> set[str]:
+def _choose_validation(phase: str, lengths: dict[str, int], ledgers: list[Ledger]) -> set[str]:
     """The smallest ids until they hold enough documents and characters: the order of the sources plays no part.
 
     Raises InputError if fewer documents would remain for training.
@@ -157,6 +158,7 @@ def _choose_validation(phase: str, lengths: dict[str, int]) -> set[str]:
         raise InputError(
             f"phase.{phase}.sources: {len(lengths)} distinct documents found after cleaning, but {needed} are needed "
             f"to set {needed // 2} aside for validation and train on as many; add text "
-            f"(a document is a file or a JSON line, or {_PIECE_CHARACTERS:,} characters of a longer one)"
+            f"(a document is a file or a JSON line, or {_PIECE_CHARACTERS:,} characters of a longer one). "
+            + "; ".join(ledger.summary() for ledger in ledgers)
         )
     return chosen

@@ -33,6 +33,15 @@ class Ledger:
         self.repaired += 1
         self._name("repaired", name)
 
+    def summary(self) -> str:
+        """One line: documents in, kept, repaired, and dropped by reason with the first names of each."""
+        parts = [f"{self.source}: {self.documents_in:,} documents, {self.documents_kept:,} kept"]
+        if self.repaired:
+            parts.append(f"{self.repaired:,} repaired ({', '.join(self.examples['repaired'][:3])}, ...)")
+        for reason, count in self.dropped.items():
+            parts.append(f"{count:,} dropped as {reason} ({', '.join(self.examples[reason][:3])}, ...)")
+        return ", ".join(parts)
+
     def to_tree(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 

