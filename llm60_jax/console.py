@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from llm60_jax.errors import printable
 from llm60_jax.interrupts import Interrupts
+from llm60_jax.plan import Plan
 
 T = TypeVar("T")
 
@@ -96,7 +97,13 @@ def speed(tokens_per_second: float) -> str:
 class ProgressLine:
     """The one line of training, redrawn in place on a terminal and printed line by line elsewhere."""
 
-    def show(self, text: str) -> None:
+    def show(self, row: dict[str, Any], plan: Plan, remaining: float) -> None:
+        """Shows a row of metrics.jsonl; `remaining` are the seconds to the end of the plan."""
+        text = (
+            f"{row['phase']} {row['stage'] + 1}/{len(plan.phase_stages(row['phase']))} | step {row['step']:,}/"
+            f"{plan.steps:,} | context {row['context']} frozen {row['frozen']} | loss {row['loss']:.4f} | rate "
+            f"{row['learning_rate']:.2e} | {speed(row['tokens_per_second'])} | ETA {duration(remaining)}"
+        )
         if console.is_terminal:
             _print(printable(text)[: console.width - 1].ljust(console.width - 1), end="\r")
             log.info("%s", text)

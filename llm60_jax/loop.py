@@ -7,13 +7,26 @@ the newest checkpoint and in the prepared data, so running and resuming are the 
 import functools
 import logging
 import math
+import time
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from llm60_jax import checkpoint, clock, console, gates, generate, machine, manifest, plan, step
+from llm60_jax import (
+    checkpoint,
+    clock,
+    compilation_cache,
+    console,
+    gates,
+    generate,
+    machine,
+    manifest,
+    plan,
+    proof,
+    step,
+)
 from llm60_jax.config import Config, Phase, to_tree
 from llm60_jax.console import say
 from llm60_jax.data import loader, packing
@@ -67,10 +80,12 @@ class Trainer:
         self.data, self.versions, self.interrupts = prepared, versions, interrupts
         self.phase_start: dict[str, Any] | None = None  # evaluation at the start of the phase: the gate's evidence
         self.checkpoints = checkpoint.Checkpoints(workdir.path, config.train.keep_rolling)
+        self.cache = compilation_cache.open_in(Path(config.data_dir))
         self.programs = step.CompiledSteps(config)
         self.clock = clock.StageClock(config, stage_plan)
         self.line = console.ProgressLine()
         self.pending: tuple[int, Stage, float, step.Metrics] | None = None
+        self.proven: Stage | None = None  # the stage whose program has shown what it does
         self._eval = jax.jit(functools.partial(step.eval_step, config))
         self._restore()
 
@@ -109,9 +124,7 @@ class Trainer:
                 raise DamageError(f"checkpoint of step {self.step}: its state says step {int(self.state.step)}")
             if meta["versions"] != self.versions:
                 old = meta["versions"]
-                changed = [
-                    f"{name} {old.get(name)} -> {new}" for name, new in self.versions.items() if old.get(name) != new
-                ]
+                changed = [f"{k} {old.get(k)} -> {new}" for k, new in self.versions.items() if old.get(k) != new]
                 say(f"resuming under other versions, so not bit for bit as before: {', '.join(changed)}")
             self.phase_start = meta["phase_start"]
             say(f"resumed at step {self.step:,} of {self.plan.steps:,}")
@@ -119,15 +132,17 @@ class Trainer:
 
     def _train_stage(self, phase: Phase, stage: Stage) -> None:
         key = step.StepKey.of(stage, phase, self.config)
-        known = len(self.programs)
+        asked = time.monotonic()
         program = self.programs[key]
-        if len(self.programs) > known:
-            say(
-                f"{phase.name} {stage.index + 1}: context {stage.context}, {stage.frozen} blocks frozen, compiled in "
-                f"{self.programs.compile_seconds[key]:.1f} s, "
-                f"temporaries {self.programs.temporary_bytes(key) / 2**20:.0f} MiB"
-            )
+        say(
+            f"{phase.name} {stage.index + 1}: context {stage.context}, {stage.frozen} blocks frozen; compiled in "
+            f"{self.programs.compile_seconds[key]:.1f} s, waited {time.monotonic() - asked:.1f} s for it; "
+            f"temporaries {self.programs.temporary_bytes(key) / 2**20:.0f} MiB"
+        )
+        if self.cache is not None:
+            compilation_cache.seal(self.cache)
         batches = self._batches(stage)
+        frozen_before = self._frozen_digest(key)
         # The order matters: evaluate and save before the iterator moves, so that a checkpoint's weights and data
         # position belong together; dispatch a step before reading the scalars of the one before it.
         while self.step < stage.stop_step:
@@ -147,12 +162,33 @@ class Trainer:
             self.step += 1
             self.pending = (self.step, stage, rate, metrics)
         self._log_pending()
+        proof.check_frozen(stage, frozen_before, self._frozen_digest(key))
         self.iterator_state = None
         self.line.end()
         say(
             f"{phase.name} {stage.index + 1}: {console.speed(self.clock.rate(stage))}, "
             f"peak memory {machine.peak_bytes() / 2**20:,.0f} MiB"
         )
+
+    def _frozen_digest(self, key: step.StepKey) -> str:
+        """One digest over the frozen parameters and their optimizer state."""
+        frozen = step.frozen_groups(key, self.config)
+        held = {name: (self.state.params[name], self.state.opt_state[name]) for name in frozen}
+        return checkpoint.state_sha256(held, None)
+
+    def _prove(self, done: int, stage: Stage, metrics: step.Metrics) -> None:
+        """Records what the stage's first step did and stops the run if that is not the plan."""
+        frozen = step.frozen_groups(step.StepKey.of(stage, self._phase(stage), self.config), self.config)
+        evidence = proof.gather(metrics, self.state.opt_state, frozen)
+        proof.check(stage, self.config.model.layers, evidence)
+        self.proven = stage
+        following = self.plan.stage_at(min(stage.stop_step, self.plan.steps - 1))
+        self.programs.prefetch(step.StepKey.of(following, self._phase(following), self.config))
+        row = {"step": done, "tokens": done * self.plan.tokens_per_step, "phase": stage.phase, "stage": stage.index}
+        known = [old for old in self.workdir.rows() if "proof" in old and old["phase"] == stage.phase]
+        if stage.index not in [old["stage"] for old in known]:  # a resumed stage was recorded before
+            self.workdir.append({**row, "proof": evidence.to_row()})
+        say(f"{stage.phase} {stage.index + 1}: in effect: {evidence.describe(self.config.model.layers)}")
 
     def _batches(self, stage: Stage) -> Any:
         """The stage's iterator, at the position where the state stands."""
@@ -170,9 +206,10 @@ class Trainer:
         self.pending = None
         loss, grad_norm = float(metrics.loss), float(metrics.grad_norm)
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            phase = next(phase for phase in self.config.phase if phase.name == stage.phase)
-            raise TrainingError(f"step {done}: loss {loss}, gradient norm {grad_norm}{self._remedy(phase)}")
+            raise TrainingError(f"step {done}: loss {loss}, gradient norm {grad_norm}{self._remedy(stage)}")
         self.clock.tick(stage)
+        if self.proven != stage:
+            self._prove(done, stage, metrics)
         if done % self.config.train.log_every and done not in (1, stage.stop_step):
             return
         speed = self.clock.rate(stage)
@@ -189,18 +226,16 @@ class Trainer:
             "grad_norm": grad_norm,
         }
         self.workdir.append(row)
-        stages = len(self.plan.phase_stages(stage.phase))
-        self.line.show(
-            f"{stage.phase} {stage.index + 1}/{stages} | step {done:,}/{self.plan.steps:,} | context {stage.context} "
-            f"frozen {stage.frozen} | loss {loss:.4f} | rate {rate:.2e} | {console.speed(speed)} | "
-            f"ETA {console.duration(self.clock.remaining(done))}"
-        )
+        self.line.show(row, self.plan, self.clock.remaining(done))
 
-    def _remedy(self, phase: Phase) -> str:
+    def _phase(self, stage: Stage) -> Phase:
+        return next(phase for phase in self.config.phase if phase.name == stage.phase)
+
+    def _remedy(self, stage: Stage) -> str:
         """What to do when numbers stop being finite (playbook, section 14)."""
         return (
             f". The last good state is kept in {self.workdir.path}. In a new run, lower "
-            f"phase.{phase.name}.learning_rate or raise its warmup"
+            f"phase.{stage.phase}.learning_rate or raise its warmup"
         )
 
     def _evaluate_if_due(self, phase: Phase, stage: Stage) -> None:
@@ -224,7 +259,7 @@ class Trainer:
             found = validation.score(self._eval, self.state.params, rows, text_bytes, self.interrupts.check)
         if not math.isfinite(found.loss):
             raise TrainingError(
-                f"step {self.step}, phase {phase.name}: validation loss {found.loss}{self._remedy(phase)}"
+                f"step {self.step}, phase {phase.name}: validation loss {found.loss}{self._remedy(stage)}"
             )
         row = {
             "step": self.step,
@@ -264,8 +299,8 @@ class Trainer:
     def _save_rolling(self, meta: dict[str, Any]) -> None:
         """Refuses to store weights that are not finite, so that the last checkpoint stays good."""
         if not all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(self.state.params)):
-            phase = next(phase for phase in self.config.phase if phase.name == meta["phase"])
-            raise TrainingError(f"step {self.step}: weights that are not finite{self._remedy(phase)}")
+            stage = self.plan.stage_at(self.step - 1)
+            raise TrainingError(f"step {self.step}: weights that are not finite{self._remedy(stage)}")
         self.checkpoints.save_rolling(self.state, meta)
 
     def _meta(self, stage: Stage, iterator: Any, permanent: bool) -> dict[str, Any]:

@@ -4,6 +4,7 @@ A compiled train step belongs to a `StepKey`: everything static about it, and no
 share a program. Shape suffixes: G micro-batches, B sequences, T positions, N tokens flat, D width.
 """
 
+import concurrent.futures
 import dataclasses
 import functools
 import logging
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from llm60_jax import losses, model, optim
+from llm60_jax import layers, losses, model, optim
 from llm60_jax.config import Config, Phase, Remat
 from llm60_jax.layers import Noise
 from llm60_jax.plan import Stage
@@ -63,10 +64,13 @@ class StepKey(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """Device scalars of one step, float32."""
+    """What one step reports, on the device. The last three are evidence of what the program does (proof.py)."""
 
-    loss: jax.Array  # mean over the step's weighted tokens, nats
-    grad_norm: jax.Array  # over live parameters
+    loss: jax.Array  # float32, mean over the step's weighted tokens, nats
+    grad_norm: jax.Array  # float32, over live parameters
+    block_gradients: jax.Array  # float32 [layers], gradient norm of each block, 0 where it has none
+    context: jax.Array  # int32, tokens in a row
+    mask_coverage: jax.Array  # float32, share of causal pairs of positions that lie in one document
 
 
 def init(config: Config) -> TrainState:
@@ -127,7 +131,30 @@ def train_step(
     (loss, grads), _ = jax.lax.scan(accumulate, zeros, (batch, indices))
     params, opt_state = optim.update(_optimizer(config), frozen, learning_rate, grads, state.opt_state, state.params)
     new_state = TrainState(params, opt_state, state.step + 1, state.seed)
-    return new_state, Metrics(loss, optim.global_norm(grads))
+    metrics = Metrics(
+        loss=loss,
+        grad_norm=optim.global_norm(grads),
+        block_gradients=_block_gradients(config, grads),
+        context=jnp.int32(batch["tokens"].shape[-1]),
+        mask_coverage=_mask_coverage(batch["segments"]),
+    )
+    return new_state, metrics
+
+
+def _block_gradients(config: Config, grads: model.Params) -> jax.Array:
+    """Gradient norm of every block, float32 [layers]; groups without gradients count as 0."""
+    norms = []
+    for name, start, stop in config.model.named_segments:
+        squares = [jnp.square(leaf).reshape(stop - start, -1).sum(1) for leaf in jax.tree.leaves(grads.get(name, {}))]
+        norms.append(jnp.sqrt(sum(squares, start=jnp.zeros(stop - start))))
+    return jnp.concatenate(norms)
+
+
+def _mask_coverage(segments_GBT: jax.Array) -> jax.Array:
+    """Share of the causal pairs of positions that attention may use, float32."""
+    T = segments_GBT.shape[-1]
+    seen = jax.lax.map(lambda segments_BT: layers.document_mask(segments_BT).mean(), segments_GBT).mean()
+    return seen * (2 * T / (T + 1))
 
 
 def eval_step(config: Config, params: model.Params, rows: Batch) -> tuple[jax.Array, jax.Array]:
@@ -148,35 +175,46 @@ def eval_step(config: Config, params: model.Params, rows: Batch) -> tuple[jax.Ar
 
 class CompiledSteps:
     """Ahead-of-time compiled train steps by StepKey: compiling is visible, and a wrong shape is an error instead of
-    a silent second compilation. The state argument is donated."""
+    a silent second compilation. The state argument is donated.
+
+    `prefetch` compiles the program of a coming stage in a thread of its own, so that no step waits for it.
+    """
 
     def __init__(self, config: Config):
         self._config = config
         self._state = abstract_state(config)
-        self._programs: dict[StepKey, Any] = {}
+        self._programs: dict[StepKey, concurrent.futures.Future[Any]] = {}
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="compile")
         self.compile_seconds: dict[StepKey, float] = {}
 
-    def __getitem__(self, key: StepKey) -> Callable[[TrainState, Batch, np.float32], tuple[TrainState, Metrics]]:
+    def prefetch(self, key: StepKey) -> None:
+        """Begins to compile a program, unless it is there or on its way."""
         if key not in self._programs:
-            start = time.monotonic()
-            shape = (key.accumulation, key.micro_batch, key.context)
-            ids = jax.ShapeDtypeStruct(shape, jnp.int32)
-            batch = dict.fromkeys(("tokens", "targets", "segments"), ids)
-            batch["weights"] = jax.ShapeDtypeStruct(shape, jnp.float32)
-            function = jax.jit(functools.partial(train_step, self._config, key), donate_argnums=0)
-            rate = jax.ShapeDtypeStruct((), jnp.float32)
-            self._programs[key] = function.lower(self._state, batch, rate).compile()
-            self.compile_seconds[key] = time.monotonic() - start
-            memory = self.temporary_bytes(key) / 2**20
-            log.info("compiled %s in %.1f s, %.0f MiB of temporaries", key, self.compile_seconds[key], memory)
-        return self._programs[key]
+            self._programs[key] = self._thread.submit(self._compile, key)
 
-    def temporary_bytes(self, key: StepKey) -> int:
-        """Bytes of scratch memory the compiled program asks for, beyond its arguments and results."""
-        return self._programs[key].memory_analysis().temp_size_in_bytes
+    def __getitem__(self, key: StepKey) -> Callable[[TrainState, Batch, np.float32], tuple[TrainState, Metrics]]:
+        self.prefetch(key)
+        return self._programs[key].result()
 
     def __len__(self) -> int:
         return len(self._programs)
+
+    def temporary_bytes(self, key: StepKey) -> int:
+        """Bytes of scratch memory the compiled program asks for, beyond its arguments and results."""
+        return self._programs[key].result().memory_analysis().temp_size_in_bytes
+
+    def _compile(self, key: StepKey) -> Any:
+        start = time.monotonic()
+        shape = (key.accumulation, key.micro_batch, key.context)
+        ids = jax.ShapeDtypeStruct(shape, jnp.int32)
+        batch = dict.fromkeys(("tokens", "targets", "segments"), ids)
+        batch["weights"] = jax.ShapeDtypeStruct(shape, jnp.float32)
+        function = jax.jit(functools.partial(train_step, self._config, key), donate_argnums=0)
+        rate = jax.ShapeDtypeStruct((), jnp.float32)
+        program = function.lower(self._state, batch, rate).compile()
+        self.compile_seconds[key] = time.monotonic() - start
+        log.info("compiled %s in %.1f s", key, self.compile_seconds[key])
+        return program
 
 
 def _optimizer(config: Config):

@@ -2,8 +2,6 @@
 
 import json
 import os
-import pty
-import select
 import shutil
 import signal
 import subprocess
@@ -280,21 +278,27 @@ def test_a_reader_that_goes_away_does_not_end_the_run(whole, tmp_path):
     assert state_digest(workdir) == state_digest(reference)
 
 
+HANG_UP = """
+import os, pty, select, sys, time
+metrics, command = sys.argv[1], sys.argv[2:]
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(command[0], command)
+deadline = time.monotonic() + 200
+while time.monotonic() < deadline and not (os.path.exists(metrics) and '"step": 3,' in open(metrics).read()):
+    if select.select([terminal], [], [], 0.01)[0]:
+        os.read(terminal, 65536)
+os.close(terminal)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
 def test_a_closed_terminal_saves_and_exits_with_129(whole, tmp_path):
     path, _, _ = whole
-    workdir = tmp_path / "run"
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(PROJECT)
-        os.execv(sys.executable, [sys.executable, "launch.py", str(path), "--workdir", str(workdir)])
-    metrics, deadline = workdir / "metrics.jsonl", time.monotonic() + 200
-    while time.monotonic() < deadline and not (metrics.exists() and '"step": 3,' in metrics.read_text()):
-        if select.select([terminal], [], [], 0.01)[0]:
-            os.read(terminal, 65_536)
-    os.close(terminal)
-    _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 129
-    assert list((workdir / "checkpoints").glob("*/manifest.json"))
+    command = [sys.executable, "launch.py", str(path), "--workdir", str(tmp_path)]
+    watched = [sys.executable, "-c", HANG_UP, str(tmp_path / "metrics.jsonl"), *command]
+    assert subprocess.run(watched, cwd=PROJECT).returncode == 129
+    assert list((tmp_path / "checkpoints").glob("*/manifest.json"))
 
 
 def test_failures_and_tracebacks_are_in_the_log(whole, tmp_path):

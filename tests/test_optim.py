@@ -76,11 +76,11 @@ def test_a_stack_equals_its_layers_apart():
 
 
 def test_weight_decay_is_decoupled_times_the_rate_and_spares_vectors():
-    tx = optim.make(Optimizer(weight_decay=0.05), ())
+    tx = optim.make(Optimizer(weight_decay=0.01), ())
     params = {"embedding": normal(0, 40, 40), "norm": normal(1, 40)}
     zeros = jax.tree.map(jnp.zeros_like, params)
     after, _ = run(tx, params, [zeros], rate=0.1)
-    np.testing.assert_allclose(after["embedding"], params["embedding"] * (1 - 0.1 * 0.05), rtol=1e-6)
+    np.testing.assert_allclose(after["embedding"], params["embedding"] * (1 - 0.1 * 0.01), rtol=1e-6)
     np.testing.assert_array_equal(after["norm"], params["norm"])
     still, _ = run(tx, params, [zeros], rate=0.0)
     chex.assert_trees_all_equal(still, params)

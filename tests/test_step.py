@@ -121,3 +121,20 @@ def test_abstract_state_matches_a_real_one(tiny):
     real, abstract = step.init(tiny), step.abstract_state(tiny)
     chex.assert_trees_all_equal_shapes_and_dtypes(real, abstract)
     assert jax.tree.structure(model.abstract_params(tiny.model)) == jax.tree.structure(real.params)
+
+
+def test_memory_grows_with_depth_by_gradients_and_block_inputs_only(tree):
+    """Full remat: a further block costs its gradients (summed, new, and as updates) and its input for each token."""
+    temporaries = {}
+    for layers in (15, 30, 60):
+        deep = {"layers": layers, "segments": [layers], "dim": 64, "heads": 1, "hidden_dim": 128}
+        phases = [{**phase, "freeze": [[0.0, 0]]} for phase in tree["phase"]]
+        c = config.parse(tree | {"model": tree["model"] | deep, "phase": phases}, "x")
+        programs, key = step.CompiledSteps(c), keys(c)[0]
+        assert programs[key] is not None
+        temporaries[layers] = programs.temporary_bytes(key)
+    block = 4 * (4 * 64**2 + 2 * 64 * 128 + 4 * 64)
+    inputs = 4 * key.micro_batch * key.context * 64
+    growth = (temporaries[60] - temporaries[30]) / 30
+    assert growth <= 1.1 * (3 * block + inputs)
+    assert (temporaries[30] - temporaries[15]) / 15 == pytest.approx(growth, rel=0.1)

@@ -1,0 +1,114 @@
+"""Every mechanism that a stage promises is broken once on purpose: the run has to stop."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from llm60_jax import loop, optim, plan, proof, step
+from llm60_jax.errors import TrainingError
+from llm60_jax.interrupts import Interrupts
+
+
+@pytest.fixture
+def stage(tiny):
+    """Context 16, two of six blocks frozen."""
+    return plan.build(tiny).stages[1]
+
+
+def evidence(stage, **changes):
+    good = proof.Evidence(
+        context=stage.context,
+        blocks_with_gradient=tuple(range(stage.frozen, 6)),
+        mask_coverage=0.4,
+        state_bytes_updated=10,
+        state_bytes_untouched=5,
+    )
+    return dataclasses.replace(good, **changes)
+
+
+def test_a_stage_in_effect_passes(stage):
+    proof.check(stage, 6, evidence(stage))
+    proof.check_frozen(stage, "a", "a")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"context": 64}, "planned, 64 in the program"),
+        ({"blocks_with_gradient": (0, 1, 2, 3, 4, 5)}, "blocks 2 to 5 planned, in 0 to 5 found"),
+        ({"blocks_with_gradient": (2, 3, 5)}, "2 to 5 planned, in 3 of them"),
+        ({"blocks_with_gradient": ()}, "in none found"),
+        ({"mask_coverage": 0.0}, "document mask covers 0.000"),
+        ({"mask_coverage": 1.5}, "document mask covers 1.500"),
+    ],
+)
+def test_each_difference_from_the_plan_stops_the_run(stage, changes, words):
+    with pytest.raises(TrainingError, match=words) as caught:
+        proof.check(stage, 6, evidence(stage, **changes))
+    assert caught.value.exit_code == 6
+
+
+def test_changed_frozen_leaves_stop_the_run(stage):
+    with pytest.raises(TrainingError, match="2 blocks are frozen, but their digest went from a to b"):
+        proof.check_frozen(stage, "a", "b")
+
+
+def test_the_program_reports_what_it_does(tiny):
+    state = step.init(tiny)
+    for stage in plan.build(tiny).phase_stages("grammar"):
+        key = step.StepKey.of(stage, tiny.phase[0], tiny)
+        shape = (key.accumulation, key.micro_batch, key.context)
+        rng = np.random.default_rng(0)
+        batch = {name: rng.integers(0, 360, shape, dtype=np.int32) for name in ("tokens", "targets")}
+        batch["segments"] = np.cumsum(rng.random(shape) < 0.2, axis=-1, dtype=np.int32) + 1
+        batch["weights"] = np.ones(shape, np.float32)
+        _, metrics = jax.jit(lambda s, b, key=key: step.train_step(tiny, key, s, b, jnp.float32(1e-3)))(state, batch)
+        frozen = step.frozen_groups(key, tiny)
+        found = proof.gather(metrics, state.opt_state, frozen)
+        proof.check(stage, 6, found)
+        same = batch["segments"][..., :, None] == batch["segments"][..., None, :]
+        expected = np.tril(same).sum() / (same[..., 0, 0].size * key.context * (key.context + 1) / 2)
+        assert found.mask_coverage == pytest.approx(expected, rel=1e-5)
+        total = sum(leaf.nbytes for leaf in jax.tree.leaves(state.opt_state))
+        assert found.state_bytes_updated + found.state_bytes_untouched == total
+        assert (found.state_bytes_untouched > 0) == (stage.frozen > 0)
+
+
+def test_a_run_records_the_proof_of_each_stage(tiny, capsys):
+    loop.run(tiny, Interrupts(), "again")
+    rows = [json.loads(line) for line in (Path(tiny.workdir) / "metrics.jsonl").read_text().splitlines()]
+    proofs = [(row["phase"], row["stage"], row["proof"]) for row in rows if "proof" in row]
+    stages = plan.build(tiny).stages
+    assert [(phase, index) for phase, index, _ in proofs] == [(s.phase, s.index) for s in stages]
+    assert [p["context"] for *_, p in proofs] == [s.context for s in stages]
+    assert [p["blocks_with_gradient"] for *_, p in proofs] == [6 - s.frozen for s in stages]
+    assert "grammar 5: in effect: context 64, gradient in 2 of 6 blocks" in capsys.readouterr().out
+
+
+def test_a_freeze_that_does_not_reach_the_program_stops_the_run(tiny, monkeypatch):
+    real = step.StepKey.of
+
+    def thawed(stage, phase, config):
+        return real(stage, phase, config)._replace(frozen=0)
+
+    monkeypatch.setattr(step.StepKey, "of", thawed)
+    with pytest.raises(TrainingError, match="gradient in blocks 2 to 5 planned, in 0 to 5 found"):
+        loop.run(tiny, Interrupts(), "again")
+
+
+def test_frozen_parameters_that_move_stop_the_run(tiny, monkeypatch):
+    real = optim.update
+
+    def leaky(tx, frozen, rate, grads, state, params):
+        new_params, new_state = real(tx, frozen, rate, grads, state, params)
+        moved = {name: jax.tree.map(lambda x: x * 0.999, new_params[name]) for name in frozen}
+        return {**new_params, **moved}, new_state
+
+    monkeypatch.setattr(optim, "update", leaky)
+    with pytest.raises(TrainingError, match="2 blocks are frozen, but their digest went"):
+        loop.run(tiny, Interrupts(), "again")
