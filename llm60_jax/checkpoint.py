@@ -94,6 +94,8 @@ def load(folder: Path, abstract_state: Any = None) -> tuple[Any, dict[str, Any]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Orbax warns of absent shardings and of its own renamed arguments
         try:
+            if abstract_state is not None:
+                _compare(folder, _shapes(ocp.metadata((folder / STATE).absolute()).metadata), _shapes(abstract_state))
             state = ocp.load((folder / STATE).absolute(), abstract_state)
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise DamageError(f"{folder}: its arrays do not fit this configuration: {str(error)[:300]}") from error
@@ -102,6 +104,25 @@ def load(folder: Path, abstract_state: Any = None) -> tuple[Any, dict[str, Any]]
     if absent:
         raise DamageError(f"{folder}: {jax.tree_util.keystr(absent[0])} is not in the checkpoint")
     return state, meta
+
+
+def _shapes(tree: Any) -> dict[str, str]:
+    """Path -> "dtype[shape]" of every array in a tree, stored or abstract."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in leaves
+        if hasattr(leaf, "shape")
+    }
+
+
+def _compare(folder: Path, stored: dict[str, str], wanted: dict[str, str]) -> None:
+    """Raises DamageError naming the arrays that differ; Orbax's own message is a page of dumped structures."""
+    names = sorted(name for name in stored.keys() | wanted.keys() if stored.get(name) != wanted.get(name))
+    if names:
+        lines = [f"{name}: stored {stored.get(name)}, wanted {wanted.get(name)}" for name in names[:8]]
+        more = [f"... and {len(names) - 8} more"] if len(names) > 8 else []
+        raise DamageError("\n  ".join([f"{folder}: its arrays do not fit this configuration:", *lines, *more]))
 
 
 def listed(workdir: Path) -> list[Path]:
