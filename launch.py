@@ -45,7 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
         _tell("interrupted before training began; run the same command to start again")
         return 128 + signal.SIGINT
     except Exception as error:
-        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        device_is_full = type(error).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(error)
+        if isinstance(error, MemoryError) or device_is_full:
             _tell("out of memory; choose fewer sequences in train.micro_batch, or a smaller model")
             return 5
         if isinstance(error, OSError):
@@ -86,11 +87,15 @@ def _dry_run(config: Config) -> None:
         f"{config.model.parameter_count:,} parameters"
     )
     machine.require(config, stage_plan)
+    machine.versions()  # finds a device, or says why not
     WorkDir(Path(config.workdir)).check_identity(config)
     for phase in config.phase:
         for source in phase.sources:
             sources.inputs(source)
-    console.say("The configuration is valid, its sources are there, and the machine can hold the run")
+    console.say(
+        "The configuration is valid, its sources are there, and this machine can hold the run. Whether the text "
+        "suffices for validation and vocabulary shows when it is prepared, at the start of the run"
+    )
 
 
 def _run(config: Config, command: str) -> None:

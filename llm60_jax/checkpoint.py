@@ -15,6 +15,7 @@ import json
 import logging
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,11 @@ def save(folder: Path, state: Any, meta: dict[str, Any]) -> str:
 
     try:
         manifest.create(folder, {"step": meta["step"], "state_sha256": digest}, build)
-    except OSError as error:
-        raise MachineError(f"{folder}: the checkpoint cannot be written: {error.strerror or error}") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        # The library below Orbax reports a full disk as ValueError("RESOURCE_EXHAUSTED: ... No space left on device").
+        raise MachineError(
+            f"{folder}: the checkpoint cannot be written, free some space: {str(error)[:300]}"
+        ) from error
     return digest
 
 
@@ -155,16 +159,14 @@ class Checkpoints:
         Raises:
           DamageError: checkpoints exist, and every one is damaged: a run never starts over by itself.
         """
-        faults: dict[Path, str] = {}
+        faults = {folder: fault for folder in self.all() if (fault := _fault(folder, manifest.read))}
         for folder in self.all():
-            try:
-                manifest.verify(folder)
-            except DamageError as error:
-                faults[folder] = str(error)
-                continue
-            for damaged, fault in faults.items():
-                log.warning("%s; it is set aside as %s", fault, _set_aside(damaged).name)
-            return load(folder, abstract_state)
+            if folder not in faults and (fault := _fault(folder, manifest.verify)):
+                faults[folder] = fault
+            if folder not in faults:
+                for damaged, fault in faults.items():
+                    log.warning("%s; it is set aside as %s", fault, _set_aside(damaged).name)
+                return load(folder, abstract_state)
         if faults:
             raise DamageError("no checkpoint of this run is whole:\n  " + "\n  ".join(faults.values()))
         return None
@@ -183,6 +185,15 @@ class Checkpoints:
         folder = self.phase(name)
         save(folder, state, meta)
         return folder
+
+
+def _fault(folder: Path, look: Callable[[Path], Any]) -> str | None:
+    """What `look` finds damaged about a folder, or None."""
+    try:
+        look(folder)
+    except DamageError as error:
+        return str(error)
+    return None
 
 
 def _set_aside(folder: Path) -> Path:

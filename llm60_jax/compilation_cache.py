@@ -46,21 +46,28 @@ def open_in(data_dir: Path) -> Path | None:
 
 
 def seal(folder: Path) -> None:
-    """Records the digests of all entries as they are now; call when no program is being compiled."""
+    """Records the digests of entries that are new; call when this process compiles nothing. Older records stay as
+    they are, so that later damage is noticed."""
     with contextlib.suppress(OSError, MachineError):
-        found = {path.name: manifest.sha256_of(path) for path in _entries(folder)}
-        manifest.write_text(folder / INDEX, manifest.dump(found))
+        known = _sealed(folder)
+        found = {path.name: known.get(path.name) or manifest.sha256_of(path) for path in _entries(folder)}
+        if found != known:
+            manifest.write_text(folder / INDEX, manifest.dump(found))
 
 
 def _drop_unsealed(folder: Path) -> int:
-    try:
-        sealed = dict(json.loads((folder / INDEX).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        sealed = {}
+    sealed = _sealed(folder)
     damaged = [path for path in _entries(folder) if sealed.get(path.name) != manifest.sha256_of(path)]
     for path in damaged:
         path.unlink(missing_ok=True)
     return len(damaged)
+
+
+def _sealed(folder: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads((folder / INDEX).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -21,7 +21,12 @@ def matmul_flops(function: Callable[..., Any], *arguments: Any) -> int:
     Raises:
       ValueError: the program has a loop whose trip count is not known before it runs.
     """
-    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return count(jax.make_jaxpr(function)(*arguments))
+
+
+def count(traced: Any) -> int:
+    """The same for a program that is traced already (a closed jaxpr)."""
+    return _count(traced.jaxpr)
 
 
 def _count(jaxpr: Any) -> int:

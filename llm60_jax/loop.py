@@ -86,6 +86,8 @@ class Trainer:
         self.line = console.ProgressLine()
         self.pending: tuple[int, Stage, float, step.Metrics] | None = None
         self.proven: Stage | None = None  # the stage whose program has shown what it does
+        self.coverage: float | None = None  # of the document mask, counted on the stage's first batch
+        self.frozen_before: str | None = None  # digest of what the current stage leaves frozen
         self._eval = jax.jit(functools.partial(step.eval_step, config))
         self._restore()
 
@@ -102,8 +104,12 @@ class Trainer:
             for stage in self.plan.phase_stages(phase.name):
                 if self.step < stage.stop_step:
                     self._train_stage(phase, stage)
-            if not manifest.exists(self.checkpoints.phase(phase.name)):
-                self._close(phase)
+            if manifest.exists(self.checkpoints.phase(phase.name)):
+                continue
+            if self.step > stage.stop_step:
+                log.warning("%s is missing, though later phases are trained", self.checkpoints.phase(phase.name))
+                continue
+            self._close(phase)
         say(f"done: {self.step:,} steps, {self.plan.tokens:,} tokens. The model: {self.checkpoints.phase(phase.name)}")
 
     def _restore(self) -> None:
@@ -120,29 +126,33 @@ class Trainer:
                     f"{self.workdir.path}: its checkpoints were trained on other text or tokens; "
                     "restore the text, or start a new run: --workdir DIR"
                 )
+            self.workdir.compare(meta["config"], self.config)
             if int(self.state.step) != self.step:
                 raise DamageError(f"checkpoint of step {self.step}: its state says step {int(self.state.step)}")
             if meta["versions"] != self.versions:
                 old = meta["versions"]
                 changed = [f"{k} {old.get(k)} -> {new}" for k, new in self.versions.items() if old.get(k) != new]
                 say(f"resuming under other versions, so not bit for bit as before: {', '.join(changed)}")
-            self.phase_start = meta["phase_start"]
+            self.phase_start, self.frozen_before = meta["phase_start"], meta["frozen_sha256"]
             say(f"resumed at step {self.step:,} of {self.plan.steps:,}")
         self.workdir.rewind(self.step)
 
     def _train_stage(self, phase: Phase, stage: Stage) -> None:
-        key = step.StepKey.of(stage, phase, self.config)
+        key = self._key(stage)
         asked = time.monotonic()
         program = self.programs[key]
         say(
-            f"{phase.name} {stage.index + 1}: context {stage.context}, {stage.frozen} blocks frozen; compiled in "
-            f"{self.programs.compile_seconds[key]:.1f} s, waited {time.monotonic() - asked:.1f} s for it; "
+            f"{phase.name} {stage.index + 1}: context {stage.context}, {stage.frozen} blocks frozen; compiled, or read "
+            f"from the cache, in {self.programs.compile_seconds[key]:.1f} s, waited {time.monotonic() - asked:.1f} s; "
             f"temporaries {self.programs.temporary_bytes(key) / 2**20:.0f} MiB"
         )
         if self.cache is not None:
             compilation_cache.seal(self.cache)
+        following = self.plan.stage_at(min(stage.stop_step, self.plan.steps - 1))
+        self.programs.prefetch(self._key(following))
         batches = self._batches(stage)
-        frozen_before = self._frozen_digest(key)
+        if self.frozen_before is None or self.step == stage.start_step:
+            self.frozen_before = self._frozen_digest(stage)
         # The order matters: evaluate and save before the iterator moves, so that a checkpoint's weights and data
         # position belong together; dispatch a step before reading the scalars of the one before it.
         while self.step < stage.stop_step:
@@ -156,39 +166,48 @@ class Trainer:
                 raise
             self._save_if_due(stage, batches)
             rate = plan.learning_rate(self.plan, phase, self.step)
-            batch = jax.device_put(next(batches))
-            self.state, metrics = program(self.state, batch, np.float32(rate))
+            batch = next(batches)
+            if self.coverage is None:
+                self.coverage = proof.mask_coverage(batch["segments"])
+            self.state, metrics = program(self.state, jax.device_put(batch), np.float32(rate))
             self._log_pending()
             self.step += 1
             self.pending = (self.step, stage, rate, metrics)
         self._log_pending()
-        proof.check_frozen(stage, frozen_before, self._frozen_digest(key))
-        self.iterator_state = None
+        self._check_frozen(stage)
+        self.iterator_state = self.frozen_before = self.coverage = None
         self.line.end()
         say(
             f"{phase.name} {stage.index + 1}: {console.speed(self.clock.rate(stage))}, "
             f"peak memory {machine.peak_bytes() / 2**20:,.0f} MiB"
         )
 
-    def _frozen_digest(self, key: step.StepKey) -> str:
+    def _key(self, stage: Stage) -> step.StepKey:
+        return step.StepKey.of(stage, self._phase(stage), self.config)
+
+    def _check_frozen(self, stage: Stage) -> None:
+        if self.frozen_before is not None:
+            proof.check_frozen(stage, self.frozen_before, self._frozen_digest(stage))
+
+    def _frozen_digest(self, stage: Stage) -> str:
         """One digest over the frozen parameters and their optimizer state."""
-        frozen = step.frozen_groups(key, self.config)
+        frozen = step.frozen_groups(self._key(stage), self.config)
         held = {name: (self.state.params[name], self.state.opt_state[name]) for name in frozen}
         return checkpoint.state_sha256(held, None)
 
     def _prove(self, done: int, stage: Stage, metrics: step.Metrics) -> None:
         """Records what the stage's first step did and stops the run if that is not the plan."""
-        frozen = step.frozen_groups(step.StepKey.of(stage, self._phase(stage), self.config), self.config)
-        evidence = proof.gather(metrics, self.state.opt_state, frozen)
-        proof.check(stage, self.config.model.layers, evidence)
+        key, model = self._key(stage), self.config.model
+        frozen = step.frozen_groups(key, self.config)
+        evidence = proof.gather(metrics, self.programs.flops[key], self.state.opt_state, frozen)
+        assert self.coverage is not None
+        proof.check(stage, model, key.remat, self.coverage, evidence)
         self.proven = stage
-        following = self.plan.stage_at(min(stage.stop_step, self.plan.steps - 1))
-        self.programs.prefetch(step.StepKey.of(following, self._phase(following), self.config))
         row = {"step": done, "tokens": done * self.plan.tokens_per_step, "phase": stage.phase, "stage": stage.index}
         known = [old for old in self.workdir.rows() if "proof" in old and old["phase"] == stage.phase]
         if stage.index not in [old["stage"] for old in known]:  # a resumed stage was recorded before
             self.workdir.append({**row, "proof": evidence.to_row()})
-        say(f"{stage.phase} {stage.index + 1}: in effect: {evidence.describe(self.config.model.layers)}")
+        say(f"{stage.phase} {stage.index + 1}: in effect: {evidence.describe(model.layers)}")
 
     def _batches(self, stage: Stage) -> Any:
         """The stage's iterator, at the position where the state stands."""
@@ -293,6 +312,7 @@ class Trainer:
 
     def _save(self, stage: Stage, batches: Any) -> None:
         self._log_pending()
+        self._check_frozen(stage)
         with self.clock.paused():
             self._save_rolling(self._meta(stage, batches.get_state(), self._freezes(stage)))
 
@@ -316,6 +336,7 @@ class Trainer:
             "digests": self.data.digests,
             "versions": self.versions,
             "phase_start": self.phase_start,
+            "frozen_sha256": self.frozen_before,
         }
 
     def _close(self, phase: Phase) -> None:

@@ -47,7 +47,7 @@ def require(config: Config, plan: Plan) -> None:
       MachineError: a directory that cannot be written, too little disk for the checkpoints, too little memory.
     """
     for field, place in (("workdir", config.workdir), ("data_dir", config.data_dir)):
-        standing = next(p for p in (Path(place), *Path(place).absolute().parents) if p.exists())
+        standing = _standing(Path(place))
         if not standing.is_dir() or not os.access(standing, os.W_OK | os.X_OK):
             raise MachineError(f"{field} {place}: {standing} cannot be written; choose another place")
     state = 4 * config.model.parameter_count  # bytes; the optimizer's state is a few per cent of it
@@ -57,14 +57,18 @@ def require(config: Config, plan: Plan) -> None:
             f"model: {config.model.parameter_count:,} parameters and their gradients need {2 * state / 1e9:,.1f} GB, "
             f"and this machine has {memory / 1e9:.1f} GB of memory; choose a smaller model"
         )
-    to_come = config.train.keep_rolling + 1 + plan.freezes + len(config.phase)
-    existing = sum(
-        1 for kind in ("checkpoints", "phases") for _ in Path(config.workdir).glob(f"{kind}/*/manifest.json")
-    )
-    wanted = max(1, to_come - existing) * state
-    free = shutil.disk_usage(next(p for p in Path(config.workdir).absolute().parents if p.exists())).free
+    workdir = Path(config.workdir)
+    existing = [p for kind in ("checkpoints", "phases") for p in workdir.glob(f"{kind}/*/manifest.json")]
+    to_come = config.train.keep_rolling + 1 + plan.freezes + len(config.phase) - len(existing)
+    wanted = max(1, to_come) * state
+    free = shutil.disk_usage(_standing(workdir)).free
     if free < wanted:
         raise MachineError(
             f"workdir {config.workdir}: its checkpoints need {wanted / 1e9:,.1f} GB, and {free / 1e9:.1f} GB are "
             "free; make room, or choose another place with --workdir"
         )
+
+
+def _standing(place: Path) -> Path:
+    """The place itself or the nearest folder above it that exists."""
+    return next(p for p in (place.absolute(), *place.absolute().parents) if p.exists())

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from llm60_jax.config import Model, Remat
 from llm60_jax.errors import TrainingError
 from llm60_jax.plan import Stage
 from llm60_jax.step import Metrics
@@ -22,7 +23,8 @@ class Evidence:
 
     context: int  # tokens in a row, as the program saw them
     blocks_with_gradient: tuple[int, ...]  # numbers of the blocks whose gradient was not zero
-    mask_coverage: float  # share of the causal pairs of positions that the document mask lets see each other
+    mask_coverage: float  # share of the causal pairs of positions that the document mask leaves open
+    matmul_flops: int  # operations of matrix products in one step, counted in the program
     state_bytes_updated: int  # optimizer state of the live groups
     state_bytes_untouched: int  # optimizer state of the frozen groups
 
@@ -33,36 +35,71 @@ class Evidence:
     def describe(self, layers: int) -> str:
         """One sentence for a person."""
         return (
-            f"context {self.context}, gradient in {len(self.blocks_with_gradient)} of {layers} blocks, optimizer state "
-            f"{self.state_bytes_updated:,} bytes updated and {self.state_bytes_untouched:,} untouched, "
-            f"{self.mask_coverage:.0%} of causal pairs inside a document"
+            f"context {self.context}, gradient in {len(self.blocks_with_gradient)} of {layers} blocks, "
+            f"{self.matmul_flops / 1e9:,.1f} GFLOP a step, {self.mask_coverage:.0%} of causal pairs inside a document, "
+            f"optimizer state {self.state_bytes_updated:,} bytes updated and {self.state_bytes_untouched:,} untouched"
         )
 
 
-def gather(metrics: Metrics, opt_state: Mapping[str, Any], frozen: Collection[str]) -> Evidence:
-    """Evidence from a step's metrics and from the optimizer state, whose `frozen` groups are left alone."""
+def gather(metrics: Metrics, matmul_flops: int, opt_state: Mapping[str, Any], frozen: Collection[str]) -> Evidence:
+    """Evidence from a step's metrics, its traced program, and the optimizer state, whose `frozen` groups stay."""
     held = {name: sum(leaf.nbytes for leaf in jax.tree.leaves(group)) for name, group in opt_state.items()}
     return Evidence(
         context=int(metrics.context),
         blocks_with_gradient=tuple(np.flatnonzero(metrics.block_gradients).tolist()),
         mask_coverage=float(metrics.mask_coverage),
+        matmul_flops=matmul_flops,
         state_bytes_updated=sum(size for name, size in held.items() if name not in frozen),
         state_bytes_untouched=sum(size for name, size in held.items() if name in frozen),
     )
 
 
-def check(stage: Stage, layers: int, evidence: Evidence) -> None:
-    """Raises TrainingError when the program differs from the plan."""
+def expected_flops(model: Model, stage: Stage, remat: Remat) -> tuple[int, int]:
+    """Least and most operations of matrix products that one step of a stage may hold.
+
+    A forward for every block; for live blocks a backward of twice that, and with full remat the recomputation of all
+    but the last product. A gradient that leaks below the boundary costs the frozen blocks a backward and shows here.
+    """
+    tokens = stage.sequences * stage.context
+    forward = (
+        2 * tokens * (4 * model.dim**2 + 2 * model.dim * model.hidden_dim) + 4 * tokens * stage.context * model.dim
+    )
+    recomputed = forward - 2 * tokens * model.dim * model.hidden_dim
+    head = 6 * tokens * model.vocab_size * model.dim + 2 * tokens
+    least = model.layers * forward + (model.layers - stage.frozen) * 2 * forward + head
+    most = least + (model.layers - stage.frozen) * recomputed
+    return {"full": (most, most), "none": (least, least), "dots": (least, most)}[remat]
+
+
+def mask_coverage(segments: np.ndarray) -> float:
+    """Share of the causal pairs of positions that lie in one document, counted on the host; segments [..., T]."""
+    rows = segments.reshape(-1, segments.shape[-1])
+    length = rows.shape[-1]
+    seen = sum(int(np.tril(row[:, None] == row[None, :]).sum()) for row in rows)
+    return seen / (len(rows) * length * (length + 1) / 2)
+
+
+def check(stage: Stage, model: Model, remat: Remat, coverage: float, evidence: Evidence) -> None:
+    """Raises TrainingError when the program differs from the plan; `coverage` is `mask_coverage` of its batch."""
     where = f"phase {stage.phase}, stage {stage.index + 1}: the plan is not in effect"
     if evidence.context != stage.context:
         raise TrainingError(f"{where}: context {stage.context} planned, {evidence.context} in the program")
-    planned = tuple(range(stage.frozen, layers))
+    planned = tuple(range(stage.frozen, model.layers))
     if evidence.blocks_with_gradient != planned:
         raise TrainingError(
             f"{where}: gradient in blocks {_span(planned)} planned, in {_span(evidence.blocks_with_gradient)} found"
         )
-    if not 0 < evidence.mask_coverage <= 1:
-        raise TrainingError(f"{where}: the document mask covers {evidence.mask_coverage:.3f} of the causal pairs")
+    least, most = expected_flops(model, stage, remat)
+    if not least <= evidence.matmul_flops <= most:
+        raise TrainingError(
+            f"{where}: {stage.frozen} frozen blocks leave {most:,} operations in a step, the program has "
+            f"{evidence.matmul_flops:,}"
+        )
+    if abs(evidence.mask_coverage - coverage) > 1e-4:
+        raise TrainingError(
+            f"{where}: the document mask leaves {coverage:.4f} of the causal pairs open, the program's "
+            f"{evidence.mask_coverage:.4f}"
+        )
 
 
 def check_frozen(stage: Stage, before: str, after: str) -> None:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from llm60_jax import layers, losses, model, optim
+from llm60_jax import flops, layers, losses, model, optim
 from llm60_jax.config import Config, Phase, Remat
 from llm60_jax.layers import Noise
 from llm60_jax.plan import Stage
@@ -186,6 +186,7 @@ class CompiledSteps:
         self._programs: dict[StepKey, concurrent.futures.Future[Any]] = {}
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="compile")
         self.compile_seconds: dict[StepKey, float] = {}
+        self.flops: dict[StepKey, int] = {}  # operations of matrix products in one step, counted in the program
 
     def prefetch(self, key: StepKey) -> None:
         """Begins to compile a program, unless it is there or on its way."""
@@ -211,7 +212,9 @@ class CompiledSteps:
         batch["weights"] = jax.ShapeDtypeStruct(shape, jnp.float32)
         function = jax.jit(functools.partial(train_step, self._config, key), donate_argnums=0)
         rate = jax.ShapeDtypeStruct((), jnp.float32)
-        program = function.lower(self._state, batch, rate).compile()
+        traced = function.trace(self._state, batch, rate)
+        self.flops[key] = flops.count(traced.jaxpr)
+        program = traced.lower().compile()
         self.compile_seconds[key] = time.monotonic() - start
         log.info("compiled %s in %.1f s", key, self.compile_seconds[key])
         return program

@@ -41,9 +41,12 @@ class WorkDir:
     def check_identity(self, config: Config) -> None:
         """Raises InputError when the directory belongs to a run with another architecture, plan, seed or optimizer."""
         stored = self._stored()
-        if stored is None:
-            return
-        old = _flat(stored["config"])
+        if stored is not None:
+            self.compare(stored["config"], config)
+
+    def compare(self, stored: dict[str, Any], config: Config) -> None:
+        """The same against a configuration as a checkpoint's metadata holds it."""
+        old = _flat(stored)
         new = _flat(config_module.to_tree(config))
         changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
         if changed:

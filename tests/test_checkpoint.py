@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llm60_jax import checkpoint, step
-from llm60_jax.errors import DamageError, InputError
+from llm60_jax.errors import DamageError, InputError, MachineError
 
 
 def meta(at, permanent=False):
@@ -90,6 +90,25 @@ def test_rolling_ones_are_bounded_the_others_stay(state, tmp_path):
             kept.save_phase("grammar", state, meta(at, permanent=True))
     names = [f"{path.parent.name}/{path.name}" for path in kept.all()]
     assert names == ["checkpoints/7", "checkpoints/6", "phases/grammar", "checkpoints/2"]
+
+
+def test_a_damaged_manifest_is_noticed_behind_a_good_checkpoint(tiny, state, tmp_path):
+    kept = checkpoint.Checkpoints(tmp_path, keep_rolling=2)
+    kept.save_phase("grammar", state, meta(3))
+    kept.save_rolling(state, meta(3))
+    (tmp_path / "phases" / "grammar" / "manifest.json").write_text("{")
+    assert kept.newest(step.abstract_state(tiny))[1]["step"] == 3
+    assert (tmp_path / "phases" / "grammar.damaged").is_dir()
+
+
+def test_a_full_disk_is_told_as_such(state, tmp_path, monkeypatch):
+    def refuse(path, state):
+        raise ValueError("RESOURCE_EXHAUSTED: write: No space left on device [os_error_code='28']")
+
+    monkeypatch.setattr(checkpoint.ocp, "save", refuse)
+    with pytest.raises(MachineError, match="cannot be written, free some space"):
+        checkpoint.save(tmp_path / "1", state, meta(1))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_phase_checkpoint_is_never_overwritten(state, tmp_path):

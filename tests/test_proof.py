@@ -8,10 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import tiny_tree
 
-from llm60_jax import loop, optim, plan, proof, step
+from llm60_jax import config, flops, layers, loop, optim, plan, proof, step
 from llm60_jax.errors import TrainingError
 from llm60_jax.interrupts import Interrupts
+
+MODEL = config.parse(tiny_tree(Path("x")), "x").model
 
 
 @pytest.fixture
@@ -25,6 +28,7 @@ def evidence(stage, **changes):
         context=stage.context,
         blocks_with_gradient=tuple(range(stage.frozen, 6)),
         mask_coverage=0.4,
+        matmul_flops=proof.expected_flops(MODEL, stage, "full")[0],
         state_bytes_updated=10,
         state_bytes_untouched=5,
     )
@@ -32,7 +36,7 @@ def evidence(stage, **changes):
 
 
 def test_a_stage_in_effect_passes(stage):
-    proof.check(stage, 6, evidence(stage))
+    proof.check(stage, MODEL, "full", 0.4, evidence(stage))
     proof.check_frozen(stage, "a", "a")
 
 
@@ -43,13 +47,13 @@ def test_a_stage_in_effect_passes(stage):
         ({"blocks_with_gradient": (0, 1, 2, 3, 4, 5)}, "blocks 2 to 5 planned, in 0 to 5 found"),
         ({"blocks_with_gradient": (2, 3, 5)}, "2 to 5 planned, in 3 of them"),
         ({"blocks_with_gradient": ()}, "in none found"),
-        ({"mask_coverage": 0.0}, "document mask covers 0.000"),
-        ({"mask_coverage": 1.5}, "document mask covers 1.500"),
+        ({"mask_coverage": 1.0}, "leaves 0.4000 of the causal pairs open, the program's 1.0000"),
+        ({"matmul_flops": 10**9}, "2 frozen blocks leave .* the program has 1,000,000,000"),
     ],
 )
 def test_each_difference_from_the_plan_stops_the_run(stage, changes, words):
     with pytest.raises(TrainingError, match=words) as caught:
-        proof.check(stage, 6, evidence(stage, **changes))
+        proof.check(stage, MODEL, "full", 0.4, evidence(stage, **changes))
     assert caught.value.exit_code == 6
 
 
@@ -69,11 +73,12 @@ def test_the_program_reports_what_it_does(tiny):
         batch["weights"] = np.ones(shape, np.float32)
         _, metrics = jax.jit(lambda s, b, key=key: step.train_step(tiny, key, s, b, jnp.float32(1e-3)))(state, batch)
         frozen = step.frozen_groups(key, tiny)
-        found = proof.gather(metrics, state.opt_state, frozen)
-        proof.check(stage, 6, found)
+        counted = flops.matmul_flops(lambda s, b, r, key=key: step.train_step(tiny, key, s, b, r), state, batch, 1e-3)
+        found = proof.gather(metrics, counted, state.opt_state, frozen)
         same = batch["segments"][..., :, None] == batch["segments"][..., None, :]
         expected = np.tril(same).sum() / (same[..., 0, 0].size * key.context * (key.context + 1) / 2)
-        assert found.mask_coverage == pytest.approx(expected, rel=1e-5)
+        assert proof.mask_coverage(batch["segments"]) == pytest.approx(expected, rel=1e-12)
+        proof.check(stage, MODEL, "full", expected, found)
         total = sum(leaf.nbytes for leaf in jax.tree.leaves(state.opt_state))
         assert found.state_bytes_updated + found.state_bytes_untouched == total
         assert (found.state_bytes_untouched > 0) == (stage.frozen > 0)
@@ -111,4 +116,21 @@ def test_frozen_parameters_that_move_stop_the_run(tiny, monkeypatch):
 
     monkeypatch.setattr(optim, "update", leaky)
     with pytest.raises(TrainingError, match="2 blocks are frozen, but their digest went"):
+        loop.run(tiny, Interrupts(), "again")
+
+
+def test_a_gradient_that_leaks_below_the_boundary_stops_the_run(tiny, monkeypatch):
+    """The frozen parameters do not move, yet every frozen block is crossed backwards to reach the embedding."""
+    monkeypatch.setattr(jax.lax, "stop_gradient", lambda x: x)
+    with pytest.raises(TrainingError, match=r"2 frozen blocks leave .* operations in a step, the program has"):
+        loop.run(tiny, Interrupts(), "again")
+
+
+def test_a_mask_that_knows_no_documents_stops_the_run(tiny, monkeypatch):
+    def causal(segments_BT):
+        length = segments_BT.shape[1]
+        return jnp.broadcast_to(np.tri(length, dtype=bool), (len(segments_BT), 1, length, length))
+
+    monkeypatch.setattr(layers, "document_mask", causal)
+    with pytest.raises(TrainingError, match=r"of the causal pairs open, the program's 1\.0000"):
         loop.run(tiny, Interrupts(), "again")

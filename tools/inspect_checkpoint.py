@@ -19,7 +19,7 @@ EXAMPLES = """examples:
 
 def find(path: Path) -> Path:
     """The checkpoint a path means: itself, or the newest one of a run directory. Raises InputError."""
-    if manifest.exists(path):
+    if manifest.exists(path) and (path / checkpoint.STATE).is_dir():
         return path
     found = checkpoint.listed(path)
     if found:
