@@ -45,9 +45,11 @@ def open_in(data_dir: Path) -> Path | None:
     return folder
 
 
-def seal(folder: Path) -> None:
+def seal(folder: Path | None) -> None:
     """Records the digests of entries that are new; call when this process compiles nothing. Older records stay as
-    they are, so that later damage is noticed."""
+    they are, so that later damage is noticed. Without a folder there is nothing to do."""
+    if folder is None:
+        return
     with contextlib.suppress(OSError, MachineError):
         known = _sealed(folder)
         found = {path.name: known.get(path.name) or manifest.sha256_of(path) for path in _entries(folder)}

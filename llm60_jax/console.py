@@ -110,6 +110,8 @@ class ProgressLine:
         else:
             say(text)
 
-    def end(self) -> None:
+    def end(self, text: str) -> None:
+        """Leaves the line as it stands and says something below it."""
         if console.is_terminal:
             _print("")
+        say(text)

@@ -94,13 +94,7 @@ class Trainer:
     def train(self) -> None:
         """All phases that are not closed yet."""
         for phase in self.config.phase:
-            for line in self.data.corpora[phase.name].summary():
-                say(f"{phase.name}: {line}")
-            shard = self.data.shards[phase.name].train
-            say(
-                f"phase {phase.name}: {shard.documents:,} documents, {shard.token_count:,} tokens to train on; "
-                f"{phase.tokens:,} tokens are {loader.epochs(shard, phase.tokens):.2f} epochs"
-            )
+            say(self.data.describe(phase))
             for stage in self.plan.phase_stages(phase.name):
                 if self.step < stage.stop_step:
                     self._train_stage(phase, stage)
@@ -130,9 +124,8 @@ class Trainer:
             if int(self.state.step) != self.step:
                 raise DamageError(f"checkpoint of step {self.step}: its state says step {int(self.state.step)}")
             if meta["versions"] != self.versions:
-                old = meta["versions"]
-                changed = [f"{k} {old.get(k)} -> {new}" for k, new in self.versions.items() if old.get(k) != new]
-                say(f"resuming under other versions, so not bit for bit as before: {', '.join(changed)}")
+                changed = machine.differences(meta["versions"], self.versions)
+                say(f"resuming under other versions, so not bit for bit as before: {changed}")
             self.phase_start, self.frozen_before = meta["phase_start"], meta["frozen_sha256"]
             say(f"resumed at step {self.step:,} of {self.plan.steps:,}")
         self.workdir.rewind(self.step)
@@ -146,8 +139,7 @@ class Trainer:
             f"from the cache, in {self.programs.compile_seconds[key]:.1f} s, waited {time.monotonic() - asked:.1f} s; "
             f"temporaries {self.programs.temporary_bytes(key) / 2**20:.0f} MiB"
         )
-        if self.cache is not None:
-            compilation_cache.seal(self.cache)
+        compilation_cache.seal(self.cache)
         following = self.plan.stage_at(min(stage.stop_step, self.plan.steps - 1))
         self.programs.prefetch(self._key(following))
         batches = self._batches(stage)
@@ -161,8 +153,7 @@ class Trainer:
                 self._evaluate_if_due(phase, stage)
             except Interrupted:
                 self._save(stage, batches)
-                self.line.end()
-                say(f"saved at step {self.step:,}")
+                self.line.end(f"saved at step {self.step:,}")
                 raise
             self._save_if_due(stage, batches)
             rate = plan.learning_rate(self.plan, phase, self.step)
@@ -176,8 +167,7 @@ class Trainer:
         self._log_pending()
         self._check_frozen(stage)
         self.iterator_state = self.frozen_before = self.coverage = None
-        self.line.end()
-        say(
+        self.line.end(
             f"{phase.name} {stage.index + 1}: {console.speed(self.clock.rate(stage))}, "
             f"peak memory {machine.peak_bytes() / 2**20:,.0f} MiB"
         )
@@ -203,10 +193,9 @@ class Trainer:
         assert self.coverage is not None
         proof.check(stage, model, key.remat, self.coverage, evidence)
         self.proven = stage
-        row = {"step": done, "tokens": done * self.plan.tokens_per_step, "phase": stage.phase, "stage": stage.index}
         known = [old for old in self.workdir.rows() if "proof" in old and old["phase"] == stage.phase]
         if stage.index not in [old["stage"] for old in known]:  # a resumed stage was recorded before
-            self.workdir.append({**row, "proof": evidence.to_row()})
+            self.workdir.append({**self._position(done, stage), "proof": evidence.to_row()})
         say(f"{stage.phase} {stage.index + 1}: in effect: {evidence.describe(model.layers)}")
 
     def _batches(self, stage: Stage) -> Any:
@@ -233,10 +222,7 @@ class Trainer:
             return
         speed = self.clock.rate(stage)
         row = {
-            "step": done,
-            "tokens": done * self.plan.tokens_per_step,
-            "phase": stage.phase,
-            "stage": stage.index,
+            **self._position(done, stage),
             "context": stage.context,
             "frozen": stage.frozen,
             "loss": loss,
@@ -246,6 +232,11 @@ class Trainer:
         }
         self.workdir.append(row)
         self.line.show(row, self.plan, self.clock.remaining(done))
+
+    def _position(self, done: int, stage: Stage) -> dict[str, Any]:
+        """Where in the run something was measured or saved: the first fields of every row."""
+        tokens = done * self.plan.tokens_per_step
+        return {"step": done, "tokens": tokens, "phase": stage.phase, "stage": stage.index}
 
     def _phase(self, stage: Stage) -> Phase:
         return next(phase for phase in self.config.phase if phase.name == stage.phase)
@@ -280,21 +271,9 @@ class Trainer:
             raise TrainingError(
                 f"step {self.step}, phase {phase.name}: validation loss {found.loss}{self._remedy(stage)}"
             )
-        row = {
-            "step": self.step,
-            "tokens": self.step * self.plan.tokens_per_step,
-            "phase": phase.name,
-            "stage": stage.index,
-            "validation_loss": found.loss,
-            "bits_per_byte": found.bits_per_byte,
-            "validation_tokens": found.tokens,
-        }
+        row = self._position(self.step, stage) | found.to_row()
         self.workdir.append(row)
-        self.line.end()
-        say(
-            f"{phase.name}: validation loss {found.loss:.4f} after {self.step:,} steps "
-            f"(perplexity {found.perplexity:,.1f}, {found.bits_per_byte:.3f} bits per byte, {found.tokens:,} tokens)"
-        )
+        self.line.end(f"{phase.name}: after {self.step:,} steps {found.describe()}")
         return row
 
     def _save_if_due(self, stage: Stage, batches: Any) -> None:
@@ -325,10 +304,7 @@ class Trainer:
 
     def _meta(self, stage: Stage, iterator: Any, permanent: bool) -> dict[str, Any]:
         return {
-            "step": self.step,
-            "tokens": self.step * self.plan.tokens_per_step,
-            "phase": stage.phase,
-            "stage": stage.index,
+            **self._position(self.step, stage),
             "permanent": permanent,
             "iterator": iterator,
             "config": to_tree(self.config),

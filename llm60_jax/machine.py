@@ -6,6 +6,7 @@ import platform
 import resource
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import llm60_jax
@@ -32,6 +33,11 @@ def versions() -> dict[str, str]:
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "sentencepiece")
     found = {name: importlib.metadata.version(name) for name in names}
     return {"llm60_jax": llm60_jax.__version__, **found, "python": platform.python_version(), "device": device}
+
+
+def differences(old: Mapping[str, str], new: Mapping[str, str]) -> str:
+    """What changed from one set of `versions` to another, for a person."""
+    return ", ".join(f"{name} {old.get(name)} -> {new[name]}" for name in new if old.get(name) != new[name])
 
 
 def peak_bytes() -> int:

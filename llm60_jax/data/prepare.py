@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from llm60_jax.config import Config
-from llm60_jax.data import corpus, shards, tokenizer
+from llm60_jax.config import Config, Phase
+from llm60_jax.data import corpus, loader, shards, tokenizer
 from llm60_jax.data.progress import Track
 
 
@@ -16,6 +16,16 @@ class Prepared(NamedTuple):
     shards: dict[str, shards.PhaseShards]
     tokenizer: tokenizer.Tokenizer
     digests: dict[str, str]
+
+    def describe(self, phase: Phase) -> str:
+        """What a phase trains on, for a person: its sources, its size, how many epochs its tokens mean."""
+        shard = self.shards[phase.name].train
+        sources = [f"{phase.name}: {line}" for line in self.corpora[phase.name].summary()]
+        size = (
+            f"phase {phase.name}: {shard.documents:,} documents, {shard.token_count:,} tokens to train on; "
+            f"{phase.tokens:,} tokens are {loader.epochs(shard, phase.tokens):.2f} epochs"
+        )
+        return "\n".join([*sources, size])
 
 
 def prepare(config: Config, track: Track, check: Callable[[Mapping[str, str]], None]) -> Prepared:

@@ -17,6 +17,17 @@ class Validation(NamedTuple):
     bits_per_byte: float
     tokens: int
 
+    def to_row(self) -> dict[str, Any]:
+        """As fields of metrics.jsonl."""
+        return {"validation_loss": self.loss, "bits_per_byte": self.bits_per_byte, "validation_tokens": self.tokens}
+
+    def describe(self) -> str:
+        """One phrase for a person."""
+        return (
+            f"validation loss {self.loss:.4f} (perplexity {self.perplexity:,.1f}, {self.bits_per_byte:.3f} bits per "
+            f"byte, {self.tokens:,} tokens)"
+        )
+
 
 def score(
     score_rows: Callable[[Any, Mapping[str, np.ndarray]], tuple[Any, Any]],
