@@ -19,7 +19,6 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 from llm60_jax import config as config_module  # noqa: E402
 
 PROJECT = Path(__file__).resolve().parents[1]
-SHARED_DATA = PROJECT.parent / "shared" / "data"
 
 NOUNS = ["river", "garden", "letter", "captain", "window", "harbour", "teacher", "kitchen", "lantern", "orchard"]
 VERBS = ["crossed", "remembered", "opened", "followed", "painted", "found", "carried", "watched", "repaired"]
