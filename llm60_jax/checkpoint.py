@@ -94,6 +94,11 @@ def load(folder: Path, abstract_state: Any = None) -> tuple[Any, dict[str, Any]]
       DamageError: a file is damaged, or the stored arrays differ from the expected shapes.
     """
     manifest.verify(folder)
+    return _read(folder, abstract_state)
+
+
+def _read(folder: Path, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
+    """`load` for a folder that is verified already."""
     meta = read_meta(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Orbax warns of absent shardings and of its own renamed arguments
@@ -166,7 +171,7 @@ class Checkpoints:
             if folder not in faults:
                 for damaged, fault in faults.items():
                     log.warning("%s; it is set aside as %s", fault, _set_aside(damaged).name)
-                return load(folder, abstract_state)
+                return _read(folder, abstract_state)
         if faults:
             raise DamageError("no checkpoint of this run is whole:\n  " + "\n  ".join(faults.values()))
         return None

@@ -147,14 +147,18 @@ class Phase:
             _require(bool(pairs) and fractions[0] == 0, f"{field}: the first fraction must be 0")
             rising = all(a < b for a, b in itertools.pairwise(fractions))
             _require(rising, f"{field}: fractions must rise, got {fractions}")
-        points = sorted({fraction for fraction, _ in (*self.context, *self.freeze)})
-        apart = all(b - a >= 1e-6 for a, b in itertools.pairwise(points))
-        _require(apart, f"context and freeze: two fractions differ by less than a millionth: {points}")
+        apart = all(b - a >= 1e-6 for a, b in itertools.pairwise(self.breakpoints))
+        _require(apart, f"context and freeze: two fractions differ by less than a millionth: {self.breakpoints}")
         depths = [depth for _, depth in self.freeze]
         _require(depths == sorted(depths), f"freeze: depths must not fall inside a phase, got {depths}")
         _require(all(length > 0 for _, length in self.context), "context: lengths must be above 0")
         peak, final = self.learning_rate
         _require(final <= peak, f"learning_rate: the final rate {final} is above the peak {peak}")
+
+    @property
+    def breakpoints(self) -> list[float]:
+        """Fractions at which a stage begins: those of context and freeze together, rising from 0."""
+        return sorted({fraction for fraction, _ in (*self.context, *self.freeze)})
 
 
 @_record

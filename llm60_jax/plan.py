@@ -86,7 +86,7 @@ def build(config: Config) -> Plan:
     phase_start = 0
     for phase in config.phase:
         steps = _nearest(phase.tokens / per_step)
-        fractions = sorted({f for f, _ in phase.context} | {f for f, _ in phase.freeze})
+        fractions = phase.breakpoints
         edges = [_nearest(fraction * steps) for fraction in fractions] + [steps]
         for index, fraction in enumerate(fractions):
             start, stop = edges[index], edges[index + 1]
@@ -167,8 +167,7 @@ def _value_at(pairs: tuple[tuple[float, int], ...], fraction: float) -> int:
 
 def _least_tokens(phase: Phase, per_step: int) -> int:
     """Tokens with which the shortest stage spans a whole step, so that rounding leaves none empty."""
-    fractions = [*sorted({f for f, _ in phase.context} | {f for f, _ in phase.freeze}), 1.0]
-    shortest = min(b - a for a, b in itertools.pairwise(fractions))
+    shortest = min(b - a for a, b in itertools.pairwise([*phase.breakpoints, 1.0]))
     return math.ceil(1 / shortest - 1e-9) * per_step
 
 
