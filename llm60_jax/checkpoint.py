@@ -2,6 +2,7 @@
 
     checkpoints/<step>/   rolling ones, the newest few; those saved before a freeze are kept for ever
     phases/<name>/        one at the end of each phase; never deleted or overwritten
+    adapters/<name>/      the adapters alone, at the end of a phase that trained them; kept like a phase
       state/              the training state, an Orbax checkpoint of plain arrays
       meta.json           readable facts: step, phase, stage, tokens, iterator state, config, digests, versions
       manifest.json       SHA-256 of every file, written last
@@ -31,18 +32,21 @@ STATE, META = "state", "meta.json"
 DAMAGED = ".damaged"  # what a checkpoint that no longer matches its digests is renamed to
 
 
+def leaf_digests(state: Any) -> dict[str, str]:
+    """SHA-256 of each array of a tree by its path: dtype, shape and bytes."""
+    found = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        array = np.ascontiguousarray(leaf)
+        digest = hashlib.sha256(f"{array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+        found[jax.tree_util.keystr(path, simple=True, separator="/")] = digest.hexdigest()
+    return found
+
+
 def state_sha256(state: Any, iterator: Any) -> str:
-    """One digest over a whole training state: path, dtype, shape and bytes of every array, and the position in the
-    data. Equal digests mean that training goes on bit for bit alike."""
-    whole = hashlib.sha256(json.dumps(iterator, sort_keys=True).encode())
-    leaves = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
-    }
-    for path in sorted(leaves):
-        whole.update(f"{path} {leaves[path].dtype} {leaves[path].shape}".encode())
-        whole.update(np.ascontiguousarray(leaves[path]).tobytes())
-    return whole.hexdigest()
+    """One digest over a whole training state and the position in the data. Equal digests mean that training goes on
+    bit for bit alike."""
+    return manifest.digest_of({"leaves": leaf_digests(state), "iterator": iterator})
 
 
 def save(folder: Path, state: Any, meta: dict[str, Any]) -> str:
@@ -94,10 +98,10 @@ def load(folder: Path, abstract_state: Any = None) -> tuple[Any, dict[str, Any]]
       DamageError: a file is damaged, or the stored arrays differ from the expected shapes.
     """
     manifest.verify(folder)
-    return _read(folder, abstract_state)
+    return read(folder, abstract_state)
 
 
-def _read(folder: Path, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
+def read(folder: Path, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
     """`load` for a folder that is verified already."""
     meta = read_meta(folder)
     with warnings.catch_warnings():
@@ -158,8 +162,9 @@ class Checkpoints:
         """Committed checkpoints, newest first; at equal steps the phase checkpoint comes first."""
         return listed(self._rolling.parent)
 
-    def newest(self, abstract_state: Any) -> tuple[Any, dict[str, Any]] | None:
-        """The newest whole checkpoint, or None when there is none at all. Damaged ones are named and set aside.
+    def newest(self) -> Path | None:
+        """The newest whole checkpoint, verified, or None when there is none at all. Damaged ones are named and set
+        aside.
 
         Raises:
           DamageError: checkpoints exist, and every one is damaged: a run never starts over by itself.
@@ -171,7 +176,7 @@ class Checkpoints:
             if folder not in faults:
                 for damaged, fault in faults.items():
                     log.warning("%s; it is set aside as %s", fault, _set_aside(damaged).name)
-                return _read(folder, abstract_state)
+                return folder
         if faults:
             raise DamageError("no checkpoint of this run is whole:\n  " + "\n  ".join(faults.values()))
         return None
@@ -189,6 +194,13 @@ class Checkpoints:
         """Saves the end of a phase, for good."""
         folder = self.phase(name)
         save(folder, state, meta)
+        return folder
+
+    def save_adapters(self, name: str, state: Any, meta: dict[str, Any]) -> Path:
+        """Saves the adapters of a phase, for good, unless they are there already."""
+        folder = self._phases.parent / "adapters" / name
+        if not manifest.exists(folder):
+            save(folder, state, meta)
         return folder
 
 

@@ -5,9 +5,10 @@ import math
 import time
 from collections.abc import Iterator
 
-from llm60_jax import plan
+from llm60_jax import arithmetic
 from llm60_jax.config import Config
 from llm60_jax.plan import Plan, Stage
+from llm60_jax.step_key import StepKey
 
 
 class StageClock:
@@ -18,11 +19,20 @@ class StageClock:
     """
 
     def __init__(self, config: Config, stage_plan: Plan):
-        self._plan = stage_plan
-        self._cost = {stage: plan.flops_per_token(config.model, stage) for stage in stage_plan.stages}
+        self._config = config
+        self.replan(stage_plan)
         self._seconds: dict[Stage, float] = {}
         self._steps: dict[Stage, int] = {}
         self._last = time.monotonic()
+
+    def replan(self, stage_plan: Plan) -> None:
+        """Goes on with an amended plan."""
+        phases = {phase.name: phase for phase in self._config.phase}
+        self._plan = stage_plan
+        self._cost = {}  # operations of one token
+        for stage in stage_plan.stages:
+            key = StepKey.of(stage, phases[stage.phase], self._config)
+            self._cost[stage] = arithmetic.step_flops(self._config.model, key)[1] / key.tokens
 
     def tick(self, stage: Stage) -> None:
         """A step of `stage` has finished. The first one since the start of a stage only sets the clock."""

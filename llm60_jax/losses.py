@@ -1,12 +1,13 @@
-"""Named loss terms over what the model returns.
+"""Named loss terms over what the model computes.
 
-A term is a function (hidden_ND, embedding_VD, targets_N, weights_N) -> weighted *sum* over tokens, float32 scalar. The
-step divides by the weights of the whole batch, so that accumulated micro-batches equal one large batch exactly.
+A term sums over tokens and leaves the division by the weights of the whole batch to the step, so that accumulated
+micro-batches equal one large batch exactly. `TERMS` lists them; `objective` adds them up with a phase's weights.
 N counts tokens (B x T, flat), D is the width, V the vocabulary.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,23 @@ from llm60_jax.layers import matmul, matmul_nt, transposed
 
 Array = jax.Array
 CHUNK = 256  # tokens whose logits exist at one time: 256 x 32,000 float32 are 33 MB
+
+
+class Sums(NamedTuple):
+    """Two sums of the same cross-entropies, in nats, float32 scalars. Only `weighted` has a gradient."""
+
+    weighted: Array  # each token times its weight
+    plain: Array  # each token that has a weight above 0, once
+
+
+class Batch(NamedTuple):
+    """What the terms of one micro-batch look at."""
+
+    hidden_ND: Array  # final hidden states
+    tapped_ND: Sequence[Array]  # normed hidden states of the heads below the top
+    embedding_VD: Array
+    targets_N: Array
+    weights_N: Array
 
 
 def _chunked(x: Array) -> Array:
@@ -46,47 +64,69 @@ def next_token(
     targets_N: Array,
     weights_N: Array,
     dtype: jnp.dtype = jnp.dtype(jnp.bfloat16),
-) -> Array:
-    """Weighted sum of cross-entropies under the tied head, in nats.
+) -> Sums:
+    """Cross-entropies under the tied head.
 
     The gradient with respect to the logits is formed chunk by chunk in the forward pass, so neither all logits nor
-    their gradient ever exist and the head's product is not computed a second time. Weights are constants.
+    their gradient ever exist and the head's product is not computed a second time. What needs no gradient (a frozen
+    embedding) costs no product. Weights are constants.
     """
-    return jnp.vdot(token_losses(hidden_ND, embedding_VD, targets_N, dtype), weights_N)
+    nll_N = token_losses(hidden_ND, embedding_VD, targets_N, dtype)
+    return Sums(jnp.sum(nll_N * weights_N), jnp.sum(nll_N * (weights_N > 0)))
 
 
-def _next_token_forward(hidden_ND, embedding_VD, targets_N, weights_N, dtype):
-    embedding = embedding_VD.astype(dtype)
-    vocabulary = np.arange(embedding.shape[0], dtype=np.int32)
+def _next_token_forward(hidden: Any, embedding: Any, targets: Any, weights: Any, dtype: jnp.dtype):
+    table_VD = embedding.value.astype(dtype)
+    hidden_ND, targets_N, weights_N = hidden.value.astype(dtype), targets.value, weights.value
+    vocabulary = np.arange(table_VD.shape[0], dtype=np.int32)
 
     def chunk(carry, piece):
-        total, d_embedding = carry
-        hidden, targets, weights = piece
-        logits = matmul_nt(hidden, embedding, dtype)
+        sums, d_embedding = carry
+        hidden_nD, targets_n, weights_n = piece
+        logits = matmul_nt(hidden_nD, table_VD, dtype)
         top = logits.max(axis=1, keepdims=True)
         exponentials = jnp.exp(logits - top)
-        sums = exponentials.sum(axis=1, keepdims=True)
-        chosen = jnp.take_along_axis(logits, targets[:, None], axis=1)
-        nll = (top + jnp.log(sums) - chosen)[:, 0]
-        d_logits = exponentials / sums - (vocabulary[None] == targets[:, None])
-        d_logits = jax.lax.optimization_barrier((d_logits * weights[:, None]).astype(dtype))
-        d_hidden = matmul(d_logits, embedding, dtype)
-        # As [D, V], because hidden states are far smaller to transpose than the logits' gradient.
-        d_embedding = d_embedding + matmul(transposed(hidden), d_logits, dtype)
-        return (total + jnp.vdot(nll, weights), d_embedding), d_hidden
+        total = exponentials.sum(axis=1, keepdims=True)
+        chosen = jnp.take_along_axis(logits, targets_n[:, None], axis=1)
+        nll_n = (top + jnp.log(total) - chosen)[:, 0]
+        d_logits = exponentials / total - (vocabulary[None] == targets_n[:, None])
+        d_logits = jax.lax.optimization_barrier((d_logits * weights_n[:, None]).astype(dtype))
+        if embedding.perturbed:
+            # As [D, V], because hidden states are far smaller to transpose than the logits' gradient.
+            d_embedding = d_embedding + matmul(transposed(hidden_nD), d_logits, dtype)
+        d_hidden = matmul(d_logits, table_VD, dtype) if hidden.perturbed else None
+        sums = Sums(sums.weighted + jnp.sum(nll_n * weights_n), sums.plain + jnp.sum(nll_n * (weights_n > 0)))
+        return (sums, d_embedding), d_hidden
 
-    start = jnp.float32(0), jnp.zeros(embedding.shape[::-1], jnp.float32)
-    chunks = _chunked(hidden_ND.astype(dtype)), _chunked(targets_N), _chunked(weights_N)
-    (total, d_embedding), d_hidden = jax.lax.scan(chunk, start, chunks)
-    d_hidden = d_hidden.reshape(-1, hidden_ND.shape[1])[: len(targets_N)]
-    return total, (d_hidden, d_embedding.T)
-
-
-def _next_token_backward(dtype, saved, g):
-    d_hidden, d_embedding = saved
-    return g * d_hidden, g * d_embedding, None, None
+    zero = jnp.zeros(table_VD.shape[::-1], jnp.float32) if embedding.perturbed else None
+    start = Sums(jnp.float32(0), jnp.float32(0)), zero
+    (sums, d_embedding), d_hidden = jax.lax.scan(chunk, start, (*map(_chunked, (hidden_ND, targets_N, weights_N)),))
+    if d_hidden is not None:
+        d_hidden = d_hidden.reshape(-1, hidden_ND.shape[1])[: len(targets_N)]
+    return sums, (d_hidden, None if d_embedding is None else d_embedding.T)
 
 
-next_token.defvjp(_next_token_forward, _next_token_backward)
+def _next_token_backward(dtype, saved, g: Sums):
+    return *(None if d is None else g.weighted * d for d in saved), None, None
 
-TERMS: dict[str, Callable[..., Array]] = {"next_token": next_token}
+
+next_token.defvjp(_next_token_forward, _next_token_backward, symbolic_zeros=True)
+
+
+def _deep_supervision(batch: Batch) -> Sums:
+    """The mean over the heads below the top (Lee et al. 2015), each with a norm of its own and the tied embedding."""
+    found = [next_token(x, batch.embedding_VD, batch.targets_N, batch.weights_N) for x in batch.tapped_ND]
+    return Sums(*(sum(values) / len(found) for values in zip(*found, strict=True)))
+
+
+TERMS: dict[str, Callable[[Batch], Sums]] = {
+    "next_token": lambda b: next_token(b.hidden_ND, b.embedding_VD, b.targets_N, b.weights_N),
+    "deep_supervision": _deep_supervision,
+}
+
+
+def objective(batch: Batch, weights: dict[str, float]) -> tuple[Array, dict[str, Sums]]:
+    """The weighted sum of the terms that have a weight, which is what trains, and each of those terms."""
+    terms = {name: term(batch) for name, term in TERMS.items() if weights.get(name)}
+    total = jnp.float32(0) + sum(weights[name] * sums.weighted for name, sums in terms.items())
+    return total, terms

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import psutil
+
 import llm60_jax
 from llm60_jax.config import Config
 from llm60_jax.errors import MachineError
@@ -44,6 +46,11 @@ def peak_bytes() -> int:
     """Largest resident set of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def resident_bytes() -> int:
+    """Resident set of this process now."""
+    return psutil.Process().memory_info().rss
 
 
 def require(config: Config, plan: Plan) -> None:

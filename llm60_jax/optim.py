@@ -1,13 +1,13 @@
-"""Per-layer Adafactor, decoupled weight decay and the freeze mask (design.md, section 4).
+"""Per-layer Adafactor (or AdamW), decoupled weight decay and the freeze mask (design.md, section 4).
 
-Parameters come as a dict of *groups*: `embedding`, `norm`, and one stack of blocks a segment. The optimizer state has
-the same groups, each with its own step count, so that a frozen group's state can be set aside whole.
+Parameters come as a dict of *groups* (see model.py). The optimizer state has the same groups, each with its own step
+count, so that a frozen group's state can be set aside whole.
 
 Two departures from `optax.adafactor` as it stands: its RMS clip acts per leaf, which in a stacked leaf would let one
 noisy layer clip all others, hence the vmap over a stack's layers; and its weight decay ignores the learning rate.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -19,29 +19,22 @@ from llm60_jax.config import Optimizer
 Groups = dict[str, Any]
 
 
-def make(config: Optimizer, stacked: Collection[str]) -> optax.GradientTransformation:
+def make(config: Optimizer, is_stacked: Callable[[str], bool]) -> optax.GradientTransformation:
     """The optimizer over groups, without a learning rate: its updates are to be multiplied by the step's rate.
 
     Args:
       config: settings.
-      stacked: names of the groups whose leaves carry a leading layer axis.
+      is_stacked: tells by a group's name whether its leaves carry a leading layer axis.
     """
-    # min_dim_size_to_factor counts per layer here, since the layer axis is mapped away.
     layer = optax.chain(
-        optax.adafactor(
-            learning_rate=None,
-            multiply_by_parameter_scale=False,  # so that 3e-4 means 3e-4
-            clipping_threshold=config.clip_rms,
-            decay_rate=config.decay_exponent,
-            min_dim_size_to_factor=32,
-        ),
-        # adafactor has turned the sign already; matrices only, as norms have nothing to gain from shrinking
+        _DIRECTIONS[config.name](config),
+        # the sign is turned already; matrices only, as norms have nothing to gain from shrinking
         optax.add_decayed_weights(-config.weight_decay, mask=lambda p: jax.tree.map(lambda x: x.ndim > 1, p)),
     )
 
     def init(params: Groups) -> Groups:
         return {
-            name: group if _is_masked(group) else (jax.vmap(layer.init) if name in stacked else layer.init)(group)
+            name: group if _is_masked(group) else (jax.vmap(layer.init) if is_stacked(name) else layer.init)(group)
             for name, group in params.items()
         }
 
@@ -50,11 +43,29 @@ def make(config: Optimizer, stacked: Collection[str]) -> optax.GradientTransform
         updates, new_state = dict(grads), dict(state)
         for name, group in grads.items():
             if not _is_masked(group):
-                one = jax.vmap(layer.update) if name in stacked else layer.update
+                one = jax.vmap(layer.update) if is_stacked(name) else layer.update
                 updates[name], new_state[name] = one(group, state[name], params[name])
         return updates, new_state
 
     return optax.GradientTransformation(init, update)
+
+
+def _adafactor(config: Optimizer) -> optax.GradientTransformation:
+    # min_dim_size_to_factor counts per layer here, since the layer axis is mapped away.
+    return optax.adafactor(
+        learning_rate=None,
+        multiply_by_parameter_scale=False,  # so that 3e-4 means 3e-4
+        clipping_threshold=config.clip_rms,
+        decay_rate=config.decay_exponent,
+        min_dim_size_to_factor=32,
+    )
+
+
+def _adamw(config: Optimizer) -> optax.GradientTransformation:
+    return optax.chain(optax.scale_by_adam(*config.betas), optax.scale(-1.0))
+
+
+_DIRECTIONS = {"adafactor": _adafactor, "adamw": _adamw}
 
 
 def update(

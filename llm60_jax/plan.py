@@ -3,15 +3,35 @@
 A stage is a stretch of one phase with constant context and frozen depth. All percent arithmetic of the project
 happens here, once; everything else asks the plan. Steps are counted over the whole run (`step`), tokens inside a
 phase (`token_start`), so that a stage owns a disjoint span of its phase's text.
+
+Where a phase has `freeze_when = "converged"`, a freeze that is due may be put off: a `Decision` says by how many steps
+and why, and `build` gives the plan that follows from the configuration and all decisions so far.
 """
 
 import dataclasses
 import itertools
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
-from llm60_jax.config import Config, Model, Phase
+from llm60_jax.config import Config
 from llm60_jax.errors import InputError
+from llm60_jax.fields import Remat
+from llm60_jax.phase import Phase
+
+T = TypeVar("T")
+PROBES = 50  # times in a phase that its representations are compared with those before (plasticity.py)
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """What was decided when a freeze was due: to wait `wait` steps more, or (0) to freeze."""
+
+    phase: str
+    step: int  # global step at which it was due
+    frozen: int  # blocks that were to freeze
+    wait: int
+    reason: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +47,8 @@ class Stage:
     frozen: int  # blocks without gradient, counted from the bottom
     micro_batch: int  # sequences in one forward and backward
     accumulation: int  # micro-batches in one step
+    remat: Remat  # recomputation policy of the live blocks
+    reason: str = "scheduled"  # why its freeze came, or why it waits
 
     @property
     def steps(self) -> int:
@@ -60,7 +82,12 @@ class Plan:
     @property
     def freezes(self) -> int:
         """How often blocks freeze; a checkpoint is kept before each."""
-        return sum(a.frozen < b.frozen for a, b in itertools.pairwise(self.stages) if a.phase == b.phase)
+        return sum(self.begins_freeze(stage) for stage in self.stages)
+
+    def begins_freeze(self, stage: Stage) -> bool:
+        """Whether more blocks are frozen from this stage on than before it, inside its phase."""
+        before = self.stages[: self.stages.index(stage)]
+        return bool(before) and before[-1].phase == stage.phase and before[-1].frozen < stage.frozen
 
     def stage_at(self, step: int) -> Stage:
         """The stage that performs `step`. Raises IndexError outside 0 <= step < steps."""
@@ -73,9 +100,24 @@ class Plan:
     def phase_stages(self, phase: str) -> tuple[Stage, ...]:
         return tuple(stage for stage in self.stages if stage.phase == phase)
 
+    def phase_span(self, phase: str) -> tuple[int, int]:
+        """The first step of a phase and the one past its last."""
+        stages = self.phase_stages(phase)
+        return stages[0].start_step, stages[-1].stop_step
 
-def build(config: Config) -> Plan:
+    def probe_every(self, phase: str) -> int:
+        """Steps between two looks at the representations of a phase."""
+        start, stop = self.phase_span(phase)
+        return max(1, _nearest((stop - start) / PROBES))
+
+
+def build(config: Config, decisions: Sequence[Decision] = ()) -> Plan:
     """Merges each phase's breakpoints into stages; breakpoints and phase ends fall on the nearest whole step.
+
+    Args:
+      config: the phases and how a step is cut.
+      decisions: on freezes of phases that freeze when converged. Each wait becomes a stage of its own, so that no
+        stage's rows change once it has begun.
 
     Raises:
       InputError: a phase is too short for its stages to have a step each.
@@ -86,17 +128,20 @@ def build(config: Config) -> Plan:
     phase_start = 0
     for phase in config.phase:
         steps = _nearest(phase.tokens / per_step)
-        fractions = phase.breakpoints
-        edges = [_nearest(fraction * steps) for fraction in fractions] + [steps]
-        for index, fraction in enumerate(fractions):
-            start, stop = edges[index], edges[index + 1]
-            if stop <= start:
-                raise InputError(
-                    f"phase.{phase.name}.tokens: {phase.tokens:,} tokens are {steps} steps of {per_step:,}, too few "
-                    f"for its {len(fractions)} stages (the one from {fraction:.0%} on has none); "
-                    f"give the phase at least {_least_tokens(phase, per_step):,} tokens"
-                )
-            context = _value_at(phase.context, fraction)
+        _require_steps(phase, steps, per_step)
+        made = [
+            dataclasses.replace(d, step=d.step - phase_start) for d in decisions if d.phase == phase.name
+        ]  # steps inside the phase
+        context_at = _in_steps(phase.context, steps)
+        remat_at = _in_steps(phase.remat or ((0.0, config.train.remat),), steps)
+        freeze_at = {
+            start + sum(d.wait for d in made if d.frozen == depth): depth
+            for start, depth in _in_steps(phase.freeze, steps).items()
+        }
+        edges = sorted({*context_at, *freeze_at, *(d.step for d in made), steps})
+        reasons = {d.step: d.reason for d in made}
+        for index, (start, stop) in enumerate(itertools.pairwise(edges)):
+            context = _value_at(context_at, start)
             stages.append(
                 Stage(
                     phase=phase.name,
@@ -105,9 +150,11 @@ def build(config: Config) -> Plan:
                     stop_step=phase_start + stop,
                     token_start=start * per_step,
                     context=context,
-                    frozen=_value_at(phase.freeze, fraction),
+                    frozen=_value_at(freeze_at, start),
                     micro_batch=micro_batch[context],
                     accumulation=per_step // (context * micro_batch[context]),
+                    remat=_value_at(remat_at, start),
+                    reason=reasons.get(start, "scheduled"),
                 )
             )
         phase_start += steps
@@ -120,8 +167,7 @@ def learning_rate(plan: Plan, phase: Phase, step: int) -> float:
     A function of the tokens of the phase that the step completes, so context changes leave it smooth: the first
     step's rate is above 0, the last step's is exactly the final rate.
     """
-    stages = plan.phase_stages(phase.name)
-    start, stop = stages[0].start_step, stages[-1].stop_step
+    start, stop = plan.phase_span(phase.name)
     total = (stop - start) * plan.tokens_per_step
     done = (step + 1 - start) * plan.tokens_per_step
     peak, final = phase.learning_rate
@@ -149,6 +195,8 @@ def to_rows(plan: Plan, config: Config) -> list[dict[str, Any]]:
             "micro_batch": stage.micro_batch,
             "accumulation": stage.accumulation,
             "frozen": stage.frozen,
+            "remat": stage.remat,
+            "reason": stage.reason,
             "learning_rate_first": learning_rate(plan, phases[stage.phase], stage.start_step),
             "learning_rate_last": learning_rate(plan, phases[stage.phase], stage.stop_step - 1),
         }
@@ -156,27 +204,59 @@ def to_rows(plan: Plan, config: Config) -> list[dict[str, Any]]:
     ]
 
 
+def decide(plan: Plan, phase: Phase, stage: Stage, drift: float | None, decisions: Sequence[Decision]) -> Decision:
+    """Whether the freeze that `stage` begins may come, or has to wait, and why.
+
+    Args:
+      plan: the plan with all `decisions` so far.
+      stage: the stage due now, in which more blocks are frozen than before it.
+      drift: of the blocks to freeze, as last measured; None before there was a second look.
+
+    Returns:
+      A decision to freeze (`wait` 0), when the blocks have settled or the wait is as long as it may be; else one to
+      wait until the next look.
+    """
+    start, stop = plan.phase_span(phase.name)
+    longest = math.floor(phase.freeze_delay * (stop - start) + 1e-9)
+    waited = sum(d.wait for d in decisions if (d.phase, d.frozen) == (phase.name, stage.frozen))
+    measured = "not measured yet" if drift is None else f"{drift:.4f}"
+    if drift is not None and drift <= phase.settled_drift:
+        wait, why = 0, f"settled: drift {measured}, at most {phase.settled_drift} asked for"
+    elif waited >= longest:
+        wait, why = 0, f"waited {waited} steps, the most allowed, with a drift of {measured}"
+    else:
+        wait = min(plan.probe_every(phase.name), longest - waited)
+        why = f"{stage.frozen} blocks wait {wait} steps: drift {measured}, above {phase.settled_drift}"
+    return Decision(phase.name, stage.start_step, stage.frozen, wait, why)
+
+
+def _require_steps(phase: Phase, steps: int, per_step: int) -> None:
+    fractions = phase.breakpoints
+    edges = [_nearest(fraction * steps) for fraction in fractions] + [steps]
+    for fraction, (start, stop) in zip(fractions, itertools.pairwise(edges), strict=True):
+        if stop <= start:
+            raise InputError(
+                f"phase.{phase.name}.tokens: {phase.tokens:,} tokens are {steps} steps of {per_step:,}, too few "
+                f"for its {len(fractions)} stages (the one from {fraction:.0%} on has none); "
+                f"give the phase at least {_least_tokens(phase, per_step):,} tokens"
+            )
+
+
+def _in_steps(pairs: Sequence[tuple[float, T]], steps: int) -> dict[int, T]:
+    """A piecewise setting by the step, inside its phase, from which a value holds."""
+    return {_nearest(fraction * steps): value for fraction, value in pairs}
+
+
+def _value_at(values: dict[int, T], step: int) -> T:
+    return values[max(start for start in values if start <= step)]
+
+
 def _nearest(value: float) -> int:
     """Nearest whole number, halves up. The small allowance keeps 0.3 * 50 (= 15 - 2e-15) at 15 and 14.5 at 15."""
     return math.floor(value + 0.5 + 1e-9)
-
-
-def _value_at(pairs: tuple[tuple[float, int], ...], fraction: float) -> int:
-    return [value for start, value in pairs if start <= fraction][-1]
 
 
 def _least_tokens(phase: Phase, per_step: int) -> int:
     """Tokens with which the shortest stage spans a whole step, so that rounding leaves none empty."""
     shortest = min(b - a for a, b in itertools.pairwise([*phase.breakpoints, 1.0]))
     return math.ceil(1 / shortest - 1e-9) * per_step
-
-
-def flops_per_token(model: Model, stage: Stage) -> float:
-    """Arithmetic of one training token in a stage, full remat counted as work: what the ETA scales by.
-
-    Frozen blocks cost one forward pass; live blocks a forward, a second one for remat, and a backward of two. The head
-    costs a forward and a backward. A causal product is counted whole.
-    """
-    block = 2 * (4 * model.dim**2 + 2 * model.dim * model.hidden_dim) + 4 * stage.context * model.dim
-    live = model.layers - stage.frozen
-    return block * (stage.frozen + 4 * live) + 6 * model.vocab_size * model.dim

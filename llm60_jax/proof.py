@@ -11,10 +11,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from llm60_jax.config import Model, Remat
+from llm60_jax import arithmetic
+from llm60_jax.config import Model
 from llm60_jax.errors import TrainingError
 from llm60_jax.plan import Stage
 from llm60_jax.step import Metrics
+from llm60_jax.step_key import StepKey
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,23 +56,6 @@ def gather(metrics: Metrics, matmul_flops: int, opt_state: Mapping[str, Any], fr
     )
 
 
-def expected_flops(model: Model, stage: Stage, remat: Remat) -> tuple[int, int]:
-    """Least and most operations of matrix products that one step of a stage may hold.
-
-    A forward for every block; for live blocks a backward of twice that, and with full remat the recomputation of all
-    but the last product. A gradient that leaks below the boundary costs the frozen blocks a backward and shows here.
-    """
-    tokens = stage.sequences * stage.context
-    forward = (
-        2 * tokens * (4 * model.dim**2 + 2 * model.dim * model.hidden_dim) + 4 * tokens * stage.context * model.dim
-    )
-    recomputed = forward - 2 * tokens * model.dim * model.hidden_dim
-    head = 6 * tokens * model.vocab_size * model.dim + 2 * tokens
-    least = model.layers * forward + (model.layers - stage.frozen) * 2 * forward + head
-    most = least + (model.layers - stage.frozen) * recomputed
-    return {"full": (most, most), "none": (least, least), "dots": (least, most)}[remat]
-
-
 def mask_coverage(segments: np.ndarray) -> float:
     """Share of the causal pairs of positions that lie in one document, counted on the host; segments [..., T]."""
     rows = segments.reshape(-1, segments.shape[-1])
@@ -79,7 +64,7 @@ def mask_coverage(segments: np.ndarray) -> float:
     return seen / (len(rows) * length * (length + 1) / 2)
 
 
-def check(stage: Stage, model: Model, remat: Remat, coverage: float, evidence: Evidence) -> None:
+def check(stage: Stage, model: Model, key: StepKey, coverage: float, evidence: Evidence) -> None:
     """Raises TrainingError when the program differs from the plan; `coverage` is `mask_coverage` of its batch."""
     where = f"phase {stage.phase}, stage {stage.index + 1}: the plan is not in effect"
     if evidence.context != stage.context:
@@ -89,7 +74,7 @@ def check(stage: Stage, model: Model, remat: Remat, coverage: float, evidence: E
         raise TrainingError(
             f"{where}: gradient in blocks {_span(planned)} planned, in {_span(evidence.blocks_with_gradient)} found"
         )
-    least, most = expected_flops(model, stage, remat)
+    least, most = arithmetic.step_flops(model, key)
     if not least <= evidence.matmul_flops <= most:
         raise TrainingError(
             f"{where}: {stage.frozen} frozen blocks leave {most:,} operations in a step, the program has "
@@ -102,13 +87,23 @@ def check(stage: Stage, model: Model, remat: Remat, coverage: float, evidence: E
         )
 
 
-def check_frozen(stage: Stage, before: str, after: str) -> None:
-    """Raises TrainingError when the digest of the frozen parameters and their optimizer state has changed."""
-    if before != after:
+def check_frozen(stage: Stage, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+    """Raises TrainingError when the digest of a frozen parameter, or of its optimizer state, has changed."""
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    if changed:
+        first = changed[0]
         raise TrainingError(
             f"phase {stage.phase}, stage {stage.index + 1}: the plan is not in effect: {stage.frozen} blocks are "
-            f"frozen, but their digest went from {before[:16]} to {after[:16]}"
+            f"frozen, but {len(changed)} of {len(before)} frozen leaves changed, the first of them {first}: its digest "
+            f"went from {str(before.get(first))[:16]} to {str(after.get(first))[:16]}"
         )
+
+
+def by_segment(model: Model, block_gradients: Any) -> dict[str, float]:
+    """Gradient norm of each segment that has one, from those of its blocks."""
+    squares = np.square(np.asarray(block_gradients, np.float64))
+    norms = {name: float(np.sqrt(squares[start:stop].sum())) for name, start, stop in model.named_segments}
+    return {name: norm for name, norm in norms.items() if norm > 0}
 
 
 def _span(blocks: Sequence[int]) -> str:

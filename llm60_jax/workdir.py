@@ -1,8 +1,8 @@
 """A run directory: its lock, its identity, its metrics and its log.
 
 config.json     the resolved configuration and the digests of data and tokenizer: the run's identity
-plan.json       the stage table
-metrics.jsonl   a row per logged step and per evaluation
+plan.json       the stage table, amended where a freeze has waited
+metrics.jsonl   a row per logged step, evaluation, look at the representations, decision, stage
 tokenizer/      the tokenizer, copied at the start
 checkpoints/  phases/  gates/  samples/  log.txt
 """
@@ -25,9 +25,13 @@ from llm60_jax.errors import DamageError, Failure, InputError, MachineError
 # Fields that may differ between two starts of one run: they change neither the model nor the data nor the
 # mathematics of a step. Sources are judged by the digest of the text they give.
 FREE = {
-    "workdir", "data_dir", "sampling", "train.log_every", "train.evaluate_every", "train.save_every",
-    "train.keep_rolling", "train.remat", "train.micro_batch", "phase.*.sources", "phase.*.min_gain",
+    "workdir", "data_dir", "start", "baseline", "sampling", "train.log_every", "train.evaluate_every",
+    "train.save_every", "train.keep_rolling", "train.remat", "train.micro_batch", "phase.*.remat", "phase.*.sources",
+    "phase.*.min_gain",
 }  # fmt: skip
+
+
+TOKENIZER = Path("tokenizer") / "tokenizer.model"
 
 
 class WorkDir:
@@ -68,15 +72,17 @@ class WorkDir:
                     f"now it is {digest[:16]}. Restore the text, or start a new run: --workdir DIR"
                 )
 
-    def begin(
-        self, config: Config, digests: Mapping[str, str], plan_rows: list[dict[str, Any]], tokenizer: Path
-    ) -> None:
-        """Records configuration, identity, plan and tokenizer. Call after the checks."""
+    @property
+    def is_new(self) -> bool:
+        """Whether no run has begun here."""
+        return not self.config_path.exists()
+
+    def begin(self, config: Config, digests: Mapping[str, str], tokenizer: Path) -> None:
+        """Records configuration, identity and tokenizer. Call after the checks."""
         record = {"config": config_module.to_tree(config), "digests": dict(digests)}
         (self.path / "tokenizer").mkdir(exist_ok=True)
-        shutil.copyfile(tokenizer, self.path / "tokenizer" / "tokenizer.model")
+        shutil.copyfile(tokenizer, self.path / TOKENIZER)
         manifest.write_text(self.config_path, manifest.dump(record))
-        manifest.write_text(self.path / "plan.json", manifest.dump(plan_rows))
 
     def append(self, row: dict[str, Any]) -> None:
         """Adds a row to metrics.jsonl."""

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from llm60_jax import checkpoint, step
+from llm60_jax import checkpoint, phase_groups, step
 from llm60_jax.errors import DamageError, InputError, MachineError
 
 
@@ -20,7 +20,7 @@ def state(tiny):
 
 def test_what_is_saved_comes_back_bit_for_bit(tiny, state, tmp_path):
     digest = checkpoint.save(tmp_path / "3", state, meta(3))
-    found, facts = checkpoint.load(tmp_path / "3", step.abstract_state(tiny))
+    found, facts = checkpoint.load(tmp_path / "3", phase_groups.abstract(tiny, None))
     chex.assert_trees_all_equal(found, state)
     assert jax.tree.structure(found) == jax.tree.structure(state)
     assert facts["iterator"] == {"next_index": 3}
@@ -59,27 +59,26 @@ def test_every_damaged_file_is_noticed_and_named(tiny, state, tmp_path):
             else:
                 path.write_bytes(damage)
             with pytest.raises(DamageError, match=path.name):
-                checkpoint.load(folder, step.abstract_state(tiny))
+                checkpoint.load(folder, phase_groups.abstract(tiny, None))
             path.write_bytes(content)
-    checkpoint.load(folder, step.abstract_state(tiny))
+    checkpoint.load(folder, phase_groups.abstract(tiny, None))
 
 
 def test_the_newest_whole_one_is_used_and_none_means_none(tiny, state, tmp_path):
     kept = checkpoint.Checkpoints(tmp_path, keep_rolling=3)
-    abstract = step.abstract_state(tiny)
-    assert kept.newest(abstract) is None
+    assert kept.newest() is None
     for at in (9, 10):
         kept.save_rolling(state, meta(at))
     damaged = next((tmp_path / "checkpoints" / "10").rglob("_METADATA"))
     damaged.write_bytes(b"")
-    assert kept.newest(abstract)[1]["step"] == 9
+    assert kept.newest().name == "9"
     assert (tmp_path / "checkpoints" / "10.damaged").is_dir()
     kept.save_rolling(state, meta(10))  # the damaged one is out of the way
-    assert kept.newest(abstract)[1]["step"] == 10
+    assert kept.newest().name == "10"
     next((tmp_path / "checkpoints" / "10").rglob("_METADATA")).write_bytes(b"")
     next((tmp_path / "checkpoints" / "9").rglob("_METADATA")).unlink()
     with pytest.raises(DamageError, match="no checkpoint of this run is whole"):
-        kept.newest(abstract)
+        kept.newest()
 
 
 def test_rolling_ones_are_bounded_the_others_stay(state, tmp_path):
@@ -97,7 +96,7 @@ def test_a_damaged_manifest_is_noticed_behind_a_good_checkpoint(tiny, state, tmp
     kept.save_phase("grammar", state, meta(3))
     kept.save_rolling(state, meta(3))
     (tmp_path / "phases" / "grammar" / "manifest.json").write_text("{")
-    assert kept.newest(step.abstract_state(tiny))[1]["step"] == 3
+    assert kept.newest().name == "3"
     assert (tmp_path / "phases" / "grammar.damaged").is_dir()
 
 
@@ -135,7 +134,7 @@ def test_other_shapes_are_refused(tiny, state, tmp_path, tree):
     checkpoint.save(tmp_path / "1", state, meta(1))
     tree["model"]["hidden_dim"] = 96
     with pytest.raises(DamageError, match=r"mlp/down/kernel: stored float32\[2, 64, 32\], wanted float32\[2, 96, 32\]"):
-        checkpoint.load(tmp_path / "1", step.abstract_state(config.parse(tree, "x")))
+        checkpoint.load(tmp_path / "1", phase_groups.abstract(config.parse(tree, "x"), None))
 
 
 def test_the_metadata_is_plain_json(state, tmp_path):

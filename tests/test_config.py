@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm60_jax import config, plan
+from llm60_jax import override as override_module
 from llm60_jax.errors import InputError
 
 CONFIGS = sorted((PROJECT / "configs").glob("*.toml"))
@@ -169,7 +170,7 @@ def test_mutated_text_loads_or_is_refused(tmp_path_factory, data):
 @given(st.text(max_size=30))
 def test_any_override_is_taken_or_refused(override):
     tree = copy.deepcopy(VALID)
-    message = refusal(lambda: (config._apply_override(tree, override), config.parse(tree, "set")))
+    message = refusal(lambda: (override_module.apply(tree, override), config.parse(tree, "set")))
     assert not message or message.startswith(("set: ", "--set "))
 
 

@@ -11,10 +11,10 @@ import pytest
 from conftest import WORDS
 
 from llm60_jax import manifest
-from llm60_jax.config import FolderSource, Phase
 from llm60_jax.data import corpus, sources
 from llm60_jax.data.progress import silent
 from llm60_jax.errors import DamageError, InputError, MachineError
+from llm60_jax.phase import FolderSource, Phase
 
 
 def sentences(seed: int, count: int) -> str:
@@ -69,10 +69,13 @@ def test_every_document_lands_in_one_split(tmp_path: Path, text: Path) -> None:
     assert len(validation) == 20  # 2 % would be 2
     ids = [[record["id"] for record in made.read(split)] for split in ("train", "validation")]
     assert max(ids[1]) < min(ids[0])
+    assert [made.ids(split) for split in ("train", "validation")] == [set(some) for some in ids]
     assert made.folder == tmp_path / "data" / "processed" / f"grammar-{made.digest[:16]}"
     assert {p.name for p in made.folder.iterdir()} == {
         "train.jsonl",
         "validation.jsonl",
+        "train.ids",
+        "validation.ids",
         "ledger.json",
         "manifest.json",
     }

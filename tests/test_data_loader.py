@@ -18,7 +18,7 @@ def shard() -> TokenShard:
     lengths = [20 + 7 * (number % 9) for number in range(40)]
     tokens = np.arange(sum(lengths), dtype=np.uint16)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return TokenShard(tokens, offsets, np.array(lengths, np.int64))
+    return TokenShard(tokens, offsets, np.array(lengths, np.int64), np.zeros(len(lengths), np.int64))
 
 
 def stage(start: int, steps: int, token_start: int, context: int, micro_batch: int, accumulation: int) -> Stage:
@@ -32,6 +32,7 @@ def stage(start: int, steps: int, token_start: int, context: int, micro_batch: i
         frozen=0,
         micro_batch=micro_batch,
         accumulation=accumulation,
+        remat="full",
     )
 
 

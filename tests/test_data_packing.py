@@ -22,7 +22,7 @@ def shard_of(lengths: list[int]) -> TokenShard:
     documents = [[BOS, *(next(inner) for _ in range(length - 2)), EOS] for length in lengths]
     tokens = np.array([token for document in documents for token in document], np.uint16)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return TokenShard(tokens, offsets, np.array(lengths, np.int64) * 3)
+    return TokenShard(tokens, offsets, np.array(lengths, np.int64) * 3, np.zeros(len(lengths), np.int64))
 
 
 def reference(shard: TokenShard, seed: int, phase: str, start: int, context: int) -> dict[str, list[Any]]:

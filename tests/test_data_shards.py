@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from conftest import WORDS
 
-from llm60_jax.config import FolderSource, Phase
 from llm60_jax.data import corpus, shards, tokenizer
 from llm60_jax.data.progress import silent
 from llm60_jax.errors import DamageError, InputError
+from llm60_jax.phase import FolderSource, Phase
 
 
 def learn(folder: Path, vocab_size: int) -> tokenizer.Tokenizer:

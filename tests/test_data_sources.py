@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from llm60_jax.config import FolderSource, PackageSource
 from llm60_jax.data import sources
 from llm60_jax.data.ledger import EXAMPLES, Ledger
 from llm60_jax.errors import InputError
+from llm60_jax.phase import FolderSource, PackageSource
 
 
 def installed(name: str) -> bool:

@@ -29,7 +29,8 @@ def test_the_cache_changes_nothing(params):
     out = decode(params, prompts)
     network = model.merge(SMALL, params)
     float32 = jnp.dtype(jnp.float32)
-    best = np.asarray(network.logits(network(out, np.ones_like(out), dtype=float32), float32).argmax(-1))
+    hidden = network(out, np.ones_like(out), dtype=float32).hidden_BTD
+    best = np.asarray(network.logits(hidden, float32).argmax(-1))
     for row, length in enumerate((5, 9)):
         np.testing.assert_array_equal(out[row, :length], prompts[row, :length])
         np.testing.assert_array_equal(out[row, length:], best[row, length - 1 : -1])

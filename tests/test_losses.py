@@ -27,7 +27,7 @@ def test_value_and_gradient_equal_plain_cross_entropy(count):
     hidden, embedding, targets, weights = problem(count)
 
     def ours(hidden, embedding):
-        return 3.0 * losses.next_token(hidden, embedding, targets, weights, F32)
+        return 3.0 * losses.next_token(hidden, embedding, targets, weights, F32).weighted
 
     value, found = jax.jit(jax.value_and_grad(ours, (0, 1)))(hidden, embedding)
     expected_value, expected = jax.value_and_grad(lambda h, e: 3.0 * reference(h, e, targets, weights), (0, 1))(
@@ -42,7 +42,8 @@ def test_value_and_gradient_equal_plain_cross_entropy(count):
 
 def test_bfloat16_gradients_are_close():
     hidden, embedding, targets, weights = problem(512)
-    found = jax.jit(jax.grad(lambda h, e: losses.next_token(h, e, targets, weights, BF16), (0, 1)))(hidden, embedding)
+    ours = jax.grad(lambda h, e: losses.next_token(h, e, targets, weights, BF16).weighted, (0, 1))
+    found = jax.jit(ours)(hidden, embedding)
     expected = jax.grad(lambda h, e: reference(h, e, targets, weights), (0, 1))(hidden, embedding)
     for got, want in zip(found, expected, strict=True):
         assert jnp.linalg.norm(got - want) / jnp.linalg.norm(want) < 0.02
@@ -50,6 +51,6 @@ def test_bfloat16_gradients_are_close():
 
 def test_all_logits_never_exist():
     hidden, embedding, targets, weights = problem(4096, vocabulary=4000)
-    program = jax.jit(jax.grad(lambda h, e: losses.next_token(h, e, targets, weights), (0, 1)))
+    program = jax.jit(jax.grad(lambda h, e: losses.next_token(h, e, targets, weights).weighted, (0, 1)))
     temporaries = program.lower(hidden, embedding).compile().memory_analysis().temp_size_in_bytes
     assert temporaries < 4096 * 4000 * 4 / 3

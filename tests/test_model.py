@@ -29,7 +29,7 @@ def logits(params, tokens, segments=None, **options):
     @jax.jit
     def run(params, tokens, segments):
         network = model.merge(SMALL, params)
-        return network.logits(network(tokens, segments, **options), F32)
+        return network.logits(network(tokens, segments, **options).hidden_BTD, F32)
 
     return np.asarray(run(params, jnp.asarray(tokens), jnp.asarray(segments)))
 
@@ -100,7 +100,7 @@ def grads(params, frozen=0, remat="none", noise=layers.Noise(), key=None):
         def loss(params):
             network = model.merge(SMALL, params)
             hidden = network(tokens, np.ones_like(tokens), frozen=frozen, remat=remat, noise=noise, key=key)
-            return jnp.square(network.logits(hidden)).mean()
+            return jnp.square(network.logits(hidden.hidden_BTD)).mean()
 
         return jax.value_and_grad(loss)(params)
 
@@ -121,7 +121,7 @@ def test_remat_is_really_on():
 
     def saved(remat):
         def loss(params):
-            return model.merge(SMALL, params)(tokens, tokens + 1, remat=remat).sum()
+            return model.merge(SMALL, params)(tokens, tokens + 1, remat=remat).hidden_BTD.sum()
 
         return (
             jax.jit(jax.grad(loss)).lower(model.abstract_params(SMALL)).compile().memory_analysis().temp_size_in_bytes
@@ -136,7 +136,7 @@ def test_nothing_below_the_boundary_has_a_gradient(params):
     assert all(leaf.any() for leaf in jax.tree.leaves(found["blocks_2_3"]))
     # The embedding trains through the head only: its gradient is that of a head over hidden states held constant.
     tokens = np.random.default_rng(2).integers(0, 320, (2, 16))
-    hidden = jax.jit(lambda p: model.merge(SMALL, p)(tokens, np.ones_like(tokens)))(params)
+    hidden = jax.jit(lambda p: model.merge(SMALL, p)(tokens, np.ones_like(tokens)).hidden_BTD)(params)
     head_only = jax.grad(
         lambda e: jnp.square(layers.matmul_nt(hidden.reshape(-1, 32), e, jnp.dtype("bfloat16"))).mean()
     )

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from conftest import tiny_tree
 
-from llm60_jax import config, flops, layers, loop, optim, plan, proof, step
+from llm60_jax import arithmetic, config, flops, layers, loop, optim, plan, proof, step
 from llm60_jax.errors import TrainingError
 from llm60_jax.interrupts import Interrupts
+from llm60_jax.step_key import StepKey
 
-MODEL = config.parse(tiny_tree(Path("x")), "x").model
+TINY = config.parse(tiny_tree(Path("x")), "x")
+MODEL = TINY.model
 
 
 @pytest.fixture
@@ -23,12 +25,16 @@ def stage(tiny):
     return plan.build(tiny).stages[1]
 
 
+def key_of(stage):
+    return StepKey.of(stage, TINY.phase[0], TINY)
+
+
 def evidence(stage, **changes):
     good = proof.Evidence(
         context=stage.context,
         blocks_with_gradient=tuple(range(stage.frozen, 6)),
         mask_coverage=0.4,
-        matmul_flops=proof.expected_flops(MODEL, stage, "full")[0],
+        matmul_flops=arithmetic.step_flops(MODEL, key_of(stage))[0],
         state_bytes_updated=10,
         state_bytes_untouched=5,
     )
@@ -36,8 +42,8 @@ def evidence(stage, **changes):
 
 
 def test_a_stage_in_effect_passes(stage):
-    proof.check(stage, MODEL, "full", 0.4, evidence(stage))
-    proof.check_frozen(stage, "a", "a")
+    proof.check(stage, MODEL, key_of(stage), 0.4, evidence(stage))
+    proof.check_frozen(stage, {"x": "a"}, {"x": "a"})
 
 
 @pytest.mark.parametrize(
@@ -53,32 +59,32 @@ def test_a_stage_in_effect_passes(stage):
 )
 def test_each_difference_from_the_plan_stops_the_run(stage, changes, words):
     with pytest.raises(TrainingError, match=words) as caught:
-        proof.check(stage, MODEL, "full", 0.4, evidence(stage, **changes))
+        proof.check(stage, MODEL, key_of(stage), 0.4, evidence(stage, **changes))
     assert caught.value.exit_code == 6
 
 
 def test_changed_frozen_leaves_stop_the_run(stage):
-    with pytest.raises(TrainingError, match="2 blocks are frozen, but their digest went from a to b"):
-        proof.check_frozen(stage, "a", "b")
+    with pytest.raises(TrainingError, match=r"1 of 2 frozen leaves changed, the first of them y: .* from a to b"):
+        proof.check_frozen(stage, {"x": "a", "y": "a"}, {"x": "a", "y": "b"})
 
 
 def test_the_program_reports_what_it_does(tiny):
     state = step.init(tiny)
     for stage in plan.build(tiny).phase_stages("grammar"):
-        key = step.StepKey.of(stage, tiny.phase[0], tiny)
+        key = StepKey.of(stage, tiny.phase[0], tiny)
         shape = (key.accumulation, key.micro_batch, key.context)
         rng = np.random.default_rng(0)
         batch = {name: rng.integers(0, 360, shape, dtype=np.int32) for name in ("tokens", "targets")}
         batch["segments"] = np.cumsum(rng.random(shape) < 0.2, axis=-1, dtype=np.int32) + 1
         batch["weights"] = np.ones(shape, np.float32)
         _, metrics = jax.jit(lambda s, b, key=key: step.train_step(tiny, key, s, b, jnp.float32(1e-3)))(state, batch)
-        frozen = step.frozen_groups(key, tiny)
+        frozen = step.frozen_groups(tiny.model, key, state.params)
         counted = flops.matmul_flops(lambda s, b, r, key=key: step.train_step(tiny, key, s, b, r), state, batch, 1e-3)
         found = proof.gather(metrics, counted, state.opt_state, frozen)
         same = batch["segments"][..., :, None] == batch["segments"][..., None, :]
         expected = np.tril(same).sum() / (same[..., 0, 0].size * key.context * (key.context + 1) / 2)
         assert proof.mask_coverage(batch["segments"]) == pytest.approx(expected, rel=1e-12)
-        proof.check(stage, MODEL, "full", expected, found)
+        proof.check(stage, MODEL, key, expected, found)
         total = sum(leaf.nbytes for leaf in jax.tree.leaves(state.opt_state))
         assert found.state_bytes_updated + found.state_bytes_untouched == total
         assert (found.state_bytes_untouched > 0) == (stage.frozen > 0)
@@ -96,12 +102,12 @@ def test_a_run_records_the_proof_of_each_stage(tiny, capsys):
 
 
 def test_a_freeze_that_does_not_reach_the_program_stops_the_run(tiny, monkeypatch):
-    real = step.StepKey.of
+    real = StepKey.of
 
     def thawed(stage, phase, config):
         return real(stage, phase, config)._replace(frozen=0)
 
-    monkeypatch.setattr(step.StepKey, "of", thawed)
+    monkeypatch.setattr(StepKey, "of", thawed)
     with pytest.raises(TrainingError, match="gradient in blocks 2 to 5 planned, in 0 to 5 found"):
         loop.run(tiny, Interrupts(), "again")
 
@@ -115,7 +121,8 @@ def test_frozen_parameters_that_move_stop_the_run(tiny, monkeypatch):
         return {**new_params, **moved}, new_state
 
     monkeypatch.setattr(optim, "update", leaky)
-    with pytest.raises(TrainingError, match="2 blocks are frozen, but their digest went"):
+    words = "2 blocks are frozen, but 8 of 33 frozen leaves changed, the first of them blocks_0_1/0/"
+    with pytest.raises(TrainingError, match=words):
         loop.run(tiny, Interrupts(), "again")
 
 

@@ -1,11 +1,13 @@
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from llm60_jax import config, model, plan, step
-from llm60_jax.layers import Noise
+from llm60_jax import config, model, phase_groups, plan, programs, step
+from llm60_jax.step_key import Noise, StepKey
 
 
 def batch_for(key, seed=0):
@@ -18,7 +20,7 @@ def batch_for(key, seed=0):
 
 
 def keys(tiny):
-    return [step.StepKey.of(s, tiny.phase[0], tiny) for s in plan.build(tiny).phase_stages("grammar")]
+    return [StepKey.of(s, tiny.phase[0], tiny) for s in plan.build(tiny).phase_stages("grammar")]
 
 
 def run(tiny, key, state, batch, rate=1e-2):
@@ -46,9 +48,9 @@ def test_the_loss_is_the_mean_over_weighted_tokens(tiny):
     state, batch = step.init(tiny), batch_for(keys(tiny)[0])
     _, metrics = run(tiny, key, state, batch)
     flat = {name: array.reshape(-1, key.context) for name, array in batch.items()}
-    total, weight = jax.jit(lambda p, b: step.eval_step(tiny, p, b))(state.params, flat)
-    assert weight == batch["weights"].sum()
-    assert float(metrics.loss) == pytest.approx(float(total / weight), rel=1e-3)
+    nll = np.asarray(jax.jit(lambda p, b: step.eval_step(tiny.model, None, p, b))(state.params, flat))
+    mean = (nll * flat["weights"]).sum() / flat["weights"].sum()
+    assert float(metrics.loss) == float(metrics.objective) == pytest.approx(mean, rel=1e-3)
 
 
 def test_each_stage_moves_exactly_its_live_parameters(tiny):
@@ -85,16 +87,16 @@ def test_embedding_policy_reaches_the_key_only_while_blocks_are_frozen(tree):
 
 
 def test_one_compile_per_key_and_shared_between_phases(tiny):
-    programs = step.CompiledSteps(tiny)
+    compiled = programs.CompiledSteps(tiny)
     phases = {phase.name: phase for phase in tiny.phase}
     state = step.init(tiny)
     for stage in plan.build(tiny).stages:
-        key = step.StepKey.of(stage, phases[stage.phase], tiny)
-        program = programs[key]
-        assert programs[key] is program
+        key = StepKey.of(stage, phases[stage.phase], tiny)
+        program = compiled[key]
+        assert compiled[key] is program
         for seed in (0, 1):
             state, _ = program(state, batch_for(key, seed), np.float32(1e-3))
-    assert len(programs) == 5  # fifteen stages, three phases
+    assert len(compiled) == 5  # fifteen stages, three phases
     assert int(state.step) == 30
 
 
@@ -111,14 +113,14 @@ def test_noise_comes_from_seed_step_and_micro_batch(tiny):
     state, batch = step.init(tiny), batch_for(keys(tiny)[0])
     loss = float(run(tiny, key, state, batch)[1].loss)
     assert float(run(tiny, key, state, batch)[1].loss) == loss
-    later = step.TrainState(state.params, state.opt_state, jnp.int32(5), state.seed)
-    other = step.TrainState(state.params, state.opt_state, state.step, jnp.uint32(8))
+    later = dataclasses.replace(state, step=jnp.int32(5))
+    other = dataclasses.replace(state, seed=jnp.uint32(8))
     assert float(run(tiny, key, later, batch)[1].loss) != loss
     assert float(run(tiny, key, other, batch)[1].loss) != loss
 
 
 def test_abstract_state_matches_a_real_one(tiny):
-    real, abstract = step.init(tiny), step.abstract_state(tiny)
+    real, abstract = step.init(tiny), phase_groups.abstract(tiny, None)
     chex.assert_trees_all_equal_shapes_and_dtypes(real, abstract)
     assert jax.tree.structure(model.abstract_params(tiny.model)) == jax.tree.structure(real.params)
 
@@ -130,9 +132,9 @@ def test_memory_grows_with_depth_by_gradients_and_block_inputs_only(tree):
         deep = {"layers": layers, "segments": [layers], "dim": 64, "heads": 1, "hidden_dim": 128}
         phases = [{**phase, "freeze": [[0.0, 0]]} for phase in tree["phase"]]
         c = config.parse(tree | {"model": tree["model"] | deep, "phase": phases}, "x")
-        programs, key = step.CompiledSteps(c), keys(c)[0]
-        assert programs[key] is not None
-        temporaries[layers] = programs.temporary_bytes(key)
+        compiled, key = programs.CompiledSteps(c), keys(c)[0]
+        assert compiled[key] is not None
+        temporaries[layers] = compiled.temporary_bytes(key)
     block = 4 * (4 * 64**2 + 2 * 64 * 128 + 4 * 64)
     inputs = 4 * key.micro_batch * key.context * 64
     growth = (temporaries[60] - temporaries[30]) / 30

@@ -35,7 +35,7 @@ def changed(tree, path, value):
 )
 def test_another_identity_is_refused_with_both_values(tree, tmp_path, path, value, words):
     with opened(tmp_path / "run") as workdir:
-        workdir.begin(config.parse(tree, "x"), {"tokenizer": "abc"}, [], Path(__file__))
+        workdir.begin(config.parse(tree, "x"), {"tokenizer": "abc"}, Path(__file__))
         with pytest.raises(InputError) as caught:
             workdir.check_identity(changed(tree, path, value))
         for word in words:
@@ -55,14 +55,14 @@ def test_another_identity_is_refused_with_both_values(tree, tmp_path, path, valu
 )
 def test_what_may_change_may_change(tree, tmp_path, path, value):
     with opened(tmp_path / "run") as workdir:
-        workdir.begin(config.parse(tree, "x"), {}, [], Path(__file__))
+        workdir.begin(config.parse(tree, "x"), {}, Path(__file__))
         workdir.check_identity(changed(tree, path, value))
 
 
 def test_changed_data_is_refused(tiny, tmp_path):
     with opened(tmp_path / "run") as workdir:
         workdir.check_digests({"tokenizer": "a" * 64})
-        workdir.begin(tiny, {"data of phase grammar": "a" * 64}, [], Path(__file__))
+        workdir.begin(tiny, {"data of phase grammar": "a" * 64}, Path(__file__))
         workdir.check_digests({"data of phase grammar": "a" * 64})
         with pytest.raises(InputError, match="data of phase grammar changed"):
             workdir.check_digests({"data of phase grammar": "b" * 64})

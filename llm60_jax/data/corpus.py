@@ -3,18 +3,21 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from llm60_jax import config, manifest
+from llm60_jax import manifest
 from llm60_jax.data import cleaning, sources
 from llm60_jax.data.ledger import Ledger
 from llm60_jax.data.progress import Track
 from llm60_jax.errors import InputError
+from llm60_jax.phase import Phase, Source
 
 Split = Literal["train", "validation"]
+SPLITS: tuple[Split, Split] = ("train", "validation")
 
+_FORMAT = 2  # raise with any change of what the folder holds
 _LONGEST_CHARACTERS = 20_000  # a document beyond this is cut
 _PIECE_CHARACTERS = 5_000  # ... into pieces of at most this: a few contexts each, so that a small phase can be split
 _VALIDATION_SHARE = 0.02  # of the documents, and of the characters
@@ -27,6 +30,8 @@ class Corpus:
 
     `ledger["sources"]` has one account for each source (see `Ledger`), `ledger["splits"][split]` the numbers of
     `documents` and `characters`. After cutting, a piece of a document counts as a document.
+
+    `left_out` are ids that are passed over when the corpus is read, `why` says why (see `without`).
     """
 
     phase: str
@@ -35,20 +40,48 @@ class Corpus:
     train: Path
     validation: Path
     ledger: dict[str, Any]
+    left_out: frozenset[str] = frozenset()
+    why: str = ""
 
     def summary(self) -> list[str]:
         """A line for each source: what came in, what was kept, repaired and dropped."""
-        return [Ledger(**account).summary() for account in self.ledger["sources"]]
+        lines = [Ledger(**account).summary() for account in self.ledger["sources"]]
+        if self.left_out:
+            lines.append(f"{len(self.left_out):,} documents left out: {self.why}")
+        return lines
+
+    def ids(self, split: Split) -> set[str]:
+        """The ids of the documents of a split, those left out not among them."""
+        return set((self.folder / f"{split}.ids").read_text(encoding="ascii").split()) - self.left_out
+
+    def without(self, ids: Collection[str], why: str) -> "Corpus":
+        """The corpus with some documents left out; its digest tells which.
+
+        Raises InputError when nothing would remain to train on, or to validate with.
+        """
+        left_out = frozenset(ids) & (self.ids("train") | self.ids("validation"))
+        if not left_out:
+            return self
+        for split in SPLITS:
+            if not self.ids(split) - left_out:
+                raise InputError(
+                    f"phase.{self.phase}.sources: nothing is left for {split}: all its documents are left out, {why}"
+                )
+        digest = manifest.digest_of([self.digest, sorted(left_out)])
+        return dataclasses.replace(self, digest=digest, left_out=left_out, why=why)
 
     def read(self, split: Split) -> Iterator[dict[str, str]]:
-        """Yields {"id": SHA-256 of the text in hex, "source", "title", "text"}, in the order of the sources."""
+        """Yields {"id": SHA-256 of the text in hex, "source", "title", "text"}, in the order of the sources. An answer
+        to a question also has "prompt"."""
         path = self.train if split == "train" else self.validation
         with path.open(encoding="utf-8", newline="\n") as file:
             for line in file:
-                yield json.loads(line)
+                record = json.loads(line)
+                if record["id"] not in self.left_out:
+                    yield record
 
 
-def prepare(phase: config.Phase, data_dir: Path, track: Track) -> Corpus:
+def prepare(phase: Phase, data_dir: Path, track: Track) -> Corpus:
     """Builds the corpus of a phase below `data_dir`/processed, or finds it there.
 
     Raises:
@@ -65,6 +98,7 @@ def prepare(phase: config.Phase, data_dir: Path, track: Track) -> Corpus:
             {"spec": _spec(source), "files": [list(next(named)) for _ in group]}
             for source, group in zip(phase.sources, files, strict=True)
         ],
+        "format": _FORMAT,
         "cleaning": cleaning.VERSION,
         "cut": [_LONGEST_CHARACTERS, _PIECE_CHARACTERS],
         "validation": [_VALIDATION_SHARE, _VALIDATION_DOCUMENTS],
@@ -79,14 +113,12 @@ def prepare(phase: config.Phase, data_dir: Path, track: Track) -> Corpus:
     return Corpus(phase.name, digest, folder, folder / "train.jsonl", folder / "validation.jsonl", ledger)
 
 
-def _spec(source: config.PackageSource | config.FolderSource) -> dict[str, Any]:
+def _spec(source: Source) -> dict[str, Any]:
     """The source as JSON values. A folder counts by its content alone, wherever it lies."""
     return {name: value for name, value in vars(source).items() if name != "path"}
 
 
-def _build(
-    phase: config.Phase, files: list[tuple[sources.InputFile, ...]], scratch: Path, track: Track
-) -> dict[str, Any]:
+def _build(phase: Phase, files: list[tuple[sources.InputFile, ...]], scratch: Path, track: Track) -> dict[str, Any]:
     """Two passes, so that no text stays in memory: all pieces into one file, then each into its split."""
     spill = scratch / "pieces.jsonl"
     lengths: dict[str, int] = {}  # id -> characters
@@ -97,7 +129,7 @@ def _build(
             for document in track(documents, f"{phase.name}: cleaning {ledger.source}"):
                 _add(document, ledger, lengths, out)
     chosen = _choose_validation(phase.name, lengths, ledgers)
-    splits: dict[str, dict[str, int]] = {split: {"documents": 0, "characters": 0} for split in ("train", "validation")}
+    splits: dict[str, dict[str, int]] = {split: {"documents": 0, "characters": 0} for split in SPLITS}
     with (
         spill.open(encoding="utf-8", newline="\n") as pieces,
         (scratch / "train.jsonl").open("w", encoding="utf-8", newline="\n") as train,
@@ -110,6 +142,9 @@ def _build(
             splits[split]["documents"] += 1
             splits[split]["characters"] += length
     spill.unlink()
+    for split in SPLITS:
+        named = [name for name in lengths if (name in chosen) == (split == "validation")]
+        (scratch / f"{split}.ids").write_text("\n".join(named), encoding="ascii")
     facts = {"phase": phase.name, "sources": [ledger.to_tree() for ledger in ledgers], "splits": splits}
     (scratch / "ledger.json").write_text(manifest.dump(facts), encoding="utf-8")
     return facts
@@ -118,16 +153,19 @@ def _build(
 def _add(document: sources.Document, ledger: Ledger, lengths: dict[str, int], out: TextIO) -> None:
     """Cleans and cuts one document and writes the pieces not seen before in this phase."""
     ledger.characters_in += len(document.text)
-    cleaned = cleaning.clean(document.text)
-    pieces = cleaning.cut(cleaned, _LONGEST_CHARACTERS if len(cleaned) <= _LONGEST_CHARACTERS else _PIECE_CHARACTERS)
+    cleaned, prompt = cleaning.clean(document.text), cleaning.clean(document.prompt)
+    whole = bool(prompt) or len(cleaned) <= _LONGEST_CHARACTERS  # an answer stays with its question
+    pieces = cleaning.cut(cleaned, max(len(cleaned), 1) if whole else _PIECE_CHARACTERS)
     title = " ".join(cleaning.clean(document.title).split())
     kept = 0
     for text in pieces:
-        name = hashlib.sha256(text.encode("utf-8")).hexdigest()
+        name = hashlib.sha256((f"{prompt}\0{text}" if prompt else text).encode("utf-8")).hexdigest()
         if name in lengths:
             ledger.pieces_duplicate += 1
             continue
         record = {"id": name, "source": document.source, "title": title, "text": text}
+        if prompt:
+            record["prompt"] = prompt
         out.write(json.dumps(record, ensure_ascii=False) + "\n")
         lengths[name] = len(text)
         ledger.characters_kept += len(text)

@@ -1,44 +1,68 @@
-"""Batches of a stage, through Grain. G micro-batches, B sequences, T context."""
+"""Batches of a stage, through Grain. G micro-batches, B sequences, T context, V vocabulary."""
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import grain
 import numpy as np
 
-from llm60_jax.data.packing import Rows, StageRows
+from llm60_jax.data.packing import FixedRows, Rows, StageRows
 from llm60_jax.data.shards import TokenShard
 from llm60_jax.plan import Stage
 
 _READ = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)  # batches; a thread is enough, see packing
 
 
-def dataset(shard: TokenShard, stage: Stage, seed: int) -> grain.IterDataset[Rows]:
-    """A stage's batches, one for each of its steps: dicts of arrays [G, B, T] (see `packing.StageRows`).
+@dataclass(frozen=True)
+class Reading:
+    """How a phase reads its rows. The defaults are neutral."""
 
-    The rows are shuffled within the stage, so that no step is filled by one long document.
+    rows: Literal["stream", "fixed"] = "stream"
+    token_weights: np.ndarray | None = None  # float32 [V], by target (weights.py)
+    document_mask: bool = True  # False: a row counts as one document to attention
+    prefix: Callable[[np.ndarray], np.ndarray] | None = None  # numbers of fixed rows -> activations [., T, D]
+
+
+def rows_of(shard: TokenShard, stage: Stage, seed: int, kind: Literal["stream", "fixed"]) -> StageRows | FixedRows:
+    """All rows of a stage, in the order of the stream or of their epochs."""
+    make = FixedRows if kind == "fixed" else StageRows
+    return make(shard, seed, stage.phase, stage.token_start, stage.steps * stage.sequences, stage.context)
+
+
+def dataset(shard: TokenShard, stage: Stage, seed: int, reading: Reading = Reading()) -> grain.IterDataset[Rows]:
+    """A stage's batches, one for each of its steps: dicts of arrays [G, B, T] (see `packing`).
+
+    Rows of the stream are shuffled within the stage, so that no step is filled by one long document; fixed rows come
+    in an order of their own in every epoch.
     """
-    rows = StageRows(shard, seed, stage.phase, stage.token_start, stage.steps * stage.sequences, stage.context)
-    shape = (stage.accumulation, stage.micro_batch, stage.context)
+    rows = grain.MapDataset.source(rows_of(shard, stage, seed, reading.rows))
+    if reading.rows == "stream":
+        rows = rows.seed(_shuffle_seed(seed, stage)).shuffle()
 
     def to_micro_batches(batch: Rows) -> Rows:
-        return {name: np.reshape(array, shape) for name, array in batch.items()}
+        if reading.token_weights is not None:
+            batch["weights"] = batch["weights"] * reading.token_weights[batch["targets"]]
+        if not reading.document_mask:
+            batch["segments"] = np.minimum(batch["segments"], 1)
+        if reading.prefix is not None:
+            batch["prefix"] = reading.prefix(batch["row"])
+        return {
+            name: array.reshape(stage.accumulation, stage.micro_batch, *array.shape[1:])
+            for name, array in batch.items()
+            if name != "row"
+        }
 
-    return (
-        grain.MapDataset.source(rows)
-        .seed(_shuffle_seed(seed, stage))
-        .shuffle()
-        .batch(stage.sequences, drop_remainder=True)
-        .map(to_micro_batches)
-        .to_iter_dataset(_READ)
-    )
+    return rows.batch(stage.sequences, drop_remainder=True).map(to_micro_batches).to_iter_dataset(_READ)
 
 
-def batches(shard: TokenShard, stage: Stage, seed: int) -> grain.DatasetIterator[Rows]:
+def batches(shard: TokenShard, stage: Stage, seed: int, reading: Reading = Reading()) -> grain.DatasetIterator[Rows]:
     """Iterates over `dataset`. `get_state()` is a JSON value; `set_state()` resumes exactly after that batch.
 
-    A state holds a position only. Give it back to an iterator over the same shard, stage and seed.
+    A state holds a position only. Give it back to an iterator over the same shard, stage, seed and reading.
     """
-    return iter(dataset(shard, stage, seed))
+    return iter(dataset(shard, stage, seed, reading))
 
 
 def epochs(shard: TokenShard, tokens: int) -> float:

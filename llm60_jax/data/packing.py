@@ -3,6 +3,15 @@
 The stream is epoch 0, then epoch 1, and so on; an epoch is all documents of the shard in an order of its own. Row i
 of a stage reads the stream from `token_start + i * context` on, so the stages of a phase, whose spans are disjoint,
 together read every token exactly once. T is the context, R a number of rows.
+
+A phase with fixed rows packs one epoch once (`FixedRows`); later epochs read the same rows in another order.
+
+A row is a dict of arrays of length T:
+  tokens: int32, the inputs.
+  targets: int32, the token that follows each input in the stream.
+  segments: int32, 1, 2, 3, ... for each piece of a document in the row, 0 for padding; attention stays inside one.
+  weights: float32, 0 where the target begins another document (the input is EOS), is part of a question, or is
+    padding; else 1.
 """
 
 import functools
@@ -19,14 +28,7 @@ Rows = dict[str, np.ndarray]
 
 
 class StageRows:
-    """The rows of one stage: a random-access source for Grain. Reading is deterministic and thread-safe.
-
-    A row is a dict of arrays of length T:
-      tokens: int32, the inputs.
-      targets: int32, the token that follows each input in the stream.
-      segments: int32, 1, 2, 3, ... for each piece of a document in the row; attention stays inside a segment.
-      weights: float32, 0 where the target begins another document (the input is EOS), else 1.
-    """
+    """The rows of one stage: a random-access source for Grain. Reading is deterministic and thread-safe."""
 
     def __init__(self, shard: TokenShard, seed: int, phase: str, token_start: int, rows: int, context: int):
         self._about = f"seed={seed}, phase={phase!r}, token_start={token_start}, rows={rows}, context={context}"
@@ -44,6 +46,38 @@ class StageRows:
 
     def __repr__(self) -> str:
         return f"StageRows({self._about}, {self._stream!r})"
+
+
+class FixedRows:
+    """The same for rows that are packed once; each row also has `row`, its number among the packed ones, int32."""
+
+    def __init__(self, shard: TokenShard, seed: int, phase: str, token_start: int, rows: int, context: int):
+        self._about = f"seed={seed}, phase={phase!r}, token_start={token_start}, rows={rows}, context={context}"
+        self._rows, self._context, self._first = rows, context, token_start // context
+        self._stream = _Stream(shard, lambda epoch: document_order(shard.documents, seed, phase, 0))
+        self._tokens = shard.token_count
+        self.packed = -(-shard.token_count // context)
+        self._order = functools.cache(lambda epoch: document_order(self.packed, seed, f"{phase}/rows", epoch))
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __getitem__(self, index: int) -> Rows:
+        index = operator.index(index)
+        if not 0 <= index < self._rows:
+            raise IndexError(f"row {index} of a stage with {self._rows} rows")
+        epoch, place = divmod(self._first + index, self.packed)
+        return self.row(int(self._order(epoch)[place]))
+
+    def row(self, number: int) -> Rows:
+        """A packed row by its number, 0 <= number < packed; the last one is filled up with padding."""
+        start = number * self._context
+        row = self._stream.read(start, self._context)
+        _pad(row, self._tokens - start)
+        return {**row, "row": np.asarray(number, np.int32)}
+
+    def __repr__(self) -> str:
+        return f"FixedRows({self._about}, {self._stream!r})"
 
 
 def document_order(documents: int, seed: int, phase: str, epoch: int) -> np.ndarray:
@@ -64,17 +98,26 @@ def validation_rows(shard: TokenShard, context: int, max_tokens: int) -> tuple[R
     """
     documents = max(1, int(np.searchsorted(shard.offsets, max_tokens, side="right")) - 1)
     total = int(shard.offsets[documents])
-    part = TokenShard(shard.tokens[:total], shard.offsets[: documents + 1], shard.bytes[:documents])
+    few = slice(documents)
+    part = TokenShard(shard.tokens[:total], shard.offsets[: documents + 1], shard.bytes[few], shard.prompts[few])
     stream = _Stream(part, lambda epoch: np.arange(documents))
     rows = -(-total // context)
-    arrays = {name: array.reshape(rows, context) for name, array in stream.read(0, rows * context).items()}
+    arrays = stream.read(0, rows * context)
+    _pad(arrays, total)
+    arrays = {name: array.reshape(rows, context) for name, array in arrays.items()}
     # Read as one long row: let the segments start at 1 in every row, as they do in training.
-    arrays["segments"] = arrays["segments"] - arrays["segments"][:, :1] + 1
-    beyond = (np.arange(rows * context) >= total).reshape(rows, context)
-    for name, fill in (("tokens", PAD), ("targets", PAD), ("segments", 0), ("weights", 0)):
-        arrays[name][beyond] = fill
-    arrays["targets"].reshape(-1)[total - 1] = PAD  # nothing follows the last EOS, whose weight is 0
+    beyond = arrays["segments"] == 0
+    arrays["segments"] = np.where(beyond, 0, arrays["segments"] - arrays["segments"][:, :1] + 1)
     return arrays, int(part.bytes.sum())
+
+
+def _pad(row: Rows, tokens: int) -> None:
+    """Makes padding of everything from position `tokens` on, in place. Nothing follows the token before it."""
+    for name, fill in (("tokens", PAD), ("targets", PAD), ("segments", 0), ("weights", 0)):
+        row[name][tokens:] = fill
+    if 0 < tokens <= len(row["targets"]):
+        row["targets"][tokens - 1] = PAD
+        row["weights"][tokens - 1] = 0
 
 
 class _Stream:
@@ -106,9 +149,12 @@ class _Stream:
                 order, ends = self._epoch(epoch)
             left = int(ends[place]) - position  # tokens of this document still to come
             count = min(left, length + 1 - filled)
-            stop = int(self._shard.offsets[order[place] + 1]) - left + count
+            begin, end = (int(x) for x in self._shard.offsets[order[place] : order[place] + 2])
+            stop = end - left + count
             tokens[filled : filled + count] = self._shard.tokens[stop - count : stop]
             segments[filled : filled + count] = segment
+            asked = int(self._shard.prompts[order[place]]) - (stop - count - begin)  # targets still in the question
+            weights[filled : filled + max(0, min(asked, count))] = 0
             filled += count
             if count == left:
                 weights[filled - 1] = 0

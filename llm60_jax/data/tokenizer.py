@@ -60,6 +60,14 @@ class Tokenizer:
     def vocab_size(self) -> int:
         return int(self._processor.vocab_size())
 
+    def pieces(self) -> list[str]:
+        """How each token is spelt; "" for control tokens and for the bytes of rare characters, which spell no text."""
+        processor = self._processor
+        return [
+            "" if token in _CONTROL or processor.is_byte(token) else processor.id_to_piece(token)
+            for token in range(self.vocab_size)
+        ]
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without BOS and EOS."""
         ids: list[int] = []
@@ -92,6 +100,7 @@ def prepare(config: configuration.Config, corpora: Mapping[str, Corpus], data_di
       MachineError: `data_dir` cannot be written.
     """
     settings = config.tokenizer
+    assert settings is not None, "a run that starts from a checkpoint brings its tokenizer"
     vocab_size = config.model.vocab_size
     chosen = [corpora[name] for name in settings.phases]
     identity = {

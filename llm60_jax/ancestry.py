@@ -1,0 +1,78 @@
+"""Other runs that a run builds on: the checkpoint it starts from, and the baseline that allows enhancements."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from llm60_jax import checkpoint, manifest
+from llm60_jax import config as config_module
+from llm60_jax.config import RULE_6, Config
+from llm60_jax.errors import DamageError, InputError
+from llm60_jax.workdir import TOKENIZER
+
+RULE_5 = "'Never change architecture mid-training' (playbook, rule 5)"
+
+
+class Start(NamedTuple):
+    """A verified checkpoint that a run begins from."""
+
+    folder: Path
+    meta: dict[str, Any]
+    tokenizer: Path  # its run's own
+
+
+def start(config: Config) -> Start | None:
+    """The checkpoint that `config.start` names, or None when it names none.
+
+    Raises:
+      InputError: there is no such phase checkpoint, or it holds another architecture.
+      DamageError: it, or its tokenizer, is not what was saved.
+    """
+    if config.start is None:
+        return None
+    folder = Path(config.start)
+    if not manifest.exists(folder):
+        raise InputError(f"start: {folder} is no checkpoint; name one, for example runs/llm60/phases/vocabulary")
+    manifest.verify(folder)
+    meta = checkpoint.read_meta(folder)
+    if not meta.get("closed"):
+        raise InputError(f"start: {folder} is a checkpoint inside a phase; name the end of one, below phases/")
+    ours = config_module.to_tree(config)["model"]
+    theirs = meta["config"]["model"]
+    for name in sorted(ours.keys() | theirs.keys()):
+        if ours.get(name) != theirs.get(name):
+            raise InputError(
+                f"model.{name}: {theirs.get(name)} in {folder}, {ours.get(name)} here; {RULE_5}. "
+                "Copy the section [model] of the run that it comes from"
+            )
+    tokenizer = folder.parents[1] / TOKENIZER
+    if not tokenizer.is_file():
+        raise DamageError(f"{tokenizer}: the tokenizer of {folder} is missing; restore the run directory")
+    found, recorded = manifest.sha256_of(tokenizer), meta["digests"]["tokenizer"]
+    if found != recorded:
+        raise DamageError(f"{tokenizer}: its digest is {found[:16]}, and {folder} was trained with {recorded[:16]}")
+    return Start(folder, meta, tokenizer)
+
+
+def check_baseline(config: Config) -> None:
+    """Golden rule 6: raises InputError unless `config.baseline`, if named, is a finished run of a plain model of the
+    same size."""
+    if config.baseline is None:
+        return
+    folder = Path(config.baseline)
+    where = f"baseline {folder}"
+    try:
+        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]
+        plain = config_module.parse(stored, f"{folder / 'config.json'}")
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{where}: no run directory with a config.json; '{RULE_6}' (playbook, rule 6)") from None
+    used = [*plain.model.enhancements, *plain.phase[0].enhancements]
+    if used:
+        raise InputError(f"{where}: it uses {', '.join(used)} itself; name a run without enhancements")
+    for name in ("layers", "dim", "heads", "hidden_dim"):
+        theirs, ours = getattr(plain.model, name), getattr(config.model, name)
+        if theirs != ours:
+            raise InputError(f"{where}: model.{name} is {theirs} there and {ours} here; name a run of the same size")
+    for phase in plain.phase:
+        if not manifest.exists(folder / "phases" / phase.name):
+            raise InputError(f"{where}: its phase {phase.name} is not closed; '{RULE_6}' (playbook, rule 6)")

@@ -1,0 +1,82 @@
+"""What a run measures of its model on held-out text between steps: validation loss, and how much blocks change."""
+
+import functools
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from llm60_jax import plasticity, step
+from llm60_jax.clock import StageClock
+from llm60_jax.data import packing
+from llm60_jax.errors import TrainingError
+from llm60_jax.evaluate import validation
+from llm60_jax.phase import Phase
+from llm60_jax.plan import Stage
+from llm60_jax.session import Session
+
+_EVAL = jax.jit(step.eval_step, static_argnums=(0, 1))
+_LOOK = jax.jit(plasticity.look, static_argnums=(0, 1))
+
+
+class Measures:
+    """The measurements of one run; their time is kept out of the measured speed."""
+
+    def __init__(self, session: Session, clock: StageClock):
+        self._session, self._clock = session, clock
+
+    def evaluate(self, phase: Phase, stage: Stage) -> dict[str, Any]:
+        """Scores the phase's held-out documents and records the result as a row; at a step scored before, finds it."""
+        session = self._session
+        for row in session.workdir.rows():
+            if row["step"] == session.step and row["phase"] == phase.name and "validation_loss" in row:
+                return row
+        with self._clock.paused():
+            rows, text_bytes = self._rows(phase, session.config.train.validation_tokens)
+            score = functools.partial(_EVAL, session.config.model, phase.lora if session.phase == phase.name else None)
+            bins = validation.rarity_bins(session.data.target_counts(phase.name))
+            found = validation.score(score, session.state.params, rows, text_bytes, bins, session.interrupts.check)
+        if not math.isfinite(found.loss):
+            raise TrainingError(
+                f"step {session.step}, phase {phase.name}: validation loss {found.loss}{session.remedy(phase.name)}"
+            )
+        row = session.position(session.step, stage) | found.to_row()
+        session.workdir.append(row)
+        return row
+
+    def look(self, phase: Phase, stage: Stage) -> dict[str, float] | None:
+        """Compares representations with the look before, records the drift of each segment, and keeps those of now.
+
+        Returns the drift by segment; None at the first look of a phase, or when this step has been looked at.
+        """
+        session = self._session
+        if session.looks.get("step") == session.step:
+            return None
+        first = not session.looks
+        with self._clock.paused():
+            count = step.probe_rows(session.config.model)
+            rows, _ = self._rows(phase, session.config.train.validation_tokens)
+            # Rows of segment 0, as the last ones may be, do not count.
+            few = {name: _of_length(rows[name], count) for name in ("tokens", "segments")}
+            reference, drift = _LOOK(
+                session.config.model, phase.lora, session.state.params, session.state.reference, few
+            )
+        session.looks = {"step": session.step}
+        session.keep_reference(reference)
+        if first:
+            return None
+        names = [name for name, _, _ in session.config.model.named_segments]
+        found = dict(zip(names, np.asarray(drift).tolist(), strict=True))
+        session.looks["drift"] = found
+        session.workdir.append({**session.position(session.step, stage), "drift": found})
+        return found
+
+    def _rows(self, phase: Phase, tokens: int) -> tuple[packing.Rows, int]:
+        shard = self._session.data.shards[phase.name].validation
+        return packing.validation_rows(shard, self._session.config.model.max_context, tokens)
+
+
+def _of_length(rows: np.ndarray, count: int) -> np.ndarray:
+    """The first `count` rows; padding where there are fewer."""
+    return np.concatenate([rows[:count], np.zeros((max(0, count - len(rows)), *rows.shape[1:]), rows.dtype)])

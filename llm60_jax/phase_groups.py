@@ -1,0 +1,78 @@
+"""Parameter groups that exist for the time of a phase: adapters, and the heads of deep supervision.
+
+A phase adds them when it begins (`begin`) and takes them back when it closes (`end`): adapters are merged into plain
+weights, heads are dropped. So a phase checkpoint always holds a plain model, whatever way it was trained.
+"""
+
+import dataclasses
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from llm60_jax import model, step
+from llm60_jax.config import Config
+from llm60_jax.phase import Lora
+from llm60_jax.step import TrainState
+
+
+class Settings(Protocol):
+    """What decides about extra groups; a `Phase` and a `StepKey` have all of it."""
+
+    @property
+    def lora(self) -> Lora | None: ...
+    @property
+    def adapted_from(self) -> int: ...
+    @property
+    def deep_supervision(self) -> float: ...
+
+
+PLAIN = ("embedding", "norm", "blocks_", "attention_", "mlp_")  # how the names of a plain model's groups begin
+
+
+def begin(config: Config, phase: Settings, state: TrainState) -> TrainState:
+    """The state with the phase's own groups: fresh adapters, heads whose norms are at identity."""
+    extra: model.Params = {}
+    if phase.lora is not None:
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(state.seed), state.step), 1)
+        extra |= model.init_lora(config.model, phase.lora, phase.adapted_from, key)
+    if phase.deep_supervision:
+        ones, zeros = jnp.ones(config.model.dim), jnp.zeros(config.model.dim)
+        extra |= {f"head_{depth}": {"scale": ones, "bias": zeros} for depth in config.model.boundaries[1:-1]}
+    opt_state = step.optimizer(config).init(extra)
+    return dataclasses.replace(state, params={**state.params, **extra}, opt_state={**state.opt_state, **opt_state})
+
+
+def end(phase: Settings, state: TrainState) -> TrainState:
+    """The state of a plain model again: adapters merged, heads dropped, with the optimizer's state for both."""
+    params = model.merge_lora(state.params, phase.lora) if phase.lora is not None else state.params
+    return dataclasses.replace(state, params=_plain(params), opt_state=_plain(state.opt_state))
+
+
+def abstract(config: Config, phase: Settings | None) -> TrainState:
+    """Shapes and dtypes of a state inside a phase, or of a plain one; nothing is allocated."""
+    if phase is None:
+        return jax.eval_shape(lambda: step.init(config))
+    return jax.eval_shape(lambda: begin(config, phase, step.init(config)))
+
+
+def adapters_only(state: TrainState) -> TrainState:
+    """What changes in a phase with adapters: the rest of the state is that of the checkpoint the phase began from."""
+    return dataclasses.replace(state, params=_adapters(state.params), opt_state=_adapters(state.opt_state))
+
+
+def with_base(adapters: TrainState, base: TrainState) -> TrainState:
+    """Undoes `adapters_only`."""
+    return dataclasses.replace(
+        adapters,
+        params={**base.params, **adapters.params},
+        opt_state={**base.opt_state, **adapters.opt_state},
+    )
+
+
+def _plain(groups: dict[str, Any]) -> dict[str, Any]:
+    return {name: group for name, group in groups.items() if name.startswith(PLAIN)}
+
+
+def _adapters(groups: dict[str, Any]) -> dict[str, Any]:
+    return {name: group for name, group in groups.items() if name.startswith("lora_")}

@@ -1,0 +1,77 @@
+"""Compiled train steps, one for each StepKey, ahead of time and in the background."""
+
+import concurrent.futures
+import functools
+import logging
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from llm60_jax import flops, phase_groups, step
+from llm60_jax.config import Config
+from llm60_jax.step import Batch, Metrics, TrainState
+from llm60_jax.step_key import StepKey
+
+log = logging.getLogger("llm60_jax")
+
+
+class CompiledSteps:
+    """Programs by StepKey: compiling is visible, and a wrong shape is an error instead of a silent second
+    compilation. The state argument is donated.
+
+    `prefetch` compiles the program of a coming stage in a thread of its own, so that no step waits for it; `release`
+    lets go of those that are not needed for now, with the memory they hold.
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        self._programs: dict[StepKey, concurrent.futures.Future[Any]] = {}
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="compile")
+        self.compile_seconds: dict[StepKey, float] = {}
+        self.flops: dict[StepKey, int] = {}  # operations of matrix products in one step, counted in the program
+
+    def prefetch(self, key: StepKey) -> None:
+        """Begins to compile a program, unless it is there or on its way."""
+        if key not in self._programs:
+            self._programs[key] = self._thread.submit(self._compile, key)
+
+    def __getitem__(self, key: StepKey) -> Callable[[TrainState, Batch, np.float32], tuple[TrainState, Metrics]]:
+        self.prefetch(key)
+        return self._programs[key].result()
+
+    def __len__(self) -> int:
+        return len(self._programs)
+
+    def release(self, keep: Collection[StepKey]) -> None:
+        """Forgets all programs but those of `keep`; one that is asked for again comes from the compilation cache."""
+        for key in self._programs.keys() - set(keep):
+            self._programs.pop(key).cancel()
+
+    def temporary_bytes(self, key: StepKey) -> int:
+        """Bytes of scratch memory the compiled program asks for, beyond its arguments and results."""
+        return self._programs[key].result().memory_analysis().temp_size_in_bytes
+
+    def _compile(self, key: StepKey) -> Any:
+        start = time.monotonic()
+        traced = trace(self._config, key)
+        self.flops[key] = flops.count(traced.jaxpr)
+        program = traced.lower().compile()
+        self.compile_seconds[key] = time.monotonic() - start
+        log.info("compiled %s in %.1f s", key, self.compile_seconds[key])
+        return program
+
+
+def trace(config: Config, key: StepKey) -> Any:
+    """The train step of a key, traced and not compiled: `.jaxpr`, `.lower()`."""
+    shape = (key.accumulation, key.micro_batch, key.context)
+    ids = jax.ShapeDtypeStruct(shape, jnp.int32)
+    batch = dict.fromkeys(("tokens", "targets", "segments"), ids)
+    batch["weights"] = jax.ShapeDtypeStruct(shape, jnp.float32)
+    if key.prefix_cached:
+        batch["prefix"] = jax.ShapeDtypeStruct((*shape, config.model.dim), jnp.bfloat16)
+    function = jax.jit(functools.partial(step.train_step, config, key), donate_argnums=0)
+    return function.trace(phase_groups.abstract(config, key), batch, jax.ShapeDtypeStruct((), jnp.float32))

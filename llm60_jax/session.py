@@ -1,0 +1,230 @@
+"""A run between two steps: what it knows, how that is saved, and how it is found again.
+
+Everything a restart needs is in the newest checkpoint: the training state, the position in the data, the decisions that
+amended the plan, what was measured that a later decision rests on, and the checkpoints it builds on.
+"""
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from llm60_jax import checkpoint, machine, manifest, phase_groups, plan, step
+from llm60_jax.ancestry import Start
+from llm60_jax.config import Config, to_tree
+from llm60_jax.console import say
+from llm60_jax.data.prepare import Prepared
+from llm60_jax.errors import DamageError, InputError, TrainingError
+from llm60_jax.interrupts import Interrupts
+from llm60_jax.phase import Phase
+from llm60_jax.plan import Decision, Plan, Stage
+from llm60_jax.step import TrainState
+from llm60_jax.step_key import StepKey
+from llm60_jax.workdir import WorkDir
+
+log = logging.getLogger("llm60_jax")
+
+
+@dataclasses.dataclass
+class Session:
+    """The state of a run and the facts that travel with it. Made by `Session.open`."""
+
+    config: Config
+    workdir: WorkDir
+    data: Prepared
+    versions: dict[str, str]
+    interrupts: Interrupts
+    checkpoints: checkpoint.Checkpoints
+    plan: Plan
+    state: TrainState
+    step: int = 0
+    phase: str | None = None  # whose groups of parameters the state has (phase_groups.py)
+    iterator: Any = None  # position in the data of the stage under way, until it is taken up
+    decisions: list[Decision] = dataclasses.field(default_factory=list)
+    phase_start: dict[str, Any] | None = None  # evaluation at the start of the phase: the gate's evidence
+    frozen_before: dict[str, str] | None = None  # digests of what the current stage leaves frozen
+    looks: dict[str, Any] = dataclasses.field(default_factory=dict)  # the last look at representations (plasticity.py)
+    ancestors: dict[str, str] = dataclasses.field(default_factory=dict)  # checkpoint -> state_sha256, oldest first
+
+    @classmethod
+    def open(
+        cls,
+        config: Config,
+        workdir: WorkDir,
+        data: Prepared,
+        versions: dict[str, str],
+        interrupts: Interrupts,
+        start: Start | None,
+    ) -> "Session":
+        """The session at the newest checkpoint of the run, or at its beginning.
+
+        Raises:
+          InputError: the checkpoint belongs to another text or configuration.
+          DamageError: no checkpoint is whole, or one that it builds on is not.
+        """
+        checkpoints = checkpoint.Checkpoints(workdir.path, config.train.keep_rolling)
+        folder = checkpoints.newest()
+        common = (config, workdir, data, versions, interrupts, checkpoints)
+        if folder is not None:
+            return cls._resumed(folder, *common)
+        if start is None:
+            session = cls(*common, plan.build(config), step.init(config))
+            say(f"a new run in {workdir.path}: {config.model.parameter_count:,} parameters")
+        else:
+            found, meta = checkpoint.read(start.folder, phase_groups.abstract(config, None))
+            fresh = {"step": np.int32(0), "seed": np.uint32(config.seed), "reference": step.reference(config.model)}
+            session = cls(*common, plan.build(config), jax.device_put(dataclasses.replace(found, **fresh)))
+            session.ancestors[str(start.folder.absolute())] = meta["state_sha256"]
+            say(f"a new run in {workdir.path}, from {start.folder}")
+        workdir.rewind(0)
+        session.write_plan()
+        return session
+
+    @classmethod
+    def _resumed(
+        cls,
+        folder: Path,
+        config: Config,
+        workdir: WorkDir,
+        data: Prepared,
+        versions: dict[str, str],
+        interrupts: Interrupts,
+        checkpoints: checkpoint.Checkpoints,
+    ) -> "Session":
+        meta = checkpoint.read_meta(folder)
+        if meta["digests"] != data.digests:
+            raise InputError(
+                f"{workdir.path}: its checkpoints were trained on other text or tokens; "
+                "restore the text, or start a new run: --workdir DIR"
+            )
+        workdir.compare(meta["config"], config)
+        decisions = [Decision(**entry) for entry in meta["decisions"]]
+        state = _read_state(folder, meta, config, workdir)
+        amended = plan.build(config, decisions)
+        session = cls(config, workdir, data, versions, interrupts, checkpoints, amended, state)
+        session.step, session.iterator, session.decisions = int(meta["step"]), meta["iterator"], decisions
+        session.phase = None if meta["closed"] else meta["phase"]
+        session.phase_start, session.frozen_before = meta["phase_start"], meta["frozen"]
+        session.looks, session.ancestors = meta["looks"], meta["ancestors"]
+        if int(session.state.step) != session.step:
+            raise DamageError(f"{folder}: its state says step {int(session.state.step)}, its metadata {session.step}")
+        if meta["versions"] != session.versions:
+            changed = machine.differences(meta["versions"], session.versions)
+            say(f"resuming under other versions, so not bit for bit as before: {changed}")
+        say(f"resumed at step {session.step:,} of {session.plan.steps:,}")
+        workdir.rewind(session.step)
+        session.write_plan()
+        return session
+
+    def key(self, stage: Stage) -> StepKey:
+        """The key of a stage's program."""
+        phase = next(phase for phase in self.config.phase if phase.name == stage.phase)
+        return StepKey.of(stage, phase, self.config)
+
+    def position(self, done: int, stage: Stage) -> dict[str, Any]:
+        """Where in the run something was measured or saved: the first fields of every row."""
+        return {"step": done, "tokens": done * self.plan.tokens_per_step, "phase": stage.phase, "stage": stage.index}
+
+    def begin(self, phase: Phase) -> None:
+        """Enters a phase: the one before must be closed (golden rule 1), and the phase's own groups are added."""
+        before = self.config.phase[: self.config.phase.index(phase)]
+        if before:
+            folder = self.checkpoints.phase(before[-1].name)
+            identity = manifest.verify(folder)["identity"]  # it is there, whole, and where this phase goes on from
+            if identity["step"] != self.step:
+                raise DamageError(f"{folder}: ends at step {identity['step']}, and the run stands at {self.step}")
+            self.ancestors[f"phases/{before[-1].name}"] = identity["state_sha256"]
+        self.state = phase_groups.begin(self.config, phase, self.state)
+        self.phase, self.looks, self.phase_start, self.frozen_before = phase.name, {}, None, None
+
+    def decide(self, decision: Decision) -> None:
+        """Amends the plan by a decision on a freeze, and says so."""
+        self.decisions.append(decision)
+        self.plan = plan.build(self.config, self.decisions)
+        stage = self.plan.stage_at(decision.step)
+        self.workdir.append({**self.position(self.step, stage), "decision": dataclasses.asdict(decision)})
+        self.write_plan()
+        say(f"{decision.phase}: freezing {decision.frozen} blocks at step {decision.step:,}: {decision.reason}")
+
+    def keep_reference(self, reference: jax.Array) -> None:
+        """Keeps representations, to be compared with at the next look."""
+        self.state = dataclasses.replace(self.state, reference=reference)
+
+    def write_plan(self) -> None:
+        """The stage table, with all decisions so far, as plan.json."""
+        self.workdir.write("plan.json", manifest.dump(plan.to_rows(self.plan, self.config)))
+
+    def frozen_digests(self, stage: Stage) -> dict[str, str]:
+        """A digest of every parameter and optimizer leaf that the stage leaves frozen."""
+        frozen = step.frozen_groups(self.config.model, self.key(stage), self.state.params)
+        held = {name: (self.state.params[name], self.state.opt_state[name]) for name in sorted(frozen)}
+        return checkpoint.leaf_digests(held)
+
+    def meta(self, stage: Stage, iterator: Any, *, permanent: bool, closed: bool = False) -> dict[str, Any]:
+        """The readable half of a checkpoint."""
+        return {
+            **self.position(self.step, stage),
+            "permanent": permanent,
+            "closed": closed,  # the end of a phase: a plain model
+            "iterator": iterator,
+            "config": to_tree(self.config),
+            "plan": plan.to_rows(self.plan, self.config),
+            "decisions": [dataclasses.asdict(decision) for decision in self.decisions],
+            "digests": self.data.digests,
+            "corpora": self.data.record(),
+            "versions": self.versions,
+            "phase_start": self.phase_start,
+            "frozen": self.frozen_before,
+            "looks": self.looks,
+            "ancestors": self.ancestors,
+        }
+
+    def save_rolling(self, meta: dict[str, Any]) -> None:
+        """Saves the state; of a phase with adapters only those, as the rest is in the checkpoint it began from.
+
+        Refuses to store weights that are not finite, so that the last checkpoint stays good.
+        """
+        if not all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(self.state.params)):
+            raise TrainingError(f"step {self.step}: weights that are not finite{self.remedy(meta['phase'])}")
+        adapts = has_adapters(self.state)
+        self.checkpoints.save_rolling(phase_groups.adapters_only(self.state) if adapts else self.state, meta)
+
+    def verify_ancestors(self) -> dict[str, str]:
+        """Proves that the checkpoints which this run builds on are what they were. Raises DamageError naming one that
+        is not."""
+        for name, recorded in self.ancestors.items():
+            _verify_ancestor(self.workdir.path / name, recorded)
+        return dict(self.ancestors)
+
+    def remedy(self, phase: str) -> str:
+        """What to do when numbers stop being finite (playbook, section 14)."""
+        return (
+            f". The last good state is kept in {self.workdir.path}. In a new run, lower "
+            f"phase.{phase}.learning_rate or raise its warmup"
+        )
+
+
+def has_adapters(state: TrainState) -> bool:
+    """Whether adapters train in this state."""
+    return any(name.startswith("lora_") for name in state.params)
+
+
+def _read_state(folder: Path, meta: dict[str, Any], config: Config, workdir: WorkDir) -> TrainState:
+    """The state of a checkpoint of this run, joined with its base where it holds adapters only."""
+    phase = next((phase for phase in config.phase if phase.name == meta["phase"]), None)
+    if meta["closed"] or phase is None or phase.lora is None:
+        return checkpoint.read(folder, phase_groups.abstract(config, None if meta["closed"] else phase))[0]
+    adapters, _ = checkpoint.read(folder, phase_groups.adapters_only(phase_groups.abstract(config, phase)))
+    name, recorded = list(meta["ancestors"].items())[-1]
+    base = workdir.path / name
+    _verify_ancestor(base, recorded)
+    return phase_groups.with_base(adapters, checkpoint.read(base, phase_groups.abstract(config, None))[0])
+
+
+def _verify_ancestor(folder: Path, recorded: str) -> None:
+    found = manifest.verify(folder)["identity"]["state_sha256"]
+    if found != recorded:
+        raise DamageError(f"{folder}: its state is {found[:16]}, and this run went on from {recorded[:16]}")
