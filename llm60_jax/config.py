@@ -6,16 +6,13 @@ that names the file, the field, the reason and the nearest valid name. This modu
 
 import dataclasses
 import itertools
-import json
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 
-from llm60_jax import explain, override
-from llm60_jax.errors import InputError
+from llm60_jax import explain, override, toml_file
 from llm60_jax.fields import Count, Name, PathText, Positive, Remat, record, require
 from llm60_jax.phase import Goal, InstructionSource, Phase
 
@@ -244,9 +241,6 @@ class Config:
             )
 
 
-_ADAPTER = TypeAdapter(Config)
-
-
 def load(path: str | Path, overrides: Sequence[str] = (), workdir: str | None = None) -> Config:
     """Reads a TOML file, applies `--set` overrides and validates the whole.
 
@@ -260,16 +254,7 @@ def load(path: str | Path, overrides: Sequence[str] = (), workdir: str | None = 
     Raises:
       InputError: unreadable file, TOML syntax (with line and column), or any field that does not validate.
     """
-    path = Path(path)
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        near = sorted(str(p) for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []
-        raise InputError(f"{path}: no such configuration file{explain.nearest(str(path), near)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: not valid TOML: {error}") from None
+    tree = toml_file.read(Path(path))
     for text in overrides:
         override.apply(tree, text)
     if workdir is not None:
@@ -279,19 +264,9 @@ def load(path: str | Path, overrides: Sequence[str] = (), workdir: str | None = 
 
 def parse(tree: dict[str, Any], origin: str) -> Config:
     """Validates a plain tree (as TOML or JSON gives it). `origin` names it in messages. Raises InputError."""
-    try:
-        # Through JSON, because pydantic's strict mode takes lists for tuples only there.
-        # A date, which TOML has and JSON has not, counts as its text.
-        return _ADAPTER.validate_json(json.dumps(tree, default=str))
-    except ValidationError as error:
-        lines = [explain.one(Config, tree, dict(item)) for item in error.errors()[:5]]
-        more = error.error_count() - len(lines)
-        lines += [f"... and {more} more"] if more > 0 else []
-        raise InputError(f"{origin}: " + "\n  ".join(lines)) from None
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{origin}: a value that TOML allows but no field takes: {error}") from None
+    return toml_file.validate(Config, tree, origin)
 
 
 def to_tree(config: Config) -> dict[str, Any]:
     """The resolved configuration as plain JSON values; `parse` reads it back to an equal Config."""
-    return json.loads(_ADAPTER.dump_json(config))
+    return toml_file.to_tree(config)

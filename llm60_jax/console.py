@@ -6,13 +6,13 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from llm60_jax.errors import printable
+from llm60_jax.errors import Failure, printable
 from llm60_jax.interrupts import Interrupts
 from llm60_jax.plan import Plan
 
@@ -40,6 +40,17 @@ def say(text: str) -> None:
 def _print(text: str, end: str = "\n") -> None:
     with contextlib.suppress(OSError):  # the terminal is gone
         console.print(text, end=end)
+
+
+def guarded(command: str, body: Callable[[], None]) -> int:
+    """Runs the body of a tool and returns its exit code; an expected failure is told in one message."""
+    try:
+        body()
+    except Failure as failure:
+        with contextlib.suppress(OSError):
+            print(f"{command}: {printable(str(failure))}", file=sys.stderr, flush=True)
+        return failure.exit_code
+    return 0
 
 
 class Tracker:

@@ -85,6 +85,7 @@ class Trainer:
         self.line = console.ProgressLine()
         self.pending: tuple[int, Stage, float, step.Metrics] | None = None
         self.proven: Stage | None = None  # the stage whose program has shown what it does
+        self.cpu_seconds = machine.cpu_seconds()  # when the stage began
         self.coverage: float | None = None  # of the document mask, counted on the stage's first batch
 
     def train(self) -> None:
@@ -189,14 +190,17 @@ class Trainer:
             "frozen_leaves_changed": 0,
             "compile_seconds": round(self.programs.compile_seconds[key], 2),
             "waited_seconds": round(waited, 2),
+            "cpu_seconds": round(machine.cpu_seconds() - self.cpu_seconds, 2),
             "temporary_bytes": self.programs.temporary_bytes(key),
             "resident_bytes": machine.resident_bytes(),
             "peak_resident_bytes": machine.peak_bytes(),
         }
+        self.cpu_seconds = machine.cpu_seconds()
         session.workdir.append({**session.position(session.step, stage), "stage_end": account})
+        kept = f"{unchanged} frozen leaves unchanged, " if unchanged else ""
         self.line.end(
-            f"{stage.phase} {stage.index + 1}: {console.speed(self.clock.rate(stage))}, {unchanged} frozen leaves "
-            f"unchanged, resident memory {account['resident_bytes'] / 2**20:,.0f} MiB, at its peak "
+            f"{stage.phase} {stage.index + 1}: {console.speed(self.clock.rate(stage))}, {kept}"
+            f"resident memory {account['resident_bytes'] / 2**20:,.0f} MiB, at its peak "
             f"{account['peak_resident_bytes'] / 2**20:,.0f} MiB"
         )
 

@@ -6,6 +6,7 @@ import platform
 import resource
 import shutil
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -51,6 +52,11 @@ def peak_bytes() -> int:
 def resident_bytes() -> int:
     """Resident set of this process now."""
     return psutil.Process().memory_info().rss
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process so far, user and system, all threads."""
+    return time.process_time()
 
 
 def require(config: Config, plan: Plan) -> None:

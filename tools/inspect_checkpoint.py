@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llm60_jax import checkpoint, manifest
-from llm60_jax.errors import Failure, InputError, printable
+from llm60_jax import checkpoint, console, manifest
+from llm60_jax.errors import InputError
 
 EXAMPLES = """examples:
   python tools/inspect_checkpoint.py runs/quickstart                     its newest checkpoint
@@ -53,14 +53,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint folder or a run directory")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
-    try:
-        facts = describe(find(options.checkpoint))
-    except Failure as failure:
-        print(f"inspect_checkpoint.py: {printable(str(failure))}", file=sys.stderr)
-        return failure.exit_code
-    if options.json:
+    return console.guarded("inspect_checkpoint.py", lambda: _show(describe(find(options.checkpoint)), options.json))
+
+
+def _show(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
         print(json.dumps(facts, indent=1))
-        return 0
+        return
     for key, value in facts.items():
         if isinstance(value, dict):
             print(f"{key}:")
@@ -68,7 +67,6 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"  {name}: {entry:,}" if isinstance(entry, int) else f"  {name}: {entry}")
         else:
             print(f"{key}: {value:,}" if type(value) is int else f"{key}: {value}")
-    return 0
 
 
 if __name__ == "__main__":
