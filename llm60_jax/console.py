@@ -76,7 +76,7 @@ def plan_table(rows: Sequence[dict[str, Any]]) -> str:
     """The stage table of `plan.to_rows` as text of fixed columns, a blank line between phases."""
     lines = [
         f"{'phase':<12} stage {'tokens':>13} {'steps':>7} {'context':>7} {'sequences':>9} {'micro-batches':>13} "
-        f"{'frozen':>6}  learning rate"
+        f"{'frozen':>6} {'remat':>5}  learning rate"
     ]
     for before, row in zip([None, *rows], rows, strict=False):
         batches = f"{row['accumulation']} of {row['micro_batch']}"
@@ -84,10 +84,20 @@ def plan_table(rows: Sequence[dict[str, Any]]) -> str:
             lines.append("")
         lines.append(
             f"{row['phase']:<12} {row['stage'] + 1:>5} {row['tokens']:>13,} {row['steps']:>7,} {row['context']:>7} "
-            f"{row['sequences']:>9} {batches:>13} {row['frozen']:>6}  "
+            f"{row['sequences']:>9} {batches:>13} {row['frozen']:>6} {row['remat']:>5}  "
             f"{row['learning_rate_first']:.2e} -> {row['learning_rate_last']:.2e}"
         )
     return "\n".join(lines)
+
+
+def columns(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table as text, as wide as its content: the first column to the left, the others to the right."""
+    lines = [headings, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(headings))]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
+        for line in lines
+    )
 
 
 def duration(seconds: float) -> str:

@@ -102,7 +102,7 @@ class Session:
             )
         workdir.compare(meta["config"], config)
         decisions = [Decision(**entry) for entry in meta["decisions"]]
-        state = _read_state(folder, meta, config, workdir)
+        state = read_state(folder, meta, config, base_of(workdir.path, meta))
         amended = plan.build(config, decisions)
         session = cls(config, workdir, data, versions, interrupts, checkpoints, amended, state)
         session.step, session.iterator, session.decisions = int(meta["step"]), meta["iterator"], decisions
@@ -196,7 +196,7 @@ class Session:
         """Proves that the checkpoints which this run builds on are what they were. Raises DamageError naming one that
         is not."""
         for name, recorded in self.ancestors.items():
-            _verify_ancestor(self.workdir.path / name, recorded)
+            verify_state(self.workdir.path / name, recorded)
         return dict(self.ancestors)
 
     def remedy(self, phase: str) -> str:
@@ -212,19 +212,32 @@ def has_adapters(state: TrainState) -> bool:
     return any(name.startswith("lora_") for name in state.params)
 
 
-def _read_state(folder: Path, meta: dict[str, Any], config: Config, workdir: WorkDir) -> TrainState:
-    """The state of a checkpoint of this run, joined with its base where it holds adapters only."""
+def base_of(workdir: Path, meta: dict[str, Any]) -> tuple[Path, str] | None:
+    """The checkpoint that a checkpoint's phase began from, and its `state_sha256`; None for a run's first phase."""
+    if not meta["ancestors"]:
+        return None
+    name, recorded = list(meta["ancestors"].items())[-1]
+    return workdir / name, recorded
+
+
+def read_state(folder: Path, meta: dict[str, Any], config: Config, base: tuple[Path, str] | None) -> TrainState:
+    """The state of a verified checkpoint of a run, joined with its base where it holds adapters only.
+
+    Raises:
+      DamageError: its arrays do not fit the configuration, or the base is not the one that it was saved with.
+    """
     phase = next((phase for phase in config.phase if phase.name == meta["phase"]), None)
     if meta["closed"] or phase is None or phase.lora is None:
         return checkpoint.read(folder, phase_groups.abstract(config, None if meta["closed"] else phase))[0]
     adapters, _ = checkpoint.read(folder, phase_groups.adapters_only(phase_groups.abstract(config, phase)))
-    name, recorded = list(meta["ancestors"].items())[-1]
-    base = workdir.path / name
-    _verify_ancestor(base, recorded)
-    return phase_groups.with_base(adapters, checkpoint.read(base, phase_groups.abstract(config, None))[0])
+    if base is None:
+        raise DamageError(f"{folder}: holds adapters, and names no checkpoint that they belong to")
+    verify_state(*base)
+    return phase_groups.with_base(adapters, checkpoint.read(base[0], phase_groups.abstract(config, None))[0])
 
 
-def _verify_ancestor(folder: Path, recorded: str) -> None:
+def verify_state(folder: Path, recorded: str) -> None:
+    """Raises DamageError unless a checkpoint is whole and its state the recorded one."""
     found = manifest.verify(folder)["identity"]["state_sha256"]
     if found != recorded:
         raise DamageError(f"{folder}: its state is {found[:16]}, and this run went on from {recorded[:16]}")

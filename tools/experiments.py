@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
-from rich.table import Table
 
 from llm60_jax import config as config_module
 from llm60_jax import console, manifest, toml_file
@@ -232,25 +231,29 @@ def _ratio(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], field: str) -
     return statistics.fmean(ratios) if ratios else None
 
 
-def table(rows: Sequence[dict[str, Any]]) -> Table:
-    """The comparison for a person."""
-    shown = Table(title="compared with the first arm, seed by seed", title_justify="left")
-    headings = ("arm", "seeds", "bits/byte", "diff.", "± seeds", "seconds", "x time", "x CPU", "x op.")
-    for heading in headings:
-        shown.add_column(heading, justify="left" if heading == "arm" else "right", no_wrap=True)
-    for row in rows:
-        numbers = [row["difference"], row["deviation"]]
-        ratios = [row[f"{field}_ratio"] for field in ("training_seconds", "cpu_seconds", "teraflops")]
-        shown.add_row(
-            row["arm"],
-            str(row["seeds"]),
-            f"{row['bits_per_byte']:.4f}",
-            *("-" if n is None else f"{n:+.4f}" for n in numbers[:1]),
-            *("-" if n is None else f"{n:.4f}" for n in numbers[1:]),
-            f"{row['training_seconds']:.0f}",
-            *("-" if n is None else f"{n:.2f}" for n in ratios),
-        )
-    return shown
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The comparison for a person: "x" columns are ratios to the first arm."""
+    headings = ("arm", "seeds", "bits/byte", "difference", "± seeds", "seconds", "x time", "x CPU", "x operations")
+    ratios = ("training_seconds_ratio", "cpu_seconds_ratio", "teraflops_ratio")
+    return console.columns(
+        headings,
+        [
+            (
+                row["arm"],
+                str(row["seeds"]),
+                f"{row['bits_per_byte']:.4f}",
+                _number(row["difference"], "+.4f"),
+                _number(row["deviation"], ".4f"),
+                f"{row['training_seconds']:.0f}",
+                *(_number(row[ratio], ".2f") for ratio in ratios),
+            )
+            for row in rows
+        ],
+    )
+
+
+def _number(value: float | None, style: str) -> str:
+    return "-" if value is None else format(value, style)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -288,7 +291,7 @@ def _do(options: argparse.Namespace) -> None:
     rows = compare(measured)
     folder.mkdir(parents=True, exist_ok=True)
     manifest.write_text(folder / "report.json", manifest.dump({"arms": rows, "runs": measured}))
-    console.console.print(table(rows))
+    console.say(table(rows))
 
 
 if __name__ == "__main__":

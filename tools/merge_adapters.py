@@ -1,0 +1,72 @@
+"""Merges LoRA adapters into the weights they were trained on, and writes a plain model."""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from llm60_jax import checkpoint, console, manifest, phase_groups, session
+from llm60_jax import config as config_module
+from llm60_jax.errors import DamageError, InputError
+from llm60_jax.workdir import TOKENIZER
+
+EXAMPLES = """examples:
+  python tools/merge_adapters.py runs/lora/adapters/fine_tune runs/merged
+  python tools/merge_adapters.py runs/lora/checkpoints/2500 runs/halfway      adapters of a run under way
+  python tools/merge_adapters.py my/adapters/fine_tune runs/merged --base moved/runs/llm60/phases/vocabulary
+
+The model goes to OUT/phases/<phase>, with its tokenizer in OUT/tokenizer: a place that `start` of a configuration can
+name. The base is found by the path that the adapters recorded, and must have the state that they were trained on.
+"""
+
+
+def merge(folder: Path, out: Path, base: Path | None) -> Path:
+    """Writes the merged model and returns its checkpoint folder.
+
+    Args:
+      folder: a checkpoint with adapters: `adapters/<phase>` of a run, or a rolling one of a phase with adapters.
+      out: a directory; `phases/<phase>` in it must not exist.
+      base: the checkpoint the adapters were trained on, where it is no longer at its recorded place.
+
+    Raises:
+      InputError: the checkpoint has no adapters, or the place is taken.
+      DamageError: the adapters, their base or the tokenizer are not what was saved.
+    """
+    if not manifest.exists(folder):
+        raise InputError(f"{folder}: no checkpoint; name one, for example runs/lora/adapters/fine_tune")
+    manifest.verify(folder)
+    meta = checkpoint.read_meta(folder)
+    config = config_module.parse(meta["config"], f"the configuration in {folder}")
+    phase = next(phase for phase in config.phase if phase.name == meta["phase"])
+    if phase.lora is None or meta["closed"]:
+        raise InputError(f"{folder}: holds no adapters; phase {phase.name} of it is plain already")
+    workdir = folder.absolute().parents[1]
+    found = session.base_of(workdir, meta)
+    if found is not None and base is not None:
+        found = base, found[1]
+    state = phase_groups.end(phase, session.read_state(folder, meta, config, found))
+    tokenizer = workdir / TOKENIZER
+    if not tokenizer.is_file():
+        raise DamageError(f"{tokenizer}: the tokenizer of {folder} is missing; keep adapters in their run directory")
+    target = out / "phases" / phase.name
+    checkpoint.save(target, state, meta | {"closed": True, "permanent": True, "iterator": None})
+    (out / TOKENIZER).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(tokenizer, out / TOKENIZER)
+    return target
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("adapters", type=Path, metavar="ADAPTERS", help="a checkpoint that holds adapters")
+    parser.add_argument("out", type=Path, metavar="OUT", help="a directory for the merged model")
+    parser.add_argument("--base", type=Path, metavar="CHECKPOINT", help="the base, if it was moved")
+    options = parser.parse_args(arguments)
+    return console.guarded(
+        "merge_adapters.py", lambda: console.say(str(merge(options.adapters, options.out, options.base)))
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
