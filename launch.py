@@ -76,7 +76,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _dry_run(config: Config) -> None:
-    from llm60_jax import console, machine
+    from llm60_jax import advice, ancestry, console, machine
     from llm60_jax.data import sources
     from llm60_jax.workdir import WorkDir
 
@@ -86,9 +86,13 @@ def _dry_run(config: Config) -> None:
         f"{stage_plan.steps:,} steps of {stage_plan.tokens_per_step:,} tokens, {stage_plan.tokens:,} in all; "
         f"{config.model.parameter_count:,} parameters"
     )
+    for line in advice.departures(config):
+        console.say(f"note: {line}")
     machine.require(config, stage_plan)
     machine.versions()  # finds a device, or says why not
     WorkDir(Path(config.workdir)).check_identity(config)
+    ancestry.check_baseline(config)
+    ancestry.start(config)
     for phase in config.phase:
         for source in phase.sources:
             sources.inputs(source)

@@ -3,7 +3,9 @@
 import json
 import os
 import random
+import signal
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +117,57 @@ def tree(texts: Path, tmp_path: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.fixture(scope="session")
+def base(texts: Path, tmp_path_factory) -> Path:
+    """The run directory of a finished run of one phase, which other runs go on from."""
+    from llm60_jax import loop
+    from llm60_jax.interrupts import Interrupts
+
+    found = tiny_tree(texts)
+    found["workdir"] = str(tmp_path_factory.mktemp("base") / "run")
+    found["tokenizer"] = {"phases": ["grammar"]}
+    found["phase"] = [found["phase"][0] | {"tokens": 2 * 128, "context": [[0.0, 16]], "freeze": [[0.0, 0]]}]
+    loop.run(config_module.parse(found, "base"), Interrupts(), "again")
+    return Path(found["workdir"])
+
+
+@pytest.fixture
+def tuning(tree: dict[str, Any], base: Path) -> dict[str, Any]:
+    """A configuration of four steps of fine-tuning that go on from `base`; the lower two blocks are frozen."""
+    del tree["tokenizer"]
+    short = {"tokens": 4 * 128, "context": [[0.0, 16]], "freeze": [[0.0, 2]]}
+    return tree | {"start": str(base / "phases" / "grammar"), "phase": [tree["phase"][2] | short]}
+
+
+@pytest.fixture
+def train(monkeypatch) -> Callable[..., Path]:
+    """`train(tree, stop_after=None)` runs a configuration in this process and returns its run directory. With
+    `stop_after` a signal comes during that step, and the state after it is saved."""
+    from llm60_jax import loop, plan
+    from llm60_jax.errors import Interrupted
+    from llm60_jax.interrupts import Interrupts
+
+    def run(tree: dict[str, Any], stop_after: int | None = None) -> Path:
+        interrupts, real = Interrupts(), plan.learning_rate
+
+        def rate(stages, phase, step):
+            if step + 1 == stop_after:
+                interrupts.received = signal.SIGINT
+            return real(stages, phase, step)
+
+        config = config_module.parse(tree, "tree")
+        with monkeypatch.context() as patch:
+            patch.setattr(plan, "learning_rate", rate)
+            if stop_after is None:
+                loop.run(config, interrupts, "again")
+            else:
+                with pytest.raises(Interrupted):
+                    loop.run(config, interrupts, "again")
+        return Path(config.workdir)
+
+    return run
+
+
 @pytest.fixture
 def tiny(tree: dict[str, Any]) -> config_module.Config:
     return config_module.parse(tree, "tiny")
@@ -139,3 +192,22 @@ def tiny_file(tree: dict[str, Any], tmp_path: Path) -> Path:
     path = tmp_path / "tiny.toml"
     path.write_text(to_toml(tree), encoding="utf-8")
     return path
+
+
+def metrics(workdir: Path) -> list[dict[str, Any]]:
+    """The rows of a run's metrics.jsonl."""
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def without_time(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows without what depends on time and on the machine, for comparing two runs."""
+    counted = ("frozen_leaves", "frozen_leaves_changed", "temporary_bytes")
+    return [
+        {key: {name: value[name] for name in counted} if key == "stage_end" else value for key, value in row.items()}
+        for row in ({key: value for key, value in row.items() if key != "tokens_per_second"} for row in rows)
+    ]
+
+
+def state_of(folder: Path) -> str:
+    """The digest over the training state that a checkpoint records."""
+    return json.loads((folder / "meta.json").read_text(encoding="utf-8"))["state_sha256"]

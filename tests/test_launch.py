@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, write_corpus
+from conftest import PROJECT, metrics, without_time, write_corpus
 
 
 def launch(*arguments, **options):
@@ -113,19 +113,6 @@ def state_digest(folder):
     return facts["state_sha256"]
 
 
-def rows_of(workdir):
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-
-
-def without_speed(rows):
-    """Rows without what depends on time and on the machine."""
-    counted = ("frozen_leaves", "frozen_leaves_changed", "temporary_bytes")
-    return [
-        {key: {name: value[name] for name in counted} if key == "stage_end" else value for key, value in row.items()}
-        for row in ({key: value for key, value in row.items() if key != "tokens_per_second"} for row in rows)
-    ]
-
-
 @pytest.fixture(scope="module")
 def whole(texts, tmp_path_factory):
     """One uninterrupted run of the tiny configuration: its file, its run directory, its output."""
@@ -141,7 +128,7 @@ def whole(texts, tmp_path_factory):
 
 def test_a_run_leaves_what_the_readme_promises(whole):
     _, workdir, output = whole
-    rows = rows_of(workdir)
+    rows = metrics(workdir)
     steps = [row for row in rows if "loss" in row]
     assert [row["step"] for row in steps] == list(range(1, 31))
     assert [row["tokens"] for row in steps] == [128 * step for step in range(1, 31)]
@@ -188,9 +175,10 @@ def interrupted(path, workdir, number, after_step):
         text=True,
         start_new_session=True,
     )
-    metrics, deadline = workdir / "metrics.jsonl", time.monotonic() + 200
+    path_of_rows, deadline = workdir / "metrics.jsonl", time.monotonic() + 200
     while time.monotonic() < deadline and process.poll() is None:
-        if metrics.exists() and f'"step": {after_step}, "tokens": {after_step * 128}, "phase"' in metrics.read_text():
+        reached = f'"step": {after_step}, "tokens": {after_step * 128}, "phase"'
+        if path_of_rows.exists() and reached in path_of_rows.read_text():
             os.killpg(process.pid, number)
             break
         time.sleep(0.005)
@@ -213,7 +201,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(whole, tmp_pat
     assert f"resumed at step {stopped_at} of 30" in done.stdout
     for name in ("grammar", "vocabulary", "fine_tune"):
         assert state_digest(workdir / "phases" / name) == state_digest(reference / "phases" / name)
-    assert without_speed(rows_of(workdir)) == without_speed(rows_of(reference))
+    assert without_time(metrics(workdir)) == without_time(metrics(reference))
 
 
 def test_killed_without_warning_and_resumed_equals_uninterrupted(whole, tmp_path):
@@ -223,7 +211,7 @@ def test_killed_without_warning_and_resumed_equals_uninterrupted(whole, tmp_path
     assert code == -signal.SIGKILL
     assert launch(path, "--workdir", workdir).returncode == 0
     assert state_digest(workdir) == state_digest(reference)
-    assert without_speed(rows_of(workdir)) == without_speed(rows_of(reference))
+    assert without_time(metrics(workdir)) == without_time(metrics(reference))
 
 
 def test_a_changed_configuration_or_text_is_refused(whole, texts, tmp_path):

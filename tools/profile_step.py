@@ -151,7 +151,8 @@ def report(
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The report for a person."""
     headings = (
-        "stage", "context", "frozen", "ms", "tokens/s", "speed", "GFLOP", "temp. MiB", "compile s", "optimizer ms", "saved"
+        "stage", "context", "frozen", "ms", "tokens/s", "speed", "GFLOP", "temporaries MiB", "compile s",
+        "optimizer ms", "saved ms",
     )  # fmt: skip
     return console.columns(
         headings,

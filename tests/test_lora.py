@@ -1,0 +1,164 @@
+"""Adapters: they begin neutral, they alone move, they merge exactly, and they are saved alone."""
+
+import copy
+import json
+import shutil
+import sys
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import PROJECT, metrics, state_of, without_time
+
+from llm60_jax import checkpoint, config, model, phase_groups, plan, step
+from llm60_jax.errors import DamageError, InputError
+from llm60_jax.step_key import StepKey
+
+sys.path.insert(0, str(PROJECT / "tools"))
+import merge_adapters
+
+LORA = {"rank": 4, "alpha": 8.0}
+TARGETS = ["attention.qkv", "attention.out", "mlp.up", "mlp.down"]
+
+
+@pytest.fixture
+def adapted(tuning):
+    """Adapters on blocks 2 to 5 at first, on 4 and 5 from the middle of the phase on."""
+    tuning["phase"][0] |= {"lora": LORA, "freeze": [[0.0, 2], [0.5, 4]]}
+    return tuning
+
+
+@pytest.fixture(scope="module")
+def run(base, texts, tmp_path_factory):
+    """One uninterrupted run with adapters: its configuration and its directory."""
+    from conftest import tiny_tree
+
+    from llm60_jax import loop
+    from llm60_jax.interrupts import Interrupts
+
+    tree = tiny_tree(texts) | {"workdir": str(tmp_path_factory.mktemp("lora") / "run")}
+    del tree["tokenizer"]
+    tree |= {"start": str(base / "phases" / "grammar"), "phase": [tree["phase"][2]]}
+    tree["phase"][0] |= {"tokens": 512, "context": [[0.0, 16]], "lora": LORA, "freeze": [[0.0, 2], [0.5, 4]]}
+    found = config.parse(tree, "x")
+    loop.run(found, Interrupts(), "again")
+    return tree, found, base.__class__(found.workdir)
+
+
+def random_adapters(c, lora, adapted_from=0):
+    fresh = model.init_lora(c.model, lora, adapted_from, jax.random.key(1))
+    return jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(x.size), x.shape), fresh)
+
+
+@pytest.mark.parametrize("targets", [TARGETS, ["mlp.down"]], ids=str)
+def test_merged_equals_applied(adapted, targets):
+    adapted["phase"][0]["lora"] = LORA | {"targets": targets}
+    c = config.parse(adapted, "x")
+    lora = c.phase[0].lora
+    params = model.init(c.model, jax.random.key(0))
+    params |= random_adapters(c, lora, 2)
+    tokens = np.arange(32, dtype=np.int32).reshape(2, 16) + 5
+    ones = np.ones_like(tokens)
+    applied = model.merge(c.model, params, lora)(tokens, ones, dtype=jnp.dtype(jnp.float32)).hidden_BTD
+    plain = model.merge_lora(params, lora)
+    assert set(plain) == set(model.init(c.model, jax.random.key(0)))
+    merged = model.merge(c.model, plain)(tokens, ones, dtype=jnp.dtype(jnp.float32)).hidden_BTD
+    np.testing.assert_allclose(applied, merged, rtol=1e-4, atol=1e-5)
+    bare = {name: group for name, group in params.items() if not name.startswith("lora_")}
+    without = model.merge(c.model, bare)(tokens, ones, dtype=jnp.dtype(jnp.float32)).hidden_BTD
+    assert float(jnp.abs(applied - without).max()) > 0.01  # they do act
+
+
+def test_fresh_adapters_change_nothing_and_only_live_ones_train(adapted):
+    c = config.parse(adapted, "x")
+    phase = c.phase[0]
+    plain = step.init(c)
+    state = phase_groups.begin(c, phase, plain)
+    tokens = np.arange(16, dtype=np.int32)[None] + 5
+    hidden = [
+        model.merge(c.model, s.params, lora)(tokens, np.ones_like(tokens)).hidden_BTD
+        for s, lora in ((plain, None), (state, phase.lora))
+    ]
+    np.testing.assert_array_equal(*hidden)
+    assert set(state.params) - set(plain.params) == {"lora_2_3", "lora_4_5"}
+    for stage in plan.build(c).stages:
+        key = StepKey.of(stage, phase, c)
+        shape = (key.accumulation, key.micro_batch, key.context)
+        batch = {name: np.full(shape, 9, np.int32) for name in ("tokens", "targets", "segments")}
+        batch["weights"] = np.ones(shape, np.float32)
+        new, _ = jax.jit(lambda s, b, key=key: step.train_step(c, key, s, b, jnp.float32(1e-2)))(state, batch)
+        moved = {
+            name
+            for name in state.params
+            if any(
+                bool((a != b).any())
+                for a, b in zip(*map(jax.tree.leaves, (new.params[name], state.params[name])), strict=True)
+            )
+        }
+        assert moved == {"lora_2_3", "lora_4_5"} - ({"lora_2_3"} if stage.frozen == 4 else set())
+
+
+def test_a_run_keeps_the_adapters_alone_a_plain_model_and_its_base(run, base):
+    _, c, workdir = run
+    before = state_of(base / "phases" / "grammar")
+    assert json.loads((workdir / "gates" / "fine_tune.json").read_text())["earlier_checkpoints"] == {
+        str(base / "phases" / "grammar"): before
+    }
+    checkpoint.load(base / "phases" / "grammar")  # whole, every file of it
+    adapters, _ = checkpoint.load(workdir / "adapters" / "fine_tune")
+    assert set(adapters["params"]) == {"lora_2_3", "lora_4_5"}
+    assert set(adapters["opt_state"]) == {"lora_2_3", "lora_4_5"}
+    for rolling in (workdir / "checkpoints").iterdir():
+        assert set(checkpoint.load(rolling)[0]["params"]) == {"lora_2_3", "lora_4_5"}
+    plain, _ = checkpoint.load(workdir / "phases" / "fine_tune")
+    base_state, _ = checkpoint.load(base / "phases" / "grammar")
+    assert set(plain["params"]) == set(base_state["params"])
+    merged = model.merge_lora(base_state["params"] | adapters["params"], c.phase[0].lora)
+    chex.assert_trees_all_close(plain["params"], merged, rtol=0, atol=1e-7)
+    chex.assert_trees_all_equal(plain["params"]["embedding"], base_state["params"]["embedding"])
+    chex.assert_trees_all_equal(plain["params"]["blocks_0_1"], base_state["params"]["blocks_0_1"])
+
+
+def test_the_merging_tool_writes_the_same_model(run, tmp_path):
+    _, _, workdir = run
+    assert merge_adapters.main([str(workdir / "adapters" / "fine_tune"), str(tmp_path)]) == 0
+    ours, _ = checkpoint.load(tmp_path / "phases" / "fine_tune")
+    theirs, _ = checkpoint.load(workdir / "phases" / "fine_tune")
+    chex.assert_trees_all_equal(ours["params"], theirs["params"])
+    assert (tmp_path / "tokenizer" / "tokenizer.model").exists()
+    with pytest.raises(InputError, match="holds a checkpoint already"):
+        merge_adapters.merge(workdir / "adapters" / "fine_tune", tmp_path, None)
+    with pytest.raises(InputError, match="holds no adapters"):
+        merge_adapters.merge(workdir / "phases" / "fine_tune", tmp_path / "other", None)
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3])
+def test_interrupted_and_resumed_equals_uninterrupted(run, train, tmp_path, stop_after):
+    tree, _, reference = run
+    tree = copy.deepcopy(tree) | {"workdir": str(tmp_path / "run")}
+    train(tree, stop_after)
+    workdir = train(tree)
+    assert state_of(workdir / "phases" / "fine_tune") == state_of(reference / "phases" / "fine_tune")
+    assert without_time(metrics(workdir)) == without_time(metrics(reference))
+
+
+def test_adapters_are_not_joined_with_another_base(run, base, train, tmp_path):
+    tree, _, _ = run
+    moved = tmp_path / "moved"
+    shutil.copytree(base, moved)
+    tree = copy.deepcopy(tree) | {"workdir": str(tmp_path / "run"), "start": str(moved / "phases" / "grammar")}
+    train(tree, stop_after=2)
+    state, meta = checkpoint.load(moved / "phases" / "grammar")
+    shutil.rmtree(moved / "phases" / "grammar")
+    state["params"]["norm"]["scale"] = state["params"]["norm"]["scale"] + 1
+    checkpoint.save(moved / "phases" / "grammar", state, meta)
+    with pytest.raises(DamageError, match="went on from"):
+        train(tree)
+
+
+def test_a_base_of_another_architecture_is_refused(adapted, train):
+    adapted["model"]["hidden_dim"] = 96
+    with pytest.raises(InputError, match=r"model\.hidden_dim: 64 in .*, 96 here; 'Never change architecture"):
+        train(adapted)
