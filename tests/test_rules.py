@@ -1,0 +1,197 @@
+"""The six golden rules of the playbook (section 15), each enforced by code."""
+
+import copy
+import shutil
+
+import pytest
+from conftest import state_of
+
+from llm60_jax import ancestry, closing, config, session
+from llm60_jax.data import prepare as prepare_module
+from llm60_jax.data.progress import silent
+from llm60_jax.errors import DamageError, GateError, InputError
+
+
+def refusal(tree):
+    with pytest.raises(InputError) as caught:
+        config.parse(tree, "x")
+    return str(caught.value)
+
+
+@pytest.fixture
+def short(tree):
+    """Two phases of two steps."""
+    tree["phase"] = [
+        phase | {"tokens": 256, "context": [[0.0, 16]], "freeze": [[0.0, 0]]} for phase in tree["phase"][:2]
+    ]
+    return tree
+
+
+# 1. Always checkpoint between phases.
+
+
+def test_1_a_phase_does_not_begin_before_the_one_before_it_is_saved(short, train, monkeypatch):
+    monkeypatch.setattr(closing, "close", lambda *_: None)
+    with pytest.raises(DamageError, match=r"phases/grammar"):
+        train(short)
+
+
+def test_1_a_checkpoint_that_changed_after_its_phase_stops_the_run(short, train, monkeypatch):
+    """The second phase ends by proving that the first one's checkpoint is what it was."""
+    real = session.Session.begin
+
+    def begin(self, phase):
+        real(self, phase)
+        if phase.name == "vocabulary":
+            meta = self.checkpoints.phase("grammar") / "meta.json"
+            meta.write_bytes(meta.read_bytes().replace(b"step", b"stop", 1))
+
+    monkeypatch.setattr(session.Session, "begin", begin)
+    with pytest.raises(DamageError, match="phases/grammar: damaged: meta.json: its content differs"):
+        train(short)
+
+
+# 2. Never mix fine-tuning data into pretraining.
+
+
+@pytest.fixture
+def overlapping(tree, texts, tmp_path):
+    """The text for fine-tuning lies in the folder of the grammar phase, too."""
+    both = tmp_path / "both"
+    shutil.copytree(texts / "text" / "grammar", both)
+    for path in (texts / "text" / "fine_tune").iterdir():
+        shutil.copyfile(path, both / f"own-{path.name}")
+    tree["phase"][0]["sources"] = [{"kind": "folder", "path": str(both)}]
+    tree["data_dir"] = str(tmp_path / "data")
+    return tree
+
+
+def test_2_text_for_fine_tuning_leaves_the_phases_before(overlapping):
+    c = config.parse(overlapping, "x")
+    prepared = prepare_module.prepare(c, silent, lambda digests: None)
+    own = {record["text"] for split in ("train", "validation") for record in prepared.corpora["fine_tune"].read(split)}
+    others = {record["text"] for split in ("train", "validation") for record in prepared.corpora["grammar"].read(split)}
+    assert own
+    assert others
+    assert not own & others
+    assert len(others) == 60
+    assert "60 documents left out: they are there for fine-tuning; 'Never mix fine-tuning data into pretraining'" in (
+        prepared.describe(c.phase[0])
+    )
+    assert prepared.shards["grammar"].train.documents + prepared.shards["grammar"].validation.documents == 60
+
+
+def test_2_text_that_a_checkpoint_was_trained_on_leaves_the_fine_tuning(tuning, base, texts, tmp_path):
+    mixed = tmp_path / "mixed"
+    shutil.copytree(texts / "text" / "fine_tune", mixed)
+    for path in sorted((texts / "text" / "grammar").iterdir())[:30]:
+        shutil.copyfile(path, mixed / f"seen-{path.name}")
+    tuning["phase"][0]["sources"] = [{"kind": "folder", "path": str(mixed)}]
+    c = config.parse(tuning, "x")
+    start = ancestry.start(c)
+    prepared = prepare_module.prepare(c, silent, lambda digests: None, (start.tokenizer, start.meta["corpora"]))
+    seen = {record["text"] for record in prepared.corpora["fine_tune"].read("train")}
+    trained = {path.read_text().strip() for path in (texts / "text" / "grammar").iterdir()}
+    validation = len([t for t in trained if t in seen])
+    assert validation <= 20  # the earlier run held these out, so the model has not been trained on them
+    assert "the model has been trained on them before" in prepared.describe(c.phase[0])
+
+
+# 3 and 4, clean data beats more data: documents that cannot be read are repaired or dropped and counted
+# (test_data_corpus.py, test_data_sources.py); repeated text is told of.
+
+
+def test_3_and_4_text_that_is_repeated_too_often_is_told_of(tree):
+    tree["phase"][0]["tokens"] = 1_000_000
+    c = config.parse(tree, "x")
+    prepared = prepare_module.prepare(c, silent, lambda digests: None)
+    assert "More than 4 teach little and are learnt by heart" in prepared.describe(c.phase[0])
+    assert "More than 4" not in prepared.describe(c.phase[1])
+
+
+# 5. Never change architecture mid-training (a run's own directory: test_workdir.py).
+
+
+@pytest.mark.parametrize("change", [{"mlp": "swiglu"}, {"rope_base": 500.0}, {"layers": 4, "segments": [2, 2]}])
+def test_5_a_run_that_goes_on_from_a_checkpoint_keeps_its_architecture(tuning, change):
+    tuning["model"] |= change
+    tuning["baseline"] = "unused"
+    with pytest.raises(InputError, match=r"model\.\w+: .* 'Never change architecture mid-training' \(playbook, rule 5"):
+        ancestry.start(config.parse(tuning, "x"))
+
+
+def test_5_and_its_tokenizer(tuning, base, tmp_path):
+    shutil.copytree(base, tmp_path / "moved")
+    tuning["start"] = str(tmp_path / "moved" / "phases" / "grammar")
+    assert ancestry.start(config.parse(tuning, "x")).tokenizer.is_file()
+    model = tmp_path / "moved" / "tokenizer" / "tokenizer.model"
+    model.write_bytes(model.read_bytes() + b"x")
+    with pytest.raises(DamageError, match="tokenizer.model: its digest is"):
+        ancestry.start(config.parse(tuning, "x"))
+    tuning["tokenizer"] = {"phases": ["fine_tune"]}
+    assert "it comes with the checkpoint that start names" in refusal(tuning)
+
+
+def test_5_a_start_must_be_the_end_of_a_phase(tuning, base, tmp_path):
+    for place, words in [(tmp_path, "is no checkpoint"), (base / "checkpoints" / "2", "a checkpoint inside a phase")]:
+        with pytest.raises(InputError, match=words):
+            ancestry.start(config.parse(tuning | {"start": str(place)}, "x"))
+
+
+# 6. Never add complexity before baseline trains.
+
+ENHANCEMENTS = [
+    ("model", {"mlp": "swiglu"}),
+    ("model", {"residual": "scaled"}),
+    ("model", {"share_attention": 2}),
+    ("model", {"share_mlp": 2}),
+    ("phase", {"deep_supervision": 0.1}),
+    ("phase", {"drop_path": 0.1}),
+    ("phase", {"activation_noise": 0.1}),
+]
+
+
+@pytest.mark.parametrize(("where", "change"), ENHANCEMENTS, ids=str)
+def test_6_enhancements_are_refused_in_phase_1_without_a_baseline(tree, where, change):
+    (tree["model"] if where == "model" else tree["phase"][0]).update(change)
+    message = refusal(tree)
+    assert next(iter(change)) in message
+    assert "'Never add complexity before baseline trains' (playbook, rule 6)" in message
+    tree["baseline"] = "runs/plain"
+    config.parse(tree, "x")
+
+
+def test_6_later_phases_may_have_theirs(tree):
+    tree["phase"][1] |= {"deep_supervision": 0.1, "drop_path": 0.1, "activation_noise": 0.1}
+    config.parse(tree, "x")
+    tree["phase"][1]["goal"] = "grammar"
+    assert "Never add complexity" in refusal(tree)
+
+
+def test_6_a_baseline_is_a_finished_run_of_the_same_size(tree, base, tmp_path, train):
+    tree["model"]["mlp"] = "swiglu"
+    ancestry.check_baseline(config.parse(tree | {"baseline": str(base)}, "x"))
+    for other, words in [
+        ({"baseline": str(tmp_path)}, "no run directory with a config.json; 'Never add complexity"),
+        ({"baseline": str(base), "model": tree["model"] | {"dim": 64}}, "model.dim is 32 there and 64 here"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            ancestry.check_baseline(config.parse(tree | other, "x"))
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(base, unfinished)
+    shutil.rmtree(unfinished / "phases" / "grammar")
+    with pytest.raises(InputError, match="phase grammar is not closed; 'Never add complexity"):
+        train(tree | {"baseline": str(unfinished)})
+
+
+def test_the_checkpoint_that_a_run_starts_from_stays_what_it_was(tuning, base, train):
+    before = state_of(base / "phases" / "grammar")
+    files = {p: p.read_bytes() for p in (base / "phases").rglob("*") if p.is_file()}
+    workdir = train(copy.deepcopy(tuning))
+    assert state_of(base / "phases" / "grammar") == before != state_of(workdir / "phases" / "fine_tune")
+    assert {p: p.read_bytes() for p in (base / "phases").rglob("*") if p.is_file()} == files
+    # and a run whose base was tampered with does not close its phase
+    tuning["workdir"] += "-2"
+    tuning["phase"][0]["min_gain"] = 100.0
+    with pytest.raises(GateError):
+        train(tuning)
