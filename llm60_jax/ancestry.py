@@ -32,7 +32,9 @@ def start(config: Config) -> Start | None:
         return None
     folder = Path(config.start)
     if not manifest.exists(folder):
-        raise InputError(f"start: {folder} is no checkpoint; name one, for example runs/llm60/phases/vocabulary")
+        raise InputError(
+            f"start: {folder} is no checkpoint; train its run first, or name the end of a phase: runs/RUN/phases/PHASE"
+        )
     manifest.verify(folder)
     meta = checkpoint.read_meta(folder)
     if not meta.get("closed"):

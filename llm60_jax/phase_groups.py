@@ -37,9 +37,10 @@ def begin(config: Config, phase: Settings, state: TrainState) -> TrainState:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(state.seed), state.step), 1)
         extra |= model.init_lora(config.model, phase.lora, phase.adapted_from, key)
     if phase.deep_supervision:
-        ones, zeros = jnp.ones(config.model.dim), jnp.zeros(config.model.dim)
-        extra |= {f"head_{depth}": {"scale": ones, "bias": zeros} for depth in config.model.boundaries[1:-1]}
-    opt_state = step.optimizer(config).init(extra)
+        width = config.model.dim  # an array for each: a step is given its state for good, and no array twice
+        heads = config.model.boundaries[1:-1]
+        extra |= {f"head_{depth}": {"scale": jnp.ones(width), "bias": jnp.zeros(width)} for depth in heads}
+    opt_state = jax.jit(step.optimizer(config).init)(extra)
     return dataclasses.replace(state, params={**state.params, **extra}, opt_state={**state.opt_state, **opt_state})
 
 
