@@ -47,7 +47,7 @@ def test_1_a_checkpoint_that_changed_after_its_phase_stops_the_run(short, train,
             meta.write_bytes(meta.read_bytes().replace(b"step", b"stop", 1))
 
     monkeypatch.setattr(session.Session, "begin", begin)
-    with pytest.raises(DamageError, match="phases/grammar: damaged: meta.json: its content differs"):
+    with pytest.raises(DamageError, match=r"phases/grammar: damaged: meta.json: its content differs"):
         train(short)
 
 
@@ -126,7 +126,7 @@ def test_5_and_its_tokenizer(tuning, base, tmp_path):
     assert ancestry.start(config.parse(tuning, "x")).tokenizer.is_file()
     model = tmp_path / "moved" / "tokenizer" / "tokenizer.model"
     model.write_bytes(model.read_bytes() + b"x")
-    with pytest.raises(DamageError, match="tokenizer.model: its digest is"):
+    with pytest.raises(DamageError, match=r"tokenizer.model: its digest is"):
         ancestry.start(config.parse(tuning, "x"))
     tuning["tokenizer"] = {"phases": ["fine_tune"]}
     assert "it comes with the checkpoint that start names" in refusal(tuning)

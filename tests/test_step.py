@@ -1,4 +1,6 @@
 import dataclasses
+import gc
+import weakref
 
 import chex
 import jax
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 from llm60_jax import config, model, phase_groups, plan, programs, step
+from llm60_jax.errors import InputError
 from llm60_jax.step_key import Noise, StepKey
 
 
@@ -140,3 +143,39 @@ def test_memory_grows_with_depth_by_gradients_and_block_inputs_only(tree):
     growth = (temporaries[60] - temporaries[30]) / 30
     assert growth <= 1.1 * (3 * block + inputs)
     assert (temporaries[30] - temporaries[15]) / 15 == pytest.approx(growth, rel=0.1)
+
+
+@pytest.mark.parametrize("where", ["gradient", "weights of the loss"])
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(tiny, where):
+    key = keys(tiny)[0]._replace(noise=Noise())
+    state, batch = step.init(tiny), batch_for(keys(tiny)[0])
+    if where == "gradient":
+        poisoned = state.params | {"norm": {**state.params["norm"], "bias": jnp.full(32, jnp.nan)}}
+        state = dataclasses.replace(state, params=poisoned)
+    else:
+        batch["weights"][0, 0, 0] = np.inf
+    new, metrics = run(tiny, key, state, batch)
+    assert not np.isfinite(float(metrics.grad_norm))
+    chex.assert_trees_all_equal(new, state)
+
+
+def test_releasing_forgets_programs_and_a_program_asked_for_again_is_the_same(tiny):
+    compiled, (first, second, *_) = programs.CompiledSteps(tiny), keys(tiny)
+    program = weakref.ref(compiled[first])
+    compiled.prefetch(second)
+    compiled.release({second})
+    gc.collect()
+    assert program() is None
+    assert len(compiled) == 1
+    state, batch = step.init(tiny), batch_for(first)
+    _, metrics = compiled[first](state, batch, np.float32(1e-3))
+    assert np.isfinite(float(metrics.loss))
+
+
+def test_recomputation_is_chosen_stage_by_stage(tree):
+    tree["phase"][0]["remat"] = [[0.0, "none"], [0.5, "dots"], [0.7, "full"]]
+    c = config.parse(tree, "x")
+    assert [key.remat for key in keys(c)] == ["none", "none", "none", "dots", "full"]
+    tree["phase"][0]["remat"] = [[0.0, "none"], [0.4, "dots"]]
+    with pytest.raises(InputError, match=r"remat: \[0\.4\] are no fractions of context or freeze"):
+        config.parse(tree, "x")
