@@ -17,6 +17,8 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE.name)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Programs of the tests run for milliseconds: compiling them well would take most of the suite's time.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 from llm60_jax import config as config_module  # noqa: E402
 

@@ -27,7 +27,7 @@ def two_phases(texts, tmp_path_factory):
     return tree, Path(c.workdir)
 
 
-@pytest.mark.parametrize("stop_after", [1, 3, 5, 6], ids=["freeze", "context", "phase", "freeze of the next phase"])
+@pytest.mark.parametrize("stop_after", [1, 3, 5], ids=["freeze", "context", "phase"])
 def test_at_every_boundary(two_phases, train, tmp_path, stop_after):
     tree, reference = two_phases
     tree = copy.deepcopy(tree) | {"workdir": str(tmp_path / "run")}
@@ -122,7 +122,7 @@ def test_a_freeze_whose_blocks_have_settled_comes_as_planned(converging, train, 
     assert [row["frozen"] for row in metrics(workdir) if "loss" in row] == [0] * 3 + [2] * 7
 
 
-@pytest.mark.parametrize("stop_after", [3, 4, 6])
+@pytest.mark.parametrize("stop_after", [3, 4])
 def test_an_amended_plan_is_resumed(converging, train, monkeypatch, tmp_path, stop_after):
     drifting(monkeypatch, {step: 0.5 if step < 5 else 0.01 for step in range(1, 10)})
     reference = train(copy.deepcopy(converging) | {"workdir": str(tmp_path / "whole")})

@@ -17,6 +17,7 @@ import numpy as np
 from llm60_jax import config as config_module
 from llm60_jax import console, optim, phase_groups, plan, programs, step
 from llm60_jax.config import Config
+from llm60_jax.data.progress import Track, silent
 from llm60_jax.errors import InputError
 from llm60_jax.interrupts import Interrupts
 from llm60_jax.phase import Phase
@@ -73,7 +74,7 @@ def _batch(config: Config, key: StepKey) -> step.Batch:
     return jax.device_put(batch)
 
 
-def time_steps(config: Config, phase: Phase, some: Sequence[Subject], rounds: int, track: console.Tracker) -> None:
+def time_steps(config: Config, phase: Phase, some: Sequence[Subject], rounds: int, track: Track) -> None:
     """Fills in `seconds` of every subject, a step each in every round after one that warms up."""
     state = phase_groups.begin(config, phase, step.init(config))
     rate = np.float32(phase.learning_rate[1])
@@ -198,14 +199,15 @@ def _profile(options: argparse.Namespace) -> None:
     phase = next((phase for phase in config.phase if phase.name == name), None)
     if phase is None:
         raise InputError(f"--phase: there is no phase '{name}'; there are {[p.name for p in config.phase]}")
-    compiled, track = programs.CompiledSteps(config), console.Tracker(Interrupts())
+    compiled, track = programs.CompiledSteps(config), silent if options.json else console.Tracker(Interrupts())
     some = subjects(config, phase, [int(part) for part in options.stages.split(",") if part], compiled)
     time_steps(config, phase, some, options.rounds, track)
     rows = report(config, phase, some, compiled, time_optimizer(config, phase, some, options.rounds))
     if options.trace:
         with jax.profiler.trace(str(options.trace), create_perfetto_trace=True):
             time_steps(config, phase, some, 0, track)
-        console.say(f"trace of a step of each stage: {options.trace}")
+        if not options.json:
+            console.say(f"trace of a step of each stage: {options.trace}")
     if options.json:
         print(json.dumps({"device": str(jax.devices()[0]), "phase": phase.name, "steps": rows}, indent=1))
     else:

@@ -12,6 +12,7 @@ from llm60_jax import ancestry, console
 from llm60_jax import config as config_module
 from llm60_jax.config import Config
 from llm60_jax.data.prepare import prepare
+from llm60_jax.data.progress import Track, silent
 from llm60_jax.errors import InputError
 from llm60_jax.interrupts import Interrupts
 
@@ -25,7 +26,7 @@ Text and tokenizer are prepared if they are not yet, as launch.py would.
 """
 
 
-def weights_of(config: Config, only: str | None) -> dict[str, list[dict[str, Any]]]:
+def weights_of(config: Config, only: str | None, track: Track = silent) -> dict[str, list[dict[str, Any]]]:
     """For each phase that reweights, its tokens from the most weighted down: piece, count as a target, weight.
 
     Raises:
@@ -41,7 +42,7 @@ def weights_of(config: Config, only: str | None) -> dict[str, list[dict[str, Any
         )
     start = ancestry.start(config)
     told = (start.tokenizer, start.meta["corpora"]) if start else None
-    prepared = prepare(config, console.Tracker(Interrupts()), lambda digests: None, told)
+    prepared = prepare(config, track, lambda digests: None, told)
     pieces = prepared.tokenizer.pieces()
     found = {}
     for phase in phases:
@@ -55,7 +56,8 @@ def weights_of(config: Config, only: str | None) -> dict[str, list[dict[str, Any
 
 
 def _show(config: Config, options: argparse.Namespace) -> None:
-    found = weights_of(config, options.phase)
+    track = silent if options.json else console.Tracker(Interrupts())
+    found = weights_of(config, options.phase, track)
     if options.json:
         print(json.dumps(found, ensure_ascii=False))
         return
