@@ -186,16 +186,15 @@ def interrupted(path, workdir, number, after_step):
     return process.returncode, errors
 
 
-@pytest.mark.parametrize(("number", "after_step"), [(signal.SIGINT, 7), (signal.SIGTERM, 13)])
-def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(whole, tmp_path, number, after_step):
+def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(whole, tmp_path):
     path, reference, _ = whole
     workdir = tmp_path / "run"
-    code, errors = interrupted(path, workdir, number, after_step)
-    assert code == 128 + number, errors
+    code, errors = interrupted(path, workdir, signal.SIGTERM, 13)
+    assert code == 128 + signal.SIGTERM, errors
     assert "To go on: python " in errors
     assert "Traceback" not in errors
     stopped_at = max(int(p.name) for p in (workdir / "checkpoints").iterdir())
-    assert after_step <= stopped_at < 30
+    assert 13 <= stopped_at < 30
     done = launch(path, "--workdir", workdir)
     assert done.returncode == 0, done.stderr
     assert f"resumed at step {stopped_at} of 30" in done.stdout

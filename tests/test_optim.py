@@ -117,3 +117,20 @@ def test_frozen_groups_stay_bit_for_bit_and_thaw():
 
 def test_global_norm():
     assert optim.global_norm({"a": jnp.array([3.0]), "b": {"c": jnp.array([4.0])}}) == 5.0
+
+
+def test_adamw_is_optax_adamw_with_decay_on_matrices():
+    config = Optimizer(name="adamw", weight_decay=0.01)
+    params = {"norm": {"scale": jnp.ones(40)}, "embedding": {"kernel": normal(0, 64, 48)}}
+    ours, theirs = optim.make(config, plain), optax.adamw(1e-2, *config.betas, weight_decay=0.01, mask=_matrices)
+    state, reference, expected = ours.init(params), theirs.init(params), params
+    for step in range(3):
+        grads = jax.tree.map(lambda p, s=step: normal(s + 1, *p.shape), params)
+        params, state = optim.update(ours, (), jnp.float32(1e-2), grads, state, params)
+        updates, reference = theirs.update(grads, reference, expected)
+        expected = optax.apply_updates(expected, updates)
+    chex.assert_trees_all_close(params, expected, rtol=1e-6, atol=1e-8)
+
+
+def _matrices(params):
+    return jax.tree.map(lambda x: x.ndim > 1, params)

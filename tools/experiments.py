@@ -155,15 +155,18 @@ def _next(waiting: "collections.deque[Run]", alone: bool) -> Run | None:
 def _start(run: Run, core: int | None) -> "subprocess.Popen[bytes]":
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     with _output(run).open("ab") as output:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, str(LAUNCH), *run.arguments],
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            # A process learns how many threads to start from the cores that it is given at its start.
-            preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
         )
+    if core is not None:
+        with contextlib.suppress(ProcessLookupError):
+            # Long before it imports jax, which starts as many threads as it is given cores.
+            os.sched_setaffinity(process.pid, {core})
+    return process
 
 
 def _output(run: Run) -> Path:

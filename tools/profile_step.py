@@ -27,7 +27,7 @@ EXAMPLES = """examples:
   python tools/profile_step.py configs/quickstart.toml                  every stage of the first phase
   python tools/profile_step.py configs/llm60.toml --phase fine_tune --rounds 3
   python tools/profile_step.py configs/cached.toml                      with the prefix cache against without, in pairs
-  python tools/profile_step.py configs/llm60.toml --stages 1,5 --trace /tmp/trace   then open it in ui.perfetto.dev
+  python tools/profile_step.py configs/llm60.toml --stages 1,5 --trace trace   then open it in ui.perfetto.dev
 
 Batches are random tokens and the weights are fresh: the arithmetic of a step does not depend on them. Each round times
 every stage in turn, so that a slow moment of the machine meets all of them; figures are medians over the rounds.

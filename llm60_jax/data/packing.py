@@ -27,12 +27,12 @@ from llm60_jax.data.tokenizer import PAD
 Rows = dict[str, np.ndarray]
 
 
-class StageRows:
+class _Rows:
     """The rows of one stage: a random-access source for Grain. Reading is deterministic and thread-safe."""
 
     def __init__(self, shard: TokenShard, seed: int, phase: str, token_start: int, rows: int, context: int):
         self._about = f"seed={seed}, phase={phase!r}, token_start={token_start}, rows={rows}, context={context}"
-        self._rows, self._context, self._start = rows, context, token_start
+        self._start, self._rows, self._context = token_start, rows, context
         self._stream = _Stream(shard, lambda epoch: document_order(shard.documents, seed, phase, epoch))
 
     def __len__(self) -> int:
@@ -42,31 +42,35 @@ class StageRows:
         index = operator.index(index)
         if not 0 <= index < self._rows:
             raise IndexError(f"row {index} of a stage with {self._rows} rows")
-        return self._stream.read(self._start + index * self._context, self._context)
+        return self._read(self._start + index * self._context)
 
     def __repr__(self) -> str:
-        return f"StageRows({self._about}, {self._stream!r})"
+        return f"{type(self).__name__}({self._about}, {self._stream!r})"
+
+    def _read(self, position: int) -> Rows:
+        """The row that begins at a position of the phase, in tokens."""
+        raise NotImplementedError
 
 
-class FixedRows:
-    """The same for rows that are packed once; each row also has `row`, its number among the packed ones, int32."""
+class StageRows(_Rows):
+    """Rows cut from one stream of documents, which come in another order in each epoch."""
+
+    def _read(self, position: int) -> Rows:
+        return self._stream.read(position, self._context)
+
+
+class FixedRows(_Rows):
+    """Rows that are packed once and come in another order in each epoch. Each also has `row`, its number among the
+    packed ones, int32."""
 
     def __init__(self, shard: TokenShard, seed: int, phase: str, token_start: int, rows: int, context: int):
-        self._about = f"seed={seed}, phase={phase!r}, token_start={token_start}, rows={rows}, context={context}"
-        self._rows, self._context, self._first = rows, context, token_start // context
-        self._stream = _Stream(shard, lambda epoch: document_order(shard.documents, seed, phase, 0))
+        super().__init__(shard, seed, phase, token_start, rows, context)
         self._tokens = shard.token_count
         self.packed = -(-shard.token_count // context)
         self._order = functools.cache(lambda epoch: document_order(self.packed, seed, f"{phase}/rows", epoch))
 
-    def __len__(self) -> int:
-        return self._rows
-
-    def __getitem__(self, index: int) -> Rows:
-        index = operator.index(index)
-        if not 0 <= index < self._rows:
-            raise IndexError(f"row {index} of a stage with {self._rows} rows")
-        epoch, place = divmod(self._first + index, self.packed)
+    def _read(self, position: int) -> Rows:
+        epoch, place = divmod(position // self._context, self.packed)
         return self.row(int(self._order(epoch)[place]))
 
     def row(self, number: int) -> Rows:
@@ -75,9 +79,6 @@ class FixedRows:
         row = self._stream.read(start, self._context)
         _pad(row, self._tokens - start)
         return {**row, "row": np.asarray(number, np.int32)}
-
-    def __repr__(self) -> str:
-        return f"FixedRows({self._about}, {self._stream!r})"
 
 
 def document_order(documents: int, seed: int, phase: str, epoch: int) -> np.ndarray:

@@ -1,0 +1,151 @@
+"""The tools as a user calls them: what they print, and what they refuse."""
+
+import json
+import signal
+import sys
+
+import pytest
+from conftest import PROJECT, to_toml
+
+from llm60_jax import config
+from llm60_jax.errors import Failure, Interrupted
+
+sys.path.insert(0, str(PROJECT / "tools"))
+import experiments
+import profile_step
+import token_weights
+
+SPECS = sorted((PROJECT / "configs" / "experiments").glob("*.toml"))
+
+
+@pytest.fixture
+def experiment(tuning, tmp_path):
+    """A specification of three arms of four steps; the last needs a finished run of the first."""
+    (tmp_path / "arms.toml").write_text(to_toml(tuning))
+    spec = {
+        "config": str(tmp_path / "arms.toml"),
+        "seeds": [1, 2],
+        "arm": [
+            {"name": "plain"},
+            {"name": "thawed", "set": ["phase.fine_tune.freeze=[[0.0,0]]"], "seeds": [1]},
+            {"name": "noisy", "set": ["phase.fine_tune.drop_path=0.1"], "seeds": [1], "baseline": "plain"},
+        ],
+    }
+    path = tmp_path / "spec.toml"
+    path.write_text(to_toml(spec))
+    return path
+
+
+def test_an_experiment_trains_its_arms_once_and_compares_them(experiment, tmp_path, capsys):
+    command = [str(experiment), "--dir", str(tmp_path / "runs")]
+    assert experiments.main([*command, "--list"]) == 0
+    assert capsys.readouterr().out.count("to do") == 4
+    assert not (tmp_path / "runs").exists()
+    assert experiments.main([*command, "--jobs", "2"]) == 0
+    assert capsys.readouterr().out.count("exit code 0") == 4
+    report = json.loads((tmp_path / "runs" / "report.json").read_text())
+    plain, thawed, noisy = report["arms"]
+    assert (plain["arm"], plain["seeds"], plain["difference"], plain["deviation"]) == ("plain", 2, 0.0, 0.0)
+    assert (noisy["arm"], noisy["seeds"], noisy["deviation"]) == ("noisy", 1, None)
+    first = {run["arm"]: run for run in report["runs"] if run["seed"] == 1}
+    assert thawed["difference"] == first["thawed"]["bits_per_byte"] - first["plain"]["bits_per_byte"]
+    assert thawed["teraflops_ratio"] > noisy["teraflops_ratio"] == 1
+    written = json.loads((tmp_path / "runs" / "noisy-1" / "config.json").read_text())["config"]
+    assert written["baseline"] == str(tmp_path / "runs" / "plain-1")
+    # A second time: nothing to do, the same report.
+    assert experiments.main(command) == 0
+    assert "exit code" not in capsys.readouterr().out
+    assert json.loads((tmp_path / "runs" / "report.json").read_text()) == report
+
+
+def test_a_run_that_fails_ends_the_experiment_and_is_named(experiment, tmp_path, capsys):
+    command = [str(experiment), "--dir", str(tmp_path / "runs"), "--arms", "thawed"]
+    assert experiments.main([*command, "--set", "phase.fine_tune.min_gain=50.0"]) == Failure.exit_code
+    told = capsys.readouterr()
+    assert "thawed, seed 1: exit code 3" in told.out
+    assert "thawed-1.txt" in told.err
+    assert "gate fine_tune: not passed" in (tmp_path / "runs" / "thawed-1.txt").read_text()
+
+
+def test_an_interrupted_experiment_stops_its_runs(experiment, tmp_path, monkeypatch):
+    found = experiments.runs(
+        experiments.toml_file.validate(experiments.Experiment, experiments.toml_file.read(experiment), str(experiment)),
+        tmp_path / "runs",
+        [],
+        ["plain"],
+    )
+
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    started = []
+    start = experiments._start
+    monkeypatch.setattr(experiments, "_start", lambda *a: started.append(start(*a)) or started[-1])
+    monkeypatch.setattr(experiments.time, "sleep", interrupt)
+    with pytest.raises(Interrupted) as stopped:
+        experiments.train(found, 1)
+    assert stopped.value.exit_code == 128 + signal.SIGINT
+    assert len(started) == 1
+    assert started[0].returncode is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("seeds = [1]", ["config", "required"]),
+        ('config = "a.toml"\nseeds = []\narm = [{name = "a"}]', ["seeds"]),
+        ('config = "a.toml"\nseeds = [1]\narm = [{name = "a"}, {name = "a"}]', ["names must differ"]),
+        ('config = "a.toml"\nseeds = [1]\narm = [{name = "a", baseline = "b"}]', ["arm.a.baseline", "no arm 'b'"]),
+        ('config = "a.toml"\nseeds = [1]\narm = [{name = "../a"}]', ["arm.0.name"]),
+        ('config = "a.toml"\nseeds = [1]\narm = [{name = "a"}]', ["a.toml", "no such configuration file"]),
+    ],
+)
+def test_a_bad_experiment_gets_one_clear_message(text, words, tmp_path, capsys):
+    (tmp_path / "spec.toml").write_text(text)
+    assert experiments.main([str(tmp_path / "spec.toml"), "--list"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("experiments.py: ")
+    assert all(word in told for word in words), told
+
+
+@pytest.mark.parametrize("path", [path for path in SPECS if path.name != "ablation.toml"], ids=lambda path: path.stem)
+def test_the_experiments_that_are_shipped_are_valid(path, capsys):
+    assert experiments.main([str(path), "--list"]) == 0
+    assert experiments.main([str(path), "--list", "--arms", "nothing"]) == 2
+    assert "--arms" in capsys.readouterr().err
+
+
+def test_profiling_a_cached_stage_reports_both_ways(tuning, tmp_path, capsys):
+    tuning["phase"][0] |= {"prefix_cache": True, "rows": "fixed", "embedding": "frozen"}
+    (tmp_path / "cached.toml").write_text(to_toml(tuning))
+    command = [str(tmp_path / "cached.toml"), "--rounds", "1"]
+    assert profile_step.main([*command, "--json", "--trace", str(tmp_path / "trace")]) == 0
+    with_cache, without = json.loads(capsys.readouterr().out)["steps"]
+    assert (with_cache["stage"], without["stage"]) == ("1", "1, not cached")
+    assert with_cache["matmul_flops"] < without["matmul_flops"]
+    assert with_cache["state_bytes_untouched"] == without["state_bytes_untouched"] > 0
+    assert min(with_cache["step_seconds"], with_cache["optimizer_seconds"], with_cache["compile_seconds"]) > 0
+    assert list((tmp_path / "trace").rglob("*trace.json.gz"))
+    for extra, word in ((["--phase", "grammar"], "--phase"), (["--stages", "7"], "--stages")):
+        assert profile_step.main([*command, *extra]) == 2
+        assert word in capsys.readouterr().err
+
+
+def test_token_weights_are_shown(tree, tmp_path, capsys):
+    tree["phase"][1]["reweight"] = {}
+    (tmp_path / "weights.toml").write_text(to_toml(tree))
+    command = [str(tmp_path / "weights.toml")]
+    assert token_weights.main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {"vocabulary"}
+    tokens = found["vocabulary"]
+    assert len(tokens) == config.parse(tree, "x").model.vocab_size
+    assert [t["weight"] for t in tokens] == sorted((t["weight"] for t in tokens), reverse=True)
+    counted = sum(t["count"] for t in tokens)
+    assert sum(t["count"] * t["weight"] for t in tokens) / counted == pytest.approx(1, abs=1e-6)
+    assert token_weights.main([*command, "--top", "3"]) == 0
+    assert "weighs least" in capsys.readouterr().out
+    assert token_weights.main([*command, "--phase", "grammar"]) == 2
+    assert "phase grammar reweights" not in capsys.readouterr().out
+    assert token_weights.main([*command, "--phase", "gramar"]) == 2
+    assert "there is no phase 'gramar'" in capsys.readouterr().err
