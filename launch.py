@@ -1,19 +1,15 @@
 """Trains a language model from raw text, or resumes the training: `python launch.py CONFIG`."""
 
 import argparse
-import contextlib
 import logging
 import os
 import shlex
-import signal
 import sys
-import traceback
 from pathlib import Path
 
 from llm60_jax import config as config_module
-from llm60_jax import plan
+from llm60_jax import console, plan
 from llm60_jax.config import Config
-from llm60_jax.errors import Failure, printable
 
 EXAMPLES = """examples:
   python launch.py configs/quickstart.toml              the embedded default, all three phases
@@ -31,31 +27,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
     _set_up_messages()
     options = _parse(arguments)
-    try:
+    command = shlex.join(["python", *(sys.argv if arguments is None else ["launch.py", *arguments])])
+    logs: list[Path] = []
+
+    def body() -> None:
         config = config_module.load(options.config, options.set, options.workdir)
+        logs.append(Path(config.workdir, "log.txt"))
         if options.dry_run:
             _dry_run(config)
         else:
-            _run(config, shlex.join(["python", *(sys.argv if arguments is None else ["launch.py", *arguments])]))
-        return 0
-    except Failure as failure:
-        _tell(str(failure))
-        return failure.exit_code
-    except KeyboardInterrupt:
-        _tell("interrupted before training began; run the same command to start again")
-        return 128 + signal.SIGINT
-    except Exception as error:
-        device_is_full = type(error).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(error)
-        if isinstance(error, MemoryError) or device_is_full:
-            _tell("out of memory; choose fewer sequences in train.micro_batch, or a smaller model")
-            return 5
-        if isinstance(error, OSError):
-            _tell(f"{error.filename or 'the system'}: {error.strerror or error}")
-            return 5
-        log = Path(config.workdir, "log.txt") if "config" in locals() else None
-        where = f"the traceback is in {log}" if log and log.exists() else traceback.format_exc()
-        _tell(f"internal error, please report it: {type(error).__name__}: {str(error)[:500]}\n  {where}")
-        return 1
+            _run(config, command)
+
+    return console.guarded("launch.py", body, lambda: logs[0] if logs else None)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -76,7 +59,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _dry_run(config: Config) -> None:
-    from llm60_jax import advice, ancestry, console, machine
+    from llm60_jax import advice, ancestry, machine
     from llm60_jax.data import sources
     from llm60_jax.workdir import WorkDir
 
@@ -126,11 +109,6 @@ def _set_up_messages() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _tell(message: str) -> None:
-    with contextlib.suppress(OSError):
-        print(f"launch.py: {printable(message)}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,14 @@ def start(config: Config) -> Start | None:
                 f"model.{name}: {theirs.get(name)} in {folder}, {ours.get(name)} here; {RULE_5}. "
                 "Copy the section [model] of the run that it comes from"
             )
-    tokenizer = folder.parents[1] / TOKENIZER
+    other, own = meta["config"]["optimizer"]["name"], config.optimizer.name
+    if other != own:
+        raise InputError(
+            f"optimizer.name: {other} in {folder}, {own} here; the optimizer's state goes on with the weights"
+        )
+    if folder.absolute().parents[1].resolve() == Path(config.workdir).resolve():
+        raise InputError(f"start: {folder} lies in the run directory itself; give the new run another: --workdir DIR")
+    tokenizer = folder.absolute().parents[1] / TOKENIZER
     if not tokenizer.is_file():
         raise DamageError(f"{tokenizer}: the tokenizer of {folder} is missing; restore the run directory")
     found, recorded = manifest.sha256_of(tokenizer), meta["digests"]["tokenizer"]

@@ -42,7 +42,7 @@ def close(session: Session, measures: Measures, clock: StageClock, phase: Phase)
             raise GateError(verdict.explain())
         kept = meta | {"permanent": True}
         if has_adapters(with_extras):
-            folder = session.checkpoints.save_adapters(phase.name, phase_groups.adapters_only(with_extras), kept)
+            folder = session.checkpoints.save_adapters(phase.name, phase_groups.without_base(with_extras), kept)
             say(f"the adapters alone: {folder}")
         folder = session.checkpoints.save_phase(phase.name, session.state, kept | {"closed": True})
         session.phase = None

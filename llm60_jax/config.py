@@ -233,6 +233,12 @@ class Config:
                 f"{where}.context: a micro-batch of {sizes[context]} x {context} tokens does not divide "
                 f"train.tokens_per_step ({per_step})",
             )
+        heads = [depth for depth in self.model.boundaries[1:-1] if depth > phase.freeze[0][1]]
+        require(
+            not phase.deep_supervision or bool(heads),
+            f"{where}.deep_supervision: no segment ends between its frozen blocks and the top, so there is no head; "
+            f"model.segments ends at {list(self.model.boundaries[1:])}",
+        )
         for _, depth in phase.freeze:
             require(
                 depth in self.model.boundaries[:-1],

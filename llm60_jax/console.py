@@ -4,15 +4,18 @@ import contextlib
 import logging
 import math
 import os
+import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from llm60_jax.errors import Failure, printable
+from llm60_jax.errors import Failure, MachineError, printable
 from llm60_jax.interrupts import Interrupts
 from llm60_jax.plan import Plan
 
@@ -42,14 +45,39 @@ def _print(text: str, end: str = "\n") -> None:
         console.print(text, end=end)
 
 
-def guarded(command: str, body: Callable[[], None]) -> int:
-    """Runs the body of a tool and returns its exit code; an expected failure is told in one message."""
+def guarded(command: str, body: Callable[[], None], log_file: Callable[[], Path | None] = lambda: None) -> int:
+    """Runs the body of a command and returns its exit code: whatever ends it is told in one message.
+
+    Args:
+      command: its name, which every message begins with.
+      body: the work.
+      log_file: where a traceback of an error of our own is, if it is anywhere; else it is part of the message.
+    """
+
+    def tell(message: str) -> None:
+        with contextlib.suppress(OSError):
+            print(f"{command}: {printable(message)}", file=sys.stderr, flush=True)
+
     try:
         body()
     except Failure as failure:
-        with contextlib.suppress(OSError):
-            print(f"{command}: {printable(str(failure))}", file=sys.stderr, flush=True)
+        tell(str(failure))
         return failure.exit_code
+    except KeyboardInterrupt:
+        tell("interrupted; run the same command to start again")
+        return 128 + signal.SIGINT
+    except Exception as error:
+        device_is_full = type(error).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(error)
+        if isinstance(error, MemoryError) or device_is_full:
+            tell("out of memory; choose fewer sequences in train.micro_batch, or a smaller model")
+            return MachineError.exit_code
+        if isinstance(error, OSError):
+            tell(f"{error.filename or 'the system'}: {error.strerror or error}")
+            return MachineError.exit_code
+        log = log_file()
+        where = f"the traceback is in {log}" if log and log.exists() else traceback.format_exc()
+        tell(f"internal error, please report it: {type(error).__name__}: {str(error)[:500]}\n  {where}")
+        return 1
     return 0
 
 

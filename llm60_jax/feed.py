@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from llm60_jax import checkpoint, console, model, prefix_cache, step
+from llm60_jax import checkpoint, console, model, phase_groups, prefix_cache, step
 from llm60_jax.clock import StageClock
 from llm60_jax.data import loader
 from llm60_jax.data.packing import FixedRows
@@ -39,7 +39,7 @@ def clear(session: Session, phase: Phase) -> None:
 
 def _prefix(session: Session, clock: StageClock, phase: Phase, stage: Stage) -> prefix_cache.PrefixCache:
     """What the frozen blocks compute for every row of the phase, computed now or found."""
-    config, params = session.config, session.state.params
+    config, params = session.config, phase_groups.plain(session.state.params)
     rows = loader.rows_of(session.data.shards[phase.name].train, stage, config.seed, "fixed")
     assert isinstance(rows, FixedRows)
     frozen = [name for name, _, stop in config.model.named_segments if stop <= stage.frozen]

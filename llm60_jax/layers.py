@@ -32,6 +32,7 @@ class Outputs(NamedTuple):
 
     hidden_BTD: Array  # after the final norm, float32
     stream: dict[int, Array]  # the residual stream [B, T, D] at the end of each computed segment, by depth
+    mask_coverage: Array  # float32, share of the causal pairs of positions that the mask in use leaves open
 
 
 # --- Matrix products -------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from llm60_jax import (
 from llm60_jax.config import Config
 from llm60_jax.console import say
 from llm60_jax.data.prepare import prepare
-from llm60_jax.errors import Interrupted, TrainingError
+from llm60_jax.errors import DamageError, Interrupted, TrainingError
 from llm60_jax.evaluate import validation
 from llm60_jax.interrupts import Interrupts
 from llm60_jax.measures import Measures
@@ -87,6 +87,7 @@ class Trainer:
         self.proven: Stage | None = None  # the stage whose program has shown what it does
         self.cpu_seconds = machine.cpu_seconds()  # when the stage began
         self.coverage: float | None = None  # of the document mask, counted on the stage's first batch
+        self.before: proof.Digests = {}  # what the stage's parameters were
 
     def train(self) -> None:
         """All phases that are not closed yet."""
@@ -98,6 +99,10 @@ class Trainer:
                 self._train_phase(phase, stop)
             folder = session.checkpoints.phase(phase.name)
             if manifest.exists(folder):
+                ends = manifest.read(folder)["identity"]["step"]
+                if ends != stop:
+                    raise DamageError(f"{folder}: ends at step {ends}, and the phase at {stop}; it is not of this run")
+                feed.clear(session, phase)
                 continue
             if session.step > stop:
                 log.warning("%s is missing, though later phases are trained", folder)
@@ -164,7 +169,8 @@ class Trainer:
             rate = plan.learning_rate(session.plan, phase, session.step)
             batch = next(batches)
             if self.coverage is None:
-                self.coverage = proof.mask_coverage(batch["segments"])
+                self.coverage = proof.mask_coverage(batch["tokens"], session.config.train.document_mask)
+                self.before = session.group_digests()
             session.state, metrics = program(session.state, jax.device_put(batch), np.float32(rate))
             self._log_pending()
             session.step += 1
@@ -211,13 +217,23 @@ class Trainer:
         proof.check_frozen(stage, self.session.frozen_before, self.session.frozen_digests(stage))
         return len(self.session.frozen_before)
 
-    def _prove(self, done: int, stage: Stage, metrics: step.Metrics) -> None:
+    def _prove(self, done: int, stage: Stage, rate: float, metrics: step.Metrics) -> None:
         """Records what the stage's first step did and stops the run if that is not the plan."""
         session, key, model = self.session, self.session.key(stage), self.session.config.model
+        phase = next(phase for phase in session.config.phase if phase.name == stage.phase)
         frozen = step.frozen_groups(model, key, session.state.params)
-        evidence = proof.gather(metrics, self.programs.flops[key], session.state.opt_state, frozen)
+        with self.clock.paused():
+            after = session.group_digests()
+        leaks = self.measures.leaks(phase)
+        evidence = proof.gather(metrics, self.programs.flops[key], leaks, session.state.opt_state, self.before, after)
         assert self.coverage is not None
-        proof.check(stage, model, key, self.coverage, evidence)
+        expected = proof.Expected(
+            coverage=self.coverage,
+            reweighted=phase.reweight is not None,
+            live=tuple(sorted(session.state.params.keys() - frozen)) if rate else (),
+            every_block=not phase.drop_path,
+        )
+        proof.check(stage, model, key, expected, evidence)
         self.proven = stage
         known = [old for old in session.workdir.rows() if "proof" in old and old["phase"] == stage.phase]
         if stage.index not in [old["stage"] for old in known]:  # a resumed stage was recorded before
@@ -239,7 +255,7 @@ class Trainer:
             )
         self.clock.tick(stage)
         if self.proven != stage:
-            self._prove(done, stage, metrics)
+            self._prove(done, stage, rate, metrics)
         if done % session.config.train.log_every and done not in (1, stage.stop_step):
             return
         speed = self.clock.rate(stage)

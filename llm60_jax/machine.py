@@ -69,11 +69,14 @@ def require(config: Config, plan: Plan) -> None:
         standing = _standing(Path(place))
         if not standing.is_dir() or not os.access(standing, os.W_OK | os.X_OK):
             raise MachineError(f"{field} {place}: {standing} cannot be written; choose another place")
-    state = 4 * config.model.parameter_count  # bytes; the optimizer's state is a few per cent of it
+    weights = 4 * config.model.parameter_count  # bytes
+    # Adafactor's state is a few per cent of the weights, AdamW's twice as large as they are.
+    state = 3 * weights if config.optimizer.name == "adamw" else weights
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if 2 * state > memory:
+    if state + weights > memory:
+        needed = (state + weights) / 1e9
         raise MachineError(
-            f"model: {config.model.parameter_count:,} parameters and their gradients need {2 * state / 1e9:,.1f} GB, "
+            f"model: {config.model.parameter_count:,} parameters and their gradients need {needed:,.1f} GB, "
             f"and this machine has {memory / 1e9:.1f} GB of memory; choose a smaller model"
         )
     workdir = Path(config.workdir)

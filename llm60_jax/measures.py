@@ -34,9 +34,10 @@ class Measures:
                 return row
         with self._clock.paused():
             rows, text_bytes = self._rows(phase, session.config.train.validation_tokens)
-            score = functools.partial(_EVAL, session.config.model, phase.lora if session.phase == phase.name else None)
             bins = validation.rarity_bins(session.data.target_counts(phase.name))
-            found = validation.score(score, session.state.params, rows, text_bytes, bins, session.interrupts.check)
+            found = validation.score(
+                self._score(phase), session.state.params, rows, text_bytes, bins, session.interrupts.check
+            )
         if not math.isfinite(found.loss):
             raise TrainingError(
                 f"step {session.step}, phase {phase.name}: validation loss {found.loss}{session.remedy(phase.name)}"
@@ -44,6 +45,16 @@ class Measures:
         row = session.position(session.step, stage) | found.to_row()
         session.workdir.append(row)
         return row
+
+    def leaks(self, phase: Phase) -> int:
+        """Held-out positions that see what attention must not show them (`validation.leaks`)."""
+        with self._clock.paused():
+            rows, _ = self._rows(phase, self._session.config.train.validation_tokens)
+            return validation.leaks(self._score(phase), self._session.state.params, rows)
+
+    def _score(self, phase: Phase) -> Any:
+        lora = phase.lora if self._session.phase == phase.name else None
+        return functools.partial(_EVAL, self._session.config.model, lora)
 
     def look(self, phase: Phase, stage: Stage) -> dict[str, float] | None:
         """Compares representations with the look before, records the drift of each segment, and keeps those of now.

@@ -102,7 +102,8 @@ class Transformer(nnx.Module):
                 lambda block, x, k: block(x, rope, mask, noise, k, dtype),
                 remat if live else "none",
             )
-        return Outputs(self.norm(x_BTD), stream)
+        length = tokens_BT.shape[1]
+        return Outputs(self.norm(x_BTD), stream, mask.mean() * (2 * length / (length + 1)))
 
     def logits(self, hidden: Array, dtype: jnp.dtype = jnp.dtype(jnp.bfloat16)) -> Array:
         """Tied head: hidden[..., D] -> float32 [..., V]. For scoring and sampling; training uses losses.py."""

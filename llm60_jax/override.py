@@ -9,8 +9,8 @@ from llm60_jax.errors import InputError
 
 def apply(tree: dict[str, Any], override: str) -> None:
     """Sets one field in place. The value is TOML; a bare word is taken as a string; an empty value takes the field out,
-    so that its default holds. An entry of a list of named tables is addressed by its name, of any other list by its
-    number. Raises InputError.
+    so that its default holds, or the entry of a list. An entry of a list of named tables is addressed by its name, of
+    any other list by its number. Raises InputError.
     """
     dotted, equals, text = override.partition("=")
     keys = dotted.strip().split(".")
@@ -39,8 +39,9 @@ def apply(tree: dict[str, Any], override: str) -> None:
             raise InputError(f"{here}: '{'.'.join(keys[:depth])}' is a single value, not a table")
         if depth == len(keys) - 1 and text.strip():
             node[step] = value
-        elif depth == len(keys) - 1 and isinstance(node, dict):
-            node.pop(step, None)
+        elif depth == len(keys) - 1:
+            if step in node or isinstance(node, list):
+                del node[step]
         elif isinstance(node, dict):
             node = node.setdefault(step, {})
         else:

@@ -47,7 +47,7 @@ def begin(config: Config, phase: Settings, state: TrainState) -> TrainState:
 def end(phase: Settings, state: TrainState) -> TrainState:
     """The state of a plain model again: adapters merged, heads dropped, with the optimizer's state for both."""
     params = model.merge_lora(state.params, phase.lora) if phase.lora is not None else state.params
-    return dataclasses.replace(state, params=_plain(params), opt_state=_plain(state.opt_state))
+    return dataclasses.replace(state, params=plain(params), opt_state=plain(state.opt_state))
 
 
 def abstract(config: Config, phase: Settings | None) -> TrainState:
@@ -57,23 +57,25 @@ def abstract(config: Config, phase: Settings | None) -> TrainState:
     return jax.eval_shape(lambda: begin(config, phase, step.init(config)))
 
 
-def adapters_only(state: TrainState) -> TrainState:
-    """What changes in a phase with adapters: the rest of the state is that of the checkpoint the phase began from."""
-    return dataclasses.replace(state, params=_adapters(state.params), opt_state=_adapters(state.opt_state))
+def without_base(state: TrainState) -> TrainState:
+    """What changes in a phase with adapters, which are its own groups: all others are those of the checkpoint that the
+    phase began from."""
+    return dataclasses.replace(state, params=_own(state.params), opt_state=_own(state.opt_state))
 
 
-def with_base(adapters: TrainState, base: TrainState) -> TrainState:
-    """Undoes `adapters_only`."""
+def with_base(own: TrainState, base: TrainState) -> TrainState:
+    """Undoes `without_base`."""
     return dataclasses.replace(
-        adapters,
-        params={**base.params, **adapters.params},
-        opt_state={**base.opt_state, **adapters.opt_state},
+        own,
+        params={**base.params, **own.params},
+        opt_state={**base.opt_state, **own.opt_state},
     )
 
 
-def _plain(groups: dict[str, Any]) -> dict[str, Any]:
+def plain(groups: dict[str, Any]) -> dict[str, Any]:
+    """The groups of a plain model alone."""
     return {name: group for name, group in groups.items() if name.startswith(PLAIN)}
 
 
-def _adapters(groups: dict[str, Any]) -> dict[str, Any]:
-    return {name: group for name, group in groups.items() if name.startswith("lora_")}
+def _own(groups: dict[str, Any]) -> dict[str, Any]:
+    return {name: group for name, group in groups.items() if not name.startswith(PLAIN)}

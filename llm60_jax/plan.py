@@ -129,6 +129,7 @@ def build(config: Config, decisions: Sequence[Decision] = ()) -> Plan:
     for phase in config.phase:
         steps = _nearest(phase.tokens / per_step)
         _require_steps(phase, steps, per_step)
+        _require_room(phase, steps)
         made = [
             dataclasses.replace(d, step=d.step - phase_start) for d in decisions if d.phase == phase.name
         ]  # steps inside the phase
@@ -217,7 +218,7 @@ def decide(plan: Plan, phase: Phase, stage: Stage, drift: float | None, decision
       wait until the next look.
     """
     start, stop = plan.phase_span(phase.name)
-    longest = math.floor(phase.freeze_delay * (stop - start) + 1e-9)
+    longest = _longest_wait(phase, stop - start)
     waited = sum(d.wait for d in decisions if (d.phase, d.frozen) == (phase.name, stage.frozen))
     measured = "not measured yet" if drift is None else f"{drift:.4f}"
     if drift is not None and drift <= phase.settled_drift:
@@ -240,6 +241,23 @@ def _require_steps(phase: Phase, steps: int, per_step: int) -> None:
                 f"for its {len(fractions)} stages (the one from {fraction:.0%} on has none); "
                 f"give the phase at least {_least_tokens(phase, per_step):,} tokens"
             )
+
+
+def _require_room(phase: Phase, steps: int) -> None:
+    """A freeze that waits as long as it may still comes before the next one and before the phase ends, in steps too."""
+    if phase.freeze_when == "schedule":
+        return
+    longest = _longest_wait(phase, steps)
+    for start, following in itertools.pairwise([*list(_in_steps(phase.freeze, steps))[1:], steps]):
+        if start + longest >= following:
+            raise InputError(
+                f"phase.{phase.name}.freeze_delay: {phase.freeze_delay} of {steps} steps are {longest}, and a freeze "
+                f"at step {start} of the phase that waits so long reaches what follows at {following}; lower it"
+            )
+
+
+def _longest_wait(phase: Phase, steps: int) -> int:
+    return math.floor(phase.freeze_delay * steps + 1e-9)
 
 
 def _in_steps(pairs: Sequence[tuple[float, T]], steps: int) -> dict[int, T]:

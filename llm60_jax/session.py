@@ -69,7 +69,7 @@ class Session:
         folder = checkpoints.newest()
         common = (config, workdir, data, versions, interrupts, checkpoints)
         if folder is not None:
-            return cls._resumed(folder, *common)
+            return cls._resumed(folder, start, *common)
         if start is None:
             session = cls(*common, plan.build(config), step.init(config))
             say(f"a new run in {workdir.path}: {config.model.parameter_count:,} parameters")
@@ -79,7 +79,7 @@ class Session:
             session = cls(*common, plan.build(config), jax.device_put(dataclasses.replace(found, **fresh)))
             session.ancestors[str(start.folder.absolute())] = meta["state_sha256"]
             say(f"a new run in {workdir.path}, from {start.folder}")
-        workdir.rewind(0)
+        workdir.rewind(-1)  # of an attempt that saved nothing, from another start perhaps
         session.write_plan()
         return session
 
@@ -87,6 +87,7 @@ class Session:
     def _resumed(
         cls,
         folder: Path,
+        start: Start | None,
         config: Config,
         workdir: WorkDir,
         data: Prepared,
@@ -102,6 +103,7 @@ class Session:
             )
         workdir.compare(meta["config"], config)
         decisions = [Decision(**entry) for entry in meta["decisions"]]
+        meta["ancestors"] = _as_started(meta["ancestors"], start)
         state = read_state(folder, meta, config, base_of(workdir.path, meta))
         amended = plan.build(config, decisions)
         session = cls(config, workdir, data, versions, interrupts, checkpoints, amended, state)
@@ -163,6 +165,13 @@ class Session:
         held = {name: (self.state.params[name], self.state.opt_state[name]) for name in sorted(frozen)}
         return checkpoint.leaf_digests(held)
 
+    def group_digests(self) -> dict[str, tuple[str, str]]:
+        """For each group of parameters a digest of them, and one of the optimizer's state for them."""
+        return {
+            name: (checkpoint.state_sha256(group, None), checkpoint.state_sha256(self.state.opt_state[name], None))
+            for name, group in self.state.params.items()
+        }
+
     def meta(self, stage: Stage, iterator: Any, *, permanent: bool, closed: bool = False) -> dict[str, Any]:
         """The readable half of a checkpoint."""
         return {
@@ -190,7 +199,7 @@ class Session:
         if not all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(self.state.params)):
             raise TrainingError(f"step {self.step}: weights that are not finite{self.remedy(meta['phase'])}")
         adapts = has_adapters(self.state)
-        self.checkpoints.save_rolling(phase_groups.adapters_only(self.state) if adapts else self.state, meta)
+        self.checkpoints.save_rolling(phase_groups.without_base(self.state) if adapts else self.state, meta)
 
     def verify_ancestors(self) -> dict[str, str]:
         """Proves that the checkpoints which this run builds on are what they were. Raises DamageError naming one that
@@ -212,6 +221,24 @@ def has_adapters(state: TrainState) -> bool:
     return any(name.startswith("lora_") for name in state.params)
 
 
+def _as_started(ancestors: dict[str, str], start: Start | None) -> dict[str, str]:
+    """The recorded ancestors, the checkpoint that `start` names by the place where it is now.
+
+    Raises InputError when that is not the one that the run began from.
+    """
+    if start is None:
+        return ancestors
+    old = next((name for name in ancestors if Path(name).is_absolute()), None)
+    found = start.meta["state_sha256"]
+    if old is None or ancestors[old] != found:
+        began = f"began from {old}, state {ancestors[old][:16]}" if old else "began from no checkpoint"
+        raise InputError(
+            f"start: {start.folder} has state {found[:16]}, and this run {began}; name that one, or start a new run: "
+            "--workdir DIR"
+        )
+    return {str(start.folder.absolute()) if name == old else name: digest for name, digest in ancestors.items()}
+
+
 def base_of(workdir: Path, meta: dict[str, Any]) -> tuple[Path, str] | None:
     """The checkpoint that a checkpoint's phase began from, and its `state_sha256`; None for a run's first phase."""
     if not meta["ancestors"]:
@@ -229,7 +256,7 @@ def read_state(folder: Path, meta: dict[str, Any], config: Config, base: tuple[P
     phase = next((phase for phase in config.phase if phase.name == meta["phase"]), None)
     if meta["closed"] or phase is None or phase.lora is None:
         return checkpoint.read(folder, phase_groups.abstract(config, None if meta["closed"] else phase))[0]
-    adapters, _ = checkpoint.read(folder, phase_groups.adapters_only(phase_groups.abstract(config, phase)))
+    adapters, _ = checkpoint.read(folder, phase_groups.without_base(phase_groups.abstract(config, phase)))
     if base is None:
         raise DamageError(f"{folder}: holds adapters, and names no checkpoint that they belong to")
     verify_state(*base)

@@ -37,7 +37,7 @@ class TrainState:
 
 
 class Metrics(NamedTuple):
-    """What one step reports, on the device. The last three are evidence of what the program does (proof.py)."""
+    """What one step reports, on the device. The last four are evidence of what the program does (proof.py)."""
 
     loss: jax.Array  # float32, mean cross-entropy over the step's tokens, every token once, nats
     objective: jax.Array  # float32, what was minimised: tokens weighted, all loss terms
@@ -45,7 +45,8 @@ class Metrics(NamedTuple):
     grad_norm: jax.Array  # float32, over live parameters
     block_gradients: jax.Array  # float32 [layers], gradient norm of each block, 0 where it has none
     context: jax.Array  # int32, tokens in a row
-    mask_coverage: jax.Array  # float32, share of causal pairs of positions that lie in one document
+    mask_coverage: jax.Array  # float32, share of the causal pairs of positions that attention may use
+    weights: jax.Array  # float32 [2], least and largest weight of a token that counts
 
 
 def init(config: Config) -> TrainState:
@@ -102,16 +103,17 @@ def train_step(
 
     def micro_loss(live, micro, index):
         noise = None if key.noise == Noise() else jax.random.fold_in(noise_key, index)
-        total, terms = _losses(config.model, key, {**live, **fixed}, micro, noise, term_weights)
-        return total / total_weight, {name: sums.plain / total_tokens for name, sums in terms.items()}
+        total, terms, coverage = _losses(config.model, key, {**live, **fixed}, micro, noise, term_weights)
+        plain = {name: sums.plain / total_tokens for name, sums in terms.items()}
+        return total / total_weight, (plain, coverage / key.accumulation)
 
     def accumulate(sums, indexed):
-        (objective, terms), grads = jax.value_and_grad(micro_loss, has_aux=True)(live, *indexed)
-        return jax.tree.map(jnp.add, sums, (objective, terms, grads)), None
+        (objective, aux), grads = jax.value_and_grad(micro_loss, has_aux=True)(live, *indexed)
+        return jax.tree.map(jnp.add, sums, (objective, aux, grads)), None
 
-    zeros = jnp.float32(0), {name: jnp.float32(0) for name, w in term_weights.items() if w}
+    zeros = jnp.float32(0), ({name: jnp.float32(0) for name, w in term_weights.items() if w}, jnp.float32(0))
     start = *zeros, jax.tree.map(jnp.zeros_like, live)
-    (objective, terms, grads), _ = jax.lax.scan(accumulate, start, (batch, jnp.arange(key.accumulation)))
+    (objective, (terms, coverage), grads), _ = jax.lax.scan(accumulate, start, (batch, jnp.arange(key.accumulation)))
     grad_norm = optim.global_norm(grads)
     sound = jnp.isfinite(objective) & jnp.isfinite(grad_norm)
     params, opt_state = jax.lax.cond(
@@ -126,7 +128,8 @@ def train_step(
         grad_norm=grad_norm,
         block_gradients=_block_gradients(config.model, grads),
         context=jnp.int32(batch["tokens"].shape[-1]),
-        mask_coverage=_mask_coverage(batch["segments"]),
+        mask_coverage=coverage,
+        weights=jnp.stack([jnp.where(weights > 0, weights, jnp.inf).min(), weights.max()]),
     )
     changed = {"params": params, "opt_state": opt_state, "step": state.step + sound}
     return dataclasses.replace(state, **changed), metrics
@@ -134,8 +137,8 @@ def train_step(
 
 def _losses(
     config: Model, key: StepKey, params: model.Params, micro: Batch, noise: jax.Array | None, weights: dict[str, float]
-) -> tuple[jax.Array, dict[str, losses.Sums]]:
-    """The objective and the loss terms of one micro-batch, as sums over its tokens."""
+) -> tuple[jax.Array, dict[str, losses.Sums], jax.Array]:
+    """The objective and the loss terms of one micro-batch, as sums over its tokens, and the coverage of its mask."""
     network = model.merge(config, params, key.lora)
     outputs = network(
         micro["tokens"],
@@ -149,7 +152,8 @@ def _losses(
     tapped = [layers.layer_norm(outputs.stream[d], **params[f"head_{d}"]) for d in tap_depths(config, key)]
     hidden_ND, *tapped_ND = (x.reshape(-1, config.dim) for x in (outputs.hidden_BTD, *tapped))
     targets_N, weights_N = micro["targets"].reshape(-1), micro["weights"].reshape(-1)
-    return losses.objective(losses.Batch(hidden_ND, tapped_ND, network.embedding[...], targets_N, weights_N), weights)
+    batch = losses.Batch(hidden_ND, tapped_ND, network.embedding[...], targets_N, weights_N)
+    return *losses.objective(batch, weights), outputs.mask_coverage
 
 
 def _block_gradients(config: Model, grads: model.Params) -> jax.Array:
@@ -164,13 +168,6 @@ def _block_gradients(config: Model, grads: model.Params) -> jax.Array:
                 squares += jnp.repeat(own, (stop - start) // len(leaf))
         norms.append(jnp.sqrt(squares))
     return jnp.concatenate(norms)
-
-
-def _mask_coverage(segments_GBT: jax.Array) -> jax.Array:
-    """Share of the causal pairs of positions that attention may use, float32."""
-    T = segments_GBT.shape[-1]
-    seen = jax.lax.map(lambda segments_BT: layers.document_mask(segments_BT).mean(), segments_GBT).mean()
-    return seen * (2 * T / (T + 1))
 
 
 def eval_step(config: Model, lora: Lora | None, params: model.Params, rows: Batch) -> jax.Array:

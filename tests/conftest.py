@@ -145,26 +145,27 @@ def tuning(tree: dict[str, Any], base: Path) -> dict[str, Any]:
 def train(monkeypatch) -> Callable[..., Path]:
     """`train(tree, stop_after=None)` runs a configuration in this process and returns its run directory. With
     `stop_after` a signal comes during that step, and the state after it is saved."""
-    from llm60_jax import loop, plan
+    from llm60_jax import loop
     from llm60_jax.errors import Interrupted
     from llm60_jax.interrupts import Interrupts
 
     def run(tree: dict[str, Any], stop_after: int | None = None) -> Path:
-        interrupts, real = Interrupts(), plan.learning_rate
+        interrupts, real = Interrupts(), loop.Trainer._save_if_due
 
-        def rate(stages, phase, step):
-            if step + 1 == stop_after:
+        def save_if_due(trainer, stage, batches):  # the last thing before a step
+            if trainer.session.step + 1 == stop_after:
                 interrupts.received = signal.SIGINT
-            return real(stages, phase, step)
+            real(trainer, stage, batches)
 
         config = config_module.parse(tree, "tree")
         with monkeypatch.context() as patch:
-            patch.setattr(plan, "learning_rate", rate)
+            patch.setattr(loop.Trainer, "_save_if_due", save_if_due)
             if stop_after is None:
                 loop.run(config, interrupts, "again")
             else:
                 with pytest.raises(Interrupted):
                     loop.run(config, interrupts, "again")
+                assert (Path(config.workdir) / "checkpoints" / str(stop_after) / "manifest.json").exists()
         return Path(config.workdir)
 
     return run

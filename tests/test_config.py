@@ -90,6 +90,19 @@ def test_set_addresses_phases_by_name_and_lists_by_number(tmp_path):
     assert c.optimizer.clip_rms == 2.0
 
 
+def test_an_empty_value_takes_a_field_or_an_entry_out(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text(to_toml(VALID))
+    c = config.load(
+        path, ["phase.vocabulary=", "phase.grammar.mlp_dropout=", "train.keep_rolling=", "tokenizer.phases.1="]
+    )
+    assert [phase.name for phase in c.phase] == ["grammar", "fine_tune"]
+    assert c.phase[0].mlp_dropout == 0
+    assert c.tokenizer.phases == ("grammar",)
+    with pytest.raises(InputError, match=r"phase\.grammar\.tokens"):
+        config.load(path, ["phase.grammar.tokens="])
+
+
 def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "quick.toml").write_text("seed = 1")
     with pytest.raises(InputError, match=r"no such configuration file; did you mean '.*quick\.toml'"):

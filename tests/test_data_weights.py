@@ -103,6 +103,7 @@ def test_a_question_split_between_two_rows_carries_no_loss_in_either():
         ({"instruction": "Do", "input": "it", "output": "Done"}, [("Do\n\nit", "Done")]),
         ({"instruction": "Do", "instances": [{"input": "", "output": "A"}, {"input": "x", "output": "B"}]},
          [("Do", "A"), ("Do\n\nx", "B")]),
+        ({"instruction": "Do", "input": None, "output": "Done"}, [("Do", "Done")]),
         ({"text": "prose"}, []),
         ({"prompt": 3, "response": "A"}, []),
         ({"prompt": "Q", "response": "  "}, []),

@@ -10,6 +10,7 @@ import pytest
 from conftest import metrics, state_of
 
 from llm60_jax import advice, checkpoint, config, layers, model, plan, step
+from llm60_jax.errors import InputError
 from llm60_jax.step_key import Noise, StepKey
 
 F32 = jnp.dtype(jnp.float32)
@@ -108,6 +109,12 @@ def test_every_enhancement_trains_and_deep_supervision_drops_its_heads(tuning, b
     cut = copy.deepcopy(tuning) | {"workdir": str(tmp_path / "cut")}
     train(cut, stop_after=2)
     assert state_of(train(cut) / "phases" / "fine_tune") == state_of(reference / "phases" / "fine_tune")
+
+
+def test_deep_supervision_without_a_place_for_a_head_is_refused(tuning):
+    tuning["phase"][0] |= {"deep_supervision": 0.3, "freeze": [[0.0, 4]]}
+    with pytest.raises(InputError, match=r"deep_supervision: no segment ends between its frozen blocks and the top"):
+        config.parse(tuning, "x")
 
 
 def test_departures_from_the_playbook_are_said(tree):

@@ -13,7 +13,7 @@ import pytest
 from conftest import PROJECT, metrics, state_of, without_time
 
 from llm60_jax import checkpoint, config, model, phase_groups, plan, step
-from llm60_jax.errors import DamageError, InputError
+from llm60_jax.errors import InputError
 from llm60_jax.step_key import StepKey
 
 sys.path.insert(0, str(PROJECT / "tools"))
@@ -121,6 +121,22 @@ def test_a_run_keeps_the_adapters_alone_a_plain_model_and_its_base(run, base):
     chex.assert_trees_all_equal(plain["params"]["blocks_0_1"], base_state["params"]["blocks_0_1"])
 
 
+def test_adapters_and_heads_of_deep_supervision_resume(tuning, train, tmp_path):
+    tuning["phase"][0] |= {"lora": LORA, "deep_supervision": 0.2, "freeze": [[0.0, 0]]}
+    whole = train(copy.deepcopy(tuning) | {"workdir": str(tmp_path / "whole")})
+    cut = copy.deepcopy(tuning) | {"workdir": str(tmp_path / "cut")}
+    train(cut, stop_after=2)
+    assert state_of(train(cut) / "phases" / "fine_tune") == state_of(whole / "phases" / "fine_tune")
+
+
+def test_the_merging_tool_refuses_a_run_directory(run):
+    _, _, workdir = run
+    before = sorted(path.name for path in workdir.rglob("*"))
+    with pytest.raises(InputError, match=r"is a run directory, it holds config\.json"):
+        merge_adapters.merge(workdir / "adapters" / "fine_tune", workdir, None)
+    assert sorted(path.name for path in workdir.rglob("*")) == before
+
+
 def test_the_merging_tool_writes_the_same_model(run, tmp_path):
     _, _, workdir = run
     assert merge_adapters.main([str(workdir / "adapters" / "fine_tune"), str(tmp_path)]) == 0
@@ -154,7 +170,7 @@ def test_adapters_are_not_joined_with_another_base(run, base, train, tmp_path):
     shutil.rmtree(moved / "phases" / "grammar")
     state["params"]["norm"]["scale"] = state["params"]["norm"]["scale"] + 1
     checkpoint.save(moved / "phases" / "grammar", state, meta)
-    with pytest.raises(DamageError, match="went on from"):
+    with pytest.raises(InputError, match="and this run began from"):
         train(tree)
 
 

@@ -40,6 +40,15 @@ def test_elsewhere_it_is_refused_with_the_reason(cached, changes, reason):
     assert reason in str(caught.value)
 
 
+def test_adapters_train_above_a_cached_prefix(cached, train, tmp_path):
+    del cached["phase"][0]["embedding"]
+    cached["phase"][0]["lora"] = {"rank": 4}
+    whole = train(copy.deepcopy(cached) | {"workdir": str(tmp_path / "whole")})
+    cut = copy.deepcopy(cached) | {"workdir": str(tmp_path / "cut")}
+    train(cut, stop_after=3)
+    assert state_of(train(cut) / "phases" / "fine_tune") == state_of(whole / "phases" / "fine_tune")
+
+
 def test_results_equal_those_without_to_bfloat16_rounding(cached, train, tmp_path, capsys):
     runs = []
     for on in (True, False):

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from conftest import tiny_tree
 
-from llm60_jax import arithmetic, config, flops, layers, loop, optim, plan, proof, step
+from llm60_jax import arithmetic, checkpoint, config, flops, layers, loop, measures, optim, plan, proof, step
+from llm60_jax.data import packing, prepare
+from llm60_jax.data.tokenizer import BOS
 from llm60_jax.errors import TrainingError
 from llm60_jax.interrupts import Interrupts
 from llm60_jax.step_key import StepKey
@@ -34,6 +36,9 @@ def evidence(stage, **changes):
         context=stage.context,
         blocks_with_gradient=tuple(range(stage.frozen, 6)),
         mask_coverage=0.4,
+        leaks=0,
+        weights=(1.0, 1.0),
+        groups_changed=("a", "b"),
         matmul_flops=arithmetic.step_flops(MODEL, key_of(stage))[0],
         state_bytes_updated=10,
         state_bytes_untouched=5,
@@ -41,8 +46,17 @@ def evidence(stage, **changes):
     return dataclasses.replace(good, **changes)
 
 
+EXPECTED = proof.Expected(coverage=0.4, reweighted=False, live=("a", "b"))
+
+
 def test_a_stage_in_effect_passes(stage):
-    proof.check(stage, MODEL, key_of(stage), 0.4, evidence(stage))
+    proof.check(stage, MODEL, key_of(stage), EXPECTED, evidence(stage))
+    still = dataclasses.replace(EXPECTED, live=())  # a rate of 0
+    proof.check(stage, MODEL, key_of(stage), still, evidence(stage, groups_changed=()))
+    dropping = dataclasses.replace(EXPECTED, every_block=False)  # drop-path may leave a block out of a whole step
+    proof.check(stage, MODEL, key_of(stage), dropping, evidence(stage, blocks_with_gradient=(2, 5)))
+    with pytest.raises(TrainingError, match="blocks 2 to 5 planned, in 1 to 2 found"):
+        proof.check(stage, MODEL, key_of(stage), dropping, evidence(stage, blocks_with_gradient=(1, 2)))
     proof.check_frozen(stage, {"x": "a"}, {"x": "a"})
 
 
@@ -55,11 +69,15 @@ def test_a_stage_in_effect_passes(stage):
         ({"blocks_with_gradient": ()}, "in none found"),
         ({"mask_coverage": 1.0}, "leaves 0.4000 of the causal pairs open, the program's 1.0000"),
         ({"matmul_flops": 10**9}, "2 frozen blocks leave .* the program has 1,000,000,000"),
+        ({"leaks": 3}, "0 positions may see beyond their document or ahead, 3 do"),
+        ({"weights": (0.5, 2.0)}, r"one weight of tokens planned, from 0\.500 to 2\.000 found"),
+        ({"groups_changed": ("a",)}, "training of a, b planned, of a found"),
+        ({"groups_changed": ()}, "training of a, b planned, of nothing found"),
     ],
 )
 def test_each_difference_from_the_plan_stops_the_run(stage, changes, words):
     with pytest.raises(TrainingError, match=words) as caught:
-        proof.check(stage, MODEL, key_of(stage), 0.4, evidence(stage, **changes))
+        proof.check(stage, MODEL, key_of(stage), EXPECTED, evidence(stage, **changes))
     assert caught.value.exit_code == 6
 
 
@@ -75,19 +93,32 @@ def test_the_program_reports_what_it_does(tiny):
         shape = (key.accumulation, key.micro_batch, key.context)
         rng = np.random.default_rng(0)
         batch = {name: rng.integers(0, 360, shape, dtype=np.int32) for name in ("tokens", "targets")}
-        batch["segments"] = np.cumsum(rng.random(shape) < 0.2, axis=-1, dtype=np.int32) + 1
+        batch["tokens"] = np.where(rng.random(shape) < 0.2, BOS, batch["tokens"] | 4)  # 4: none is special
+        batch["segments"] = np.cumsum(batch["tokens"] == BOS, axis=-1, dtype=np.int32) + 1
         batch["weights"] = np.ones(shape, np.float32)
-        _, metrics = jax.jit(lambda s, b, key=key: step.train_step(tiny, key, s, b, jnp.float32(1e-3)))(state, batch)
+        after, metrics = jax.jit(lambda s, b, key=key: step.train_step(tiny, key, s, b, jnp.float32(1e-3)))(
+            state, batch
+        )
         frozen = step.frozen_groups(tiny.model, key, state.params)
         counted = flops.matmul_flops(lambda s, b, r, key=key: step.train_step(tiny, key, s, b, r), state, batch, 1e-3)
-        found = proof.gather(metrics, counted, state.opt_state, frozen)
+        found = proof.gather(metrics, counted, 0, state.opt_state, digests(state), digests(after))
         same = batch["segments"][..., :, None] == batch["segments"][..., None, :]
         expected = np.tril(same).sum() / (same[..., 0, 0].size * key.context * (key.context + 1) / 2)
-        assert proof.mask_coverage(batch["segments"]) == pytest.approx(expected, rel=1e-12)
-        proof.check(stage, MODEL, key, expected, found)
+        assert proof.mask_coverage(batch["tokens"], True) == pytest.approx(expected, rel=1e-12)
+        assert proof.mask_coverage(batch["tokens"], False) == 1
+        proof.check(
+            stage, MODEL, key, proof.Expected(expected, False, tuple(sorted(state.params.keys() - frozen))), found
+        )
         total = sum(leaf.nbytes for leaf in jax.tree.leaves(state.opt_state))
         assert found.state_bytes_updated + found.state_bytes_untouched == total
         assert (found.state_bytes_untouched > 0) == (stage.frozen > 0)
+
+
+def digests(state):
+    return {
+        name: (checkpoint.state_sha256(group, None), checkpoint.state_sha256(state.opt_state[name], None))
+        for name, group in state.params.items()
+    }
 
 
 def test_a_run_records_the_proof_of_each_stage(tiny, capsys):
@@ -121,6 +152,9 @@ def test_frozen_parameters_that_move_stop_the_run(tiny, monkeypatch):
         return {**new_params, **moved}, new_state
 
     monkeypatch.setattr(optim, "update", leaky)
+    with pytest.raises(TrainingError, match=r"planned, of blocks_0_1, blocks_2_3, blocks_4_5, embedding, norm found"):
+        loop.run(tiny, Interrupts(), "again")
+    monkeypatch.setattr(proof, "check", lambda *_: None)  # the end of the stage looks again
     words = "2 blocks are frozen, but 8 of 33 frozen leaves changed, the first of them blocks_0_1/0/"
     with pytest.raises(TrainingError, match=words):
         loop.run(tiny, Interrupts(), "again")
@@ -141,3 +175,50 @@ def test_a_mask_that_knows_no_documents_stops_the_run(tiny, monkeypatch):
     monkeypatch.setattr(layers, "document_mask", causal)
     with pytest.raises(TrainingError, match=r"of the causal pairs open, the program's 1\.0000"):
         loop.run(tiny, Interrupts(), "again")
+
+
+def test_packing_that_joins_documents_stops_the_run(tiny, monkeypatch):
+    real = packing._Stream.read
+    monkeypatch.setattr(packing._Stream, "read", lambda *a: (row := real(*a)) | {"segments": row["segments"] * 0 + 1})
+    with pytest.raises(TrainingError, match=r"of the causal pairs open, the program's 1\.0000"):
+        loop.run(tiny, Interrupts(), "again")
+
+
+@pytest.mark.parametrize("open_to", ["documents", "future"])
+def test_attention_that_ignores_its_mask_stops_the_run(tiny, monkeypatch, open_to):
+    """The mask is right, and what uses it does not. A copy of the module is compiled, as programs are cached by it."""
+    real = layers.attend
+
+    def attend(q, k, v, mask, *rest):
+        causal = np.tri(mask.shape[-1], dtype=bool)[None, None]
+        return real(q, k, v, causal if open_to == "documents" else jnp.ones_like(mask), *rest)
+
+    monkeypatch.setattr(layers, "attend", attend)
+    monkeypatch.setattr(measures, "_EVAL", jax.jit(lambda *a: step.eval_step(*a), static_argnums=(0, 1)))
+    with pytest.raises(TrainingError, match=r"0 positions may see beyond their document or ahead, \d+ do"):
+        loop.run(tiny, Interrupts(), "again")
+
+
+def test_an_update_that_does_nothing_stops_the_run(tiny, monkeypatch):
+    monkeypatch.setattr(optim, "update", lambda tx, frozen, rate, grads, state, params: (params, state))
+    with pytest.raises(TrainingError, match=r"training of blocks_0_1, .*, norm planned, of nothing found"):
+        loop.run(tiny, Interrupts(), "again")
+
+
+def test_a_group_that_is_left_out_of_the_update_stops_the_run(tiny, monkeypatch):
+    real = optim.update
+
+    def partial(tx, frozen, rate, grads, state, params):
+        new_params, new_state = real(tx, frozen, rate, grads, state, params)
+        return {**new_params, "blocks_4_5": params["blocks_4_5"]}, new_state
+
+    monkeypatch.setattr(optim, "update", partial)
+    with pytest.raises(TrainingError, match="planned, of blocks_0_1, blocks_2_3, embedding, norm found"):
+        loop.run(tiny, Interrupts(), "again")
+
+
+def test_weights_that_do_not_arrive_stop_the_run(tree, monkeypatch):
+    tree["phase"][0]["reweight"] = {}
+    monkeypatch.setattr(prepare.Prepared, "token_weights", lambda self, phase: None)
+    with pytest.raises(TrainingError, match=r"different weights of tokens planned, from 1\.000 to 1\.000 found"):
+        loop.run(config.parse(tree, "x"), Interrupts(), "again")

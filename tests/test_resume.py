@@ -135,7 +135,7 @@ def test_an_amended_plan_is_resumed(converging, train, monkeypatch, tmp_path, st
 
 
 def test_decisions_move_one_freeze_and_nothing_else(converging):
-    converging["phase"][0]["freeze"] = [[0.0, 0], [0.3, 2], [0.65, 4]]
+    converging["phase"][0] |= {"freeze": [[0.0, 0], [0.3, 2], [0.65, 4]], "freeze_delay": 0.2}
     converging["phase"][0]["context"] = [[0.0, 16], [0.5, 32]]
     c = config.parse(converging, "x")
     made = plan.build(c, [Decision("grammar", 3, 2, 2, "waits"), Decision("grammar", 5, 2, 0, "settled")])
@@ -149,3 +149,9 @@ def test_a_delay_that_reaches_the_next_freeze_is_refused(converging):
     converging["phase"][0] |= {"freeze": [[0.0, 0], [0.3, 2], [0.5, 4]]}
     with pytest.raises(InputError, match=r"freeze_delay: a freeze at 0\.3 that waits 0\.3 reaches"):
         config.parse(converging, "x")
+    converging["phase"][0] |= {
+        "freeze": [[0.0, 0], [0.25, 2], [0.36, 4]],
+        "freeze_delay": 0.1,
+    }  # apart, yet not in steps
+    with pytest.raises(InputError, match=r"freeze_delay: 0\.1 of 10 steps are 1, and a freeze at step 3 .* at 4"):
+        plan.build(config.parse(converging, "x"))

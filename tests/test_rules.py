@@ -6,7 +6,7 @@ import shutil
 import pytest
 from conftest import state_of
 
-from llm60_jax import ancestry, closing, config, session
+from llm60_jax import ancestry, checkpoint, closing, config, session
 from llm60_jax.data import prepare as prepare_module
 from llm60_jax.data.progress import silent
 from llm60_jax.errors import DamageError, GateError, InputError
@@ -97,6 +97,24 @@ def test_2_text_that_a_checkpoint_was_trained_on_leaves_the_fine_tuning(tuning, 
     assert "the model has been trained on them before" in prepared.describe(c.phase[0])
 
 
+def test_2_text_of_the_run_before_the_one_it_starts_from_counts_too(tuning, base, train, texts, tmp_path):
+    """A run from a run from a run: what the first was trained on leaves the fine-tuning text of the third."""
+    second = train(copy.deepcopy(tuning) | {"workdir": str(tmp_path / "second")})
+    mixed = tmp_path / "mixed"
+    shutil.copytree(texts / "text" / "vocabulary", mixed)
+    for path in (texts / "text" / "grammar").iterdir():
+        shutil.copyfile(path, mixed / f"seen-{path.name}")
+    found = {}
+    for name, start in (("first", base / "phases" / "grammar"), ("second", second / "phases" / "fine_tune")):
+        tuning["phase"][0]["sources"] = [{"kind": "folder", "path": str(mixed)}]
+        c = config.parse(tuning | {"start": str(start)}, "x")
+        begun = ancestry.start(c)
+        told = (begun.tokenizer, begun.meta["corpora"])
+        found[name] = prepare_module.prepare(c, silent, lambda digests: None, told).corpora["fine_tune"].left_out
+    assert len(found["first"]) == 40
+    assert found["second"] == found["first"]
+
+
 # 3 and 4, clean data beats more data: documents that cannot be read are repaired or dropped and counted
 # (test_data_corpus.py, test_data_sources.py); repeated text is told of.
 
@@ -130,6 +148,43 @@ def test_5_and_its_tokenizer(tuning, base, tmp_path):
         ancestry.start(config.parse(tuning, "x"))
     tuning["tokenizer"] = {"phases": ["fine_tune"]}
     assert "it comes with the checkpoint that start names" in refusal(tuning)
+
+
+def test_5_and_its_optimizer(tuning):
+    tuning["optimizer"] = {"name": "adamw"}
+    with pytest.raises(InputError, match=r"optimizer\.name: adafactor in .*, adamw here"):
+        ancestry.start(config.parse(tuning, "x"))
+
+
+def test_5_a_start_is_found_again_where_it_was_moved_and_no_other_takes_its_place(tuning, base, texts, train, tmp_path):
+    first = tmp_path / "first"
+    shutil.copytree(base, first)
+    tuning["start"] = str(first / "phases" / "grammar")
+    train(tuning, stop_after=2)
+    tuning["start"] = str(first.rename(tmp_path / "moved") / "phases" / "grammar")
+    other = copy.deepcopy(tuning)
+    other["workdir"] = str(tmp_path / "other")
+    other["phase"][0]["sources"] = [{"kind": "folder", "path": str(texts / "text" / "vocabulary")}]
+    train(other)  # of the same size, and another model
+    with pytest.raises(InputError, match=r"start: .* and this run began from .*first.*; name that one"):
+        train(tuning | {"start": str(tmp_path / "other" / "phases" / "fine_tune")})
+    workdir = train(tuning)
+    assert list(checkpoint.read_meta(workdir / "phases" / "fine_tune")["ancestors"]) == [tuning["start"]]
+
+
+def test_5_a_start_is_named_by_any_path_and_lies_in_another_run(tuning, base, monkeypatch):
+    monkeypatch.chdir(base / "phases")
+    assert ancestry.start(config.parse(tuning | {"start": "grammar"}, "x")).tokenizer.is_file()
+    with pytest.raises(InputError, match="lies in the run directory itself"):
+        ancestry.start(config.parse(tuning | {"start": "grammar", "workdir": str(base)}, "x"))
+
+
+def test_5_a_phase_that_another_run_closed_is_no_evidence(short, train, tmp_path):
+    workdir = train(short, stop_after=1)
+    other = copy.deepcopy(short) | {"workdir": str(tmp_path / "other")}
+    shutil.copytree(train(other) / "phases" / "vocabulary", workdir / "phases" / "grammar")
+    with pytest.raises(DamageError, match="ends at step 4, and the phase at 2"):
+        train(short)
 
 
 def test_5_a_start_must_be_the_end_of_a_phase(tuning, base, tmp_path):

@@ -8,7 +8,8 @@ import pytest
 from conftest import PROJECT, to_toml
 
 from llm60_jax import config
-from llm60_jax.errors import Failure, Interrupted
+from llm60_jax.errors import Interrupted
+from llm60_jax.interrupts import Interrupts
 
 sys.path.insert(0, str(PROJECT / "tools"))
 import experiments
@@ -60,11 +61,16 @@ def test_an_experiment_trains_its_arms_once_and_compares_them(experiment, tmp_pa
 
 def test_a_run_that_fails_ends_the_experiment_and_is_named(experiment, tmp_path, capsys):
     command = [str(experiment), "--dir", str(tmp_path / "runs"), "--arms", "thawed"]
-    assert experiments.main([*command, "--set", "phase.fine_tune.min_gain=50.0"]) == Failure.exit_code
+    assert experiments.main([*command, "--set", "phase.fine_tune.min_gain=50.0"]) == 3
     told = capsys.readouterr()
     assert "thawed, seed 1: exit code 3" in told.out
     assert "thawed-1.txt" in told.err
     assert "gate fine_tune: not passed" in (tmp_path / "runs" / "thawed-1.txt").read_text()
+
+
+def test_an_arm_whose_baseline_is_not_trained_is_refused(experiment, tmp_path, capsys):
+    assert experiments.main([str(experiment), "--dir", str(tmp_path / "runs"), "--arms", "noisy"]) == 2
+    assert "plain-1, which is not finished" in capsys.readouterr().err
 
 
 def test_an_interrupted_experiment_stops_its_runs(experiment, tmp_path, monkeypatch):
@@ -75,16 +81,13 @@ def test_an_interrupted_experiment_stops_its_runs(experiment, tmp_path, monkeypa
         ["plain"],
     )
 
-    def interrupt(seconds):
-        raise KeyboardInterrupt
-
-    started = []
+    interrupts, started = Interrupts(), []
     start = experiments._start
     monkeypatch.setattr(experiments, "_start", lambda *a: started.append(start(*a)) or started[-1])
-    monkeypatch.setattr(experiments.time, "sleep", interrupt)
+    monkeypatch.setattr(experiments.time, "sleep", lambda seconds: setattr(interrupts, "received", signal.SIGTERM))
     with pytest.raises(Interrupted) as stopped:
-        experiments.train(found, 1)
-    assert stopped.value.exit_code == 128 + signal.SIGINT
+        experiments.train(found, 1, interrupts)
+    assert stopped.value.exit_code == 128 + signal.SIGTERM
     assert len(started) == 1
     assert started[0].returncode is not None
 
@@ -97,6 +100,10 @@ def test_an_interrupted_experiment_stops_its_runs(experiment, tmp_path, monkeypa
         ('config = "a.toml"\nseeds = [1]\narm = [{name = "a"}, {name = "a"}]', ["names must differ"]),
         ('config = "a.toml"\nseeds = [1]\narm = [{name = "a", baseline = "b"}]', ["arm.a.baseline", "no arm 'b'"]),
         ('config = "a.toml"\nseeds = [1]\narm = [{name = "../a"}]', ["arm.0.name"]),
+        (
+            'config = "a.toml"\nseeds = [1, 2]\narm = [{name = "a", seeds = [1]}, {name = "b", baseline = "a"}]',
+            ["arm.b.seeds", "no seeds [2]"],
+        ),
         ('config = "a.toml"\nseeds = [1]\narm = [{name = "a"}]', ["a.toml", "no such configuration file"]),
     ],
 )

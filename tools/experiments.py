@@ -23,6 +23,8 @@ from llm60_jax import config as config_module
 from llm60_jax import console, manifest, toml_file
 from llm60_jax.errors import Failure, InputError, Interrupted
 from llm60_jax.fields import PathText, record, require
+from llm60_jax.interrupts import Interrupts
+from llm60_jax.workdir import WorkDir
 
 LAUNCH = Path(__file__).resolve().parents[1] / "launch.py"
 EXAMPLES = """examples:
@@ -64,6 +66,9 @@ class Experiment:
         for arm in self.arm:
             known = arm.baseline is None or arm.baseline in names[: names.index(arm.name)]
             require(known, f"arm.{arm.name}.baseline: there is no arm '{arm.baseline}' before it")
+            if arm.baseline is not None:
+                absent = set(arm.seeds or self.seeds) - set(self.arm[names.index(arm.baseline)].seeds or self.seeds)
+                require(not absent, f"arm.{arm.name}.seeds: its baseline has no seeds {sorted(absent)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,17 +108,18 @@ def runs(experiment: Experiment, folder: Path, overrides: Sequence[str], only: S
     return found
 
 
-def train(todo: Sequence[Run], jobs: int) -> None:
+def train(todo: Sequence[Run], jobs: int, interrupts: Interrupts) -> None:
     """Runs what is not finished, `jobs` processes at a time, each on a core of its own where the system allows it.
 
     Raises:
       Failure: a run failed; the others under way are finished first. Its output is in `<run>.txt`.
-      Interrupted: by Ctrl-C; the runs under way have saved their state.
+      InputError: a run needs another that is not finished and not to be trained.
+      Interrupted: by a signal; the runs under way have saved their state.
     """
     waiting = collections.deque(run for run in todo if not run.finished)
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     slots: dict[int, tuple[Run, subprocess.Popen[bytes], float]] = {}
-    failed: Run | None = None
+    failed: tuple[Run, int] | None = None  # and its exit code
     done = len(todo) - len(waiting)
     try:
         while slots or (waiting and failed is None):
@@ -123,6 +129,10 @@ def train(todo: Sequence[Run], jobs: int) -> None:
                     core = cores[slot % len(cores)] if jobs > 1 and cores else None
                     slots[slot] = ready, _start(ready, core), time.monotonic()
                     console.say(f"{ready.arm}, seed {ready.seed}: started ({done + len(slots)} of {len(todo)})")
+            if waiting and not slots and failed is None:
+                run = waiting[0]
+                raise InputError(f"{run.arm}, seed {run.seed}: needs {run.after}, which is not finished; train it too")
+            interrupts.check()
             time.sleep(0.2)
             for slot, (run, process, began) in list(slots.items()):
                 code = process.poll()
@@ -130,16 +140,20 @@ def train(todo: Sequence[Run], jobs: int) -> None:
                     del slots[slot]
                     done += code == 0
                     console.say(f"{run.arm}, seed {run.seed}: exit code {code} after {time.monotonic() - began:.0f} s")
-                    failed = run if code else failed
-    except KeyboardInterrupt:
+                    failed = (run, code) if code else failed
+    except Interrupted as stop:
         for _, process, _ in slots.values():
             with contextlib.suppress(OSError):
                 process.send_signal(signal.SIGINT)
         for _, process, _ in slots.values():
             process.wait()
-        raise Interrupted("stopped; the runs under way are saved. The same command goes on", signal.SIGINT) from None
+        raise Interrupted(
+            "stopped; the runs under way are saved. The same command goes on", stop.exit_code - 128
+        ) from None
     if failed is not None:
-        raise Failure(f"{failed.arm}, seed {failed.seed}: failed; its output is in {_output(failed)}")
+        failure = Failure(f"{failed[0].arm}, seed {failed[0].seed}: failed; its output is in {_output(failed[0])}")
+        failure.exit_code = failed[1] if failed[1] > 0 else 1
+        raise failure
 
 
 def _next(waiting: "collections.deque[Run]", alone: bool) -> Run | None:
@@ -182,9 +196,10 @@ def _is_finished(folder: Path) -> bool:
 
 def measure(run: Run) -> dict[str, Any]:
     """What a finished run shows: its last validation, its training time, the operations of its steps."""
-    with (run.folder / "metrics.jsonl").open(encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
+    rows = WorkDir(run.folder).rows()
     plan = json.loads((run.folder / "plan.json").read_text(encoding="utf-8"))
+    if not any("validation_loss" in row for row in rows):
+        raise InputError(f"{run.folder / 'metrics.jsonl'}: holds no evaluation; delete {run.folder} to train it again")
     stages = {(row["phase"], row["stage"]): row for row in plan}
     proofs = {(row["phase"], row["stage"]): row["proof"] for row in rows if "proof" in row}
     ends = {(row["phase"], row["stage"]): row["stage_end"] for row in rows if "stage_end" in row}
@@ -289,7 +304,9 @@ def _do(options: argparse.Namespace) -> None:
             console.say(f"{'finished' if run.finished else 'to do   '}  {run.arm}, seed {run.seed}: {run.folder}")
         return
     if not options.report:
-        train(todo, options.jobs)
+        interrupts = Interrupts()
+        interrupts.install()
+        train(todo, options.jobs, interrupts)
     measured = [measure(run) for run in todo if run.finished]
     rows = compare(measured)
     folder.mkdir(parents=True, exist_ok=True)

@@ -25,13 +25,16 @@ def merge(folder: Path, out: Path, base: Path | None) -> Path:
 
     Args:
       folder: a checkpoint with adapters: `adapters/<phase>` of a run, or a rolling one of a phase with adapters.
-      out: a directory; `phases/<phase>` in it must not exist.
+      out: a directory, not of a run; `phases/<phase>` in it must not exist.
       base: the checkpoint the adapters were trained on, where it is no longer at its recorded place.
 
     Raises:
       InputError: the checkpoint has no adapters, or the place is taken.
       DamageError: the adapters, their base or the tokenizer are not what was saved.
     """
+    taken = next((name for name in ("config.json", "lock", "checkpoints") if (out / name).exists()), None)
+    if taken:
+        raise InputError(f"{out}: is a run directory, it holds {taken}; give the merged model a directory of its own")
     if not manifest.exists(folder):
         raise InputError(f"{folder}: no checkpoint; name one, for example runs/lora/adapters/fine_tune")
     manifest.verify(folder)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from llm60_jax import config as config_module
-from llm60_jax import console, optim, phase_groups, plan, programs, step
+from llm60_jax import console, machine, optim, phase_groups, plan, programs, step
 from llm60_jax.config import Config
 from llm60_jax.data.progress import Track, silent
 from llm60_jax.errors import InputError
@@ -199,6 +199,7 @@ def _profile(options: argparse.Namespace) -> None:
     phase = next((phase for phase in config.phase if phase.name == name), None)
     if phase is None:
         raise InputError(f"--phase: there is no phase '{name}'; there are {[p.name for p in config.phase]}")
+    machine.versions()  # finds a device, or says why not
     compiled, track = programs.CompiledSteps(config), silent if options.json else console.Tracker(Interrupts())
     some = subjects(config, phase, [int(part) for part in options.stages.split(",") if part], compiled)
     time_steps(config, phase, some, options.rounds, track)

@@ -25,6 +25,7 @@ def pairs(record: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _joined(instruction: Any, text: Any) -> str | None:
+    text = "" if text is None else text
     if not isinstance(instruction, str) or not isinstance(text, str):
         return None
     return f"{instruction}\n\n{text}" if text.strip() else instruction

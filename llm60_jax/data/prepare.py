@@ -25,6 +25,7 @@ class Prepared(NamedTuple):
     shards: dict[str, shards.PhaseShards]
     tokenizer: tokenizer.Tokenizer
     digests: dict[str, str]
+    inherited: dict[str, Any]  # `record` of the checkpoint that the run starts from
 
     def describe(self, phase: Phase) -> str:
         """What a phase trains on, for a person: its sources, its size, how many epochs its tokens mean."""
@@ -51,11 +52,17 @@ class Prepared(NamedTuple):
         return weights.target_counts(self.shards[phase].train, self.tokenizer.vocab_size)
 
     def record(self) -> dict[str, Any]:
-        """What a later run needs to know to keep its fine-tuning text apart from this run's text."""
-        return {
-            name: {"folder": found.folder.name, "left_out": sorted(found.left_out)}
+        """What a later run needs to know to keep its fine-tuning text apart from all text that the model has seen, in
+        this run and in those before it: by the folder of each corpus, its phase and the documents left out."""
+        own = {
+            found.folder.name: {"phase": name, "left_out": sorted(found.left_out)}
             for name, found in self.corpora.items()
         }
+        again = own.keys() & self.inherited.keys()
+        for folder in again:  # what one of the two runs left out the other may have trained on
+            common = set(own[folder]["left_out"]) & set(self.inherited[folder]["left_out"])
+            own[folder] = {**own[folder], "left_out": sorted(common)}
+        return {**self.inherited, **own}
 
 
 def prepare(
@@ -85,7 +92,7 @@ def prepare(
     digests["tokenizer"] = words.sha256
     check(digests)
     prepared = {name: shards.prepare(found, words, data_dir, track) for name, found in corpora.items()}
-    return Prepared(corpora, prepared, words, digests)
+    return Prepared(corpora, prepared, words, digests, start[1] if start else {})
 
 
 def _keep_apart(config: Config, corpora: dict[str, Corpus], trained: dict[str, Any]) -> dict[str, Corpus]:
@@ -106,10 +113,12 @@ def _keep_apart(config: Config, corpora: dict[str, Corpus], trained: dict[str, A
 def _seen(data_dir: Path, trained: dict[str, Any]) -> set[str]:
     """Ids of all documents that the phases of an earlier run were trained on."""
     seen: set[str] = set()
-    for phase, entry in trained.items():
-        path = data_dir / "processed" / entry["folder"] / "train.ids"
+    for folder, entry in trained.items():
+        path = data_dir / "processed" / folder / "train.ids"
         if path.exists():
             seen |= set(path.read_text(encoding="ascii").split()) - set(entry["left_out"])
         else:
-            log.warning("%s: not here, so it cannot be checked whether phase %s saw this text; %s", path, phase, RULE_2)
+            log.warning(
+                "%s: not here, so it cannot be checked whether phase %s saw this text; %s", path, entry["phase"], RULE_2
+            )
     return seen

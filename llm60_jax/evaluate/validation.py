@@ -87,6 +87,30 @@ def score(
     )
 
 
+def leaks(
+    score_rows: Callable[[Any, Mapping[str, np.ndarray]], Any], params: Any, rows: Mapping[str, np.ndarray]
+) -> int:
+    """Positions that attention sees from where it must not: 0, unless the mask is not in effect.
+
+    One row is scored three times: as it is, with its first document changed, and with its second half changed. What
+    belongs to later documents, and what stands before the change, must come out bit for bit the same.
+
+    Args:
+      score_rows, params, rows: as for `score`.
+    """
+    row = int(rows["segments"].max(1).argmax())  # the one with the most documents
+    tokens, segments = rows["tokens"][row], rows["segments"][row]
+    positions = np.arange(len(tokens))
+    first, tail = segments == 1, positions >= len(tokens) // 2
+    three = {name: np.repeat(array[row : row + 1], 3, axis=0) for name, array in rows.items()}
+    for number, changed in ((1, first), (2, tail)):
+        three["tokens"][number] = np.where(changed, np.roll(tokens, 1), tokens)
+    plain, without_first, without_tail = np.asarray(score_rows(params, {n: _padded(a) for n, a in three.items()}))[:3]
+    reached = (plain != without_first) & (segments > 1)
+    seen = (plain != without_tail) & (positions < len(tokens) // 2)
+    return int(reached.sum() + seen.sum())
+
+
 def _padded(rows: np.ndarray) -> np.ndarray:
     """Rows of zeros at the end: token 0 is padding, segment 0 no document, weight 0 no loss."""
     return np.concatenate([rows, np.zeros((ROWS - len(rows), *rows.shape[1:]), rows.dtype)])
