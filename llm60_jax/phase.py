@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from llm60_jax.exclusion import Exclude
 from llm60_jax.fields import Fraction, Name, PathText, Piecewise, Positive, Remat, record, require, require_rising
 
 Goal = Literal["grammar", "vocabulary", "fine_tune"]
@@ -98,6 +99,7 @@ class Phase:
     freeze: Piecewise
     learning_rate: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(ge=0, le=1)]]  # peak, final
     sources: tuple[Source, ...]
+    exclude: Exclude = Exclude()  # what is taken out of their text
     warmup: Annotated[float, Field(ge=0, le=0.5)] = 0.03  # share of the phase's tokens
     remat: tuple[tuple[Fraction, Remat], ...] = ()  # piecewise, at fractions of context and freeze; () is train.remat
 

@@ -72,6 +72,7 @@ def tiny_tree(folder: Path) -> dict[str, Any]:
                 "learning_rate": [peak, peak / 3],
                 "mlp_dropout": 0.05,
                 "min_gain": -100.0,
+                "exclude": {"rules": ["boilerplate", "list"]},  # the sentences repeat
                 "sources": [{"kind": "folder", "path": str(folder / "text" / name)}],
             }
         )

@@ -14,6 +14,7 @@ from llm60_jax import manifest
 from llm60_jax.data import corpus, sources
 from llm60_jax.data.progress import silent
 from llm60_jax.errors import DamageError, InputError, MachineError
+from llm60_jax.exclusion import Exclude
 from llm60_jax.phase import FolderSource, Phase
 
 
@@ -35,6 +36,7 @@ def phase(*folders: Path, name: str = "grammar") -> Phase:
         freeze=((0.0, 0),),
         learning_rate=(1e-3, 1e-4),
         sources=tuple(FolderSource(kind="folder", path=str(folder)) for folder in folders),
+        exclude=Exclude(rules=()),  # the sentences are made of a few words
     )
 
 

@@ -32,10 +32,22 @@ FLOORS = [
     {"plan"},
     {"config"},
     {"phase", "override"},
-    {"toml_file"},
+    {"toml_file", "exclusion"},
     {"errors", "explain", "fields"},
 ]
-NO_JAX = ("explain", "toml_file", "fields", "override", "phase", "config", "plan", "step_key", "arithmetic", "advice")
+NO_JAX = (
+    "explain",
+    "toml_file",
+    "fields",
+    "override",
+    "exclusion",
+    "phase",
+    "config",
+    "plan",
+    "step_key",
+    "arithmetic",
+    "advice",
+)
 # What a floor may not import beside that: answers about schedules need no jax; I/O knows no model.
 NEVER = {
     **{name: {"jax", "flax", "optax", "numpy"} for name in NO_JAX},

@@ -5,19 +5,20 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, cast
 
 from llm60_jax import manifest
-from llm60_jax.data import cleaning, sources
+from llm60_jax.data import cleaning, rules, screening, sources
 from llm60_jax.data.ledger import Ledger
 from llm60_jax.data.progress import Track
 from llm60_jax.errors import InputError
+from llm60_jax.exclusion import Exclude
 from llm60_jax.phase import Phase, Source
 
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, Split] = ("train", "validation")
 
-_FORMAT = 2  # raise with any change of what the folder holds
+_FORMAT = 3  # raise with any change of what the folder holds
 _LONGEST_CHARACTERS = 20_000  # a document beyond this is cut
 _PIECE_CHARACTERS = 5_000  # ... into pieces of at most this: a few contexts each, so that a small phase can be split
 _VALIDATION_SHARE = 0.02  # of the documents, and of the characters
@@ -45,7 +46,7 @@ class Corpus:
 
     def summary(self) -> list[str]:
         """A line for each source: what came in, what was kept, repaired and dropped."""
-        lines = [Ledger(**account).summary() for account in self.ledger["sources"]]
+        lines = [Ledger.of(account).summary() for account in self.ledger["sources"]]
         if self.left_out:
             lines.append(f"{len(self.left_out):,} documents left out: {self.why}")
         return lines
@@ -95,11 +96,13 @@ def prepare(phase: Phase, data_dir: Path, track: Track) -> Corpus:
     named = iter(digests)
     identity = {
         "sources": [
-            {"spec": _spec(source), "files": [list(next(named)) for _ in group]}
+            {"spec": _spec(source), "files": [list(next(named)) for _ in group], "others": sources.others(source)}
             for source, group in zip(phase.sources, files, strict=True)
         ],
         "format": _FORMAT,
         "cleaning": cleaning.VERSION,
+        "rules": rules.VERSION,
+        "exclude": dataclasses.asdict(cast(Any, phase.exclude)),
         "cut": [_LONGEST_CHARACTERS, _PIECE_CHARACTERS],
         "validation": [_VALIDATION_SHARE, _VALIDATION_DOCUMENTS],
     }
@@ -127,7 +130,10 @@ def _build(phase: Phase, files: list[tuple[sources.InputFile, ...]], scratch: Pa
         for source, group, ledger in zip(phase.sources, files, ledgers, strict=True):
             documents = sources.read(source, group, ledger)
             for document in track(documents, f"{phase.name}: cleaning {ledger.source}"):
-                _add(document, ledger, lengths, out)
+                _add(document, phase.exclude, ledger, lengths, out)
+            for name in sources.others(source):
+                ledger.documents_in += 1
+                ledger.drop("other_kind", name)
     chosen = _choose_validation(phase.name, lengths, ledgers)
     splits: dict[str, dict[str, int]] = {split: {"documents": 0, "characters": 0} for split in SPLITS}
     with (
@@ -150,31 +156,33 @@ def _build(phase: Phase, files: list[tuple[sources.InputFile, ...]], scratch: Pa
     return facts
 
 
-def _add(document: sources.Document, ledger: Ledger, lengths: dict[str, int], out: TextIO) -> None:
-    """Cleans and cuts one document and writes the pieces not seen before in this phase."""
-    ledger.characters_in += len(document.text)
-    cleaned, prompt = cleaning.clean(document.text), cleaning.clean(document.prompt)
-    whole = bool(prompt) or len(cleaned) <= _LONGEST_CHARACTERS  # an answer stays with its question
-    pieces = cleaning.cut(cleaned, max(len(cleaned), 1) if whole else _PIECE_CHARACTERS)
+def _add(document: sources.Document, exclude: Exclude, ledger: Ledger, lengths: dict[str, int], out: TextIO) -> None:
+    """Cleans, screens and cuts one document and writes the pieces not seen before in this phase."""
+    ledger.read(document.file, len(document.text))
+    found = screening.screen(document.text, exclude, document.prompt)
+    for part in found.dropped:
+        ledger.drop_part(part.rule, document.file, part.text)
+    whole = bool(found.prompt) or len(found.text) <= _LONGEST_CHARACTERS  # an answer stays with its question
+    pieces = cleaning.cut(found.text, max(len(found.text), 1) if whole else _PIECE_CHARACTERS)
     title = " ".join(cleaning.clean(document.title).split())
     kept = 0
     for text in pieces:
-        name = hashlib.sha256((f"{prompt}\0{text}" if prompt else text).encode("utf-8")).hexdigest()
+        name = hashlib.sha256((f"{found.prompt}\0{text}" if found.prompt else text).encode("utf-8")).hexdigest()
         if name in lengths:
             ledger.pieces_duplicate += 1
+            ledger.drop_part("duplicate", document.file, text)
             continue
         record = {"id": name, "source": document.source, "title": title, "text": text}
-        if prompt:
-            record["prompt"] = prompt
+        if found.prompt:
+            record["prompt"] = found.prompt
         out.write(json.dumps(record, ensure_ascii=False) + "\n")
         lengths[name] = len(text)
-        ledger.characters_kept += len(text)
+        ledger.keep(document.file, len(text))
         kept += 1
-    ledger.pieces_kept += kept
     if kept:
         ledger.documents_kept += 1
     else:
-        ledger.drop("duplicate" if pieces else "empty", document.title)
+        ledger.drop(found.reason or ("duplicate" if pieces else "empty"), document.title)
 
 
 def _choose_validation(phase: str, lengths: dict[str, int], ledgers: list[Ledger]) -> set[str]:

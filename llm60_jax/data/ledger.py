@@ -3,7 +3,17 @@
 import dataclasses
 from typing import Any
 
-EXAMPLES = 20  # names kept for each reason
+EXAMPLES = 20  # names, and texts, kept for each reason
+_EXAMPLE_CHARACTERS = 300
+
+
+@dataclasses.dataclass
+class File:
+    """The characters of one file: read, kept after cleaning, and dropped by reason."""
+
+    characters_in: int = 0
+    characters_kept: int = 0
+    dropped: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -11,7 +21,8 @@ class Ledger:
     """Counts for one source. A document is what the source yields or would have yielded: a file, or a JSON line.
 
     `documents_in == documents_kept + sum(dropped.values())` holds once the source is read to its end.
-    Characters are counted as decoded (in) and after cleaning (kept).
+    Characters are counted as decoded (in, dropped) and after cleaning (kept); what cleaning itself takes out, markup
+    and superfluous white space, is the difference.
     """
 
     source: str
@@ -22,14 +33,45 @@ class Ledger:
     characters_in: int = 0
     characters_kept: int = 0
     repaired: int = 0  # documents whose bytes were not valid in their encoding, kept as well as possible
-    dropped: dict[str, int] = dataclasses.field(default_factory=dict)  # reason -> documents
+    dropped: dict[str, int] = dataclasses.field(default_factory=dict)  # reason -> whole documents
+    characters_dropped: dict[str, int] = dataclasses.field(default_factory=dict)  # reason -> characters, parts included
+    parts_dropped: dict[str, int] = dataclasses.field(default_factory=dict)  # rule -> parts of documents
     examples: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # reason -> first names
+    samples: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # rule -> how the first parts begin
+    files: dict[str, File] = dataclasses.field(default_factory=dict)
+
+    @staticmethod
+    def of(tree: dict[str, Any]) -> "Ledger":
+        """Undoes `to_tree`."""
+        return Ledger(**{**tree, "files": {name: File(**file) for name, file in tree["files"].items()}})
+
+    def read(self, file: str, characters: int) -> None:
+        """A document was decoded."""
+        self.characters_in += characters
+        self._file(file).characters_in += characters
+
+    def keep(self, file: str, characters: int) -> None:
+        """A piece of a document is kept."""
+        self.pieces_kept += 1
+        self.characters_kept += characters
+        self._file(file).characters_kept += characters
 
     def drop(self, reason: str, name: str) -> None:
+        """A document goes as a whole."""
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
         self._name(reason, name)
 
+    def drop_part(self, rule: str, file: str, text: str) -> None:
+        """A part of a document goes."""
+        self.parts_dropped[rule] = self.parts_dropped.get(rule, 0) + 1
+        for counts in (self.characters_dropped, self._file(file).dropped):
+            counts[rule] = counts.get(rule, 0) + len(text)
+        some = self.samples.setdefault(rule, [])
+        if len(some) < EXAMPLES:
+            some.append(text[:_EXAMPLE_CHARACTERS])
+
     def repair(self, name: str) -> None:
+        """A document is kept although its bytes were not valid."""
         self.repaired += 1
         self._name("repaired", name)
 
@@ -40,10 +82,17 @@ class Ledger:
             parts.append(f"{self.repaired:,} repaired ({', '.join(self.examples['repaired'][:3])}, ...)")
         for reason, count in self.dropped.items():
             parts.append(f"{count:,} dropped as {reason} ({', '.join(self.examples[reason][:3])}, ...)")
+        gone = sum(self.characters_dropped.values())
+        if gone:
+            parts.append(f"{gone / max(1, self.characters_in):.1%} of the characters dropped by the exclusion rules")
         return ", ".join(parts)
 
     def to_tree(self) -> dict[str, Any]:
+        """As JSON values."""
         return dataclasses.asdict(self)
+
+    def _file(self, name: str) -> File:
+        return self.files.setdefault(name, File())
 
     def _name(self, reason: str, name: str) -> None:
         names = self.examples.setdefault(reason, [])

@@ -84,8 +84,7 @@ def prepare(
       MachineError: a file cannot be read or written.
     """
     data_dir = Path(config.data_dir)
-    corpora = {phase.name: corpus.prepare(phase, data_dir, track) for phase in config.phase}
-    corpora = _keep_apart(config, corpora, start[1] if start else {})
+    corpora = prepare_text(config, track, start[1] if start else {})
     digests = {f"data of phase {name}": found.digest for name, found in corpora.items()}
     check(digests)
     words = tokenizer.Tokenizer.load(start[0]) if start else tokenizer.prepare(config, corpora, data_dir, track)
@@ -95,7 +94,17 @@ def prepare(
     return Prepared(corpora, prepared, words, digests, start[1] if start else {})
 
 
-def _keep_apart(config: Config, corpora: dict[str, Corpus], trained: dict[str, Any]) -> dict[str, Corpus]:
+def prepare_text(config: Config, track: Track, trained: Mapping[str, Any]) -> dict[str, Corpus]:
+    """The clean text of all phases, each without what golden rule 2 keeps apart; the first half of `prepare`.
+
+    Args:
+      trained: what the checkpoint that the run begins from has `record`ed.
+    """
+    corpora = {phase.name: corpus.prepare(phase, Path(config.data_dir), track) for phase in config.phase}
+    return _keep_apart(config, corpora, trained)
+
+
+def _keep_apart(config: Config, corpora: dict[str, Corpus], trained: Mapping[str, Any]) -> dict[str, Corpus]:
     """Golden rule 2, by digests of documents: what is there for fine-tuning leaves the text of the phases before it;
     what a checkpoint has been trained on already leaves the text for fine-tuning."""
     tuning = [phase.name for phase in config.phase if config.goal(phase) == "fine_tune"]
@@ -110,7 +119,7 @@ def _keep_apart(config: Config, corpora: dict[str, Corpus], trained: dict[str, A
     }
 
 
-def _seen(data_dir: Path, trained: dict[str, Any]) -> set[str]:
+def _seen(data_dir: Path, trained: Mapping[str, Any]) -> set[str]:
     """Ids of all documents that the phases of an earlier run were trained on."""
     seen: set[str] = set()
     for folder, entry in trained.items():

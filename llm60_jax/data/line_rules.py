@@ -1,0 +1,243 @@
+"""Exclusion rules that look at the lines of a normalised document, as they stand there, and say which of them go."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from llm60_jax.exclusion import Exclude
+
+Lines = Sequence[str]
+Mask = list[bool]  # for each line, whether it goes
+
+_CHAT = re.compile(
+    r"""^\s*(?:
+        [\[(]?\d{1,2}[:.]\d\d(?:[:.]\d\d)?\s?(?:[AaPp]\.?[Mm]\.?)?[\])]?\s*[-\u2013|]?\s*   # a time, then
+            (?:<[^<>]{1,40}>|\*\s?\S|[-=*]{2,3}|[@+%&~]?[\w.|`^\[\]{}\\-]{1,30}(?:\s[\w.|-]{1,20})?\s?[:>|])
+        | <[@+%&~\s]?[\w.|`^\[\]{}\\-]{1,30}>\s                                             # <nick> words
+        | (?:===|\*\*\*|-!-|-->|<--)\s+\S+.{0,80}?\b(?:joined|left|quit|parted|kicked|banned|set\sthe\stopic|topic|
+            (?:is\s)?now\sknown\sas|sets?\smode|mode|changed|netsplit)\b
+        | \[?\d{1,4}[./-]\d{1,2}[./-]\d{1,4},?\s\d{1,2}:\d\d(?::\d\d)?\s?(?:[AaPp][Mm])?\]?\s?(?:[-\u2013]\s)?
+            [^:\n]{1,40}:\s                                                         # [1/2/21, 9:15] Name: words
+        | [\w.\s-]{1,30}\s[\[(\u2013\u2014-]+\s?(?:(?:to|yester)day\sat\s)?\d{1,2}:\d\d\s?(?:[AaPp][Mm])?[\])]?\s*$
+    )""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_SPEAKER = re.compile(r"^\s*[a-z0-9_.|-]{2,24}:\s\S")
+
+
+def chat(lines: Lines, limits: Exclude) -> Mask:
+    """Messages of a chat: a time and a name, or a name in brackets, then words; the server's own lines between them. A
+    name alone, in small letters, counts where most lines begin with one."""
+    hits = [bool(_CHAT.match(line)) for line in lines]
+    speakers = [bool(_SPEAKER.match(line) or _ROLE.match(line)) for line in lines]
+    if 2 * sum(speakers) > sum(bool(line.strip()) for line in lines):
+        hits = [a or b for a, b in zip(hits, speakers, strict=True)]
+    return _runs(lines, hits, limits.chat_lines, gap=1)
+
+
+_ROLE = re.compile(
+    r"^\s*(?:user|assistant|system|human|bot|ai|agent|customer|operator|support|stranger)\s?\d{0,3}:", re.I
+)
+
+_FORUM = re.compile(
+    r"""^[\s|*#_]*(?:
+        (?:originally\s)?posted\s(?:by|on)\b | (?:posts?|joined|location|reputation|karma|member\ssince|threads?):\s?\S
+        | (?:re|fwd?|aw):\s | >\s?\S | (?:on\s.{5,60}\s)?\S{1,24}(?:\s\S{1,24})?\swrote:\s*$
+        | (?:-{1,3}|\u2014)\s?sent\sfrom\b | sent\sfrom\smy\b | (?:reply|post|comment)\s?\#?\d+\b | \#\d+\s*$
+        | (?:\S{1,24}\s){0,3}[·•|,-]?\s?\d+\s?(?:s|sec|min|minute|h|hr|hour|d|day|w|week|mo|month|y|yr|year)s?
+            \sago\b.{0,30}$
+        | \d+\s(?:points?|likes?|up-?votes?|replies|comments?|people\sfound)\b
+        | (?:(?:reply|quote|report|share|like|up-?vote|down-?vote|permalink|edit|flag|view\sprofile|save|hide
+            |give\saward)\b[\s|·•,\d()]*){2,}$
+        | (?:reply|permalink|upvote)\s*$ | \[(?:deleted|removed|quote)\b | /?u/\w{3,} | submitted\sby\b
+        | last\sedited\sby\b | (?:edit|update)\s?\d?:\s | tl;?dr\b | solved!?\s*$ | bump\b
+        | thread\s(?:starter|closed|locked)\b | (?:thanks|thx)\sin\sadvance\b | op\sis\b
+    )""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_POST_LINES = 15  # a post of a thread is hardly longer
+
+
+def forum(lines: Lines, limits: Exclude) -> Mask:
+    """Threads: from the first to the last of the marks that posts carry (author, date, quotation, signature), where
+    they stand close together."""
+    hits = [bool(line) and bool(_FORUM.match(line)) for line in lines]
+    found = [False] * len(lines)
+    for start, stop in _groups(lines, hits, gap=_POST_LINES):
+        if sum(hits[start:stop]) >= limits.forum_marks:
+            stop = next((i for i in range(stop, len(lines)) if not lines[i].strip()), len(lines))
+            found[start:stop] = [True] * (stop - start)
+    return found
+
+
+_ITEM = re.compile(
+    r"""^(?P<indent>\s*)(?:[-+*\u2022\u2023\u25aa\u25cf\u25e6\u00b7\u2043\u2713\u2714\u25a1\u25ba]
+        | \(?(?:\d{1,3}|[a-zA-Z]|[ivxlIVXL]{1,6})[.)\]] | \[[\sxX]\] | (?:step|item)\s\d+[:.)])\s+
+        (?P<text>(?=\S*.{0,3}\w).*)$""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_CONTENTS = re.compile(
+    r"^\s*(?:(?:chapter|part|book|section|letter|scene|act)\s+)?(?:[ivxlc]{1,7}|\d{1,3})[.:)]?\s+\S.{0,75}$"
+    r"|^\s*\S.{2,70}(?:\s{3,}|\s?(?:\. ?){3,})(?:\d{1,4}|[ivxlc]{1,7})\s*$"
+    r"|^\s*\|.*\|\s*$|^[^,.\s][^,.]{0,40}(?:,[^,\s][^,.]{0,40}){2,}$",  # a row of a table; values between commas
+    re.IGNORECASE,
+)
+
+
+def list_(lines: Lines, limits: Exclude) -> Mask:
+    """Bulleted and numbered items, tables of contents and tables: several in a row, none of them as long as prose."""
+    found = _runs(lines, [bool(_CONTENTS.match(line)) for line in lines], max(limits.list_items, 4))
+    items: list[tuple[int, int]] = []  # first line and end of each item of the run that is being read
+
+    def close() -> None:
+        if len(items) >= limits.list_items:
+            characters = sum(len(line) for start, stop in items for line in lines[start:stop])
+            if characters <= limits.list_item_characters * len(items):
+                found[items[0][0] : items[-1][1]] = [True] * (items[-1][1] - items[0][0])
+        items.clear()
+
+    i = 0
+    while i < len(lines):
+        match = _ITEM.match(lines[i])
+        if not match:
+            if lines[i].strip():
+                close()
+            i += 1
+            continue
+        start, indent = i, len(match["indent"])
+        i += 1
+        # An item goes on to the next blank line, and over it while lines stand deeper than its mark.
+        while i < len(lines) and not _ITEM.match(lines[i]):
+            deeper = len(lines[i]) - len(lines[i].lstrip()) > indent + 1
+            if lines[i].strip() and not lines[i - 1].strip() and not deeper:
+                break
+            i += 1
+        stop = i
+        while not lines[stop - 1].strip():
+            stop -= 1
+        items.append((start, stop))
+    close()
+    return found
+
+
+_QUESTION = re.compile(r"^[\s*#_>\d.)]*(?:Q\s?\d{0,3}\s?[.:)\]-]|Question\s?\d{0,3}:|FAQs?\b)")
+_ANSWER = re.compile(r"^[\s*#_>]*(?:A\s?\d{0,3}\s?[.:)\]]|Answer\s?\d{0,3}:)")
+_ASKED = re.compile(r"^\s*(?:#{1,6}\s.{3,150}\?|\*\*.{3,150}\?\*\*|\d{1,3}[.)]\s.{3,150}\?)\W*$")
+_FAQ_TITLE = re.compile(r"\bfrequently asked questions\b|\bFAQs?\b", re.IGNORECASE)
+
+
+def faq(lines: Lines, limits: Exclude) -> Mask:
+    """Questions with their answers: from the first question to the end of the last answer. They are marked as such, or
+    are headings below a title that says so."""
+    titled = any(_FAQ_TITLE.search(line) and len(line) < 80 for line in lines)
+    asked = [bool(_QUESTION.match(line)) or (titled and bool(_ASKED.match(line))) for line in lines]
+    answered = any(_ANSWER.match(line) for line in lines)
+    if sum(asked) < limits.faq_items or not (answered or titled):
+        return [False] * len(lines)
+    first = asked.index(True)
+    last = len(lines) - 1 - asked[::-1].index(True)
+    stop = next((i for i in range(last + 2, len(lines)) if not lines[i].strip()), len(lines))
+    return [first <= i < stop for i in range(len(lines))]
+
+
+_CODE = re.compile(
+    r"""^\s*(?:
+        (?:async\s)?def\s\w+\(.* | class\s\w+\s?(?:\(.*\))?\s?[:{].* | import\s[\w.*{},\s]+(?:\sas\s\w+|\sfrom\s.+)?;?$
+        | from\s[\w.]+\simport\s.+ | \#\s?(?:include|define|ifdef|ifndef|endif|pragma)\b.* | \#!/.*
+        | @\w+(?:\(.*\))?$ | (?:public|private|protected|static|final|const|let|var|func|fn|function|struct|enum
+            |interface|namespace|using|typedef|template|package|impl|pub)\s.*[({;=<>].*
+        | (?:if|for|while|switch|catch|elif|unless|until)\s?\(.*\)\s?[{:]?$
+        | (?:if|for|while|with|elif)\s[^.]*[\w)\]'"]:$
+        | (?:else|try|finally|do|begin|end|loop|default|repeat)\s?[:{;]?$ | \}?\s?(?:else|catch|finally)\b.*\{$
+        | (?:return|raise|throw|yield|await|assert|print|echo|printf|break|continue|pass|del)\b
+            (?:\s?[\w.("'\[{-].*)?[;)\]\w]$
+        | [\w.\[\]"'>$@*&-]+\s?(?:[-+*/|&:%]?=|<-|:=)\s?\S.* | [\w.]+\([^()]*(?:\([^()]*\)[^()]*)*\)\s?[;:,{]?$
+        | .*[{}]\s*(?://.*|/\*.*)? | (?=.*[=(\[{<>])[^.!?"\u201c\u201d]*;\s*(?://.*)?
+        | [\])}]+[;,)]* | (?://|/\*|\*/|\#|"{3}|'{3})\s?.*
+        | \$\s\S.* | >>>\s?.* | (?:sudo|apt(?:-get)?|pip|npm|git|cd|ls|curl|docker|make|chmod|mkdir)\s[-\w./].*
+        | </?[a-zA-Z!][^<>]*>.* | (?:SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|DROP)\s.*
+        | "[\w-]+"\s?:\s?.* | [\w-]+\s?:\s?[\w"'#-][^.]*;$ | \\(?:begin|end|documentclass|usepackage|newcommand|def)\b.*
+    )$""",
+    re.VERBOSE,
+)
+_CODE_CHARACTERS = re.compile(r"[(){}\[\];=<>_#/\\|&*+$@^~`\"'.-]")
+_FENCE = re.compile(r"^\s*(?:`{3,}|~{3,})")
+
+
+def code(lines: Lines, limits: Exclude) -> Mask:
+    """Blocks most of whose lines are statements of a programming language, and what stands between fences."""
+    found = _fenced(lines)
+    hits = [_is_code(line) for line in lines]
+    for start, stop in _blocks(lines):
+        count = sum(hits[start:stop])
+        enough = count >= 2 or (stop - start == 1 and _is_strong(lines[start]))
+        if enough and count >= limits.code_share * (stop - start):
+            found[start:stop] = [True] * (stop - start)
+    return found
+
+
+def _is_code(line: str) -> bool:
+    """A statement by its form. One that ends like a clause of prose must hold marks that prose has not."""
+    if not _CODE.match(line):
+        return False
+    words, marks = len(line.split()), len(_CODE_CHARACTERS.findall(line))
+    return words <= 2 or 3 * marks >= words or (marks > 0 and line.startswith("    "))
+
+
+def _is_strong(line: str) -> bool:
+    marks = len(_CODE_CHARACTERS.findall(line))
+    return _is_code(line) and marks >= 3 and 2 * marks >= len(line.split()) and not line.lstrip().startswith("#")
+
+
+def _fenced(lines: Lines) -> Mask:
+    marks = [i for i, line in enumerate(lines) if _FENCE.match(line)]
+    found = [False] * len(lines)
+    for start, stop in zip(marks[::2], marks[1::2], strict=False):
+        found[start : stop + 1] = [True] * (stop + 1 - start)
+    return found
+
+
+_TEX = re.compile(r"(?<!\\)\\[a-zA-Z]{2,}")
+
+
+def tex(lines: Lines, limits: Exclude) -> Mask:
+    """A whole source file of TeX, whose prose is full of commands: one in twenty lines has any."""
+    commands = sum(bool("\\" in line and _TEX.search(line)) for line in lines)
+    return [commands >= 5 and 20 * commands >= sum(map(bool, lines))] * len(lines)
+
+
+def _blocks(lines: Lines) -> Iterator[tuple[int, int]]:
+    """First line and end of each run of lines that are not blank."""
+    start = None
+    for i, line in enumerate([*lines, ""]):
+        if line.strip():
+            start = i if start is None else start
+        elif start is not None:
+            yield start, i
+            start = None
+
+
+def _groups(lines: Lines, hits: Mask, gap: int) -> Iterator[tuple[int, int]]:
+    """First hit and end of each group of hits with at most `gap` other lines between them, blank ones not counted."""
+    start = stop = None
+    between = 0
+    for i, hit in enumerate(hits):
+        if hit:
+            if start is not None and between > gap:
+                assert stop is not None
+                yield start, stop
+                start = None
+            start = i if start is None else start
+            stop, between = i + 1, 0
+        elif lines[i].strip():
+            between += 1
+    if start is not None and stop is not None:
+        yield start, stop
+
+
+def _runs(lines: Lines, hits: Mask, least: int, gap: int = 0) -> Mask:
+    """The lines of groups of at least `least` hits, what stands between them included."""
+    found = [False] * len(lines)
+    for start, stop in _groups(lines, hits, gap):
+        if sum(hits[start:stop]) >= least:
+            found[start:stop] = [True] * (stop - start)
+    return found
