@@ -1,6 +1,7 @@
 """The tools as a user calls them: what they print, and what they refuse."""
 
 import json
+import shutil
 import signal
 import sys
 
@@ -13,6 +14,7 @@ from llm60_jax.interrupts import Interrupts
 
 sys.path.insert(0, str(PROJECT / "tools"))
 import experiments
+import prepare_data
 import profile_step
 import token_weights
 
@@ -156,3 +158,37 @@ def test_token_weights_are_shown(tree, tmp_path, capsys):
     assert "phase grammar reweights" not in capsys.readouterr().out
     assert token_weights.main([*command, "--phase", "gramar"]) == 2
     assert "there is no phase 'gramar'" in capsys.readouterr().err
+
+
+def test_preparing_accounts_for_every_document_and_character(tree, texts, tmp_path, capsys):
+    mixed = tmp_path / "mixed"
+    shutil.copytree(texts / "text" / "grammar", mixed)
+    code = "def add(a, b):\n    return a + b\n\nprint(add(1, 2))\n"
+    (mixed / "tool.py").write_text(code)
+    (mixed / "essay.txt").write_text(
+        "It rained all day, and we stayed at home.\n\n- bread\n- salt\n- tea\n\nThen it was night.\n"
+    )
+    (mixed / "picture.png").write_bytes(b"\x89PNG")
+    (mixed / "binary.txt").write_bytes(bytes(range(256)))
+    tree["phase"][0] |= {"sources": [{"kind": "folder", "path": str(mixed)}], "exclude": {"rules": ["list", "code"]}}
+    tree["data_dir"] = str(tmp_path / "data")
+    (tmp_path / "mixed.toml").write_text(to_toml(tree))
+    command = [str(tmp_path / "mixed.toml")]
+    for _ in range(2):  # built, then found
+        assert prepare_data.main([*command, "--phase", "grammar", "--json"]) == 0
+        phases = json.loads(capsys.readouterr().out)["phases"]
+        assert list(phases) == ["grammar"]
+        found = phases["grammar"]
+        assert found["documents_in"] == 64 == found["documents_kept"] + sum(found["dropped"].values())
+        assert found["dropped"] == {"code": 1, "not_text": 1, "other_kind": 1}
+        essay = found["files"][(mixed / "essay.txt").as_posix()]
+        assert essay["dropped"] == {"list": len("- bread\n- salt\n- tea")}
+        assert essay["characters_kept"] == len("It rained all day, and we stayed at home.\n\nThen it was night.")
+        tool = found["files"][(mixed / "tool.py").as_posix()]
+        assert (tool["characters_in"], tool["characters_kept"]) == (len(code), 0)
+    assert prepare_data.main([*command, "--samples", "2"]) == 0
+    told = capsys.readouterr().out
+    assert "mixed, list: - bread - salt - tea" in told
+    assert "phase fine_tune: documents after cutting: train 40, validation 20" in told
+    assert prepare_data.main([*command, "--phase", "gramar"]) == 2
+    assert "--phase" in capsys.readouterr().err
