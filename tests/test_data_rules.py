@@ -486,6 +486,15 @@ def test_a_rule_that_a_phase_leaves_out_drops_nothing(rule):
             assert found.reason != rule
 
 
+def test_a_book_that_is_one_line_loses_one_passage_and_not_itself():
+    prose = " ".join(KEPT["dialogue"].split()) + " "
+    notice = "Copyright 2019 Acme Inc. All rights reserved. Terms of use. Privacy policy. Click here. "
+    found = screening.screen(prose * 60 + notice * 30 + prose * 60, Exclude(rules=("boilerplate",)))
+    assert found.reason is None
+    assert {part.rule for part in found.dropped} == {"boilerplate"}
+    assert len(found.text) > 0.9 * 120 * len(prose)
+
+
 def test_without_rules_screening_is_cleaning():
     for text in (*KEPT.values(), *(text for _, _, text in EXCLUDED)):
         assert screening.screen(text, Exclude(rules=())).text == cleaning.clean(text)

@@ -1,14 +1,13 @@
 """Every mechanism that a stage promises is broken once on purpose: the run has to stop."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import tiny_tree
+from conftest import metrics, tiny_tree
 
 from llm60_jax import arithmetic, checkpoint, config, flops, layers, loop, measures, optim, plan, proof, step
 from llm60_jax.data import packing, prepare
@@ -25,6 +24,14 @@ MODEL = TINY.model
 def stage(tiny):
     """Context 16, two of six blocks frozen."""
     return plan.build(tiny).stages[1]
+
+
+@pytest.fixture
+def one_stage(tree):
+    """A run of two steps of one stage, two of six blocks frozen: what is broken shows at the first of them."""
+    tree["tokenizer"] = {"phases": ["grammar"]}
+    tree["phase"] = [tree["phase"][0] | {"tokens": 2 * 128, "context": [[0.0, 64]], "freeze": [[0.0, 2]]}]
+    return config.parse(tree, "x")
 
 
 def key_of(stage):
@@ -88,7 +95,7 @@ def test_changed_frozen_leaves_stop_the_run(stage):
 
 def test_the_program_reports_what_it_does(tiny):
     state = step.init(tiny)
-    for stage in plan.build(tiny).phase_stages("grammar"):
+    for stage in plan.build(tiny).phase_stages("grammar")[::2]:
         key = StepKey.of(stage, tiny.phase[0], tiny)
         shape = (key.accumulation, key.micro_batch, key.context)
         rng = np.random.default_rng(0)
@@ -121,18 +128,19 @@ def digests(state):
     }
 
 
-def test_a_run_records_the_proof_of_each_stage(tiny, capsys):
-    loop.run(tiny, Interrupts(), "again")
-    rows = [json.loads(line) for line in (Path(tiny.workdir) / "metrics.jsonl").read_text().splitlines()]
-    proofs = [(row["phase"], row["stage"], row["proof"]) for row in rows if "proof" in row]
-    stages = plan.build(tiny).stages
+def test_a_run_records_the_proof_of_each_stage(tree, capsys):
+    tree["phase"], tree["tokenizer"] = tree["phase"][:1], {"phases": ["grammar"]}
+    c = config.parse(tree, "x")
+    loop.run(c, Interrupts(), "again")
+    proofs = [(row["phase"], row["stage"], row["proof"]) for row in metrics(Path(c.workdir)) if "proof" in row]
+    stages = plan.build(c).stages
     assert [(phase, index) for phase, index, _ in proofs] == [(s.phase, s.index) for s in stages]
     assert [p["context"] for *_, p in proofs] == [s.context for s in stages]
     assert [p["blocks_with_gradient"] for *_, p in proofs] == [6 - s.frozen for s in stages]
     assert "grammar 5: in effect: context 64, gradient in 2 of 6 blocks" in capsys.readouterr().out
 
 
-def test_a_freeze_that_does_not_reach_the_program_stops_the_run(tiny, monkeypatch):
+def test_a_freeze_that_does_not_reach_the_program_stops_the_run(one_stage, monkeypatch):
     real = StepKey.of
 
     def thawed(stage, phase, config):
@@ -140,10 +148,10 @@ def test_a_freeze_that_does_not_reach_the_program_stops_the_run(tiny, monkeypatc
 
     monkeypatch.setattr(StepKey, "of", thawed)
     with pytest.raises(TrainingError, match="gradient in blocks 2 to 5 planned, in 0 to 5 found"):
-        loop.run(tiny, Interrupts(), "again")
+        loop.run(one_stage, Interrupts(), "again")
 
 
-def test_frozen_parameters_that_move_stop_the_run(tiny, monkeypatch):
+def test_frozen_parameters_that_move_stop_the_run(one_stage, monkeypatch):
     real = optim.update
 
     def leaky(tx, frozen, rate, grads, state, params):
@@ -153,39 +161,39 @@ def test_frozen_parameters_that_move_stop_the_run(tiny, monkeypatch):
 
     monkeypatch.setattr(optim, "update", leaky)
     with pytest.raises(TrainingError, match=r"planned, of blocks_0_1, blocks_2_3, blocks_4_5, embedding, norm found"):
-        loop.run(tiny, Interrupts(), "again")
+        loop.run(one_stage, Interrupts(), "again")
     monkeypatch.setattr(proof, "check", lambda *_: None)  # the end of the stage looks again
-    words = "2 blocks are frozen, but 8 of 33 frozen leaves changed, the first of them blocks_0_1/0/"
+    words = "2 blocks are frozen, but 6 of 33 frozen leaves changed, the first of them blocks_0_1/0/"
     with pytest.raises(TrainingError, match=words):
-        loop.run(tiny, Interrupts(), "again")
+        loop.run(one_stage, Interrupts(), "again")
 
 
-def test_a_gradient_that_leaks_below_the_boundary_stops_the_run(tiny, monkeypatch):
+def test_a_gradient_that_leaks_below_the_boundary_stops_the_run(one_stage, monkeypatch):
     """The frozen parameters do not move, yet every frozen block is crossed backwards to reach the embedding."""
     monkeypatch.setattr(jax.lax, "stop_gradient", lambda x: x)
     with pytest.raises(TrainingError, match=r"2 frozen blocks leave .* operations in a step, the program has"):
-        loop.run(tiny, Interrupts(), "again")
+        loop.run(one_stage, Interrupts(), "again")
 
 
-def test_a_mask_that_knows_no_documents_stops_the_run(tiny, monkeypatch):
+def test_a_mask_that_knows_no_documents_stops_the_run(one_stage, monkeypatch):
     def causal(segments_BT):
         length = segments_BT.shape[1]
         return jnp.broadcast_to(np.tri(length, dtype=bool), (len(segments_BT), 1, length, length))
 
     monkeypatch.setattr(layers, "document_mask", causal)
     with pytest.raises(TrainingError, match=r"of the causal pairs open, the program's 1\.0000"):
-        loop.run(tiny, Interrupts(), "again")
+        loop.run(one_stage, Interrupts(), "again")
 
 
-def test_packing_that_joins_documents_stops_the_run(tiny, monkeypatch):
+def test_packing_that_joins_documents_stops_the_run(one_stage, monkeypatch):
     real = packing._Stream.read
     monkeypatch.setattr(packing._Stream, "read", lambda *a: (row := real(*a)) | {"segments": row["segments"] * 0 + 1})
     with pytest.raises(TrainingError, match=r"of the causal pairs open, the program's 1\.0000"):
-        loop.run(tiny, Interrupts(), "again")
+        loop.run(one_stage, Interrupts(), "again")
 
 
 @pytest.mark.parametrize("open_to", ["documents", "future"])
-def test_attention_that_ignores_its_mask_stops_the_run(tiny, monkeypatch, open_to):
+def test_attention_that_ignores_its_mask_stops_the_run(one_stage, monkeypatch, open_to):
     """The mask is right, and what uses it does not. A copy of the module is compiled, as programs are cached by it."""
     real = layers.attend
 
@@ -196,16 +204,16 @@ def test_attention_that_ignores_its_mask_stops_the_run(tiny, monkeypatch, open_t
     monkeypatch.setattr(layers, "attend", attend)
     monkeypatch.setattr(measures, "_EVAL", jax.jit(lambda *a: step.eval_step(*a), static_argnums=(0, 1)))
     with pytest.raises(TrainingError, match=r"0 positions may see beyond their document or ahead, \d+ do"):
-        loop.run(tiny, Interrupts(), "again")
+        loop.run(one_stage, Interrupts(), "again")
 
 
-def test_an_update_that_does_nothing_stops_the_run(tiny, monkeypatch):
+def test_an_update_that_does_nothing_stops_the_run(one_stage, monkeypatch):
     monkeypatch.setattr(optim, "update", lambda tx, frozen, rate, grads, state, params: (params, state))
-    with pytest.raises(TrainingError, match=r"training of blocks_0_1, .*, norm planned, of nothing found"):
-        loop.run(tiny, Interrupts(), "again")
+    with pytest.raises(TrainingError, match=r"training of blocks_2_3, .*, norm planned, of nothing found"):
+        loop.run(one_stage, Interrupts(), "again")
 
 
-def test_a_group_that_is_left_out_of_the_update_stops_the_run(tiny, monkeypatch):
+def test_a_group_that_is_left_out_of_the_update_stops_the_run(one_stage, monkeypatch):
     real = optim.update
 
     def partial(tx, frozen, rate, grads, state, params):
@@ -213,11 +221,11 @@ def test_a_group_that_is_left_out_of_the_update_stops_the_run(tiny, monkeypatch)
         return {**new_params, "blocks_4_5": params["blocks_4_5"]}, new_state
 
     monkeypatch.setattr(optim, "update", partial)
-    with pytest.raises(TrainingError, match="planned, of blocks_0_1, blocks_2_3, embedding, norm found"):
-        loop.run(tiny, Interrupts(), "again")
+    with pytest.raises(TrainingError, match="planned, of blocks_2_3, embedding, norm found"):
+        loop.run(one_stage, Interrupts(), "again")
 
 
-def test_weights_that_do_not_arrive_stop_the_run(tree, monkeypatch):
+def test_weights_that_do_not_arrive_stop_the_run(one_stage, tree, monkeypatch):
     tree["phase"][0]["reweight"] = {}
     monkeypatch.setattr(prepare.Prepared, "token_weights", lambda self, phase: None)
     with pytest.raises(TrainingError, match=r"different weights of tokens planned, from 1\.000 to 1\.000 found"):

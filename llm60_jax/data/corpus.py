@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Collection, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, TextIO, cast
 
@@ -102,6 +103,7 @@ def prepare(phase: Phase, data_dir: Path, track: Track) -> Corpus:
         "format": _FORMAT,
         "cleaning": cleaning.VERSION,
         "rules": rules.VERSION,
+        "libraries": {name: metadata.version(name) for name in ("ftfy", "py3langid")},  # what the rules rest on
         "exclude": dataclasses.asdict(cast(Any, phase.exclude)),
         "cut": [_LONGEST_CHARACTERS, _PIECE_CHARACTERS],
         "validation": [_VALIDATION_SHARE, _VALIDATION_DOCUMENTS],

@@ -1,10 +1,14 @@
 """One document, cleaned and screened: what of it is kept, and what each rule dropped. Pure functions."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from llm60_jax.data import cleaning, gutenberg, rules
 from llm60_jax.data.paragraph_rules import Paragraph
 from llm60_jax.exclusion import Exclude, Rule
+
+_LONGEST_PARAGRAPH = 20_000  # characters; beyond it a paragraph is cut
+_PARAGRAPH_CHARACTERS = 2_000  # ... into pieces of at most this
 
 
 class Dropped(NamedTuple):
@@ -69,7 +73,7 @@ def _parts_kept(text: str, limits: Exclude) -> tuple[str, list[Dropped]]:
             lines = ["" if out else line for line, out in zip(lines, gone, strict=True)]
     applied = [rule for rule in rules.PARAGRAPHS if rule in limits.rules]
     kept = []
-    for block in cleaning.paragraphs("\n".join(lines)):
+    for block in _of_bounded_length(cleaning.paragraphs("\n".join(lines))):
         paragraph = Paragraph.of(block)
         found = next((rule for rule in applied if rules.PARAGRAPHS[rule](paragraph, limits)), None)
         if found is not None:
@@ -77,6 +81,15 @@ def _parts_kept(text: str, limits: Exclude) -> tuple[str, list[Dropped]]:
         elif clean := cleaning.inline(block):
             kept.append(clean)
     return "\n\n".join(kept), dropped
+
+
+def _of_bounded_length(paragraphs: list[str]) -> Iterator[str]:
+    """Paragraphs, those that no author has written cut at sentence ends: a book may come as a single line, and one
+    careless sentence must not take all of it along."""
+    for paragraph in paragraphs:
+        yield from (
+            cleaning.cut(paragraph, _PARAGRAPH_CHARACTERS) if len(paragraph) > _LONGEST_PARAGRAPH else [paragraph]
+        )
 
 
 def _reason(left: str, whole: int, dropped: list[Dropped], limits: Exclude) -> Rule | None:
