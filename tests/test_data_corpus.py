@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import WORDS
 
 from llm60_jax import manifest
-from llm60_jax.data import corpus, sources
+from llm60_jax.data import corpus, dedup, sources
 from llm60_jax.data.progress import silent
 from llm60_jax.errors import DamageError, InputError, MachineError
 from llm60_jax.exclusion import Exclude
@@ -78,6 +79,10 @@ def test_every_document_lands_in_one_split(tmp_path: Path, text: Path) -> None:
         "validation.jsonl",
         "train.ids",
         "validation.ids",
+        "train.sketches.npy",
+        "train.sizes.npy",
+        "validation.sketches.npy",
+        "validation.sizes.npy",
         "ledger.json",
         "manifest.json",
     }
@@ -162,6 +167,26 @@ def test_duplicates_across_the_sources_of_a_phase_are_dropped(tmp_path: Path) ->
     write_lines(tmp_path / "b", [sentences(seed, 3) + "  " for seed in range(50, 70)])
     made = corpus.prepare(phase(tmp_path / "a", tmp_path / "b"), tmp_path / "data", silent)
     assert [account["dropped"] for account in made.ledger["sources"]] == [{}, {"duplicate": 10}]
+
+
+def test_near_duplicates_inside_and_across_sources_are_dropped_and_counted(tmp_path: Path) -> None:
+    texts = [sentences(seed, 30) for seed in range(60)]
+    edited = [" ".join(w if i % 20 else "other" for i, w in enumerate(text.split())) for text in texts[:5]]
+    quoted = f"{texts[7]} {sentences(99, 10)}"  # three quarters of it are an old text
+    quoting = f"{' '.join(texts[8].split()[:60])} {sentences(98, 30)}"  # a fifth
+    write_lines(tmp_path / "a", [*texts, *edited])
+    write_lines(tmp_path / "b", [quoted, quoting])
+    made = corpus.prepare(phase(tmp_path / "a", tmp_path / "b"), tmp_path / "data", silent)
+    assert [account["dropped"] for account in made.ledger["sources"]] == [{"near_duplicate": 5}, {"near_duplicate": 1}]
+    kept = texts_of(made, "train") + texts_of(made, "validation")
+    assert quoting in kept
+    assert quoted not in kept
+    for split in ("train", "validation"):
+        ids, sketches = made.sketches(split)
+        assert len(ids) == len(sketches.sizes) == len(texts_of(made, split))
+        assert [dedup.sketch(text).tolist() for text in texts_of(made, split)] == [
+            part.tolist() for part in np.split(sketches.hashes, np.cumsum(sketches.sizes)[:-1])
+        ]
 
 
 def test_second_run_does_no_work(tmp_path: Path, text: Path, reads: list[str]) -> None:

@@ -1,6 +1,9 @@
 """The six golden rules of the playbook (section 15), each enforced by code."""
 
 import copy
+import dataclasses
+import random
+import re
 import shutil
 
 import pytest
@@ -74,11 +77,44 @@ def test_2_text_for_fine_tuning_leaves_the_phases_before(overlapping):
     assert own
     assert others
     assert not own & others
-    assert len(others) == 60
-    assert "60 documents left out: they are there for fine-tuning; 'Never mix fine-tuning data into pretraining'" in (
-        prepared.describe(c.phase[0])
-    )
-    assert prepared.shards["grammar"].train.documents + prepared.shards["grammar"].validation.documents == 60
+    assert 55 <= len(others) <= 60  # a few of the made-up texts resemble one another
+    told = r"\d\d documents left out: they are there for fine-tuning; 'Never mix fine-tuning data into pretraining'"
+    assert re.search(told, prepared.describe(c.phase[0]))
+    shards = prepared.shards["grammar"]
+    assert shards.train.documents + shards.validation.documents == len(others)
+
+
+def test_2_edited_copies_count_too(tree, texts, tmp_path):
+    """A text that is half of one for fine-tuning, and a longer one that holds a whole one."""
+    long = [" ".join(random.Random(n).choices([f"word{i}" for i in range(900)], k=300)) for n in range(100)]
+    for name, some in (("grammar", long[:60]), ("fine_tune", long[60:])):
+        (tmp_path / name).mkdir()
+        for number, text in enumerate(some):
+            (tmp_path / name / f"{number}.txt").write_text(text)
+    copy_of, short = long[60].split(), long[61].split()[:100]
+    (tmp_path / "grammar" / "copy.txt").write_text(" ".join([*copy_of[:200], "and", "so", "on"]))
+    (tmp_path / "fine_tune" / "1.txt").write_text(" ".join(short))
+    holder = random.Random(1000).choices([f"word{i}" for i in range(900)], k=600)
+    (tmp_path / "grammar" / "holder.txt").write_text(" ".join([*holder[:300], *short, *holder[300:]]))
+    for phase in tree["phase"]:
+        if phase["name"] != "vocabulary":
+            phase["sources"] = [{"kind": "folder", "path": str(tmp_path / phase["name"])}]
+    tree["data_dir"] = str(tmp_path / "data")
+    c = config.parse(tree, "x")
+    prepared = prepare_module.prepare(c, silent, lambda digests: None)
+    texts = {r["id"]: r["text"] for split in ("train", "validation") for r in _everything(prepared, "grammar", split)}
+    left_out = {texts[name].split()[0] for name in prepared.corpora["grammar"].left_out}
+    assert left_out == {copy_of[0], holder[0]}
+    trained = {prepared.corpora["grammar"].folder.name: {"phase": "grammar", "left_out": []}}
+    known = prepare_module._seen(tmp_path / "data", trained)
+    # One of the two may have been held out: what was not trained on is not known.
+    assert 1 <= len(prepare_module._alike(prepared.corpora["fine_tune"], known)) <= 2
+    gone = prepare_module._seen(tmp_path / "data", {"nowhere": {"phase": "grammar", "left_out": []}})
+    assert not gone.ids  # warned of, and nothing more
+
+
+def _everything(prepared, phase, split):
+    return dataclasses.replace(prepared.corpora[phase], left_out=frozenset()).read(split)
 
 
 def test_2_text_that_a_checkpoint_was_trained_on_leaves_the_fine_tuning(tuning, base, texts, tmp_path):
@@ -111,7 +147,7 @@ def test_2_text_of_the_run_before_the_one_it_starts_from_counts_too(tuning, base
         begun = ancestry.start(c)
         told = (begun.tokenizer, begun.meta["corpora"])
         found[name] = prepare_module.prepare(c, silent, lambda digests: None, told).corpora["fine_tune"].left_out
-    assert len(found["first"]) == 40
+    assert 40 <= len(found["first"]) <= 45  # a few of the made-up texts resemble one another
     assert found["second"] == found["first"]
 
 

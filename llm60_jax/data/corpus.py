@@ -6,10 +6,12 @@ import json
 from collections.abc import Collection, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, TextIO, cast
+from typing import Any, BinaryIO, Literal, TextIO, cast
+
+import numpy as np
 
 from llm60_jax import manifest
-from llm60_jax.data import cleaning, rules, screening, sources
+from llm60_jax.data import cleaning, dedup, rules, screening, sources
 from llm60_jax.data.ledger import Ledger
 from llm60_jax.data.progress import Track
 from llm60_jax.errors import InputError
@@ -19,7 +21,7 @@ from llm60_jax.phase import Phase, Source
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, Split] = ("train", "validation")
 
-_FORMAT = 3  # raise with any change of what the folder holds
+_FORMAT = 4  # raise with any change of what the folder holds
 _LONGEST_CHARACTERS = 20_000  # a document beyond this is cut
 _PIECE_CHARACTERS = 5_000  # ... into pieces of at most this: a few contexts each, so that a small phase can be split
 _VALIDATION_SHARE = 0.02  # of the documents, and of the characters
@@ -56,6 +58,10 @@ class Corpus:
         """The ids of the documents of a split, those left out not among them."""
         return set((self.folder / f"{split}.ids").read_text(encoding="ascii").split()) - self.left_out
 
+    def sketches(self, split: Split) -> tuple[list[str], dedup.Sketches]:
+        """The ids of all documents of a split, and their sketches in the same order."""
+        return read_sketches(self.folder, split)
+
     def without(self, ids: Collection[str], why: str) -> "Corpus":
         """The corpus with some documents left out; its digest tells which.
 
@@ -83,6 +89,12 @@ class Corpus:
                     yield record
 
 
+def read_sketches(folder: Path, split: Split) -> tuple[list[str], dedup.Sketches]:
+    """The ids and sketches of a split in a corpus's folder."""
+    ids = (folder / f"{split}.ids").read_text(encoding="ascii").split()
+    return ids, dedup.Sketches(np.load(folder / f"{split}.sketches.npy"), np.load(folder / f"{split}.sizes.npy"))
+
+
 def prepare(phase: Phase, data_dir: Path, track: Track) -> Corpus:
     """Builds the corpus of a phase below `data_dir`/processed, or finds it there.
 
@@ -103,6 +115,7 @@ def prepare(phase: Phase, data_dir: Path, track: Track) -> Corpus:
         "format": _FORMAT,
         "cleaning": cleaning.VERSION,
         "rules": rules.VERSION,
+        "duplicates": [dedup.VERSION, dedup.SHINGLE, dedup.SCALE, dedup.CONTAINED],
         "libraries": {name: metadata.version(name) for name in ("ftfy", "py3langid")},  # what the rules rest on
         "exclude": dataclasses.asdict(cast(Any, phase.exclude)),
         "cut": [_LONGEST_CHARACTERS, _PIECE_CHARACTERS],
@@ -125,17 +138,18 @@ def _spec(source: Source) -> dict[str, Any]:
 
 def _build(phase: Phase, files: list[tuple[sources.InputFile, ...]], scratch: Path, track: Track) -> dict[str, Any]:
     """Two passes, so that no text stays in memory: all pieces into one file, then each into its split."""
-    spill = scratch / "pieces.jsonl"
-    lengths: dict[str, int] = {}  # id -> characters
+    spill, spilled_sketches = scratch / "pieces.jsonl", scratch / "sketches.bin"
+    kept = _Kept()
     ledgers = [Ledger(sources.label(source)) for source in phase.sources]
-    with spill.open("w", encoding="utf-8", newline="\n") as out:
+    with spill.open("w", encoding="utf-8", newline="\n") as out, spilled_sketches.open("wb") as sketches:
         for source, group, ledger in zip(phase.sources, files, ledgers, strict=True):
             documents = sources.read(source, group, ledger)
             for document in track(documents, f"{phase.name}: cleaning {ledger.source}"):
-                _add(document, phase.exclude, ledger, lengths, out)
+                _add(document, phase.exclude, ledger, kept, out, sketches)
             for name in sources.others(source):
                 ledger.documents_in += 1
                 ledger.drop("other_kind", name)
+    lengths = kept.lengths
     chosen = _choose_validation(phase.name, lengths, ledgers)
     splits: dict[str, dict[str, int]] = {split: {"documents": 0, "characters": 0} for split in SPLITS}
     with (
@@ -150,16 +164,33 @@ def _build(phase: Phase, files: list[tuple[sources.InputFile, ...]], scratch: Pa
             splits[split]["documents"] += 1
             splits[split]["characters"] += length
     spill.unlink()
-    for split in SPLITS:
-        named = [name for name in lengths if (name in chosen) == (split == "validation")]
+    everything = dedup.Sketches(np.fromfile(spilled_sketches, "<u8"), np.asarray(kept.sketch_sizes, np.int64))
+    spilled_sketches.unlink()
+    held_out = np.fromiter((name in chosen for name in lengths), bool, len(lengths))
+    for split, own in (("train", ~held_out), ("validation", held_out)):
+        named = [name for name, mine in zip(lengths, own, strict=True) if mine]
         (scratch / f"{split}.ids").write_text("\n".join(named), encoding="ascii")
+        hashes, sizes = everything.chosen(own)
+        np.save(scratch / f"{split}.sketches.npy", hashes)
+        np.save(scratch / f"{split}.sizes.npy", sizes)
     facts = {"phase": phase.name, "sources": [ledger.to_tree() for ledger in ledgers], "splits": splits}
     (scratch / "ledger.json").write_text(manifest.dump(facts), encoding="utf-8")
     return facts
 
 
-def _add(document: sources.Document, exclude: Exclude, ledger: Ledger, lengths: dict[str, int], out: TextIO) -> None:
-    """Cleans, screens and cuts one document and writes the pieces not seen before in this phase."""
+@dataclasses.dataclass
+class _Kept:
+    """The pieces of a phase so far, and what tells whether the next one is new."""
+
+    lengths: dict[str, int] = dataclasses.field(default_factory=dict)  # id -> characters
+    sketch_sizes: list[int] = dataclasses.field(default_factory=list)
+    seen: dedup.Seen = dataclasses.field(default_factory=dedup.Seen)
+
+
+def _add(
+    document: sources.Document, exclude: Exclude, ledger: Ledger, kept: _Kept, out: TextIO, sketches: BinaryIO
+) -> None:
+    """Cleans, screens and cuts one document and writes the pieces of which less than half was seen in this phase."""
     ledger.read(document.file, len(document.text))
     found = screening.screen(document.text, exclude, document.prompt)
     for part in found.dropped:
@@ -167,24 +198,28 @@ def _add(document: sources.Document, exclude: Exclude, ledger: Ledger, lengths: 
     whole = bool(found.prompt) or len(found.text) <= _LONGEST_CHARACTERS  # an answer stays with its question
     pieces = cleaning.cut(found.text, max(len(found.text), 1) if whole else _PIECE_CHARACTERS)
     title = " ".join(cleaning.clean(document.title).split())
-    kept = 0
+    before = len(kept.lengths)
+    reason: str = found.reason or "empty"
     for text in pieces:
         name = hashlib.sha256((f"{found.prompt}\0{text}" if found.prompt else text).encode("utf-8")).hexdigest()
-        if name in lengths:
-            ledger.pieces_duplicate += 1
-            ledger.drop_part("duplicate", document.file, text)
+        hashes = dedup.sketch(f"{found.prompt} {text}")
+        if name in kept.lengths or kept.seen.contains(hashes):
+            reason = "duplicate" if name in kept.lengths else "near_duplicate"
+            ledger.drop_part(reason, document.file, text)
             continue
         record = {"id": name, "source": document.source, "title": title, "text": text}
         if found.prompt:
             record["prompt"] = found.prompt
         out.write(json.dumps(record, ensure_ascii=False) + "\n")
-        lengths[name] = len(text)
+        kept.lengths[name] = len(text)
+        kept.seen.add(hashes)
+        kept.sketch_sizes.append(len(hashes))
+        sketches.write(hashes.astype("<u8").tobytes())
         ledger.keep(document.file, len(text))
-        kept += 1
-    if kept:
+    if len(kept.lengths) > before:
         ledger.documents_kept += 1
     else:
-        ledger.drop(found.reason or ("duplicate" if pieces else "empty"), document.title)
+        ledger.drop(reason, document.title)
 
 
 def _choose_validation(phase: str, lengths: dict[str, int], ledgers: list[Ledger]) -> set[str]:

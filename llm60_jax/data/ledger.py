@@ -29,7 +29,6 @@ class Ledger:
     documents_in: int = 0
     documents_kept: int = 0
     pieces_kept: int = 0  # long documents are cut, so there can be more pieces than documents
-    pieces_duplicate: int = 0
     characters_in: int = 0
     characters_kept: int = 0
     repaired: int = 0  # documents whose bytes were not valid in their encoding, kept as well as possible

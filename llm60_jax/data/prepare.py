@@ -1,7 +1,7 @@
 """All data of a run, from its sources to token shards, each step cached by the digests of what it reads."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import numpy as np
 from llm60_jax.config import Config
 from llm60_jax.data import corpus, loader, shards, tokenizer, weights
 from llm60_jax.data.corpus import Corpus
+from llm60_jax.data.dedup import Sketches
 from llm60_jax.data.progress import Track
 from llm60_jax.phase import Phase
 
@@ -105,29 +106,61 @@ def prepare_text(config: Config, track: Track, trained: Mapping[str, Any]) -> di
 
 
 def _keep_apart(config: Config, corpora: dict[str, Corpus], trained: Mapping[str, Any]) -> dict[str, Corpus]:
-    """Golden rule 2, by digests of documents: what is there for fine-tuning leaves the text of the phases before it;
+    """Golden rule 2, near-duplicates included: what is there for fine-tuning leaves the text of the phases before it;
     what a checkpoint has been trained on already leaves the text for fine-tuning."""
     tuning = [phase.name for phase in config.phase if config.goal(phase) == "fine_tune"]
-    seen = _seen(Path(config.data_dir), trained)
     kept = dict(corpora)
-    for name in tuning:
-        kept[name] = corpora[name].without(seen, f"the model has been trained on them before; {RULE_2}")
-    own = {name for phase in tuning for split in corpus.SPLITS for name in kept[phase].ids(split)}
-    return {
-        name: found if name in tuning else found.without(own, f"they are there for fine-tuning; {RULE_2}")
-        for name, found in kept.items()
-    }
+    if trained:
+        seen = _seen(Path(config.data_dir), trained)
+        for name in tuning:
+            found = corpora[name]
+            kept[name] = found.without(_alike(found, seen), f"the model has been trained on them before; {RULE_2}")
+    if len(tuning) == len(corpora):
+        return kept
+    own = _joined([_text(kept[name].folder, split, kept[name].left_out) for name in tuning for split in corpus.SPLITS])
+    why = f"they are there for fine-tuning; {RULE_2}"
+    return {name: found if name in tuning else found.without(_alike(found, own), why) for name, found in kept.items()}
 
 
-def _seen(data_dir: Path, trained: Mapping[str, Any]) -> set[str]:
-    """Ids of all documents that the phases of an earlier run were trained on."""
-    seen: set[str] = set()
-    for folder, entry in trained.items():
-        path = data_dir / "processed" / folder / "train.ids"
-        if path.exists():
-            seen |= set(path.read_text(encoding="ascii").split()) - set(entry["left_out"])
+class Known(NamedTuple):
+    """Texts that others are held against."""
+
+    ids: set[str]
+    sketches: Sketches
+
+
+def _seen(data_dir: Path, trained: Mapping[str, Any]) -> Known:
+    """What the phases of earlier runs were trained on."""
+    found = []
+    for name, entry in trained.items():
+        folder = data_dir / "processed" / name
+        if (folder / "train.sizes.npy").exists():
+            found.append(_text(folder, "train", entry["left_out"]))
         else:
-            log.warning(
-                "%s: not here, so it cannot be checked whether phase %s saw this text; %s", path, entry["phase"], RULE_2
-            )
-    return seen
+            told = "%s: not here, so it cannot be checked whether phase %s saw this text; %s"
+            log.warning(told, folder, entry["phase"], RULE_2)
+    return _joined(found)
+
+
+def _text(folder: Path, split: corpus.Split, left_out: Collection[str]) -> Known:
+    """What a split of a corpus holds, some documents left out."""
+    ids, sketches = corpus.read_sketches(folder, split)
+    left_out = frozenset(left_out)
+    return Known(set(ids) - left_out, sketches.chosen(np.array([name not in left_out for name in ids], bool)))
+
+
+def _joined(parts: Sequence[Known]) -> Known:
+    hashes = [np.empty(0, np.uint64), *(part.sketches.hashes for part in parts)]
+    sizes = [np.empty(0, np.int64), *(part.sketches.sizes for part in parts)]
+    ids = {name for part in parts for name in part.ids}
+    return Known(ids, Sketches(np.concatenate(hashes), np.concatenate(sizes)))
+
+
+def _alike(found: Corpus, known: Known) -> set[str]:
+    """Those documents of a corpus that are known: the same, or one holding half of the other or more."""
+    alike: set[str] = set()
+    for split in corpus.SPLITS:
+        names, sketches = found.sketches(split)
+        near = sketches.like(known.sketches)
+        alike |= {name for name, is_near in zip(names, near, strict=True) if is_near or name in known.ids}
+    return alike

@@ -1,0 +1,99 @@
+"""Near-duplicates by containment: how much of a text has been seen before, wherever it stood. Pure functions.
+
+A text is its shingles, all runs of `SHINGLE` words. Of their hashes those divisible by `SCALE` make its sketch
+(FracMinHash, Irber et al. 2022, a MinHash whose size grows with the text): the share of a sketch that another one holds
+estimates the share of the text that the other one holds, however different the two are in length. Jaccard similarity,
+which MinHash with LSH estimates, is small when a short text stands inside a long one, and would miss it.
+"""
+
+import functools
+import hashlib
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+VERSION = 1  # part of every corpus digest
+# Words. Five find more rewritten text (75 % of simplified news articles; six 56 %, eight 31 %), but the more text has
+# been seen, the more of its phrases have been, too. Two unrelated books share 1 % of their runs of six words at most.
+SHINGLE = 6
+SCALE = 8  # one hash of so many is kept
+CONTAINED = 0.5  # share of a text that has been seen before, from which on it is a duplicate
+_LEAST = 4  # hashes of a sketch below which a share says nothing
+
+_WORD = re.compile(r"[^\W_]+")
+_FACTORS = np.array([0x9E3779B97F4A7C15 ** (i + 1) % 2**64 for i in range(SHINGLE)], np.uint64)
+
+
+def sketch(text: str) -> np.ndarray:
+    """The sketch of a text: uint64, sorted, each hash once. Letter case, punctuation and white space play no part."""
+    words = _WORD.findall(text.lower())
+    if len(words) < SHINGLE:
+        return np.empty(0, np.uint64)
+    hashes = np.fromiter(map(_word_hash, words), np.uint64, len(words))
+    shingles = np.zeros(len(words) - SHINGLE + 1, np.uint64)
+    for i, factor in enumerate(_FACTORS):
+        shingles += hashes[i : i + len(shingles)] * factor
+    shingles ^= shingles >> np.uint64(32)
+    shingles *= np.uint64(0x94D049BB133111EB)
+    shingles ^= shingles >> np.uint64(29)
+    return np.unique(shingles[shingles % np.uint64(SCALE) == 0])
+
+
+class Seen:
+    """The hashes met so far, in bounded memory: beyond `limit` every second one is forgotten, and asked for no more."""
+
+    def __init__(self, limit: int = 4_000_000):
+        self._hashes: set[int] = set()
+        self._limit, self._scale = limit, SCALE
+
+    def contains(self, hashes: np.ndarray) -> bool:
+        """Whether half of a text or more was met before."""
+        known = self._kept(hashes)
+        return len(known) >= _LEAST and sum(value in self._hashes for value in known) >= CONTAINED * len(known)
+
+    def add(self, hashes: np.ndarray) -> None:
+        """Remembers a sketch."""
+        self._hashes.update(self._kept(hashes))
+        while len(self._hashes) > self._limit:
+            self._scale *= 2
+            self._hashes = {value for value in self._hashes if value % self._scale == 0}
+
+    def _kept(self, hashes: np.ndarray) -> list[int]:
+        return hashes[hashes % np.uint64(self._scale) == 0].tolist()
+
+
+class Sketches(NamedTuple):
+    """The sketches of many texts, one after the other."""
+
+    hashes: np.ndarray  # uint64
+    sizes: np.ndarray  # int64, of each text's sketch
+
+    def chosen(self, which: np.ndarray) -> "Sketches":
+        """Those of some texts; `which` is a bool for each."""
+        return Sketches(self.hashes[np.repeat(which, self.sizes)], self.sizes[which])
+
+    def like(self, others: "Sketches") -> np.ndarray:
+        """For each text whether half of it or more stands in the others taken together, or whether it holds half of one
+        of them or more: bool."""
+        found = self._contained_in(others.hashes)
+        # Of the others those can be held that are known here as a whole; they are few.
+        for held in np.flatnonzero(others._contained_in(self.hashes)):
+            end = int(others.sizes[: held + 1].sum())
+            own = others.hashes[end - int(others.sizes[held]) : end]
+            found |= self._hits(own) >= CONTAINED * len(own)
+        return found
+
+    def _contained_in(self, known: np.ndarray) -> np.ndarray:
+        return (self.sizes >= _LEAST) & (self._hits(known) >= CONTAINED * self.sizes)
+
+    def _hits(self, known: np.ndarray) -> np.ndarray:
+        """How many hashes of each text are among the known ones."""
+        sums = np.concatenate([[0], np.cumsum(np.isin(self.hashes, known))])
+        ends = np.cumsum(self.sizes)
+        return sums[ends] - sums[ends - self.sizes]
+
+
+@functools.lru_cache(maxsize=200_000)
+def _word_hash(word: str) -> int:
+    return int.from_bytes(hashlib.blake2b(word.encode("utf-8"), digest_size=8).digest(), "little")
