@@ -192,7 +192,7 @@ def test_5_and_its_optimizer(tuning):
         ancestry.start(config.parse(tuning, "x"))
 
 
-def test_5_a_start_is_found_again_where_it_was_moved_and_no_other_takes_its_place(tuning, base, texts, train, tmp_path):
+def test_5_a_start_is_found_again_where_it_was_moved_and_no_other_takes_its_place(tuning, base, train, tmp_path):
     first = tmp_path / "first"
     shutil.copytree(base, first)
     tuning["start"] = str(first / "phases" / "grammar")
@@ -200,7 +200,13 @@ def test_5_a_start_is_found_again_where_it_was_moved_and_no_other_takes_its_plac
     tuning["start"] = str(first.rename(tmp_path / "moved") / "phases" / "grammar")
     other = copy.deepcopy(tuning)
     other["workdir"] = str(tmp_path / "other")
-    other["phase"][0]["sources"] = [{"kind": "folder", "path": str(texts / "text" / "vocabulary")}]
+    unlike = tmp_path / "unlike"  # the text of all fixtures is too much alike
+    unlike.mkdir()
+    for number in range(60):
+        (unlike / f"{number}.txt").write_text(
+            " ".join(random.Random(number).choices(["on", "no", "so", "go", "to"], k=90))
+        )
+    other["phase"][0]["sources"] = [{"kind": "folder", "path": str(unlike)}]
     train(other)  # of the same size, and another model
     with pytest.raises(InputError, match=r"start: .* and this run began from .*first.*; name that one"):
         train(tuning | {"start": str(tmp_path / "other" / "phases" / "fine_tune")})
