@@ -42,17 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("config", metavar="CONFIG", help="a TOML file; see configs/")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="override any field, for example seed=1 or phase.grammar.tokens=204800; may be repeated",
-    )
+    parser = console.config_parser(__doc__, EXAMPLES)
     parser.add_argument("--workdir", metavar="DIR", help="the run directory, instead of the configuration's")
     parser.add_argument("--dry-run", action="store_true", help="validate everything, print the plan, train nothing")
     return parser.parse_args(arguments)

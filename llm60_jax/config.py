@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from llm60_jax import explain, override, toml_file
+from llm60_jax.errors import InputError
 from llm60_jax.fields import Count, Name, PathText, Positive, Remat, record, require
 from llm60_jax.phase import Goal, InstructionSource, Phase
 
@@ -193,6 +194,13 @@ class Config:
         if phase == self.phase[0]:
             return "grammar" if self.start is None else "fine_tune"
         return "fine_tune" if phase == self.phase[-1] else "vocabulary"
+
+    def phase_named(self, name: str) -> Phase:
+        """The phase of that name. Raises InputError, which speaks of the option `--phase` of a tool."""
+        for phase in self.phase:
+            if phase.name == name:
+                return phase
+        raise InputError(f"--phase: there is no phase '{name}'; there are {[phase.name for phase in self.phase]}")
 
     def _check_goal(self, phase: Phase) -> None:
         """What belongs to fine-tuning only, and what the first phase must not have (playbook, sections 5 and 16)."""

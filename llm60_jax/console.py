@@ -1,5 +1,6 @@
 """What a person sees: the plan as a table, progress bars, the training line, samples."""
 
+import argparse
 import contextlib
 import logging
 import math
@@ -43,6 +44,27 @@ def say(text: str) -> None:
 def _print(text: str, end: str = "\n") -> None:
     with contextlib.suppress(OSError):  # the terminal is gone
         console.print(text, end=end)
+
+
+def parser(description: str | None, examples: str) -> argparse.ArgumentParser:
+    """The parser of a command, its examples below the options, line by line."""
+    return argparse.ArgumentParser(
+        description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def config_parser(description: str | None, examples: str) -> argparse.ArgumentParser:
+    """The parser of a command that works on a configuration: CONFIG, and `--set`."""
+    found = parser(description, examples)
+    found.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file; see configs/")
+    found.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="override any field, for example seed=1 or phase.grammar.tokens=204800; may be repeated",
+    )
+    return found
 
 
 def guarded(command: str, body: Callable[[], None], log_file: Callable[[], Path | None] = lambda: None) -> int:

@@ -220,7 +220,7 @@ class Trainer:
     def _prove(self, done: int, stage: Stage, rate: float, metrics: step.Metrics) -> None:
         """Records what the stage's first step did and stops the run if that is not the plan."""
         session, key, model = self.session, self.session.key(stage), self.session.config.model
-        phase = next(phase for phase in session.config.phase if phase.name == stage.phase)
+        phase = session.config.phase_named(stage.phase)
         frozen = step.frozen_groups(model, key, session.state.params)
         with self.clock.paused():
             after = session.group_digests()

@@ -123,8 +123,7 @@ class Session:
 
     def key(self, stage: Stage) -> StepKey:
         """The key of a stage's program."""
-        phase = next(phase for phase in self.config.phase if phase.name == stage.phase)
-        return StepKey.of(stage, phase, self.config)
+        return StepKey.of(stage, self.config.phase_named(stage.phase), self.config)
 
     def position(self, done: int, stage: Stage) -> dict[str, Any]:
         """Where in the run something was measured or saved: the first fields of every row."""

@@ -275,9 +275,7 @@ def _number(value: float | None, style: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = console.parser(__doc__, EXAMPLES)
     parser.add_argument("experiment", type=Path, metavar="EXPERIMENT", help="a TOML file; see configs/experiments/")
     parser.add_argument("--dir", type=Path, metavar="DIR", help="where runs go; by default runs/<name of the file>")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="override in every arm")

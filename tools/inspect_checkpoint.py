@@ -1,6 +1,5 @@
 """Shows what a checkpoint holds, after verifying every file of it."""
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -47,9 +46,7 @@ def describe(folder: Path) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = console.parser(__doc__, EXAMPLES)
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint folder or a run directory")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)

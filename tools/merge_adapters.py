@@ -1,6 +1,5 @@
 """Merges LoRA adapters into the weights they were trained on, and writes a plain model."""
 
-import argparse
 import shutil
 import sys
 from pathlib import Path
@@ -40,7 +39,7 @@ def merge(folder: Path, out: Path, base: Path | None) -> Path:
     manifest.verify(folder)
     meta = checkpoint.read_meta(folder)
     config = config_module.parse(meta["config"], f"the configuration in {folder}")
-    phase = next(phase for phase in config.phase if phase.name == meta["phase"])
+    phase = config.phase_named(meta["phase"])
     if phase.lora is None or meta["closed"]:
         raise InputError(f"{folder}: holds no adapters; phase {phase.name} of it is plain already")
     workdir = folder.absolute().parents[1]
@@ -59,9 +58,7 @@ def merge(folder: Path, out: Path, base: Path | None) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = console.parser(__doc__, EXAMPLES)
     parser.add_argument("adapters", type=Path, metavar="ADAPTERS", help="a checkpoint that holds adapters")
     parser.add_argument("out", type=Path, metavar="OUT", help="a directory for the merged model")
     parser.add_argument("--base", type=Path, metavar="CHECKPOINT", help="the base, if it was moved")

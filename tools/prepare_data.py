@@ -14,7 +14,6 @@ from llm60_jax.data.corpus import Corpus
 from llm60_jax.data.ledger import Ledger
 from llm60_jax.data.prepare import prepare_text
 from llm60_jax.data.progress import Track, silent
-from llm60_jax.errors import InputError
 from llm60_jax.interrupts import Interrupts
 from llm60_jax.phase import PackageSource, Phase
 
@@ -84,9 +83,7 @@ def samples(found: Corpus, count: int) -> str:
 
 
 def _do(config: Config, options: argparse.Namespace) -> None:
-    phases = [phase for phase in config.phase if options.phase in (None, phase.name)]
-    if not phases:
-        raise InputError(f"--phase: there is no phase '{options.phase}'; there are {[p.name for p in config.phase]}")
+    phases = config.phase if options.phase is None else [config.phase_named(options.phase)]
     start = ancestry.start(config)
     track: Track = silent if options.json else console.Tracker(Interrupts())
     corpora = prepare_text(config, track, start.meta["corpora"] if start else {})
@@ -103,11 +100,7 @@ def _do(config: Config, options: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file; see configs/")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="override any field")
+    parser = console.config_parser(__doc__, EXAMPLES)
     parser.add_argument("--phase", metavar="NAME", help="this phase only")
     parser.add_argument("--samples", type=int, default=0, metavar="N", help="show N of the parts each rule dropped")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

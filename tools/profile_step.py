@@ -177,11 +177,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file; see configs/")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="override any field")
+    parser = console.config_parser(__doc__, EXAMPLES)
     parser.add_argument("--phase", metavar="NAME", help="which phase (default: the first)")
     parser.add_argument("--stages", default="", metavar="N,N", help="stages of the phase, from 1 (default: all)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="steps timed for each stage (default 5)")
@@ -195,10 +191,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _profile(options: argparse.Namespace) -> None:
     config = config_module.load(options.config, options.set)
-    name = options.phase or config.phase[0].name
-    phase = next((phase for phase in config.phase if phase.name == name), None)
-    if phase is None:
-        raise InputError(f"--phase: there is no phase '{name}'; there are {[p.name for p in config.phase]}")
+    phase = config.phase_named(options.phase) if options.phase else config.phase[0]
     machine.versions()  # finds a device, or says why not
     compiled, track = programs.CompiledSteps(config), silent if options.json else console.Tracker(Interrupts())
     some = subjects(config, phase, [int(part) for part in options.stages.split(",") if part], compiled)

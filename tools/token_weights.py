@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,14 +31,11 @@ def weights_of(config: Config, only: str | None, track: Track = silent) -> dict[
     Raises:
       InputError: no phase reweights, or the one named does not.
     """
-    phases = [phase for phase in config.phase if phase.reweight is not None and only in (None, phase.name)]
+    asked = config.phase if only is None else [config.phase_named(only)]
+    phases = [phase for phase in asked if phase.reweight is not None]
     if not phases:
-        asked = f"phase {only}" if only else "no phase"
-        raise InputError(
-            f"{asked} reweights its tokens; add for example --set 'phase.{only or config.phase[-1].name}.reweight={{}}'"
-            if only is None or any(phase.name == only for phase in config.phase)
-            else f"--phase: there is no phase '{only}'; there are {[phase.name for phase in config.phase]}"
-        )
+        none = "no phase reweights" if only is None else f"phase {only} does not reweight"
+        raise InputError(f"{none} its tokens; add for example --set 'phase.{asked[-1].name}.reweight={{}}'")
     start = ancestry.start(config)
     told = (start.tokenizer, start.meta["corpora"]) if start else None
     prepared = prepare(config, track, lambda digests: None, told)
@@ -72,11 +68,7 @@ def _show(config: Config, options: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file; see configs/")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="override any field")
+    parser = console.config_parser(__doc__, EXAMPLES)
     parser.add_argument("--phase", metavar="NAME", help="this phase only")
     parser.add_argument("--top", type=int, default=25, metavar="N", help="tokens shown at either end (default 25)")
     parser.add_argument("--json", action="store_true", help="print every token as one JSON object")
