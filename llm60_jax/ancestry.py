@@ -52,9 +52,10 @@ def start(config: Config) -> Start | None:
         raise InputError(
             f"optimizer.name: {other} in {folder}, {own} here; the optimizer's state goes on with the weights"
         )
-    if folder.absolute().parents[1].resolve() == Path(config.workdir).resolve():
+    run = folder.absolute().parents[1]
+    if run.resolve() == Path(config.workdir).resolve():
         raise InputError(f"start: {folder} lies in the run directory itself; give the new run another: --workdir DIR")
-    tokenizer = folder.absolute().parents[1] / TOKENIZER
+    tokenizer = run / TOKENIZER
     if not tokenizer.is_file():
         raise DamageError(f"{tokenizer}: the tokenizer of {folder} is missing; restore the run directory")
     found, recorded = manifest.sha256_of(tokenizer), meta["digests"]["tokenizer"]

@@ -92,7 +92,8 @@ class Corpus:
 def read_sketches(folder: Path, split: Split) -> tuple[list[str], dedup.Sketches]:
     """The ids and sketches of a split in a corpus's folder."""
     ids = (folder / f"{split}.ids").read_text(encoding="ascii").split()
-    return ids, dedup.Sketches(np.load(folder / f"{split}.sketches.npy"), np.load(folder / f"{split}.sizes.npy"))
+    hashes, sizes = (np.load(folder / f"{split}.{name}.npy", allow_pickle=False) for name in ("sketches", "sizes"))
+    return ids, dedup.Sketches(hashes, sizes)
 
 
 def prepare(phase: Phase, data_dir: Path, track: Track) -> Corpus:
@@ -103,14 +104,15 @@ def prepare(phase: Phase, data_dir: Path, track: Track) -> Corpus:
       MachineError: an input cannot be read, or `data_dir` not written.
     """
     files = [sources.inputs(source) for source in phase.sources]
+    others = [sources.others(source) for source in phase.sources]
     count = sum(len(group) for group in files)
     hashed = track([file for group in files for file in group], f"{phase.name}: checking source files", count)
     digests = [(file.name, file.sha256()) for file in hashed]
     named = iter(digests)
     identity = {
         "sources": [
-            {"spec": _spec(source), "files": [list(next(named)) for _ in group], "others": sources.others(source)}
-            for source, group in zip(phase.sources, files, strict=True)
+            {"spec": _spec(source), "files": [list(next(named)) for _ in group], "others": unread}
+            for source, group, unread in zip(phase.sources, files, others, strict=True)
         ],
         "format": _FORMAT,
         "cleaning": cleaning.VERSION,
@@ -125,7 +127,7 @@ def prepare(phase: Phase, data_dir: Path, track: Track) -> Corpus:
     folder = Path(data_dir) / "processed" / f"{phase.name}-{digest[:16]}"
 
     def build(scratch: Path) -> dict[str, Any]:
-        return _build(phase, files, scratch, track)
+        return _build(phase, files, others, scratch, track)
 
     ledger = manifest.build_once(folder, identity, build, f"corpus of phase '{phase.name}'")["facts"]
     return Corpus(phase.name, digest, folder, folder / "train.jsonl", folder / "validation.jsonl", ledger)
@@ -136,17 +138,19 @@ def _spec(source: Source) -> dict[str, Any]:
     return {name: value for name, value in vars(source).items() if name != "path"}
 
 
-def _build(phase: Phase, files: list[tuple[sources.InputFile, ...]], scratch: Path, track: Track) -> dict[str, Any]:
+def _build(
+    phase: Phase, files: list[tuple[sources.InputFile, ...]], others: list[list[str]], scratch: Path, track: Track
+) -> dict[str, Any]:
     """Two passes, so that no text stays in memory: all pieces into one file, then each into its split."""
     spill, spilled_sketches = scratch / "pieces.jsonl", scratch / "sketches.bin"
     kept = _Kept()
     ledgers = [Ledger(sources.label(source)) for source in phase.sources]
     with spill.open("w", encoding="utf-8", newline="\n") as out, spilled_sketches.open("wb") as sketches:
-        for source, group, ledger in zip(phase.sources, files, ledgers, strict=True):
+        for source, group, unread, ledger in zip(phase.sources, files, others, ledgers, strict=True):
             documents = sources.read(source, group, ledger)
             for document in track(documents, f"{phase.name}: cleaning {ledger.source}"):
                 _add(document, phase.exclude, ledger, kept, out, sketches)
-            for name in sources.others(source):
+            for name in unread:
                 ledger.documents_in += 1
                 ledger.drop("other_kind", name)
     lengths = kept.lengths
@@ -171,8 +175,8 @@ def _build(phase: Phase, files: list[tuple[sources.InputFile, ...]], scratch: Pa
         named = [name for name, mine in zip(lengths, own, strict=True) if mine]
         (scratch / f"{split}.ids").write_text("\n".join(named), encoding="ascii")
         hashes, sizes = everything.chosen(own)
-        np.save(scratch / f"{split}.sketches.npy", hashes)
-        np.save(scratch / f"{split}.sizes.npy", sizes)
+        np.save(scratch / f"{split}.sketches.npy", hashes, allow_pickle=False)
+        np.save(scratch / f"{split}.sizes.npy", sizes, allow_pickle=False)
     facts = {"phase": phase.name, "sources": [ledger.to_tree() for ledger in ledgers], "splits": splits}
     (scratch / "ledger.json").write_text(manifest.dump(facts), encoding="utf-8")
     return facts

@@ -77,11 +77,13 @@ class Sketches(NamedTuple):
         """For each text whether half of it or more stands in the others taken together, or whether it holds half of one
         of them or more: bool."""
         found = self._contained_in(others.hashes)
-        # Of the others those can be held that are known here as a whole; they are few.
-        for held in np.flatnonzero(others._contained_in(self.hashes)):
-            end = int(others.sizes[: held + 1].sum())
-            own = others.hashes[end - int(others.sizes[held]) : end]
-            found |= self._hits(own) >= CONTAINED * len(own)
+        rest, ends = self.chosen(~found), np.cumsum(others.sizes)
+        holding = np.zeros(len(rest.sizes), bool)
+        # What a text of the rest holds by half, all of them together do: few candidates, even where all text is known.
+        for i in np.flatnonzero(others._contained_in(rest.hashes)):
+            own = others.hashes[ends[i] - others.sizes[i] : ends[i]]
+            holding |= rest._hits(own) >= CONTAINED * len(own)
+        found[~found] = holding
         return found
 
     def _contained_in(self, known: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Exclusion rules that look at the lines of a normalised document, as they stand there, and say which of them go."""
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 
@@ -72,7 +73,7 @@ def forum(lines: Lines, limits: Exclude) -> Mask:
 _ITEM = re.compile(
     r"""^(?P<indent>\s*)(?:[-+*\u2022\u2023\u25aa\u25cf\u25e6\u00b7\u2043\u2713\u2714\u25a1\u25ba]
         | \(?(?:\d{1,3}|[a-zA-Z]|[ivxlIVXL]{1,6})[.)\]] | \[[\sxX]\] | (?:step|item)\s\d+[:.)])\s+
-        (?P<text>(?=\S*.{0,3}\w).*)$""",
+        (?=\S*.{0,3}\w)""",
     re.VERBOSE | re.IGNORECASE,
 )
 _CONTENTS = re.compile(
@@ -207,13 +208,10 @@ def tex(lines: Lines, limits: Exclude) -> Mask:
 
 def _blocks(lines: Lines) -> Iterator[tuple[int, int]]:
     """First line and end of each run of lines that are not blank."""
-    start = None
-    for i, line in enumerate([*lines, ""]):
-        if line.strip():
-            start = i if start is None else start
-        elif start is not None:
-            yield start, i
-            start = None
+    for blank, block in itertools.groupby(range(len(lines)), key=lambda i: not lines[i].strip()):
+        if not blank:
+            numbers = list(block)
+            yield numbers[0], numbers[-1] + 1
 
 
 def _groups(lines: Lines, hits: Mask, gap: int) -> Iterator[tuple[int, int]]:

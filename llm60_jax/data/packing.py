@@ -14,6 +14,7 @@ A row is a dict of arrays of length T:
     padding; else 1.
 """
 
+import abc
 import functools
 import hashlib
 import operator
@@ -27,7 +28,7 @@ from llm60_jax.data.tokenizer import PAD
 Rows = dict[str, np.ndarray]
 
 
-class _Rows:
+class _Rows(abc.ABC):
     """The rows of one stage: a random-access source for Grain. Reading is deterministic and thread-safe."""
 
     def __init__(self, shard: TokenShard, seed: int, phase: str, token_start: int, rows: int, context: int):
@@ -47,9 +48,9 @@ class _Rows:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._about}, {self._stream!r})"
 
+    @abc.abstractmethod
     def _read(self, position: int) -> Rows:
         """The row that begins at a position of the phase, in tokens."""
-        raise NotImplementedError
 
 
 class StageRows(_Rows):

@@ -84,15 +84,15 @@ def prepare(
       InputError: text that is missing, too little, or refused by `check`.
       MachineError: a file cannot be read or written.
     """
-    data_dir = Path(config.data_dir)
-    corpora = prepare_text(config, track, start[1] if start else {})
+    data_dir, trained = Path(config.data_dir), start[1] if start else {}
+    corpora = prepare_text(config, track, trained)
     digests = {f"data of phase {name}": found.digest for name, found in corpora.items()}
     check(digests)
     words = tokenizer.Tokenizer.load(start[0]) if start else tokenizer.prepare(config, corpora, data_dir, track)
     digests["tokenizer"] = words.sha256
     check(digests)
     prepared = {name: shards.prepare(found, words, data_dir, track) for name, found in corpora.items()}
-    return Prepared(corpora, prepared, words, digests, start[1] if start else {})
+    return Prepared(corpora, prepared, words, digests, trained)
 
 
 def prepare_text(config: Config, track: Track, trained: Mapping[str, Any]) -> dict[str, Corpus]:

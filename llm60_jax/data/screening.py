@@ -1,5 +1,6 @@
 """One document, cleaned and screened: what of it is kept, and what each rule dropped. Pure functions."""
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -116,15 +117,9 @@ def _main_rule(dropped: list[Dropped]) -> Rule:
 
 def _runs(lines: list[str], gone: list[bool]) -> list[str]:
     """The runs of lines that go, each as one text."""
-    found: list[list[str]] = []
-    before = False
-    for line, out in zip(lines, gone, strict=True):
-        if out:
-            if not before:
-                found.append([])
-            found[-1].append(line)
-        before = out
-    return [text for part in found if (text := "\n".join(part).strip("\n"))]
+    groups = itertools.groupby(zip(lines, gone, strict=True), key=lambda pair: pair[1])
+    found = ("\n".join(line for line, _ in group).strip("\n") for out, group in groups if out)
+    return [text for text in found if text]
 
 
 def _characters(text: str) -> int:
