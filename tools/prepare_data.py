@@ -92,9 +92,10 @@ def _do(config: Config, options: argparse.Namespace) -> None:
         return
     for phase in phases:
         found = corpora[phase.name]
-        left_out = f", {len(found.left_out):,} left out: {found.why}" if found.left_out else ""
         splits = ", ".join(f"{split} {facts['documents']:,}" for split, facts in found.ledger["splits"].items())
-        console.say(f"\nphase {phase.name}: documents after cutting: {splits}{left_out}\n{table(found)}")
+        console.say(f"\nphase {phase.name}: documents after cutting: {splits}\n{table(found)}")
+        for note in (*found.notes, *filter(None, [found.problem])):
+            console.say(f"note: {note}")
         if options.samples and (shown := samples(found, options.samples)):
             console.say(f"\n{shown}")
 

@@ -1,31 +1,29 @@
-"""The corpus of a phase: its sources cleaned, cut, deduplicated and split, written once as JSON lines with a ledger."""
+"""The corpus of a phase: its sources cleaned, deduplicated and split, written once as JSON lines with a ledger."""
 
+import contextlib
 import dataclasses
-import hashlib
+import fcntl
+import itertools
 import json
-from collections.abc import Collection, Iterator
-from importlib import metadata
+import shutil
+import time
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TextIO, cast
+from typing import Any, TextIO
 
 import numpy as np
 
 from llm60_jax import manifest
-from llm60_jax.data import cleaning, dedup, rules, screening, sources
+from llm60_jax.data import dedup, joining, sources, units
+from llm60_jax.data.joining import SPLITS, Split
 from llm60_jax.data.ledger import Ledger
 from llm60_jax.data.progress import Track
-from llm60_jax.errors import InputError
-from llm60_jax.exclusion import Exclude
-from llm60_jax.phase import Phase, Source
+from llm60_jax.data.units import Unit
+from llm60_jax.phase import Phase
 
-Split = Literal["train", "validation"]
-SPLITS: tuple[Split, Split] = ("train", "validation")
+__all__ = ["SPLITS", "Corpus", "Plan", "Split", "prepare", "read_sketches"]
 
-_FORMAT = 4  # raise with any change of what the folder holds
-_LONGEST_CHARACTERS = 20_000  # a document beyond this is cut
-_PIECE_CHARACTERS = 5_000  # ... into pieces of at most this: a few contexts each, so that a small phase can be split
-_VALIDATION_SHARE = 0.02  # of the documents, and of the characters
-_VALIDATION_DOCUMENTS = 20  # at least; and at least as many must remain for training
+_FORMAT = 5  # raise with any change of what the folder holds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Corpus:
     `ledger["sources"]` has one account for each source (see `Ledger`), `ledger["splits"][split]` the numbers of
     `documents` and `characters`. After cutting, a piece of a document counts as a document.
 
-    `left_out` are ids that are passed over when the corpus is read, `why` says why (see `without`).
+    `left_out` are ids that are passed over when the corpus is read, `notes` say why (see `without`).
     """
 
     phase: str
@@ -45,14 +43,24 @@ class Corpus:
     validation: Path
     ledger: dict[str, Any]
     left_out: frozenset[str] = frozenset()
-    why: str = ""
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> list[str]:
-        """A line for each source: what came in, what was kept, repaired and dropped."""
-        lines = [Ledger.of(account).summary() for account in self.ledger["sources"]]
-        if self.left_out:
-            lines.append(f"{len(self.left_out):,} documents left out: {self.why}")
-        return lines
+        """A line for each source: what came in, what was kept, repaired and dropped. And what is left out, and why."""
+        return [*(Ledger.of(account).summary() for account in self.ledger["sources"]), *self.notes]
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be trained on this text; "" if it can."""
+        if self.ledger["too_few"]:
+            return f"{self.ledger['too_few']}. " + "; ".join(self.summary())
+        for split in SPLITS:
+            if not self.ids(split):
+                return (
+                    f"phase.{self.phase}.sources: nothing is left for {split}: all its documents are left out. "
+                    + "; ".join(self.notes)
+                )
+        return ""
 
     def ids(self, split: Split) -> set[str]:
         """The ids of the documents of a split, those left out not among them."""
@@ -63,20 +71,13 @@ class Corpus:
         return read_sketches(self.folder, split)
 
     def without(self, ids: Collection[str], why: str) -> "Corpus":
-        """The corpus with some documents left out; its digest tells which.
-
-        Raises InputError when nothing would remain to train on, or to validate with.
-        """
-        left_out = frozenset(ids) & (self.ids("train") | self.ids("validation"))
-        if not left_out:
+        """The corpus with some documents left out; its digest tells which."""
+        more = (frozenset(ids) - self.left_out) & (self.ids("train") | self.ids("validation"))
+        if not more:
             return self
-        for split in SPLITS:
-            if not self.ids(split) - left_out:
-                raise InputError(
-                    f"phase.{self.phase}.sources: nothing is left for {split}: all its documents are left out, {why}"
-                )
-        digest = manifest.digest_of([self.digest, sorted(left_out)])
-        return dataclasses.replace(self, digest=digest, left_out=left_out, why=why)
+        digest = manifest.digest_of([self.digest, sorted(more)])
+        notes = (*self.notes, f"{len(more):,} documents left out: {why}")
+        return dataclasses.replace(self, digest=digest, left_out=self.left_out | more, notes=notes)
 
     def read(self, split: Split) -> Iterator[dict[str, str]]:
         """Yields {"id": SHA-256 of the text in hex, "source", "title", "text"}, in the order of the sources. An answer
@@ -92,160 +93,107 @@ class Corpus:
 def read_sketches(folder: Path, split: Split) -> tuple[list[str], dedup.Sketches]:
     """The ids and sketches of a split in a corpus's folder."""
     ids = (folder / f"{split}.ids").read_text(encoding="ascii").split()
-    hashes, sizes = (np.load(folder / f"{split}.{name}.npy", allow_pickle=False) for name in ("sketches", "sizes"))
-    return ids, dedup.Sketches(hashes, sizes)
+    hashes = np.fromfile(folder / f"{split}.sketches.bin", "<u8")
+    return ids, dedup.Sketches(hashes, np.load(folder / f"{split}.sizes.npy", allow_pickle=False))
 
 
-def prepare(phase: Phase, data_dir: Path, track: Track) -> Corpus:
+class Plan:
+    """What a phase's corpus will be made of. Making one reads every source file once, for its digest."""
+
+    def __init__(self, phase: Phase, data_dir: Path, track: Track, evaluation: Sequence[str] = ()):
+        found = [sources.inputs(source) for source in phase.sources]
+        against = [file for path in evaluation for file in sources.inputs(sources.folder(path))]
+        self.phase, self.data_dir = phase, Path(data_dir)
+        self.others = [sources.others(source) for source in phase.sources]
+        everything = [file for group in [*found, against] for file in group]
+        hashed = track(everything, f"{phase.name}: checking source files", len(everything))
+        named = iter([(file, file.digest()) for file in hashed])
+        self.files = [tuple(itertools.islice(named, len(group))) for group in found]
+        self.evaluation = tuple(named)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What determines the corpus, as JSON values."""
+        return {
+            "sources": [
+                {
+                    "spec": units.spec(source),
+                    "files": [[file.name, digest] for file, digest in files],
+                    "others": others,
+                    "dose": [source.dose.share, source.dose.characters],
+                    "licence": sources.licence_of(source),
+                }
+                for source, files, others in zip(self.phase.sources, self.files, self.others, strict=True)
+            ],
+            "format": _FORMAT,
+            **units.rules_identity(self.phase.exclude, self.evaluation),
+            "validation": [joining.VALIDATION_SHARE, joining.VALIDATION_DOCUMENTS],
+        }
+
+    @property
+    def digest(self) -> str:
+        return manifest.digest_of(self.identity)
+
+    @property
+    def parts(self) -> Path:
+        """Where the units are kept until the corpus is whole."""
+        return self.data_dir / "screened" / f"{self.phase.name}-{self.digest[:16]}"
+
+    def units(self) -> list[list[Unit]]:
+        """The units of each source, in the order in which they are joined."""
+        pairs = zip(self.phase.sources, self.files, strict=True)
+        return [units.divide(source, self.phase.exclude, files, self.evaluation) for source, files in pairs]
+
+
+def prepare(
+    phase: Phase, data_dir: Path, track: Track, *, processes: int = 1, evaluation: Sequence[str] = ()
+) -> Corpus:
     """Builds the corpus of a phase below `data_dir`/processed, or finds it there.
 
+    Args:
+      processes: that clean text at once; 0 is one for each core.
+      evaluation: paths of text that must not be in the corpus, nor anything near to it.
+
     Raises:
-      InputError: a source without text (see `sources.inputs`), or too few documents to split.
-      MachineError: an input cannot be read, or `data_dir` not written.
+      InputError: a source without text (see `sources.inputs`), or a file that changes while it is read.
+      MachineError: `data_dir` cannot be written.
     """
-    files = [sources.inputs(source) for source in phase.sources]
-    others = [sources.others(source) for source in phase.sources]
-    count = sum(len(group) for group in files)
-    hashed = track([file for group in files for file in group], f"{phase.name}: checking source files", count)
-    digests = [(file.name, file.sha256()) for file in hashed]
-    named = iter(digests)
-    identity = {
-        "sources": [
-            {"spec": _spec(source), "files": [list(next(named)) for _ in group], "others": unread}
-            for source, group, unread in zip(phase.sources, files, others, strict=True)
-        ],
-        "format": _FORMAT,
-        "cleaning": cleaning.VERSION,
-        "rules": rules.VERSION,
-        "duplicates": [dedup.VERSION, dedup.SHINGLE, dedup.SCALE, dedup.CONTAINED],
-        "libraries": {name: metadata.version(name) for name in ("ftfy", "py3langid")},  # what the rules rest on
-        "exclude": dataclasses.asdict(cast(Any, phase.exclude)),
-        "cut": [_LONGEST_CHARACTERS, _PIECE_CHARACTERS],
-        "validation": [_VALIDATION_SHARE, _VALIDATION_DOCUMENTS],
-    }
-    digest = manifest.digest_of(identity)
-    folder = Path(data_dir) / "processed" / f"{phase.name}-{digest[:16]}"
+    plan = Plan(phase, data_dir, track, evaluation)
+    folder = plan.data_dir / "processed" / f"{phase.name}-{plan.digest[:16]}"
+    parts = plan.units()
 
     def build(scratch: Path) -> dict[str, Any]:
-        return _build(phase, files, others, scratch, track)
+        flat = [unit for group in parts for unit in group]
+        units.make(flat, plan.parts, track, f"{phase.name}: cleaning", processes)
+        return joining.join(phase, parts, plan.parts, plan.others, scratch, track)
 
-    ledger = manifest.build_once(folder, identity, build, f"corpus of phase '{phase.name}'")["facts"]
-    return Corpus(phase.name, digest, folder, folder / "train.jsonl", folder / "validation.jsonl", ledger)
-
-
-def _spec(source: Source) -> dict[str, Any]:
-    """The source as JSON values. A folder counts by its content alone, wherever it lies."""
-    return {name: value for name, value in vars(source).items() if name != "path"}
-
-
-def _build(
-    phase: Phase, files: list[tuple[sources.InputFile, ...]], others: list[list[str]], scratch: Path, track: Track
-) -> dict[str, Any]:
-    """Two passes, so that no text stays in memory: all pieces into one file, then each into its split."""
-    spill, spilled_sketches = scratch / "pieces.jsonl", scratch / "sketches.bin"
-    kept = _Kept()
-    ledgers = [Ledger(sources.label(source)) for source in phase.sources]
-    with spill.open("w", encoding="utf-8", newline="\n") as out, spilled_sketches.open("wb") as sketches:
-        for source, group, unread, ledger in zip(phase.sources, files, others, ledgers, strict=True):
-            documents = sources.read(source, group, ledger)
-            for document in track(documents, f"{phase.name}: cleaning {ledger.source}"):
-                _add(document, phase.exclude, ledger, kept, out, sketches)
-            for name in unread:
-                ledger.documents_in += 1
-                ledger.drop("other_kind", name)
-    lengths = kept.lengths
-    chosen = _choose_validation(phase.name, lengths, ledgers)
-    splits: dict[str, dict[str, int]] = {split: {"documents": 0, "characters": 0} for split in SPLITS}
-    with (
-        spill.open(encoding="utf-8", newline="\n") as pieces,
-        (scratch / "train.jsonl").open("w", encoding="utf-8", newline="\n") as train,
-        (scratch / "validation.jsonl").open("w", encoding="utf-8", newline="\n") as validation,
-    ):
-        ordered = zip(lengths.items(), pieces, strict=True)  # a dict keeps the order in which pieces were written
-        for (name, length), line in track(ordered, f"{phase.name}: splitting", len(lengths)):
-            split = "validation" if name in chosen else "train"
-            (validation if name in chosen else train).write(line)
-            splits[split]["documents"] += 1
-            splits[split]["characters"] += length
-    spill.unlink()
-    everything = dedup.Sketches(np.fromfile(spilled_sketches, "<u8"), np.asarray(kept.sketch_sizes, np.int64))
-    spilled_sketches.unlink()
-    held_out = np.fromiter((name in chosen for name in lengths), bool, len(lengths))
-    for split, own in (("train", ~held_out), ("validation", held_out)):
-        named = [name for name, mine in zip(lengths, own, strict=True) if mine]
-        (scratch / f"{split}.ids").write_text("\n".join(named), encoding="ascii")
-        hashes, sizes = everything.chosen(own)
-        np.save(scratch / f"{split}.sketches.npy", hashes, allow_pickle=False)
-        np.save(scratch / f"{split}.sizes.npy", sizes, allow_pickle=False)
-    facts = {"phase": phase.name, "sources": [ledger.to_tree() for ledger in ledgers], "splits": splits}
-    (scratch / "ledger.json").write_text(manifest.dump(facts), encoding="utf-8")
-    return facts
+    with _alone(plan.parts, track):
+        ledger = manifest.build_once(folder, plan.identity, build, f"corpus of phase '{phase.name}'")["facts"]
+        shutil.rmtree(plan.parts, ignore_errors=True)
+    return Corpus(phase.name, plan.digest, folder, folder / "train.jsonl", folder / "validation.jsonl", ledger)
 
 
-@dataclasses.dataclass
-class _Kept:
-    """The pieces of a phase so far, and what tells whether the next one is new."""
-
-    lengths: dict[str, int] = dataclasses.field(default_factory=dict)  # id -> characters
-    sketch_sizes: list[int] = dataclasses.field(default_factory=list)
-    seen: dedup.Seen = dataclasses.field(default_factory=dedup.Seen)
-
-
-def _add(
-    document: sources.Document, exclude: Exclude, ledger: Ledger, kept: _Kept, out: TextIO, sketches: BinaryIO
-) -> None:
-    """Cleans, screens and cuts one document and writes the pieces of which less than half was seen in this phase."""
-    ledger.read(document.file, len(document.text))
-    found = screening.screen(document.text, exclude, document.prompt)
-    for part in found.dropped:
-        ledger.drop_part(part.rule, document.file, part.text)
-    whole = bool(found.prompt) or len(found.text) <= _LONGEST_CHARACTERS  # an answer stays with its question
-    pieces = cleaning.cut(found.text, max(len(found.text), 1) if whole else _PIECE_CHARACTERS)
-    title = " ".join(cleaning.clean(document.title).split())
-    before = len(kept.lengths)
-    reason: str = found.reason or "empty"
-    for text in pieces:
-        name = hashlib.sha256((f"{found.prompt}\0{text}" if found.prompt else text).encode("utf-8")).hexdigest()
-        hashes = dedup.sketch(f"{found.prompt} {text}")
-        if name in kept.lengths or kept.seen.contains(hashes):
-            reason = "duplicate" if name in kept.lengths else "near_duplicate"
-            ledger.drop_part(reason, document.file, text)
-            continue
-        record = {"id": name, "source": document.source, "title": title, "text": text}
-        if found.prompt:
-            record["prompt"] = found.prompt
-        out.write(json.dumps(record, ensure_ascii=False) + "\n")
-        kept.lengths[name] = len(text)
-        kept.seen.add(hashes)
-        kept.sketch_sizes.append(len(hashes))
-        sketches.write(hashes.astype("<u8").tobytes())
-        ledger.keep(document.file, len(text))
-    if len(kept.lengths) > before:
-        ledger.documents_kept += 1
-    else:
-        ledger.drop(reason, document.title)
+@contextlib.contextmanager
+def _alone(parts: Path, track: Track) -> Iterator[None]:
+    """Lets one process at a time prepare a corpus; another one waits, and finds it."""
+    try:
+        parts.parent.mkdir(parents=True, exist_ok=True)
+        lock = parts.with_suffix(".lock").open("w")
+    except OSError:  # what cannot be written is told when it is needed
+        yield
+        return
+    with lock:
+        for _ in track(_until_locked(lock), "waiting for another process that prepares the same text"):
+            time.sleep(0.5)
+        yield
 
 
-def _choose_validation(phase: str, lengths: dict[str, int], ledgers: list[Ledger]) -> set[str]:
-    """The smallest ids until they hold enough documents and characters: the order of the sources plays no part.
-
-    Raises InputError if fewer documents would remain for training.
-    """
-    documents = max(_VALIDATION_DOCUMENTS, _VALIDATION_SHARE * len(lengths))
-    characters = _VALIDATION_SHARE * sum(lengths.values())
-    chosen: set[str] = set()
-    held = 0
-    for name in sorted(lengths):
-        if len(chosen) >= documents and held >= characters:
-            break
-        chosen.add(name)
-        held += lengths[name]
-    if len(lengths) < 2 * max(len(chosen), _VALIDATION_DOCUMENTS):
-        needed = 2 * max(len(chosen), _VALIDATION_DOCUMENTS)
-        raise InputError(
-            f"phase.{phase}.sources: {len(lengths)} distinct documents found after cleaning, but {needed} are needed "
-            f"to set {needed // 2} aside for validation and train on as many; add text "
-            f"(a document is a file or a JSON line, or {_PIECE_CHARACTERS:,} characters of a longer one). "
-            + "; ".join(ledger.summary() for ledger in ledgers)
-        )
-    return chosen
+def _until_locked(lock: TextIO) -> Iterator[int]:
+    for attempt in itertools.count():
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            yield attempt
+        except OSError:  # a disk without locks: two at once do the work twice
+            return

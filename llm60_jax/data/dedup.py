@@ -27,17 +27,26 @@ _FACTORS = np.array([0x9E3779B97F4A7C15 ** (i + 1) % 2**64 for i in range(SHINGL
 
 def sketch(text: str) -> np.ndarray:
     """The sketch of a text: uint64, sorted, each hash once. Letter case, punctuation and white space play no part."""
+    return sketch_of(shingles(text))
+
+
+def sketch_of(hashes: np.ndarray) -> np.ndarray:
+    """The sketch of a text that is given as its shingles."""
+    return np.unique(hashes[hashes % np.uint64(SCALE) == 0])
+
+
+def shingles(text: str) -> np.ndarray:
+    """The hashes of all runs of `SHINGLE` words: uint64, in the order of the text."""
     words = _WORD.findall(text.lower())
     if len(words) < SHINGLE:
         return np.empty(0, np.uint64)
     hashes = np.fromiter(map(_word_hash, words), np.uint64, len(words))
-    shingles = np.zeros(len(words) - SHINGLE + 1, np.uint64)
+    runs = np.zeros(len(words) - SHINGLE + 1, np.uint64)
     for i, factor in enumerate(_FACTORS):
-        shingles += hashes[i : i + len(shingles)] * factor
-    shingles ^= shingles >> np.uint64(32)
-    shingles *= np.uint64(0x94D049BB133111EB)
-    shingles ^= shingles >> np.uint64(29)
-    return np.unique(shingles[shingles % np.uint64(SCALE) == 0])
+        runs += hashes[i : i + len(runs)] * factor
+    runs ^= runs >> np.uint64(32)
+    runs *= np.uint64(0x94D049BB133111EB)
+    return runs ^ (runs >> np.uint64(29))
 
 
 class Seen:

@@ -38,11 +38,28 @@ class Ledger:
     examples: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # reason -> first names
     samples: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # rule -> how the first parts begin
     files: dict[str, File] = dataclasses.field(default_factory=dict)
+    licence: str = ""  # as far as it is known
 
     @staticmethod
     def of(tree: dict[str, Any]) -> "Ledger":
         """Undoes `to_tree`."""
         return Ledger(**{**tree, "files": {name: File(**file) for name, file in tree["files"].items()}})
+
+    def add(self, other: "Ledger") -> None:
+        """Adds the account of another part of the source."""
+        for name in ("documents_in", "documents_kept", "pieces_kept", "characters_in", "characters_kept", "repaired"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ("dropped", "characters_dropped", "parts_dropped"):
+            _add(getattr(self, name), getattr(other, name))
+        for name in ("examples", "samples"):
+            own: dict[str, list[str]] = getattr(self, name)
+            for reason, texts in getattr(other, name).items():
+                own[reason] = [*own.get(reason, []), *texts][:EXAMPLES]
+        for name, file in other.files.items():
+            own_file = self._file(name)
+            own_file.characters_in += file.characters_in
+            own_file.characters_kept += file.characters_kept
+            _add(own_file.dropped, file.dropped)
 
     def read(self, file: str, characters: int) -> None:
         """A document was decoded."""
@@ -97,3 +114,8 @@ class Ledger:
         names = self.examples.setdefault(reason, [])
         if len(names) < EXAMPLES:
             names.append(name)
+
+
+def _add(counts: dict[str, int], more: dict[str, int]) -> None:
+    for reason, count in more.items():
+        counts[reason] = counts.get(reason, 0) + count

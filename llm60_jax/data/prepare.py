@@ -12,6 +12,7 @@ from llm60_jax.data import corpus, loader, shards, tokenizer, weights
 from llm60_jax.data.corpus import Corpus
 from llm60_jax.data.dedup import Sketches
 from llm60_jax.data.progress import Track
+from llm60_jax.errors import InputError
 from llm60_jax.phase import Phase
 
 log = logging.getLogger("llm60_jax")
@@ -86,6 +87,9 @@ def prepare(
     """
     data_dir, trained = Path(config.data_dir), start[1] if start else {}
     corpora = prepare_text(config, track, trained)
+    for found in corpora.values():
+        if found.problem:
+            raise InputError(found.problem)
     digests = {f"data of phase {name}": found.digest for name, found in corpora.items()}
     check(digests)
     words = tokenizer.Tokenizer.load(start[0]) if start else tokenizer.prepare(config, corpora, data_dir, track)
@@ -96,13 +100,20 @@ def prepare(
 
 
 def prepare_text(config: Config, track: Track, trained: Mapping[str, Any]) -> dict[str, Corpus]:
-    """The clean text of all phases, each without what golden rule 2 keeps apart; the first half of `prepare`.
+    """The clean text of all phases, each without what must be kept apart from it; the first half of `prepare`.
 
     Args:
       trained: what the checkpoint that the run begins from has `record`ed.
+
+    A corpus may turn out too small to train on: its `problem` says so.
     """
-    corpora = {phase.name: corpus.prepare(phase, Path(config.data_dir), track) for phase in config.phase}
-    return _keep_apart(config, corpora, trained)
+    corpora = {
+        phase.name: corpus.prepare(
+            phase, Path(config.data_dir), track, processes=config.processes, evaluation=config.evaluation_text
+        )
+        for phase in config.phase
+    }
+    return _without_validation_text(_keep_apart(config, corpora, trained))
 
 
 def _keep_apart(config: Config, corpora: dict[str, Corpus], trained: Mapping[str, Any]) -> dict[str, Corpus]:
@@ -120,6 +131,17 @@ def _keep_apart(config: Config, corpora: dict[str, Corpus], trained: Mapping[str
     own = _joined([_text(kept[name].folder, split, kept[name].left_out) for name in tuning for split in corpus.SPLITS])
     why = f"they are there for fine-tuning; {RULE_2}"
     return {name: found if name in tuning else found.without(_alike(found, own), why) for name, found in kept.items()}
+
+
+def _without_validation_text(corpora: dict[str, Corpus]) -> dict[str, Corpus]:
+    """No phase trains on text that is near to what another one is validated with."""
+    held_out = {name: _text(found.folder, "validation", found.left_out) for name, found in corpora.items()}
+    kept = {}
+    for name, found in corpora.items():
+        others = _joined([text for other, text in held_out.items() if other != name])
+        near = _alike(found, others, ("train",))
+        kept[name] = found.without(near, "they are near to what other phases are validated with")
+    return kept
 
 
 class Known(NamedTuple):
@@ -156,10 +178,10 @@ def _joined(parts: Sequence[Known]) -> Known:
     return Known(ids, Sketches(np.concatenate(hashes), np.concatenate(sizes)))
 
 
-def _alike(found: Corpus, known: Known) -> set[str]:
+def _alike(found: Corpus, known: Known, splits: Sequence[corpus.Split] = corpus.SPLITS) -> set[str]:
     """Those documents of a corpus that are known: the same, or one holding half of the other or more."""
     alike: set[str] = set()
-    for split in corpus.SPLITS:
+    for split in splits:
         names, sketches = found.sketches(split)
         near = sketches.like(known.sketches)
         alike |= {name for name, is_near in zip(names, near, strict=True) if is_near or name in known.ids}

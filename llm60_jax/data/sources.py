@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from llm60_jax import manifest
 from llm60_jax.data import instructions
@@ -25,6 +25,7 @@ from llm60_jax.phase import FolderSource, InstructionSource, PackageSource, Sour
 
 # Read as plain text, a document each; what of it is no prose is for the exclusion rules to say. And JSON lines.
 EXTENSIONS = (".txt", ".text", ".md", ".markdown", ".rst", ".tex", ".py", ".log", ".jsonl")
+UNREADABLE = "unreadable"  # in the place of a digest
 _MAX_CONTROL_SHARE = 0.01  # of the bytes; text in a single-byte encoding has hardly any, binary data about 10 %
 
 
@@ -46,17 +47,36 @@ class InputFile:
     path: Path
     name: str
 
-    def sha256(self) -> str:
-        """Raises MachineError if the file cannot be read."""
+    def digest(self) -> str:
+        """SHA-256 in hex; `UNREADABLE` if the file cannot be read."""
         try:
             return manifest.sha256_of(self.path)
-        except OSError as error:
-            raise _unreadable(self.path, error) from None
+        except OSError:
+            return UNREADABLE
+
+    @property
+    def size(self) -> int:
+        """In bytes; 0 if that cannot be told."""
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
 
 
 def label(source: Source) -> str:
     """The source's name in ledgers and documents: the package, or the last part of the path."""
     return source.name if isinstance(source, PackageSource) else Path(source.path).resolve().name
+
+
+def folder(path: str) -> FolderSource:
+    """A folder or file of text, read as it comes."""
+    made: FolderSource = cast(Any, FolderSource)(kind="folder", path=path)
+    return made
+
+
+def licence_of(source: Source) -> str:
+    """The licence of a source's text; "" if it is not known."""
+    return ""
 
 
 def inputs(source: Source) -> tuple[InputFile, ...]:

@@ -1,0 +1,226 @@
+"""The units of a corpus: whoever makes them, in whatever order, the corpus is the same to the byte."""
+
+import json
+import random
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import WORDS
+
+from llm60_jax import manifest
+from llm60_jax.data import corpus, evaluation_text, sources, units
+from llm60_jax.data.progress import silent
+from llm60_jax.errors import InputError, MachineError
+from llm60_jax.exclusion import Exclude
+from llm60_jax.phase import FolderSource, Phase
+
+
+def words(seed: int, count: int = 40) -> str:
+    return " ".join(random.Random(seed).choices([*WORDS, *(f"word{i}" for i in range(300))], k=count))
+
+
+def phase(*folders: Path) -> Phase:
+    return Phase(
+        name="grammar",
+        tokens=1,
+        context=((0.0, 8),),
+        freeze=((0.0, 0),),
+        learning_rate=(1e-3, 1e-4),
+        sources=tuple(FolderSource(kind="folder", path=str(folder)) for folder in folders),
+        exclude=Exclude(rules=()),
+    )
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    folder = tmp_path / "text"
+    folder.mkdir()
+    for number in range(60):
+        (folder / f"{number:02}.txt").write_text(words(number % 50))  # ten of them twice
+    (folder / "long.txt").write_text("\n\n".join(words(seed, 200) for seed in range(100, 130)))
+    return folder
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def prepared(text: Path, data: Path, **settings: Any) -> corpus.Corpus:
+    return corpus.prepare(phase(text), data, settings.pop("track", silent), **settings)
+
+
+@pytest.mark.parametrize("size", [1, 3_000, 10**9])
+def test_units_hold_every_file_once_in_order(tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch, size) -> None:
+    monkeypatch.setattr(units, "_UNIT_BYTES", size)
+    plan = corpus.Plan(phase(text), tmp_path / "data", silent)
+    (group,) = plan.units()
+    assert [file.name for unit in group for file, _ in unit.files] == sorted(path.name for path in text.iterdir())
+    assert len(group) == {1: 61, 3_000: 6, 10**9: 1}[size]
+
+
+def test_many_processes_and_any_order_give_the_same_bytes(
+    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = content(prepared(text, tmp_path / "one").folder)
+    monkeypatch.setattr(units, "_UNIT_BYTES", 3_000)
+    assert content(prepared(text, tmp_path / "many", processes=2).folder) == one
+    plan = corpus.Plan(phase(text), tmp_path / "backwards", silent)
+    for unit in reversed(plan.units()[0]):
+        units.make_one(unit, plan.parts)
+
+    def unread(*rest: Any) -> None:
+        raise AssertionError("the units are there")
+
+    monkeypatch.setattr(sources, "read", unread)
+    assert content(prepared(text, tmp_path / "backwards").folder) == one
+    assert not plan.parts.exists()
+
+
+def test_what_was_cleaned_before_an_interruption_is_found_again(
+    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = content(prepared(text, tmp_path / "one").folder)
+    monkeypatch.setattr(units, "_UNIT_BYTES", 3_000)
+    done: list[str] = []
+    real = sources.read
+
+    def spy(source: Any, files: Any, ledger: Any) -> Iterator[sources.Document]:
+        done.extend(file.name for file in files)
+        return real(source, files, ledger)
+
+    def interrupting(items: Iterable[Any], description: str, total: int | None = None) -> Iterator[Any]:
+        for number, item in enumerate(items):
+            if "cleaning" in description and number == 30:
+                raise KeyboardInterrupt
+            yield item
+
+    monkeypatch.setattr(sources, "read", spy)
+    with pytest.raises(KeyboardInterrupt):
+        prepared(text, tmp_path / "data", track=interrupting)
+    first, done[:] = list(done), []
+    assert not list((tmp_path / "data").glob("processed/*"))
+    assert content(prepared(text, tmp_path / "data").folder) == one
+    assert len(first) + len(done) - 61 in range(1, 12)  # the unit under way is made again, and no other
+    assert not list((tmp_path / "data" / "screened").rglob("*.jsonl"))
+
+
+def test_a_damaged_unit_is_made_again(tmp_path: Path, text: Path) -> None:
+    one = content(prepared(text, tmp_path / "one").folder)
+    plan = corpus.Plan(phase(text), tmp_path / "data", silent)
+    (unit,) = plan.units()[0]
+    units.make_one(unit, plan.parts)
+    damaged = unit.folder(plan.parts) / "documents.jsonl"
+    damaged.write_bytes(damaged.read_bytes().replace(b"river", b"rover"))
+    assert content(prepared(text, tmp_path / "data").folder) == one
+
+
+def test_a_file_that_changes_while_it_is_read_is_named(tmp_path: Path, text: Path, monkeypatch) -> None:
+    real = sources.read
+
+    def changing(source: Any, files: Any, ledger: Any) -> Iterator[sources.Document]:
+        yield from real(source, files, ledger)
+        (text / "07.txt").write_text("something else")
+
+    monkeypatch.setattr(sources, "read", changing)
+    with pytest.raises(InputError, match=r"07\.txt: it changed while it was read; run the same command again"):
+        prepared(text, tmp_path / "data")
+    assert not list((tmp_path / "data").glob("processed/*"))
+    monkeypatch.undo()
+    assert not prepared(text, tmp_path / "data").problem
+
+
+def test_a_worker_that_dies_is_one_message(tmp_path: Path, text: Path, monkeypatch) -> None:
+    class Broken:
+        def __init__(self, *rest: Any, **settings: Any) -> None: ...
+
+        def __enter__(self) -> "Broken":
+            return self
+
+        def __exit__(self, *rest: Any) -> None: ...
+
+        def submit(self, *rest: Any) -> Any:
+            future: units.Future[None] = units.Future()
+            future.set_exception(units.BrokenProcessPool("gone"))
+            return future
+
+    monkeypatch.setattr(units, "_UNIT_BYTES", 3_000)
+    monkeypatch.setattr(units, "ProcessPoolExecutor", Broken)
+    with pytest.raises(MachineError, match=r"one of 2 processes died.*set processes to a smaller number"):
+        prepared(text, tmp_path / "data", processes=2)
+
+
+def test_a_second_process_waits_for_the_first(tmp_path: Path, text: Path) -> None:
+    waited = []
+
+    def track(items: Iterable[Any], description: str, total: int | None = None) -> Iterator[Any]:
+        for item in items:
+            if "waiting" in description:
+                waited.append(item)
+                shutil.rmtree(plan.parts.parent, ignore_errors=True)
+                raise KeyboardInterrupt
+            yield item
+
+    plan = corpus.Plan(phase(text), tmp_path / "data", silent)
+    with corpus._alone(plan.parts, silent), pytest.raises(KeyboardInterrupt):
+        prepared(text, tmp_path / "data", track=track)
+    assert waited == [0]
+
+
+EVALUATION = "The quick brown fox of the village jumps over a lazy dog every single morning."
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "text", "held"),
+    [
+        (EVALUATION, f"{words(1)} {EVALUATION.upper()} {words(2)}", True),
+        (
+            EVALUATION,
+            f"{words(1)} The quick brown fox of the village jumps over a wall. {words(2)}",
+            True,
+        ),  # half of it
+        (EVALUATION, f"{words(1)} The quick brown fox of the hill jumps over a wall. {words(2)}", False),
+        (EVALUATION, words(1), False),
+        ("One two three four five six seven.", f"One two three four five six {words(1)}", False),  # one run only
+        ("One two three four five six seven.", f"{words(1)} one two three four five six seven", True),
+        (words(5, 400), words(5, 60), True),  # the text is a part of it
+        ("Too short to tell.", f"Too short to tell. {words(3)}", False),
+        ("", words(1), False),
+    ],
+)
+def test_what_holds_evaluation_text_is_told(tmp_path: Path, evaluation: str, text: str, held: bool) -> None:
+    (tmp_path / "a.txt").write_text(evaluation)
+    (file,) = sources.inputs(sources.folder(str(tmp_path)))
+    known = evaluation_text.load(((file, file.digest()),))
+    assert known is not None
+    assert known.is_in(units.dedup.shingles(text)) == held
+
+
+def test_evaluation_text_leaves_the_corpus_and_is_counted(tmp_path: Path, text: Path) -> None:
+    judged = tmp_path / "judged"
+    judged.mkdir()
+    (judged / "pairs.jsonl").write_text(json.dumps({"good": words(3), "bad": 5}) + "\nbroken\n")
+    whole = prepared(text, tmp_path / "data")
+    made = prepared(text, tmp_path / "data", evaluation=[str(judged)])
+    assert made.digest != whole.digest
+    (ledger,) = made.ledger["sources"]
+    assert ledger["dropped"] == {"duplicate": 9, "evaluation": 2}  # it was there twice
+    assert ledger["characters_dropped"]["evaluation"] == 2 * len(words(3))
+    held = [record["text"] for split in corpus.SPLITS for record in made.read(split)]
+    assert words(3) not in held
+    assert words(4) in held
+
+
+def test_an_unreadable_file_is_counted_and_named(tmp_path: Path, text: Path, monkeypatch) -> None:
+    real = manifest.sha256_of
+
+    def refuse(path: Path) -> str:
+        if path.name == "07.txt":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(manifest, "sha256_of", refuse)
+    plan = corpus.Plan(phase(text), tmp_path / "data", silent)
+    assert [digest for file, digest in plan.files[0] if file.name == "07.txt"] == [sources.UNREADABLE]
