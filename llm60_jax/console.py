@@ -104,22 +104,25 @@ def guarded(command: str, body: Callable[[], None], log_file: Callable[[], Path 
 
 
 class Tracker:
-    """Progress bars over long loops, with a look at the signals between items."""
+    """Progress bars over long loops, with a look at the signals between items; `quiet` for the look alone."""
 
-    def __init__(self, interrupts: Interrupts):
-        self._interrupts = interrupts
+    def __init__(self, interrupts: Interrupts, quiet: bool = False):
+        self._interrupts, self._quiet = interrupts, quiet
 
     def __call__(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
         start, count = time.monotonic(), 0
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        with Progress(
+            *columns, console=console, transient=True, disable=self._quiet or not console.is_terminal
+        ) as progress:
             task = progress.add_task(description, total=total)
             for item in items:
                 self._interrupts.check()
                 yield item
                 count += 1
                 progress.advance(task)
-        say(f"{description}: {count:,} in {time.monotonic() - start:.1f} s")
+        if not self._quiet:
+            say(f"{description}: {count:,} in {time.monotonic() - start:.1f} s")
 
 
 def plan_table(rows: Sequence[dict[str, Any]]) -> str:

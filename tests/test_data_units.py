@@ -3,19 +3,24 @@
 import json
 import random
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import WORDS
+from conftest import PROJECT, WORDS, to_toml
 
+from llm60_jax import config as config_module
 from llm60_jax import manifest
 from llm60_jax.data import corpus, evaluation_text, sources, units
 from llm60_jax.data.progress import silent
 from llm60_jax.errors import InputError, MachineError
 from llm60_jax.exclusion import Exclude
 from llm60_jax.phase import FolderSource, Phase
+
+sys.path.insert(0, str(PROJECT / "tools"))
+import prepare_on_cluster
 
 
 def words(seed: int, count: int = 40) -> str:
@@ -54,7 +59,7 @@ def prepared(text: Path, data: Path, **settings: Any) -> corpus.Corpus:
 
 @pytest.mark.parametrize("size", [1, 3_000, 10**9])
 def test_units_hold_every_file_once_in_order(tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch, size) -> None:
-    monkeypatch.setattr(units, "_UNIT_BYTES", size)
+    monkeypatch.setattr(units, "UNIT_BYTES", size)
     plan = corpus.Plan(phase(text), tmp_path / "data", silent)
     (group,) = plan.units()
     assert [file.name for unit in group for file, _ in unit.files] == sorted(path.name for path in text.iterdir())
@@ -65,7 +70,7 @@ def test_many_processes_and_any_order_give_the_same_bytes(
     tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = content(prepared(text, tmp_path / "one").folder)
-    monkeypatch.setattr(units, "_UNIT_BYTES", 3_000)
+    monkeypatch.setattr(units, "UNIT_BYTES", 3_000)
     assert content(prepared(text, tmp_path / "many", processes=2).folder) == one
     plan = corpus.Plan(phase(text), tmp_path / "backwards", silent)
     for unit in reversed(plan.units()[0]):
@@ -83,7 +88,7 @@ def test_what_was_cleaned_before_an_interruption_is_found_again(
     tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = content(prepared(text, tmp_path / "one").folder)
-    monkeypatch.setattr(units, "_UNIT_BYTES", 3_000)
+    monkeypatch.setattr(units, "UNIT_BYTES", 3_000)
     done: list[str] = []
     real = sources.read
 
@@ -146,7 +151,7 @@ def test_a_worker_that_dies_is_one_message(tmp_path: Path, text: Path, monkeypat
             future.set_exception(units.BrokenProcessPool("gone"))
             return future
 
-    monkeypatch.setattr(units, "_UNIT_BYTES", 3_000)
+    monkeypatch.setattr(units, "UNIT_BYTES", 3_000)
     monkeypatch.setattr(units, "ProcessPoolExecutor", Broken)
     with pytest.raises(MachineError, match=r"one of 2 processes died.*set processes to a smaller number"):
         prepared(text, tmp_path / "data", processes=2)
@@ -224,3 +229,35 @@ def test_an_unreadable_file_is_counted_and_named(tmp_path: Path, text: Path, mon
     monkeypatch.setattr(manifest, "sha256_of", refuse)
     plan = corpus.Plan(phase(text), tmp_path / "data", silent)
     assert [digest for file, digest in plan.files[0] if file.name == "07.txt"] == [sources.UNREADABLE]
+
+
+def test_tasks_of_a_datatrove_pipeline_give_the_same_bytes(tmp_path: Path, text: Path, tree, capsys) -> None:
+    pytest.importorskip("datatrove")
+    tree["phase"][0] |= {"sources": [{"kind": "folder", "path": str(text)}], "exclude": {"rules": []}}
+    tree["data_dir"] = str(tmp_path / "shared")
+    (tmp_path / "shared.toml").write_text(to_toml(tree))
+    one = content(corpus.prepare(config_module.parse(tree, "x").phase[0], tmp_path / "one", silent).folder)
+    command = [str(tmp_path / "shared.toml"), "--phase", "grammar", "--tasks", "3"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(units, "UNIT_BYTES", 3_000)
+        for _ in range(2):  # the second time there is nothing to do
+            assert prepare_on_cluster.main([*command, "--workers", "1"]) == 0
+        made = list((tmp_path / "shared" / "screened").rglob("documents.jsonl"))
+        assert len(made) == 6
+        patch.setattr(sources, "read", None)  # nothing is read again
+        joined = corpus.prepare(config_module.parse(tree, "x").phase[0], tmp_path / "shared", silent)
+    assert content(joined.folder) == one
+    assert "6 parts" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [(["--tasks", "0"], "--tasks"), (["--executor", "slurm"], "--partition"), (["--phase", "gramar"], "gramar")],
+)
+def test_wrong_options_for_tasks(tiny_file: Path, options: list[str], words: str, capsys) -> None:
+    try:
+        code = prepare_on_cluster.main([str(tiny_file), *options])
+    except SystemExit as stopped:
+        code = stopped.code
+    assert code == 2
+    assert words in capsys.readouterr().err

@@ -183,17 +183,18 @@ def _alone(parts: Path, track: Track) -> Iterator[None]:
         yield
         return
     with lock:
-        for _ in track(_until_locked(lock), "waiting for another process that prepares the same text"):
-            time.sleep(0.5)
+        if not _locks(lock):
+            tries = itertools.takewhile(lambda _: not _locks(lock), itertools.count())
+            for _ in track(tries, "waiting for another process that prepares the same text"):
+                time.sleep(0.5)
         yield
 
 
-def _until_locked(lock: TextIO) -> Iterator[int]:
-    for attempt in itertools.count():
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            yield attempt
-        except OSError:  # a disk without locks: two at once do the work twice
-            return
+def _locks(lock: TextIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a disk without locks: two at once do the work twice
+        pass
+    return True

@@ -41,7 +41,12 @@ def join(
     Returns:
       The content of ledger.json: the account of each source, the sizes of the splits, and what is wrong with them.
     """
-    ledgers = [Ledger(sources.label(source), licence=sources.licence_of(source)) for source in phase.sources]
+    labels = [sources.label(source) for source in phase.sources]
+    for place, label in enumerate(labels):  # two folders may have one name
+        if before := labels[:place].count(label):
+            labels[place] = f"{label} ({before + 1})"
+    licences = map(sources.licence_of, phase.sources)
+    ledgers = [Ledger(label, licence=licence) for label, licence in zip(labels, licences, strict=True)]
     new = _New(scratch)
     with new.opened():
         _gather(phase, groups, parent, new, ledgers, track)

@@ -31,7 +31,7 @@ from llm60_jax.exclusion import Exclude
 from llm60_jax.phase import Source
 
 _FORMAT = 1  # raise with any change of what the folder holds
-_UNIT_BYTES = 2_000_000  # a unit is one file, or several that together have so many: some seconds of work
+UNIT_BYTES = 2_000_000  # a unit is one file, or several that together have so many: some seconds of work
 _LONGEST_CHARACTERS = 20_000  # a document beyond this is cut
 PIECE_CHARACTERS = 5_000  # ... into pieces of at most this: a few contexts each, so that a small phase can be split
 
@@ -106,7 +106,7 @@ def divide(source: Source, exclude: Exclude, files: Sequence[File], evaluation: 
     for number, file in enumerate(files):
         group.append(file)
         size += file[0].size
-        if size >= _UNIT_BYTES or number == len(files) - 1:
+        if size >= UNIT_BYTES or number == len(files) - 1:
             units.append(Unit(source, exclude, tuple(evaluation), tuple(group)))
             group, size = [], 0
     return units
@@ -171,7 +171,8 @@ def _make_in_processes(units: list[Unit], parent: Path, track: Track, descriptio
     with ProcessPoolExecutor(processes, context, initializer=_begin_worker) as pool:
         tasks: list[Future[None]] = [pool.submit(make_one, unit, parent) for unit in units]
         try:
-            for task in track(as_completed(tasks), description, len(tasks)):
+            parts = f"{description} in {processes} processes, by parts of the text"
+            for task in track(as_completed(tasks), parts, len(tasks)):
                 task.result()
         except BrokenProcessPool:
             raise MachineError(
