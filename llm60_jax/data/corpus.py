@@ -93,7 +93,8 @@ class Corpus:
 def read_sketches(folder: Path, split: Split) -> tuple[list[str], dedup.Sketches]:
     """The ids and sketches of a split in a corpus's folder."""
     ids = (folder / f"{split}.ids").read_text(encoding="ascii").split()
-    hashes = np.fromfile(folder / f"{split}.sketches.bin", "<u8")
+    path = folder / f"{split}.sketches.bin"
+    hashes = np.memmap(path, "<u8", "r") if path.stat().st_size else np.empty(0, "<u8")
     return ids, dedup.Sketches(hashes, np.load(folder / f"{split}.sizes.npy", allow_pickle=False))
 
 

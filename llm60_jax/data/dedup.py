@@ -19,6 +19,7 @@ VERSION = 1  # part of every corpus digest
 SHINGLE = 6
 SCALE = 8  # one hash of so many is kept
 CONTAINED = 0.5  # share of a text that has been seen before, from which on it is a duplicate
+_BLOCK = 1 << 20  # hashes looked up at once
 _LEAST = 4  # hashes of a sketch below which a share says nothing
 
 _WORD = re.compile(r"[^\W_]+")
@@ -100,7 +101,16 @@ class Sketches(NamedTuple):
 
     def _hits(self, known: np.ndarray) -> np.ndarray:
         """How many hashes of each text are among the known ones."""
-        sums = np.concatenate([[0], np.cumsum(np.isin(self.hashes, known))])
+        known = np.unique(known)
+        if not len(known):
+            return np.zeros(len(self.sizes), np.int64)
+        hits = np.empty(len(self.hashes) + 1, np.int32)
+        hits[0] = 0
+        for start in range(0, len(self.hashes), _BLOCK):  # the hashes can be a file: block by block
+            block = np.asarray(self.hashes[start : start + _BLOCK])
+            place = np.minimum(np.searchsorted(known, block), len(known) - 1)
+            hits[start + 1 : start + 1 + len(block)] = known[place] == block
+        sums = np.cumsum(hits, out=hits)
         ends = np.cumsum(self.sizes)
         return sums[ends] - sums[ends - self.sizes]
 

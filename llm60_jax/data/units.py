@@ -217,14 +217,14 @@ def _write(scratch: Path, unit: Unit, documents: Iterable[sources.Document], led
         (scratch / "sketches.bin").open("wb") as sketches,
     ):
         for document in documents:
-            found = _screen(document, unit.exclude, known, ledger)
+            found = screen(document, unit.exclude, known, ledger)
             record = found._asdict() | {"pieces": [(piece.id, piece.text, len(piece.sketch)) for piece in found.pieces]}
             out.write(json.dumps(record, ensure_ascii=False) + "\n")
             for piece in found.pieces:
                 sketches.write(piece.sketch.astype("<u8").tobytes())
 
 
-def _screen(
+def screen(
     document: sources.Document, exclude: Exclude, known: evaluation_text.Known | None, ledger: Ledger
 ) -> Screened:
     """Cleans, screens and cuts one document, and counts what that takes out."""
