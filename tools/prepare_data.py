@@ -70,7 +70,8 @@ def _do(config: Config, options: argparse.Namespace) -> None:
 
 def _show(found: Corpus, tokens: Mapping[str, int], count: int) -> None:
     splits = ", ".join(f"{split} {found.ledger['splits'][split]['documents']:,}" for split in corpus.SPLITS)
-    table = console.columns(account.HEADINGS, account.table(found, tokens))
+    headings, *lines = account.table(found, tokens)
+    table = console.columns(headings, lines)
     console.say(f"\nphase {found.phase}: documents after cutting: {splits}\n{table}")
     for note in (*found.notes, *filter(None, [found.problem])):
         console.say(f"note: {note}")

@@ -71,12 +71,15 @@ def ledgers(found: Corpus) -> list[Ledger]:
 
 
 def table(found: Corpus, tokens: Mapping[str, int]) -> list[tuple[str, ...]]:
-    """The lines of a phase's table, below `HEADINGS`. `tokens` are those kept of each source, by its name."""
-    return [
+    """The lines of a phase's table, its headings first. `tokens` are those kept of each source, by its name; without
+    any there is no such column."""
+    lines = [
         row.cells(first=number == 0)
         for ledger in ledgers(found)
         for number, row in enumerate(rows(ledger, tokens.get(ledger.source)))
     ]
+    shown = [place for place, name in enumerate(HEADINGS) if tokens or name != "tokens"]
+    return [tuple(line[place] for place in shown) for line in [HEADINGS, *lines]]
 
 
 def tree(phase: Phase, found: Corpus, tokens: Mapping[str, int]) -> dict[str, Any]:
