@@ -44,12 +44,15 @@ class PackageSource:
 
 @record
 class FolderSource:
-    """Local files: .txt and .md (one document each) and .jsonl (one document a line, in its field `text`)."""
+    """Local files: plain text, HTML, word processors' documents and e-books (a document each); mailboxes, JSON lines,
+    Parquet and dumps of Wikipedia (many). `data/formats/kinds.py` lists the kinds."""
 
     kind: Literal["folder"]
     path: PathText  # a folder, or one file; relative to the working directory
     pattern: str = "**/*"
-    text_field: str = "text"
+    text_field: str = "text"  # of JSON lines and Parquet columns
+    title_field: str = "title"
+    licence: str = ""  # is kept with the text and shown in the ledger
     dose: Dose = Dose()
 
 
@@ -64,6 +67,7 @@ class InstructionSource:
     kind: Literal["instructions"]
     path: PathText
     pattern: str = "**/*"
+    licence: str = ""
     dose: Dose = Dose()
 
 

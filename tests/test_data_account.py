@@ -19,10 +19,10 @@ def ledger() -> Ledger:
     for file, characters in (("a.txt", 600), ("b.txt", 400)):
         made.read(file, characters)
     made.keep("a.txt", 500)
-    made.drop("code", "b.txt")
+    made.drop("code", "b.txt", "b.txt")
     made.drop_part("code", "b.txt", "x = 1;" * 50)
     made.drop_part("list", "a.txt", "- <b>bread</b>")
-    made.drop("not_text", "c.txt")
+    made.drop("not_text", "c.txt", "c.txt")
     return made
 
 

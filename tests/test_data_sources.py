@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from llm60_jax.data import sources
+from llm60_jax.data.formats import plain
 from llm60_jax.data.ledger import EXAMPLES, Ledger
 from llm60_jax.errors import InputError
 from llm60_jax.phase import FolderSource, PackageSource
@@ -52,9 +53,10 @@ def test_folder_reads_text_markdown_and_json_lines_in_order(tmp_path: Path) -> N
     assert [(d.title, d.text) for d in documents] == [
         ("b.txt", "bee"), ("T", "sea"), ("c.jsonl:3", "see"), ("sub/a.md", "ay"),
     ]  # fmt: skip
-    assert {d.source for d in documents} == {tmp_path.name}
+    assert sources.label(folder(tmp_path)) == tmp_path.name
     assert ledger.documents_in == 4
     assert not ledger.dropped
+    assert sources.others(folder(tmp_path)) == ["picture.png"]
 
 
 def test_one_file_is_a_source_too(tmp_path: Path) -> None:
@@ -107,7 +109,7 @@ def test_link_loop_and_dangling_link_do_not_hang(tmp_path: Path) -> None:
     ],
 )
 def test_decode(data: bytes, text: str | None, repaired: bool) -> None:
-    assert sources.decode(data) == (None if text is None else (text, repaired))
+    assert plain.decode(data) == (None if text is None else (text, repaired))
 
 
 def test_broken_input_is_counted_and_named_and_ends_nothing(tmp_path: Path) -> None:

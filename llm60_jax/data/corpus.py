@@ -120,6 +120,7 @@ class Plan:
                 {
                     "spec": units.spec(source),
                     "files": [[file.name, digest] for file, digest in files],
+                    "readers": units.readers_identity(files),
                     "others": others,
                     "dose": [source.dose.share, source.dose.characters],
                     "licence": sources.licence_of(source),

@@ -1,13 +1,14 @@
 """Text that a model will be judged by, and that must not be in what it is trained on."""
 
 import functools
-import json
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from llm60_jax.data import cleaning, dedup, sources
+from llm60_jax.data.formats import kinds, plain
+from llm60_jax.data.formats.items import Broken
 from llm60_jax.data.ledger import Ledger
 
 _AT_LEAST = 2  # runs of words that must be found of a text that has as many: one alone can be a common phrase
@@ -51,16 +52,10 @@ def load(files: Sequence[tuple[sources.InputFile, str]]) -> Known | None:
 
 def _texts(file: sources.InputFile) -> Iterator[str]:
     """Of JSON lines every string, whatever its field; of any other file its paragraphs."""
-    if file.path.suffix.lower() == ".jsonl":
-        with file.path.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                try:
-                    record = json.loads(line)
-                except (ValueError, RecursionError):
-                    continue
-                if isinstance(record, dict):
-                    yield from (value for value in record.values() if isinstance(value, str))
+    if kinds.kind_of(file.name) in kinds.LINES:
+        for found in plain.records(file.path, file.name):
+            if not isinstance(found, Broken):
+                yield from (value for value in found[1].values() if isinstance(value, str))
     else:
-        source = sources.folder(str(file.path))
-        for document in sources.read(source, [file], Ledger("")):
+        for document in sources.read(sources.folder(str(file.path)), [file], Ledger("")):
             yield from cleaning.paragraphs(cleaning.normalise(document.text))

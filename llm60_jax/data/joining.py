@@ -53,7 +53,7 @@ def join(
     for ledger, names in zip(ledgers, others, strict=True):
         for name in names:
             ledger.documents_in += 1
-            ledger.drop("other_kind", name)
+            ledger.drop("other_kind", name, name)
     beyond = mixture.left_out(phase.sources, new.lengths, new.places)
     lengths = {name: length for name, length in new.lengths.items() if name not in beyond}
     held_out = _choose_validation(lengths)
@@ -140,7 +140,7 @@ def _add(document: Screened, number: int, place: int, ledger: Ledger, new: _New,
         new.add(_Line(number, place, document.file, record), piece.sketch)
         seen.add(piece.sketch)
     if len(new.lengths) == before:
-        ledger.drop(reason, document.title)
+        ledger.drop(reason, document.title, document.file)
 
 
 class _Out:
@@ -187,7 +187,7 @@ def _divide(
             if kept:
                 ledger.documents_kept += 1
             else:
-                ledger.drop("dose", line.record["title"])
+                ledger.drop("dose", line.record["title"], line.file)
     for split, out in outs.items():
         np.save(scratch / f"{split}.sizes.npy", np.asarray(out.sizes, np.int64), allow_pickle=False)
     return {split: {"documents": len(out.sizes), "characters": out.characters} for split, out in outs.items()}

@@ -72,9 +72,10 @@ class Ledger:
         self.characters_kept += characters
         self._file(file).characters_kept += characters
 
-    def drop(self, reason: str, name: str) -> None:
-        """A document goes as a whole."""
+    def drop(self, reason: str, name: str, file: str) -> None:
+        """A document goes as a whole; so that every file is named, also where it held nothing."""
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
+        self._file(file).dropped.setdefault(reason, 0)
         self._name(reason, name)
 
     def drop_part(self, rule: str, file: str, text: str) -> None:

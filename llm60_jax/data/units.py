@@ -24,6 +24,7 @@ import numpy as np
 
 from llm60_jax import manifest
 from llm60_jax.data import cleaning, dedup, evaluation_text, rules, screening, sources
+from llm60_jax.data.formats import kinds
 from llm60_jax.data.ledger import Ledger
 from llm60_jax.data.progress import Track, silent
 from llm60_jax.errors import DamageError, InputError, MachineError
@@ -52,6 +53,7 @@ class Unit:
         return {
             "spec": spec(self.source),
             "files": [[file.name, digest] for file, digest in self.files],
+            "readers": readers_identity(self.files),
             **rules_identity(self.exclude, self.evaluation),
         }
 
@@ -82,6 +84,11 @@ def spec(source: Source) -> dict[str, Any]:
     wherever it lies."""
     aside = ("path", "licence", "dose")
     return {name: value for name, value in vars(source).items() if name not in aside}
+
+
+def readers_identity(files: Sequence[File]) -> list[Any]:
+    """What determines how files are read: our own readers, and the libraries that these kinds of files need."""
+    return [kinds.VERSION, kinds.libraries({kinds.kind_of(file.name) for file, _ in files})]
 
 
 def rules_identity(exclude: Exclude, evaluation: Sequence[File]) -> dict[str, Any]:
