@@ -81,7 +81,7 @@ def guarded(documents: Iterator[Text | Broken], name: str) -> Iterator[Text | Br
         yield from documents
     except (items.TooLarge, MemoryError):
         yield Broken(name, "too_large")
-    except Failure:
+    except (Failure, ImportError):
         raise
     except Exception as error:  # parsers of foreign formats raise whatever their authors did not think of
         _LOG.info("%s: %s: %.200s", name, type(error).__name__, error)

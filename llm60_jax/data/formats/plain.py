@@ -4,7 +4,7 @@ import bz2
 import codecs
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -89,33 +89,34 @@ def decode(data: bytes) -> tuple[str, bool] | None:
 def opened(path: Path) -> "Bounded":
     """A file's bytes, inflated where its name says that they are compressed, UTF-16 turned into UTF-8."""
     kind = path.suffix.lower()
+    # Inflated as it comes (read1): where a stream is cut off, what came before that is not lost.
     raw: BinaryIO = path.open("rb")
     if kind == ".gz":
-        return Bounded(raw, gzip.GzipFile(fileobj=raw), path.stat().st_size)
+        return Bounded(raw, gzip.GzipFile(fileobj=raw).read1, path.stat().st_size)
     if kind == ".bz2":
-        return Bounded(raw, bz2.BZ2File(raw), path.stat().st_size)
+        return Bounded(raw, bz2.BZ2File(raw).read1, path.stat().st_size)
     if kind == ".zst":
         import zstandard
 
         reader = zstandard.ZstdDecompressor(max_window_size=2**27).stream_reader(raw, read_across_frames=True)
-        return Bounded(raw, reader, path.stat().st_size)
+        return Bounded(raw, reader.read1, path.stat().st_size)
     if raw.read(2) in _UTF_16:
         raw.seek(0)
-        return Bounded(raw, codecs.EncodedFile(raw, "utf-8", "utf-16", errors="replace"), None)
+        return Bounded(raw, codecs.EncodedFile(raw, "utf-8", "utf-16", errors="replace").read, None)
     raw.seek(0)
-    return Bounded(raw, raw, None)
+    return Bounded(raw, raw.read, None)
 
 
 class Bounded:
     """Reads a stream in blocks. Raises TooLarge when it inflates to more than an honest file of its size holds."""
 
-    def __init__(self, raw: BinaryIO, stream: Any, size: int | None):
-        self._raw, self._stream = raw, stream
+    def __init__(self, raw: BinaryIO, read: Callable[[int], bytes], size: int | None):
+        self._raw, self._read = raw, read
         self._left = None if size is None else items.ARCHIVE + items.RATIO * size
 
     def read(self) -> bytes:
         """The next block; b"" at the end."""
-        block: bytes = self._stream.read(_BLOCK)
+        block = self._read(_BLOCK)
         if self._left is not None:
             self._left -= len(block)
             if self._left < 0:

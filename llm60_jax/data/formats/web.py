@@ -1,5 +1,6 @@
 """HTML: the text of a page, and of a chapter of an e-book."""
 
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,6 +100,16 @@ def _with_charset(data: bytes) -> bytes | str:
     return decoded[0]
 
 
+@functools.cache
+def _settings() -> Any:
+    """Short pages are read like long ones, and not by the library's last resort, which runs all text together."""
+    from trafilatura.settings import use_config
+
+    settings = use_config()
+    settings.set("DEFAULT", "MIN_EXTRACTED_SIZE", "1")
+    return settings
+
+
 def _article(data: bytes) -> str:
     import trafilatura
 
@@ -109,6 +120,7 @@ def _article(data: bytes) -> str:
         include_tables=False,
         include_formatting=False,
         deduplicate=False,
+        config=_settings(),
     )
     return "\n\n".join(line for line in (found or "").split("\n") if line.strip())
 
