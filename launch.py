@@ -50,7 +50,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def _dry_run(config: Config) -> None:
     from llm60_jax import advice, ancestry, machine
-    from llm60_jax.data import sources
+    from llm60_jax.data import hub, sources
     from llm60_jax.workdir import WorkDir
 
     stage_plan = plan.build(config)
@@ -68,7 +68,10 @@ def _dry_run(config: Config) -> None:
     ancestry.start(config)
     for phase in config.phase:
         for source in phase.sources:
-            sources.inputs(source)
+            if source.kind == "hub" and not hub.is_complete(source):
+                console.say(f"note: phase {phase.name}: {source.name} will be downloaded into {source.path}")
+            else:
+                sources.inputs(source)
     console.say(
         "The configuration is valid, its sources are there, and this machine can hold the run. Whether the text "
         "suffices for validation and vocabulary shows when it is prepared, at the start of the run"

@@ -71,7 +71,33 @@ class InstructionSource:
     dose: Dose = Dose()
 
 
-Source = Annotated[PackageSource | FolderSource | InstructionSource, Field(discriminator="kind")]
+@record
+class HubSource:
+    """A dataset of Hugging Face `datasets`, streamed into a folder up to a number of characters (data/hub.py)."""
+
+    kind: Literal["hub"]
+    name: Annotated[str, Field(min_length=1)]  # wikimedia/wikipedia; or parquet or json, of data_files
+    path: PathText  # the folder that the text is kept in, for example data/raw/grammar/wikipedia
+    max_characters: Positive  # of which the download ends
+    config: str | None = None
+    split: Annotated[str, Field(min_length=1)] = "train"
+    revision: str | None = None
+    data_files: tuple[str, ...] = ()  # paths or addresses
+    text_field: str = "text"
+    title_field: str = "title"
+    licence: str = ""
+    dose: Dose = Dose()
+
+    def __post_init__(self) -> None:
+        builder = self.name in ("parquet", "json")
+        require(
+            builder == bool(self.data_files),
+            f"data_files: they go with the name 'parquet' or 'json', here '{self.name}'",
+        )
+        require(not builder or self.revision is None, "revision: files have none; it is for datasets of the hub")
+
+
+Source = Annotated[PackageSource | FolderSource | InstructionSource | HubSource, Field(discriminator="kind")]
 
 
 @record

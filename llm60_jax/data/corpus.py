@@ -14,12 +14,12 @@ from typing import Any, TextIO
 import numpy as np
 
 from llm60_jax import manifest
-from llm60_jax.data import dedup, joining, sources, units
+from llm60_jax.data import dedup, hub, joining, sources, units
 from llm60_jax.data.joining import SPLITS, Split
 from llm60_jax.data.ledger import Ledger
 from llm60_jax.data.progress import Track
 from llm60_jax.data.units import Unit
-from llm60_jax.phase import Phase
+from llm60_jax.phase import HubSource, Phase
 
 __all__ = ["SPLITS", "Corpus", "Plan", "Split", "prepare", "read_sketches"]
 
@@ -99,9 +99,13 @@ def read_sketches(folder: Path, split: Split) -> tuple[list[str], dedup.Sketches
 
 
 class Plan:
-    """What a phase's corpus will be made of. Making one reads every source file once, for its digest."""
+    """What a phase's corpus will be made of. Making one downloads what is not there yet, and reads every source file
+    once, for its digest."""
 
     def __init__(self, phase: Phase, data_dir: Path, track: Track, evaluation: Sequence[str] = ()):
+        for source in phase.sources:
+            if isinstance(source, HubSource):
+                hub.fetch(source, track)
         found = [sources.inputs(source) for source in phase.sources]
         against = [file for path in evaluation for file in sources.inputs(sources.folder(path))]
         self.phase, self.data_dir = phase, Path(data_dir)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from llm60_jax import manifest
-from llm60_jax.data import instructions, packages
+from llm60_jax.data import hub, instructions, packages
 from llm60_jax.data.formats import kinds, plain
 from llm60_jax.data.formats.items import Broken, Text
 from llm60_jax.data.ledger import Ledger
 from llm60_jax.errors import InputError, MachineError
-from llm60_jax.phase import FolderSource, InstructionSource, PackageSource, Source
+from llm60_jax.phase import FolderSource, HubSource, InstructionSource, PackageSource, Source
 
 UNREADABLE = "unreadable"  # in the place of a digest
 
@@ -57,7 +57,9 @@ class InputFile:
 
 def label(source: Source) -> str:
     """The source's name in ledgers and documents: the package, or the last part of the path."""
-    return source.name if isinstance(source, PackageSource) else _shown(Path(source.path).resolve().name)
+    if isinstance(source, PackageSource | HubSource):
+        return source.name
+    return _shown(Path(source.path).resolve().name)
 
 
 def folder(path: str) -> FolderSource:
@@ -81,6 +83,8 @@ def inputs(source: Source) -> tuple[InputFile, ...]:
     """
     if isinstance(source, PackageSource):
         found = packages.inputs(source)
+    elif isinstance(source, HubSource):
+        found = {path.name: path for path in hub.parts(source)}
     else:
         found = {_shown(name): path for name, path in _folder_inputs(source).items()}
         kinds.require(sorted(found))
@@ -120,6 +124,8 @@ def _items(source: Source, file: InputFile) -> Iterator[Text | Broken]:
         return (Text(file.name, title, text) for title, text in packages.read(source.name, file.path))
     if isinstance(source, InstructionSource):
         return kinds.guarded(_answers(file), file.name)
+    if isinstance(source, HubSource):
+        return kinds.read(file.path, file.name, "text", "title")
     return kinds.read(file.path, file.name, source.text_field, source.title_field)
 
 

@@ -29,7 +29,7 @@ from llm60_jax.data.ledger import Ledger
 from llm60_jax.data.progress import Track, silent
 from llm60_jax.errors import DamageError, InputError, MachineError
 from llm60_jax.exclusion import Exclude
-from llm60_jax.phase import Source
+from llm60_jax.phase import HubSource, Source
 
 _FORMAT = 1  # raise with any change of what the folder holds
 UNIT_BYTES = 2_000_000  # a unit is one file, or several that together have so many: some seconds of work
@@ -82,6 +82,8 @@ class Screened(NamedTuple):
 def spec(source: Source) -> dict[str, Any]:
     """What of a source's settings determines its documents, as JSON values. A folder counts by its content alone,
     wherever it lies."""
+    if isinstance(source, HubSource):
+        return {"kind": source.kind}  # what was downloaded is in the files
     aside = ("path", "licence", "dose")
     return {name: value for name, value in vars(source).items() if name not in aside}
 

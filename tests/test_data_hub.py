@@ -1,0 +1,268 @@
+"""Text streamed by the library datasets, from files and from a small server on this machine."""
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm60_jax import config as config_module
+from llm60_jax.data import corpus, hub, sources
+from llm60_jax.data.progress import silent
+from llm60_jax.errors import DamageError, InputError, MachineError
+from llm60_jax.phase import HubSource
+
+datasets = pytest.importorskip("datasets")
+pytest.importorskip("aiohttp")
+pyarrow = pytest.importorskip("pyarrow")
+
+DOCUMENTS = [f"Document number {number}. " + f"word{number} " * 30 for number in range(60)]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Small parts, no waiting between attempts, no cache shared with anything."""
+    monkeypatch.setattr(hub, "_PART_CHARACTERS", 2_000)
+    monkeypatch.setattr(datasets.config, "STREAMING_READ_MAX_RETRIES", 1)
+    monkeypatch.setattr(datasets.config, "STREAMING_READ_RETRY_INTERVAL", 0)
+    monkeypatch.setattr(datasets.config, "STREAMING_OPEN_MAX_RETRIES", 1)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    """The documents in three Parquet files, two records without text among them."""
+    import pyarrow.parquet
+
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for part in range(3):
+        texts = [*DOCUMENTS[20 * part : 20 * part + 20], *(["", None] if part == 1 else [])]
+        table = pyarrow.table({"body": texts, "title": [f"T{i}" for i in range(len(texts))]})
+        pyarrow.parquet.write_table(table, folder / f"{part}.parquet", row_group_size=5)
+    return sorted(folder.iterdir())
+
+
+class Server:
+    """Serves a folder on loopback, ranges included; `broken` makes it hang up after so many requests."""
+
+    def __init__(self, folder: Path):
+        self.requests, self.broken = 0, 10**9
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_HEAD(self) -> None:
+                self.answer(body=False)
+
+            def do_GET(self) -> None:
+                self.answer(body=True)
+
+            def answer(self, body: bool) -> None:
+                server.requests += 1
+                if server.requests > server.broken:
+                    self.close_connection = True
+                    self.connection.close()
+                    return
+                data = (folder / self.path.rpartition("/")[2]).read_bytes()
+                start, end = 0, len(data) - 1
+                asked = self.headers.get("Range")
+                if asked:
+                    first, _, last = asked.removeprefix("bytes=").partition("-")
+                    start, end = int(first), min(int(last or end), end)
+                self.send_response(206 if asked else 200)
+                self.send_header("Accept-Ranges", "bytes")
+                self.send_header("Content-Length", str(end - start + 1))
+                if asked:
+                    self.send_header("Content-Range", f"bytes {start}-{end}/{len(data)}")
+                self.end_headers()
+                if body:
+                    self.wfile.write(data[start : end + 1])
+
+            def log_message(self, *rest: Any) -> None: ...
+
+            def handle(self) -> None:
+                with contextlib.suppress(OSError, ValueError):  # the connection that was closed on purpose
+                    super().handle()
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self._http.server_port}"
+        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+
+@pytest.fixture
+def server(files: list[Path]) -> Iterator[Server]:
+    made = Server(files[0].parent)
+    yield made
+    made.close()
+
+
+def source(path: Path, names: Iterable[Any], **settings: Any) -> HubSource:
+    common = {"name": "parquet", "max_characters": 10**6, "text_field": "body", "data_files": tuple(map(str, names))}
+    return HubSource(kind="hub", path=str(path), **common | settings)
+
+
+def texts(folder: Path) -> list[str]:
+    lines = [line for part in sorted(folder.glob("part-*")) for line in part.read_text().splitlines()]
+    return [json.loads(line)["text"] for line in lines]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("part-*")}
+
+
+def stopping(after: int) -> Any:
+    def track(items: Iterable[Any], description: str, total: int | None = None) -> Iterator[Any]:
+        for number, item in enumerate(items):
+            if number == after:
+                raise KeyboardInterrupt
+            yield item
+
+    return track
+
+
+def test_a_download_is_made_once_and_whole(tmp_path: Path, server: Server, files: list[Path]) -> None:
+    wanted = source(tmp_path / "text", [f"{server.address}/{file.name}" for file in files])
+    hub.fetch(wanted, silent)
+    assert texts(tmp_path / "text") == DOCUMENTS
+    record = json.loads((tmp_path / "text" / "download.json").read_text())
+    assert (record["documents"], record["without_text"], record["ended"]) == (60, 2, True)
+    assert record["characters"] == sum(map(len, DOCUMENTS))
+    assert len(record["parts"]) > 3
+    before = server.requests
+    hub.fetch(wanted, stopping(0))
+    assert server.requests == before
+    assert [file.name for file in sources.inputs(wanted)] == sorted(record["parts"])
+
+
+@pytest.mark.parametrize("after", [0, 1, 13, 30, 59])
+def test_a_download_goes_on_where_it_stopped(tmp_path: Path, files: list[Path], after: int) -> None:
+    hub.fetch(source(tmp_path / "whole", files), silent)
+    wanted = source(tmp_path / "text", files)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            hub.fetch(wanted, stopping(after))
+        with pytest.raises(InputError, match="parquet is not downloaded yet"):
+            sources.inputs(wanted)
+        if after < 13:
+            break
+        after = 3  # the second time soon: before the next part is whole
+    hub.fetch(wanted, silent)
+    assert content(tmp_path / "text") == content(tmp_path / "whole")
+
+
+def test_a_lost_connection_is_one_message_and_the_download_goes_on(
+    tmp_path: Path, server: Server, files: list[Path]
+) -> None:
+    wanted = source(tmp_path / "text", [f"{server.address}/{file.name}" for file in files])
+    server.broken = server.requests + 7
+    with pytest.raises(MachineError, match=r"the download stopped: .* the same command goes on"):
+        hub.fetch(wanted, silent)
+    assert texts(tmp_path / "text") == DOCUMENTS[: len(texts(tmp_path / "text"))]
+    server.broken = 10**9
+    hub.fetch(wanted, silent)
+    assert texts(tmp_path / "text") == DOCUMENTS
+
+
+def test_only_so_much_is_taken_and_more_later(tmp_path: Path, files: list[Path]) -> None:
+    hub.fetch(source(tmp_path / "text", files, max_characters=5_000), silent)
+    first = texts(tmp_path / "text")
+    assert 5_000 <= sum(map(len, first)) < 5_000 + max(map(len, DOCUMENTS))
+    assert first == DOCUMENTS[: len(first)]
+    hub.fetch(source(tmp_path / "text", files, max_characters=9_000), silent)
+    assert texts(tmp_path / "text") == DOCUMENTS[: len(texts(tmp_path / "text"))]
+    assert sum(map(len, texts(tmp_path / "text"))) >= 9_000
+
+
+def test_a_folder_holds_one_download(tmp_path: Path, files: list[Path]) -> None:
+    hub.fetch(source(tmp_path / "text", files), silent)
+    with pytest.raises(InputError, match=r"another download \(data_files .*give this one a path of its own"):
+        hub.fetch(source(tmp_path / "text", files[:2]), silent)
+    part = next((tmp_path / "text").glob("part-*"))
+    part.write_text(part.read_text().replace("word", "ward"))
+    with pytest.raises(DamageError, match=rf"{part.name}: missing or changed; delete the folder"):
+        hub.fetch(source(tmp_path / "text", files), silent)
+
+
+def test_wrong_names_are_one_message(tmp_path: Path, files: list[Path]) -> None:
+    cases = [
+        ({"text_field": "txt"}, r"text_field: there is no 'txt'; there are \['body', 'title'\]"),
+        ({"split": "tran"}, "tran"),
+        ({"data_files": (str(tmp_path / "nothing.parquet"),)}, "nothing.parquet.*check name"),
+    ]
+    for settings, words in cases:
+        with pytest.raises(InputError, match=words):
+            hub.fetch(source(tmp_path / "text", files, **settings), silent)
+
+
+def test_a_dataset_with_a_script_is_refused(tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*rest: Any, **settings: Any) -> None:
+        raise RuntimeError("Dataset scripts are no longer supported, but found bookcorpus.py")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    with pytest.raises(InputError, match="revision = 'refs/convert/parquet'"):
+        hub.fetch(source(tmp_path / "text", files), silent)
+
+
+def test_a_dataset_by_its_name_is_pinned_to_one_version(
+    tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    load, asked = datasets.load_dataset, []
+
+    def from_hub(name: str, config: Any, *, split: str, streaming: bool, revision: str) -> Any:
+        asked.append((name, config, revision))
+        return load(str(files[0].parent), split=split, streaming=streaming)
+
+    class Api:
+        def dataset_info(self, name: str, revision: Any) -> Any:
+            return type("Info", (), {"sha": "0123abc"})
+
+    monkeypatch.setattr(datasets, "load_dataset", from_hub)
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    common = {"name": "someone/books", "data_files": (), "config": "en"}
+    with pytest.raises(KeyboardInterrupt):
+        hub.fetch(source(tmp_path / "text", [], **common), stopping(30))
+    monkeypatch.setattr(huggingface_hub, "HfApi", None)  # is not asked again
+    hub.fetch(source(tmp_path / "text", [], **common), silent)
+    assert asked == [("someone/books", "en", "0123abc")] * 2
+    assert texts(tmp_path / "text") == DOCUMENTS
+    assert sources.label(source(tmp_path / "text", [], **common)) == "someone/books"
+
+
+def test_the_text_reaches_a_corpus(tree: dict[str, Any], tmp_path: Path, files: list[Path]) -> None:
+    wanted = {"kind": "hub", "name": "parquet", "path": str(tmp_path / "text"), "max_characters": 10**6}
+    wanted |= {"data_files": list(map(str, files)), "text_field": "body", "licence": "CC0"}
+    tree["phase"][0] |= {"sources": [wanted], "exclude": {"rules": []}}
+    phase = config_module.parse(tree, "hub").phase[0]
+    made = corpus.prepare(phase, tmp_path / "data", silent)
+    (ledger,) = made.ledger["sources"]
+    assert (ledger["documents_in"], ledger["licence"]) == (60, "CC0")
+    titles = {record["title"] for split in corpus.SPLITS for record in made.read(split)}
+    assert titles == {f"T{i}" for i in range(20)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"name": "a/b"}, "data_files: they go with the name 'parquet' or 'json', here 'a/b'"),
+        ({"data_files": []}, "data_files"),
+        ({"revision": "main"}, "revision: files have none"),
+        ({"max_characters": 0}, "max_characters"),
+        ({"trust_remote_code": True}, "trust_remote_code"),
+    ],
+)
+def test_wrong_settings_are_refused(tree: dict[str, Any], settings: dict[str, Any], words: str) -> None:
+    wanted = {"kind": "hub", "name": "parquet", "path": "text", "max_characters": 5, "data_files": ["a.parquet"]}
+    tree["phase"][0]["sources"] = [wanted | settings]
+    with pytest.raises(InputError, match=words):
+        config_module.parse(tree, "hub")
