@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import grain
 import numpy as np
@@ -63,6 +63,24 @@ def batches(shard: TokenShard, stage: Stage, seed: int, reading: Reading = Readi
     A state holds a position only. Give it back to an iterator over the same shard, stage, seed and reading.
     """
     return iter(dataset(shard, stage, seed, reading))
+
+
+class Waste(NamedTuple):
+    """Shares of a stage's positions from which nothing is learnt."""
+
+    padding: float  # filled up: none in a stream, the end of the last row among fixed rows
+    unlearnt: float  # not padded, but the target begins another document, or is part of a question
+    rows: int  # that were counted
+
+
+def waste(shard: TokenShard, stage: Stage, seed: int, kind: Literal["stream", "fixed"], rows: int = 256) -> Waste:
+    """Counts positions that train nothing, in all rows of a stage, or in so many of them, evenly spread."""
+    source = rows_of(shard, stage, seed, kind)
+    numbers = np.unique(np.linspace(0, len(source) - 1, min(rows, len(source))).astype(int))
+    read = [source[int(number)] for number in numbers]
+    padding = np.mean([np.mean(row["segments"] == 0) for row in read])
+    silent = np.mean([np.mean((row["weights"] == 0) & (row["segments"] > 0)) for row in read])
+    return Waste(float(padding), float(silent), len(numbers))
 
 
 def epochs(shard: TokenShard, tokens: int) -> float:

@@ -1,6 +1,7 @@
 """Token shards: a corpus as arrays on disk. Each document is stored as BOS, its token ids, EOS; an answer to a question
 as BOS, question, separator, answer, EOS, with the length of what comes before the answer."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ class PhaseShards:
     digest: str
     train: TokenShard
     validation: TokenShard
+    source_tokens: dict[str, int]  # of both splits together, by the source's name in the ledger
 
 
 def prepare(corpus: Corpus, tokenizer: Tokenizer, data_dir: Path, track: Track) -> PhaseShards:
@@ -58,7 +60,7 @@ def prepare(corpus: Corpus, tokenizer: Tokenizer, data_dir: Path, track: Track) 
         "tokenizer": tokenizer.sha256,
         "vocab_size": tokenizer.vocab_size,
         "token": _TOKEN.str,
-        "format": 2,
+        "format": 3,
     }
     folder = Path(data_dir) / "tokenized" / f"{corpus.phase}-{manifest.digest_of(identity)[:16]}"
 
@@ -86,7 +88,8 @@ def load(folder: Path, tokenizer: Tokenizer) -> PhaseShards:
     return _open(Path(folder), record)
 
 
-def _write(corpus: Corpus, split: Split, tokenizer: Tokenizer, scratch: Path, track: Track) -> dict[str, int]:
+def _write(corpus: Corpus, split: Split, tokenizer: Tokenizer, scratch: Path, track: Track) -> dict[str, Any]:
+    by_source: Counter[str] = Counter()
     offsets, sizes, prompts = [0], [], []
     documents = len(corpus.ids(split))
     with (scratch / f"{split}.tokens.bin").open("wb") as out:
@@ -97,14 +100,16 @@ def _write(corpus: Corpus, split: Split, tokenizer: Tokenizer, scratch: Path, tr
             offsets.append(offsets[-1] + len(ids))
             sizes.append(len(record["text"].encode("utf-8")))
             prompts.append(len(prompt))
+            by_source[record["source"]] += len(ids)
     for name, values in (("offsets", offsets), ("bytes", sizes), ("prompts", prompts)):
         np.save(scratch / f"{split}.{name}.npy", np.asarray(values, dtype=np.int64), allow_pickle=False)
-    return {"documents": len(sizes), "tokens": offsets[-1], "bytes": sum(sizes)}
+    return {"documents": len(sizes), "tokens": offsets[-1], "bytes": sum(sizes), "sources": dict(by_source)}
 
 
 def _open(folder: Path, record: dict[str, Any]) -> PhaseShards:
     train, validation = (_open_split(folder, split) for split in SPLITS)
-    return PhaseShards(manifest.digest_of(record["identity"]), train, validation)
+    counted = sum((Counter(record["facts"][split]["sources"]) for split in SPLITS), Counter[str]())
+    return PhaseShards(manifest.digest_of(record["identity"]), train, validation, dict(counted))
 
 
 def _open_split(folder: Path, split: Split) -> TokenShard:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import sentencepiece
 
 from llm60_jax import config as configuration
@@ -67,6 +68,11 @@ class Tokenizer:
             "" if token in _CONTROL or processor.is_byte(token) else processor.id_to_piece(token)
             for token in range(self.vocab_size)
         ]
+
+    @property
+    def byte_tokens(self) -> np.ndarray:
+        """Which tokens spell a byte of a rare character: bool [V]."""
+        return np.array([self._processor.is_byte(token) for token in range(self.vocab_size)])
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without BOS and EOS."""

@@ -1,0 +1,185 @@
+"""Shows what a phase trains on: random documents, and packed rows as the model sees them, with the borders of their
+documents, what is not learnt, and the weights of their tokens."""
+
+import argparse
+import json
+import random
+import sys
+import textwrap
+from typing import Any
+
+import numpy as np
+
+from llm60_jax import ancestry, console, plan
+from llm60_jax import config as config_module
+from llm60_jax.config import Config
+from llm60_jax.data import loader
+from llm60_jax.data.corpus import Corpus, Split
+from llm60_jax.data.prepare import Prepared, prepare
+from llm60_jax.errors import InputError
+from llm60_jax.interrupts import Interrupts
+from llm60_jax.phase import Phase
+from llm60_jax.plan import Stage
+
+EXAMPLES = """examples:
+  python tools/inspect_data.py configs/quickstart.toml --phase vocabulary
+  python tools/inspect_data.py configs/quickstart.toml --phase fine_tune --stage 5 --rows 1 --documents 0
+  python tools/inspect_data.py configs/quickstart.toml --phase grammar --documents 20 --seed 7 --split validation
+  python tools/inspect_data.py configs/quickstart.toml --phase grammar --json
+
+What is not prepared yet is prepared, as launch.py would. The same seed shows the same documents and rows.
+"""
+_SHOWN = 1_500  # characters of a document
+_HEAVIEST = 6  # tokens shown at either end of a row's weights
+
+
+def documents(found: Corpus, split: Split, count: int, rng: random.Random) -> list[dict[str, Any]]:
+    """Random documents of a split."""
+    names = sorted(found.ids(split))
+    chosen = set(rng.sample(names, min(count, len(names))))
+    return [record for record in found.read(split) if record["id"] in chosen] if chosen else []
+
+
+def rows(data: Prepared, phase: Phase, stage: Stage, seed: int, count: int, rng: random.Random) -> list[dict[str, Any]]:
+    """Random packed rows of a stage, decoded piece by piece."""
+    source = loader.rows_of(data.shards[phase.name].train, stage, seed, phase.rows)
+    weights = data.token_weights(phase)
+    numbers = sorted(rng.sample(range(len(source)), min(count, len(source))))
+    return [{"row": number, **_decoded(source[number], data, weights)} for number in numbers]
+
+
+def _decoded(row: dict[str, np.ndarray], data: Prepared, weights: np.ndarray | None) -> dict[str, Any]:
+    words = data.tokenizer
+    pieces = []
+    for segment in np.unique(row["segments"]):
+        place = row["segments"] == segment
+        ids = row["tokens"][place]
+        pieces.append(
+            {
+                "kind": "text" if segment else "padding",
+                "tokens": len(ids),
+                "begins": bool(ids[0] == words.bos),
+                "ends": bool(ids[-1] == words.eos),
+                "not_learnt": int((row["weights"][place] == 0).sum()),
+                "text": words.decode(ids.tolist()) if segment else "",
+            }
+        )
+    return {"pieces": pieces, "weights": None if weights is None else _weighed(row, data, weights)}
+
+
+def _weighed(row: dict[str, np.ndarray], data: Prepared, weights: np.ndarray) -> dict[str, Any]:
+    """The mean weight of a row's targets, and those that count most and least."""
+    spelt = data.tokenizer.pieces()
+    targets = row["targets"][row["weights"] > 0]
+    order = sorted(set(targets.tolist()), key=lambda token: (-weights[token], token))
+    named = [(spelt[token] or f"token {token}", float(weights[token])) for token in order]
+    return {
+        "mean": float(weights[targets].mean()) if len(targets) else 0.0,
+        "most": named[:_HEAVIEST],
+        "least": named[-_HEAVIEST:],
+    }
+
+
+def numbers(config: Config, data: Prepared, phase: Phase) -> dict[str, Any]:
+    """What a phase's text amounts to, and what of each stage's positions trains nothing."""
+    shard = data.shards[phase.name].train
+    stages = plan.build(config).phase_stages(phase.name)
+    return {
+        "documents": shard.documents,
+        "tokens": shard.token_count,
+        "epochs": loader.epochs(shard, phase.tokens),
+        "sources": data.shards[phase.name].source_tokens,
+        "stages": [
+            {"stage": stage.index + 1, "context": stage.context}
+            | loader.waste(shard, stage, config.seed, phase.rows)._asdict()
+            for stage in stages
+        ],
+    }
+
+
+def _do(config: Config, options: argparse.Namespace) -> None:
+    phase = config.phase_named(options.phase)
+    stages = plan.build(config).phase_stages(phase.name)
+    if not 1 <= options.stage <= len(stages):
+        raise InputError(f"--stage: phase {phase.name} has stages 1 to {len(stages)}, not {options.stage}")
+    interrupts = Interrupts()
+    interrupts.install()
+    start = ancestry.start(config)
+    track = console.Tracker(interrupts, quiet=options.json)
+    told = (start.tokenizer, start.meta["corpora"]) if start else None
+    data = prepare(config, track, lambda digests: None, told)
+    rng = random.Random(options.seed)
+    found = {
+        "phase": phase.name,
+        **numbers(config, data, phase),
+        "shown": documents(data.corpora[phase.name], options.split, options.documents, rng),
+        "rows": rows(data, phase, stages[options.stage - 1], config.seed, options.rows, rng),
+    }
+    if options.json:
+        print(json.dumps(found, ensure_ascii=False))
+    else:
+        _show(found, options)
+
+
+def _show(found: dict[str, Any], options: argparse.Namespace) -> None:
+    console.say(
+        f"\nphase {found['phase']}: {found['documents']:,} documents, {found['tokens']:,} tokens to train on, "
+        f"{found['epochs']:.2f} epochs"
+    )
+    counted = [(name, f"{tokens:,}") for name, tokens in found["sources"].items()]
+    console.say(console.columns(("source", "tokens, validation included"), counted))
+    shares = [
+        (str(stage["stage"]), str(stage["context"]), f"{stage['padding']:.3%}", f"{stage['unlearnt']:.3%}")
+        for stage in found["stages"]
+    ]
+    console.say(console.columns(("stage", "context", "padding", "borders and questions"), shares))
+    for record in found["shown"]:
+        console.say(
+            f"\n--- {record['source']}: {record['title']} ({len(record['text']):,} characters) {record['id'][:12]}"
+        )
+        if "prompt" in record:
+            console.say(f"[question, not learnt] {_cut(record['prompt']).strip()}")
+        console.say(_cut(record["text"]))
+    for row in found["rows"]:
+        console.say(f"\n=== stage {options.stage}, row {row['row']}")
+        for piece in row["pieces"]:
+            console.say(_piece(piece))
+        if row["weights"]:
+            most, least = (
+                ", ".join(f"{name} {weight:.2f}" for name, weight in row["weights"][end]) for end in ("most", "least")
+            )
+            console.say(f"    weights: mean {row['weights']['mean']:.3f}; most {most}; least {least}")
+
+
+def _piece(piece: dict[str, Any]) -> str:
+    if piece["kind"] == "padding":
+        return f"    [padding: {piece['tokens']} tokens]"
+    begin = "[BOS] " if piece["begins"] else "[... "
+    end = " [EOS]" if piece["ends"] else " ...]"
+    body = textwrap.fill(f"{begin}{piece['text']}{end}", 110, initial_indent="    ", subsequent_indent="    ")
+    return f"  {piece['tokens']} tokens, {piece['not_learnt']} not learnt:\n{body}"
+
+
+def _cut(text: str) -> str:
+    more = f"\n    [{len(text) - _SHOWN:,} more characters]" if len(text) > _SHOWN else ""
+    lines = text[:_SHOWN].split("\n")
+    return "\n".join(textwrap.fill(line, 110, initial_indent="    ", subsequent_indent="    ") for line in lines) + more
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = console.config_parser(__doc__, EXAMPLES)
+    parser.add_argument("--phase", metavar="NAME", required=True, help="the phase to look at")
+    parser.add_argument("--documents", type=int, default=3, metavar="N", help="random documents (default 3)")
+    parser.add_argument("--split", choices=["train", "validation"], default="train", help="of which split they are")
+    parser.add_argument("--rows", type=int, default=2, metavar="N", help="random packed rows (default 2)")
+    parser.add_argument("--stage", type=int, default=1, metavar="N", help="the stage that the rows are of (default 1)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another one shows others (default 0)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, texts in full")
+    options = parser.parse_args(arguments)
+    if options.documents < 0 or options.rows < 0:
+        parser.error("--documents and --rows must be 0 or more")
+    return console.guarded("inspect_data.py", lambda: _do(config_module.load(options.config, options.set), options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
