@@ -65,12 +65,14 @@ class WorkDir:
         stored = self._stored()
         if stored is None:
             return
-        for name, digest in digests.items():
-            if stored["digests"].get(name) not in (None, digest):
-                raise InputError(
-                    f"{self.path}: {name} changed under this run: its digest was {stored['digests'][name][:16]}, "
-                    f"now it is {digest[:16]}. Restore the text, or start a new run: --workdir DIR"
-                )
+        before = stored["digests"]
+        changed = [name for name, digest in digests.items() if before.get(name) not in (None, digest)]
+        if changed:
+            told = "; ".join(f"{name}: {before[name][:16]} before, {digests[name][:16]} now" for name in changed)
+            raise InputError(
+                f"{self.path}: text or tokenizer changed under this run: {told}. Restore the text, or start a new run: "
+                "--workdir DIR"
+            )
 
     @property
     def is_new(self) -> bool:

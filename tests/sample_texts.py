@@ -334,7 +334,7 @@ Dan,22,Bonn
 """,
     ),
     (
-        "symbols",
+        "code",
         "log",
         r"""2021-03-01 12:00:01 INFO server started on port 8080
 2021-03-01 12:00:02 WARN disk nearly full
@@ -342,7 +342,284 @@ Dan,22,Bonn
 2021-03-01 12:00:09 INFO retrying in 5 s
 """,
     ),
+    (
+        "code",
+        "sql query",
+        r"""SELECT c.name, COUNT(o.id) AS orders, SUM(o.total) AS revenue
+FROM customers c
+LEFT JOIN orders o ON o.customer_id = c.id
+WHERE o.created_at >= '2023-01-01'
+GROUP BY c.name
+HAVING COUNT(o.id) > 3
+ORDER BY revenue DESC
+LIMIT 20;
+
+CREATE TABLE invoices (
+    id SERIAL PRIMARY KEY,
+    customer_id INTEGER NOT NULL REFERENCES customers(id),
+    amount NUMERIC(10, 2) NOT NULL,
+    paid BOOLEAN DEFAULT FALSE
+);
+""",
+    ),
+    (
+        "code",
+        "shell session",
+        r"""$ git clone https://example.org/project.git
+Cloning into 'project'...
+remote: Enumerating objects: 1204, done.
+remote: Total 1204 (delta 0), reused 0 (delta 0)
+$ cd project
+$ make -j4
+cc -O2 -c -o main.o main.c
+cc -O2 -c -o util.o util.c
+cc -o project main.o util.o
+$ ./project --version
+project 1.4.2
+$ sudo make install
+install -m 755 project /usr/local/bin
+""",
+    ),
+    (
+        "code",
+        "python trace",
+        r"""Traceback (most recent call last):
+  File "/srv/app/run.py", line 31, in <module>
+    main()
+  File "/srv/app/run.py", line 27, in main
+    serve(config["port"])
+  File "/srv/app/server.py", line 88, in serve
+    sock.bind((host, port))
+OSError: [Errno 98] Address already in use
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "/srv/app/run.py", line 33, in <module>
+    log.exception("failed", exc)
+TypeError: exception() takes 2 positional arguments but 3 were given
+""",
+    ),
+    (
+        "code",
+        "diff",
+        r"""diff --git a/src/parse.c b/src/parse.c
+index 83db48f..bf3a1c2 100644
+--- a/src/parse.c
++++ b/src/parse.c
+@@ -41,7 +41,9 @@ int parse(const char *text)
+     const char *p = text;
+-    while (*p != ' ')
++    while (*p && *p != ' ')
+         p++;
++    if (!*p)
++        return -1;
+     return p - text;
+ }
+""",
+    ),
+    (
+        "code",
+        "log file",
+        r"""2024-03-01 12:00:01,123 INFO  [main] c.e.App - Starting application on host-17
+2024-03-01 12:00:02,456 WARN  [pool-1] c.e.Db - Connection took 812 ms
+2024-03-01 12:00:03,001 ERROR [http-8] c.e.Web - Request /api/users failed: timeout
+2024-03-01 12:00:03,002 INFO  [http-8] c.e.Web - Retrying in 5 s
+2024-03-01 12:00:08,017 INFO  [http-8] c.e.Web - Request /api/users ok in 120 ms
+2024-03-01 12:01:00,000 INFO  [cron] c.e.Job - Cleanup removed 17 files
+""",
+    ),
+    (
+        "code",
+        "haskell",
+        r"""module Main where
+
+import qualified Data.Map as M
+import Data.List (sortBy)
+import Data.Ord (comparing)
+
+count :: Ord a => [a] -> M.Map a Int
+count = foldr (\x -> M.insertWith (+) x 1) M.empty
+
+main :: IO ()
+main = do
+  text <- getContents
+  let pairs = sortBy (comparing snd) (M.toList (count (words text)))
+  mapM_ print (take 10 (reverse pairs))
+""",
+    ),
+    (
+        "chat",
+        "chat names and hours",
+        r"""Sarah Miller  9:41 AM
+Morning all, standup in 5
+
+Dev Patel  9:42 AM
+omw
+
+Sarah Miller  9:43 AM
+can someone share the link to the doc
+
+Dev Patel  9:44 AM
+it's pinned in the channel
+
+Kim  9:44 AM
+running late, start without me
+""",
+    ),
+    (
+        "chat",
+        "chat written small",
+        r"""me: hey
+you up?
+Lena: yeah whats up
+me: cant sleep lol
+Lena: same
+Lena: wanna call
+me: nah its late
+Lena: ok night
+me: night x
+""",
+    ),
+    (
+        "forum",
+        "comments below an article",
+        r"""12 Comments
+
+Great article, thanks for sharing!
+Reply · Like · 3 · 2d
+
+Mark T. This is so true. Shared with my team.
+Reply · Like · 1d
+
+Ellen I disagree with point 3, we tried that and it failed badly.
+Reply · Like · 5 · 1d
+
+View 4 more replies
+Log in to comment
+""",
+    ),
+    (
+        "boilerplate",
+        "software licence",
+        r"""Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation files (the "Software"), to deal in the Software without restriction, including without limitation the rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT.
+""",
+    ),
+    (
+        "chat",
+        "support chat",
+        r"""Agent: Thank you for contacting support, my name is Priya. How may I help you today?
+Customer: hi my order hasnt arrived
+Agent: I am sorry to hear that. May I have your order number please?
+Customer: 4471-AB
+Agent: Thank you. One moment while I look that up for you.
+Agent: I can see that it was shipped on Monday.
+Customer: ok so when does it come
+Agent: It should reach you by Friday.
+""",
+    ),
+    (
+        "code",
+        "assembly",
+        r"""section .data
+msg db "hello", 10
+len equ $ - msg
+section .text
+global _start
+_start:
+    mov eax, 4
+    mov ebx, 1
+    mov ecx, msg
+    mov edx, len
+    int 0x80
+""",
+    ),
+    (
+        "chat",
+        "chat export with dates",
+        r"""Marta, [14.05.22 18:03]
+did you see the game
+
+Ivo, [14.05.22 18:03]
+YES
+
+Ivo, [14.05.22 18:04]
+what a finish
+
+Marta, [14.05.22 18:05]
+my dad nearly had a heart attack
+""",
+    ),
+    (
+        "chat",
+        "chat with a bot",
+        r"""HR Bot: Hello! I can answer questions about leave, pay and benefits.
+Jonas: how many days off do i have left
+HR Bot: You have 11 days of leave remaining this year.
+Jonas: can i carry them over
+HR Bot: Up to five days can be carried over until 31 March.
+Jonas: ok thx
+""",
+    ),
+    (
+        "forum",
+        "question site",
+        r"""How do I descale a kettle without vinegar?
+Asked 3 years ago
+Modified 1 year ago
+Viewed 12k times
+
+14
+I hate the smell of vinegar. What else works?
+
+Share
+Improve this question
+Follow
+asked Jan 4, 2020 at 10:11
+teapot
+
+3 Answers
+
+21
+Citric acid. Two spoons, boil, wait, rinse.
+
+Share
+answered Jan 4, 2020 at 11:02
+limescale
+""",
+    ),
+    (
+        "social",
+        "numbered thread",
+        r"""1/ A thread on why your landing page doesn't convert 🧵
+
+2/ Most people write about features. Nobody cares. #marketing
+
+3/ Write about pain. Then relief. 💡
+
+4/ Follow @growthguy for more! RT the first tweet if this helped 🙏
+""",
+    ),
+    (
+        "faq",
+        "faq unmarked",
+        r"""What is included in the price?
+The price includes all meals and the transfer from the airport.
+
+Do I need a visa?
+Citizens of most countries do not need one for stays of up to ninety days.
+
+Can I bring my dog?
+Dogs are welcome in all rooms but not in the restaurant.
+
+What is the cancellation policy?
+You can cancel free of charge up to seven days before arrival.
+""",
+    ),
 ]
+
 
 KEPT = {
     "dialogue": r""""Where have you been?" she asked.
@@ -430,6 +707,46 @@ I was, sir, said the witness, and looked at the judge as though for help. The ju
 It was written by one who had never seen the sea until he was past forty, and who thought a mountain a protuberance. There are other lives, and I have been tired of none of them as I have been tired of the Strand upon a wet evening in November.
 """,
     "travel times": r"""The train leaves Victoria at 9:15 and is at Dover by eleven. We crossed in a calm, and I was not ill; my cousin was, though nobody else could have been, and lay upon a bench with a handkerchief over his face until Calais. At 4:30 we were in Paris, and by six o'clock we had quarrelled with two cabmen and a waiter.
+""",
+    "numbered theses": r"""1. The world is not made of things alone, but of what is the case with them, and a list of things would leave out everything that we should want to know.
+
+2. What is the case can be said; and what cannot be said is not therefore nothing, although we have no way of pointing to it except by falling silent in the right place.
+
+3. A thought that could not have been otherwise tells us nothing about the world, and it is no accident that such thoughts are the ones of which we feel most certain.
+""",
+    "numbered suppositions": r"""(1) Suppose, first, that the will is free in the sense that nothing at all determines it; then it is hard to see why we should praise a man for what has merely happened in him.
+
+(2) Suppose, next, that it is determined by his character; then we may praise his character, but he did not make it, and we are no further than before.
+
+(3) Suppose, last, that he makes his character by acting; then the question returns for the first of his acts, and it returns with interest.
+""",
+    "play with speakers": r"""SOCRATES: And would you say that a man who knows what is good will do it?
+
+CRITO: I should like to say so.
+
+SOCRATES: But you do not say so.
+
+CRITO: I have known too many men, Socrates.
+
+SOCRATES: Then let us ask whether they knew what was good, or only what was pleasant to hear called by that name.
+""",
+    "diary with days": r"""Monday, January 4. Snow again. I walked to the post office and back and met nobody but the doctor, who was in a hurry.
+
+Tuesday, January 5. The pipes have frozen. Henry melted snow on the stove and we washed in that. It smelled of smoke.
+
+Wednesday, January 6. A thaw. Water came through the ceiling of the back room and ruined the map of Sweden. I cannot say that I am sorry.
+
+Thursday, January 7. Began the third chapter. Wrote eleven lines and crossed out nine.
+""",
+    "first words in capitals": r"""THE house stood back from the road behind a wall, and was not to be seen in summer.
+
+FROM the gate a path went down to the water; it had been gravel once, and was now moss.
+
+WHERE the path ended there was a boat with no bottom, in which somebody had planted beans.
+""",
+    "inquest with hours": r"""The inquest on the body of Mrs. Amelia Porch, 62, of 9 Canal Street, was held on Thursday at the Dolphin Inn before Mr. J. Tranter, the coroner. William Porch, the husband, said that his wife had gone out at about half-past nine to look for the cat. She did not return. P.C. Ellis said that he found the deceased in the canal at 6.20 a.m. The cat was sitting on the bank. The jury returned a verdict of accidental death.
+""",
+    "questions of an essay": r"""What is time? Everybody knows, until he is asked. Is it a river? A river flows past its banks; past what does time flow? Is it a line? A line is all there at once, and yesterday is not. Why do we remember the past and not the future? Is it because the past is settled, or do we call it settled because we remember it? Such questions have one great merit, which is that they cost nothing to ask.
 """,
 }
 

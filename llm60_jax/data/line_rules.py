@@ -19,6 +19,9 @@ _CHAT = re.compile(
         | \[?\d{1,4}[./-]\d{1,2}[./-]\d{1,4},?\s\d{1,2}:\d\d(?::\d\d)?\s?(?:[AaPp][Mm])?\]?\s?(?:[-\u2013]\s)?
             [^:\n]{1,40}:\s                                                         # [1/2/21, 9:15] Name: words
         | [\w.\s-]{1,30}\s[\[(\u2013\u2014-]+\s?(?:(?:to|yester)day\sat\s)?\d{1,2}:\d\d\s?(?:[AaPp][Mm])?[\])]?\s*$
+        | [\w.'-]{1,20}(?:\s[\w.'-]{1,20})?,\s\[\d{1,2}[./-]\d{1,2}[./-]\d{2,4},?\s\d{1,2}:\d\d  # Name, [1.2.21 9:15]
+        | (?!\w*day\b|(?:jan|feb|mar|apr|may|june?|july?|aug|sep|oct|nov|dec)\w*\b)           # Name 9:41 AM
+            [a-z][\w.'-]*(?:\s[\w.'-]+){0,2}\s{1,4}\d{1,2}:\d\d\s?(?:[ap]\.?m\.?)?\s*$
     )""",
     re.VERBOSE | re.IGNORECASE,
 )
@@ -27,12 +30,20 @@ _SPEAKER = re.compile(r"^\s*[a-z0-9_.|-]{2,24}:\s\S")
 
 def chat(lines: Lines, limits: Exclude) -> Mask:
     """Messages of a chat: a time and a name, or a name in brackets, then words; the server's own lines between them. A
-    name alone, in small letters, counts where most lines begin with one."""
+    name alone counts where most lines begin with one, if it is written small, or if what is said is: a play has
+    capitals and full stops."""
     hits = [bool(_CHAT.match(line)) for line in lines]
     speakers = [bool(_SPEAKER.match(line) or _ROLE.match(line)) for line in lines]
+    said = [(match["said"] if (match := _NAMED.match(line)) else "") for line in lines]
+    careless = [text[:1].islower() and text[-1:].isalnum() for text in said]
+    if 3 * sum(careless) > sum(map(bool, said)):
+        speakers = [a or bool(text) for a, text in zip(speakers, said, strict=True)]
     if 2 * sum(speakers) > sum(bool(line.strip()) for line in lines):
         hits = [a or b for a, b in zip(hits, speakers, strict=True)]
     return _runs(lines, hits, limits.chat_lines, gap=1)
+
+
+_NAMED = re.compile(r"^\s*[A-Za-z][\w.|'-]{0,20}(?:\s[\w.'-]{1,20})?:\s+(?P<said>\S.*)$")
 
 
 _ROLE = re.compile(
@@ -43,13 +54,17 @@ _FORUM = re.compile(
     r"""^[\s|*#_]*(?:
         (?:originally\s)?posted\s(?:by|on)\b | (?:posts?|joined|location|reputation|karma|member\ssince|threads?):\s?\S
         | (?:re|fwd?|aw):\s | >\s?\S | (?:on\s.{5,60}\s)?\S{1,24}(?:\s\S{1,24})?\swrote:\s*$
-        | (?:-{1,3}|\u2014)\s?sent\sfrom\b | sent\sfrom\smy\b | (?:reply|post|comment)\s?\#?\d+\b | \#\d+\s*$
+        | (?:\S{1,24}\s){1,2}says:\s*$ | [a-z]{3,9}\.?\s\d{1,2},?\s\d{4}\sat\s\d{1,2}:\d\d\b
+        | (?:-{1,3}|\u2014)\s?sent\sfrom\b | sent\sfrom\smy\b | (?:reply|post|comment)\s?\#?\d+\b
+        | \#\d+(?:\s.{0,30}\d\d:\d\d.{0,4})?\s*$
         | (?:\S{1,24}\s){0,3}[·•|,-]?\s?\d+\s?(?:s|sec|min|minute|h|hr|hour|d|day|w|week|mo|month|y|yr|year)s?
             \sago\b.{0,30}$
         | \d+\s(?:points?|likes?|up-?votes?|replies|comments?|people\sfound)\b
         | (?:(?:reply|quote|report|share|like|up-?vote|down-?vote|permalink|edit|flag|view\sprofile|save|hide
-            |give\saward)\b[\s|·•,\d()]*){2,}$
+            |give\saward)\b[\s|·•,\d()]*(?:\d+\s?[a-z]{1,3}\s*)?){2,}$
+        | view\s\d+\smore\s(?:repl|comment) | log\sin\sto\s(?:comment|reply)
         | (?:reply|permalink|upvote)\s*$ | \[(?:deleted|removed|quote)\b | /?u/\w{3,} | submitted\sby\b
+        | (?:asked|answered|viewed|modified)\s(?:[a-z]{3}\s)?\d.{0,40}$ | improve\sthis\s(?:question|answer)\s*$
         | last\sedited\sby\b | (?:edit|update)\s?\d?:\s | tl;?dr\b | solved!?\s*$ | bump\b
         | thread\s(?:starter|closed|locked)\b | (?:thanks|thx)\sin\sadvance\b | op\sis\b
     )""",
@@ -72,7 +87,7 @@ def forum(lines: Lines, limits: Exclude) -> Mask:
 
 _ITEM = re.compile(
     r"""^(?P<indent>\s*)(?:[-+*\u2022\u2023\u25aa\u25cf\u25e6\u00b7\u2043\u2713\u2714\u25a1\u25ba]
-        | \(?(?:\d{1,3}|[a-zA-Z]|[ivxlIVXL]{1,6})[.)\]] | \[[\sxX]\] | (?:step|item)\s\d+[:.)])\s+
+        | (?:\u00a7\s?|\()?(?:\d{1,3}|[a-zA-Z]|[ivxlIVXL]{1,6})[.)\]] | \[[\sxX]\] | (?:step|item)\s\d+[:.)])\s+
         (?=\S*.{0,3}\w)""",
     re.VERBOSE | re.IGNORECASE,
 )
@@ -92,7 +107,7 @@ def list_(lines: Lines, limits: Exclude) -> Mask:
     def close() -> None:
         if len(items) >= limits.list_items:
             characters = sum(len(line) for start, stop in items for line in lines[start:stop])
-            if characters <= limits.list_item_characters * len(items):
+            if characters <= limits.list_item_characters * len(items) and not _is_numbered_prose(lines, items):
                 found[items[0][0] : items[-1][1]] = [True] * (items[-1][1] - items[0][0])
         items.clear()
 
@@ -120,6 +135,18 @@ def list_(lines: Lines, limits: Exclude) -> Mask:
     return found
 
 
+_THESIS = re.compile(r"^\s*\(?(?:\d|[ivxl]+[.)]).*[.!?][\"'\u201d\u2019)]*$", re.IGNORECASE | re.DOTALL)
+_THESIS_CHARACTERS = 120
+
+
+def _is_numbered_prose(lines: Lines, items: Sequence[tuple[int, int]]) -> bool:
+    """Paragraphs that an author has numbered: sentences of some length, blank lines between them."""
+    texts = ["\n".join(lines[start:stop]) for start, stop in items]
+    apart = all(not lines[start - 1].strip() for start, _ in items[1:])
+    long = sum(map(len, texts)) >= _THESIS_CHARACTERS * len(texts)
+    return apart and long and all(map(_THESIS.match, texts))
+
+
 _QUESTION = re.compile(r"^[\s*#_>\d.)]*(?:Q\s?\d{0,3}\s?[.:)\]-]|Question\s?\d{0,3}:|FAQs?\b)")
 _ANSWER = re.compile(r"^[\s*#_>]*(?:A\s?\d{0,3}\s?[.:)\]]|Answer\s?\d{0,3}:)")
 _ASKED = re.compile(r"^\s*(?:#{1,6}\s.{3,150}\?|\*\*.{3,150}\?\*\*|\d{1,3}[.)]\s.{3,150}\?)\W*$")
@@ -132,12 +159,28 @@ def faq(lines: Lines, limits: Exclude) -> Mask:
     titled = any(_FAQ_TITLE.search(line) and len(line) < 80 for line in lines)
     asked = [bool(_QUESTION.match(line)) or (titled and bool(_ASKED.match(line))) for line in lines]
     answered = any(_ANSWER.match(line) for line in lines)
+    blocks = list(_blocks(lines))
+    plain = {start for start, stop in blocks if stop - start > 1 and _is_answered(lines[start:stop])}
+    if len(plain) > limits.faq_items and 2 * len(plain) > len(blocks):
+        answered, asked = True, [i in plain for i in range(len(lines))]
     if sum(asked) < limits.faq_items or not (answered or titled):
         return [False] * len(lines)
     first = asked.index(True)
     last = len(lines) - 1 - asked[::-1].index(True)
     stop = next((i for i in range(last + 2, len(lines)) if not lines[i].strip()), len(lines))
     return [first <= i < stop for i in range(len(lines))]
+
+
+_ASKS = re.compile(
+    r"(?:what|how|why|when|where|who|which|can|could|do|does|did|is|are|will|would|should|may|must|has|have)\b"
+    r"[^\"\u201c\u201d]{3,110}\?$",
+    re.IGNORECASE,
+)
+
+
+def _is_answered(block: Lines) -> bool:
+    """A question in the first line of a block, and below it what is no question."""
+    return bool(_ASKS.match(block[0].strip())) and not any("?" in line for line in block[1:])
 
 
 _CODE = re.compile(
@@ -155,6 +198,7 @@ _CODE = re.compile(
         | .*[{}]\s*(?://.*|/\*.*)? | (?=.*[=(\[{<>])[^.!?"\u201c\u201d]*;\s*(?://.*)?
         | [\])}]+[;,)]* | (?://|/\*|\*/|\#|"{3}|'{3})\s?.*
         | \$\s\S.* | >>>\s?.* | (?:sudo|apt(?:-get)?|pip|npm|git|cd|ls|curl|docker|make|chmod|mkdir)\s[-\w./].*
+        | \w+\([^()]*\)\s?=\s?\S.* | [\w(),\s]+::\s?\w.* | do\s\w+\s?=.* | end\s(?:do|if|program|subroutine)\b.*
         | </?[a-zA-Z!][^<>]*>.* | (?:SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|DROP)\s.*
         | "[\w-]+"\s?:\s?.* | [\w-]+\s?:\s?[\w"'#-][^.]*;$ | \\(?:begin|end|documentclass|usepackage|newcommand|def)\b.*
     )$""",
@@ -169,11 +213,28 @@ def code(lines: Lines, limits: Exclude) -> Mask:
     found = _fenced(lines)
     hits = [_is_code(line) for line in lines]
     for start, stop in _blocks(lines):
+        if sum(bool(_MACHINE.match(line)) for line in lines[start:stop]) >= 2:
+            found[start:stop] = [True] * (stop - start)
         count = sum(hits[start:stop])
         enough = count >= 2 or (stop - start == 1 and _is_strong(lines[start]))
         if enough and count >= limits.code_share * (stop - start):
             found[start:stop] = [True] * (stop - start)
     return found
+
+
+# Two of these make a block of it, whatever stands between them: prompts and their answers, traces, diffs, SQL, logs.
+_MACHINE = re.compile(
+    r"""^\s*(?:
+        (?:\$|[\w.-]+@[\w.-]+[:\s]?\S{0,30}[$#]|~\S{0,30}[$#])\s(?:sudo\s)?[a-z.][\w./-]* | >>>\s
+        | Traceback\s\(most | File\s".+",\sline\s\d+ | [\w.]+(?:Error|Exception):\s | at\s[\w.$<>]+\(.*\)$
+        | diff\s--git\s | @@\s-\d+ | (?:---|\+\+\+)\s[ab]/ | index\s[0-9a-f]{7,}\.\.
+        | (?:SELECT|FROM|WHERE|(?:LEFT\s|RIGHT\s|INNER\s|OUTER\s)?JOIN|GROUP\sBY|ORDER\sBY|HAVING|INSERT\sINTO|VALUES
+            |UPDATE|DELETE\sFROM|CREATE\s(?:TABLE|INDEX|VIEW)|ALTER\sTABLE|DROP\sTABLE)\b[^.!?]*$
+        | (?:mov|lea|cmp|xor|ldr|jn?[ez]|jmp)\w{0,2}\s+[%$#\[\w]+\]?,\s?\S+$
+        | \[?\d{4}-\d\d-\d\d[T\s]\d\d:\d\d:\d\d\S*\s+\[?(?:TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL)\b
+    )""",
+    re.VERBOSE,
+)
 
 
 def _is_code(line: str) -> bool:

@@ -40,6 +40,9 @@ _NOTICE = re.compile(
         |(?:our|weekly|free)\snewsletter|copyright\s(?:\(c\)|©|\d{4}|notice)|isbn|unsubscribe|powered\sby|javascript
         |related\s(?:posts|articles)|back\sto\stop|skip\sto\s(?:main\s)?content|add\sto\scart|free\sshipping|terms\sapply
         |without\swarrant(?:y|ies)|as[\s-]is\b.{0,40}warrant|liab(?:le|ility)\b.{0,60}damages|indemnif
+        |permission\sis\shereby\sgranted|free\sof\scharge,?\sto\sany|(?:copies|portions)\sof\sthe\ssoftware
+        |in\sthe\ssoftware\swithout|redistributions?\s(?:and\suse|in|of)\s|express\sor\simplied|merchantab
+        |fitness\sfor\sa\sparticular|non-?infring
         |reproduc(?:ed|tion)\b.{0,60}permission|registered\strademark|contributor\slicen[cs]e|licen[cs]ed\sunder)|©""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -55,7 +58,8 @@ _NOTICE_WORDS = frozenset(
         "warranties warrant liable liability indemnify indemnification reproduced reproduction trademark conduct "
         "license licence licensed licenced disclaimer gutenberg proofread proofreaders proofreading print domain "
         "produced transcribed scanned digitized digitised prepared etext text html website download email "
-        "transcriber transcriber's transcribers named"
+        "transcriber transcriber's transcribers named permission software redistribution redistributions implied "
+        "merchantability"
     ).split()
 )
 
@@ -73,7 +77,7 @@ def boilerplate(paragraph: Paragraph, limits: Exclude) -> bool:
 _SOCIAL_SIGN = re.compile(rf"[@#{_EMOJI}]|://|\bRT\b")
 _SOCIAL = re.compile(
     rf"(?<![\w.@])@\w[\w.]{{1,30}}\b(?!\.\w)|(?<![\w#&])#[a-zA-Z]\w{{1,40}}|\bhttps?://\S+|\bRT\b(?=\s@|\sif|:)"
-    rf"|[{_EMOJI}]\ufe0f?"
+    rf"|[{_EMOJI}]\ufe0f?|^\d{{1,2}}/(?:\d{{1,2}})?\s"
 )
 
 
