@@ -64,7 +64,7 @@ def test_changed_data_is_refused(tiny, tmp_path):
         workdir.check_digests({"tokenizer": "a" * 64})
         workdir.begin(tiny, {"data of phase grammar": "a" * 64}, Path(__file__))
         workdir.check_digests({"data of phase grammar": "a" * 64})
-        with pytest.raises(InputError, match="changed under this run: data of phase grammar: a{16} before, b{16} now"):
+        with pytest.raises(InputError, match=r"changed under this run: data of phase grammar: a{16} before, b{16} now"):
             workdir.check_digests({"data of phase grammar": "b" * 64})
 
 
