@@ -353,6 +353,7 @@ ENTITIES = '<!DOCTYPE m [<!ENTITY a "lol"><!ENTITY b "&a;&a;">]>'
         ("a.docx", zipped({"word/document.xml": BOMB, "../../escaped.txt": b"x", "/escaped.txt": b"x"}), "too_large"),
         ("a.docx", zipped({"word/document.xml": ENTITIES + "<a>&b;</a>"}), "unreadable"),
         ("a.docx", zipped({"word/document.xml": "<a>" * 30_000}), "unreadable"),
+        ("a.docx", word("<w:p>" * 300 + "<w:r><w:t>deep</w:t></w:r>" + "</w:p>" * 300), "unreadable"),
         ("a.odt", zipped({"content.xml": "<a>" * 30_000 + "</a>" * 30_000}), "unreadable"),
         ("a.odt", open_document("<office:text/>")[:-40], "unreadable"),
         ("a.epub", zipped({"META-INF/container.xml": "<container/>"}), "unreadable"),

@@ -84,6 +84,16 @@ def test_a_small_dose_is_kept_small_and_counted(mixed: dict[str, Any], tmp_path:
     assert {record["source"] for record in made.read("validation")} == {"prose", "verse"}
 
 
+def test_what_goes_is_not_what_validation_would_take(mixed: dict[str, Any]) -> None:
+    mixed["phase"][0]["sources"][0]["dose"] = {"characters": 300}
+    sources = config_module.parse(mixed, "mixed").phase[0].sources
+    names = [f"{number:02}{(37 * number) % 100:02}" for number in range(60)]
+    gone = mixture.left_out(sources, dict.fromkeys(names, 10), [0] * 60)
+    kept = sorted(set(names) - gone)
+    assert len(kept) == 30
+    assert kept not in (names[:30], names[30:])
+
+
 def test_a_cap_in_characters(mixed: dict[str, Any], tmp_path: Path) -> None:
     mixed["phase"][0]["sources"][0]["dose"] = {"characters": 5_000}
     prose, verse = prepared(mixed, tmp_path).ledger["sources"]

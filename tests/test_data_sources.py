@@ -126,6 +126,22 @@ def test_broken_input_is_counted_and_named_and_ends_nothing(tmp_path: Path) -> N
     assert ledger.documents_in == len(documents) + sum(ledger.dropped.values())
 
 
+def test_a_file_without_documents_is_one_that_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("\n\n")
+    (tmp_path / "b.txt").write_text("text")
+    documents, ledger = read_all(folder(tmp_path))
+    assert [d.text for d in documents] == ["text"]
+    assert (ledger.documents_in, ledger.dropped, ledger.examples["empty"]) == (2, {"empty": 1}, ["a.jsonl"])
+    assert ledger.files["a.jsonl"].dropped == {"empty": 0}
+
+
+def test_a_name_that_is_no_text_is_written_out(tmp_path: Path) -> None:
+    (tmp_path / "a\udcff.txt").write_text("text")
+    (file,) = sources.inputs(folder(tmp_path))
+    assert file.name == "a\\xff.txt"
+    assert file.path.read_text() == "text"
+
+
 def test_json_lines_keep_their_own_field_and_utf_16(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps({"body": "caf\u00e9"}) + "\n", encoding="utf-16")
     documents, _ = read_all(folder(tmp_path, text_field="body"))

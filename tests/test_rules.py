@@ -117,6 +117,29 @@ def _everything(prepared, phase, split):
     return dataclasses.replace(prepared.corpora[phase], left_out=frozenset()).read(split)
 
 
+def test_2_what_validates_one_phase_trains_no_other(tree, tmp_path):
+    """Both phases hold the same texts, those of the second edited a little: none may be on both sides."""
+    texts = [random.Random(n).choices([f"word{i}" for i in range(900)], k=300) for n in range(80)]
+    for name in ("grammar", "vocabulary"):
+        (tmp_path / name).mkdir()
+        for number, words in enumerate(texts):
+            end = ["and", "so", "on"] if name == "vocabulary" else []
+            (tmp_path / name / f"{number}.txt").write_text(" ".join([*words, *end]))
+    for phase in tree["phase"][:2]:
+        phase["sources"] = [{"kind": "folder", "path": str(tmp_path / phase["name"])}]
+    tree["data_dir"] = str(tmp_path / "data")
+    prepared = prepare_module.prepare(config.parse(tree, "x"), silent, lambda digests: None)
+    first = {
+        (name, split): {record["text"].split()[0] for record in prepared.corpora[name].read(split)}
+        for name in ("grammar", "vocabulary")
+        for split in ("train", "validation")
+    }
+    assert not first["grammar", "train"] & first["vocabulary", "validation"]
+    assert not first["vocabulary", "train"] & first["grammar", "validation"]
+    assert len(first["grammar", "validation"]) == len(first["vocabulary", "validation"]) == 20
+    assert any("what other phases are validated with" in note for note in prepared.corpora["grammar"].notes)
+
+
 def test_2_text_that_a_checkpoint_was_trained_on_leaves_the_fine_tuning(tuning, base, texts, tmp_path):
     mixed = tmp_path / "mixed"
     shutil.copytree(texts / "text" / "fine_tune", mixed)
