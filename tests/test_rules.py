@@ -128,16 +128,16 @@ def test_2_what_validates_one_phase_trains_no_other(tree, tmp_path):
     for phase in tree["phase"][:2]:
         phase["sources"] = [{"kind": "folder", "path": str(tmp_path / phase["name"])}]
     tree["data_dir"] = str(tmp_path / "data")
-    prepared = prepare_module.prepare(config.parse(tree, "x"), silent, lambda digests: None)
+    corpora = prepare_module.prepare_text(config.parse(tree, "x"), silent, {})
     first = {
-        (name, split): {record["text"].split()[0] for record in prepared.corpora[name].read(split)}
+        (name, split): {record["text"].split()[0] for record in corpora[name].read(split)}
         for name in ("grammar", "vocabulary")
         for split in ("train", "validation")
     }
     assert not first["grammar", "train"] & first["vocabulary", "validation"]
     assert not first["vocabulary", "train"] & first["grammar", "validation"]
     assert len(first["grammar", "validation"]) == len(first["vocabulary", "validation"]) == 20
-    assert any("what other phases are validated with" in note for note in prepared.corpora["grammar"].notes)
+    assert any("what other phases are validated with" in note for note in corpora["grammar"].notes)
 
 
 def test_2_text_that_a_checkpoint_was_trained_on_leaves_the_fine_tuning(tuning, base, texts, tmp_path):
