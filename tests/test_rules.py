@@ -130,7 +130,7 @@ def test_2_what_validates_one_phase_trains_no_other(tree, tmp_path):
     tree["data_dir"] = str(tmp_path / "data")
     corpora = prepare_module.prepare_text(config.parse(tree, "x"), silent, {})
     first = {
-        (name, split): {record["text"].split()[0] for record in corpora[name].read(split)}
+        (name, split): {record["text"][:40] for record in corpora[name].read(split)}
         for name in ("grammar", "vocabulary")
         for split in ("train", "validation")
     }
