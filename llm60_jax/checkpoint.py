@@ -145,6 +145,16 @@ def listed(workdir: Path) -> list[Path]:
     return sorted(phases + rolling, key=lambda p: (-_step(p), p.parent.name != "phases"))
 
 
+def find(path: Path) -> Path:
+    """The checkpoint a path means: itself, or the newest one of a run directory. Raises InputError."""
+    if manifest.exists(path) and (path / STATE).is_dir():
+        return path
+    found = listed(path)
+    if found:
+        return found[0]
+    raise InputError(f"{path}: neither a checkpoint nor a run directory with one")
+
+
 class Checkpoints:
     """The checkpoints of one run directory."""
 

@@ -9,7 +9,7 @@ FLOORS = [
     {"launch", "tools"},
     {"loop"},
     {"closing", "feed"},
-    {"measures"},
+    {"measures", "trained"},
     {"session"},
     {"ancestry", "console", "clock"},
     {

@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llm60_jax import checkpoint, console, manifest
-from llm60_jax.errors import InputError
+from llm60_jax import checkpoint, console
 
 EXAMPLES = """examples:
   python tools/inspect_checkpoint.py runs/quickstart                     its newest checkpoint
@@ -14,16 +13,6 @@ EXAMPLES = """examples:
   python tools/inspect_checkpoint.py runs/quickstart --json              for scripts; state_sha256 is one digest
                                                                          over the whole training state
 """
-
-
-def find(path: Path) -> Path:
-    """The checkpoint a path means: itself, or the newest one of a run directory. Raises InputError."""
-    if manifest.exists(path) and (path / checkpoint.STATE).is_dir():
-        return path
-    found = checkpoint.listed(path)
-    if found:
-        return found[0]
-    raise InputError(f"{path}: neither a checkpoint nor a run directory with one")
 
 
 def describe(folder: Path) -> dict[str, Any]:
@@ -50,7 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint folder or a run directory")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
-    return console.guarded("inspect_checkpoint.py", lambda: _show(describe(find(options.checkpoint)), options.json))
+    return console.guarded(
+        "inspect_checkpoint.py", lambda: _show(describe(checkpoint.find(options.checkpoint)), options.json)
+    )
 
 
 def _show(facts: dict[str, Any], as_json: bool) -> None:

@@ -71,7 +71,7 @@ def score(
     totals, tokens = np.zeros(len(RARITY_EDGES) + 1), np.zeros(len(RARITY_EDGES) + 1)
     for start in range(0, len(rows["tokens"]), ROWS):
         check()
-        piece = {name: _padded(array[start : start + ROWS]) for name, array in rows.items()}
+        piece = padded({name: array[start : start + ROWS] for name, array in rows.items()})
         nll = np.asarray(score_rows(params, piece), np.float64)
         counted = piece["weights"] > 0
         found = bins[piece["targets"][counted]]
@@ -105,12 +105,15 @@ def leaks(
     three = {name: np.repeat(array[row : row + 1], 3, axis=0) for name, array in rows.items()}
     for number, changed in ((1, first), (2, tail)):
         three["tokens"][number] = np.where(changed, np.roll(tokens, 1), tokens)
-    plain, without_first, without_tail = np.asarray(score_rows(params, {n: _padded(a) for n, a in three.items()}))[:3]
+    plain, without_first, without_tail = np.asarray(score_rows(params, padded(three)))[:3]
     reached = (plain != without_first) & (segments > 1)
     seen = (plain != without_tail) & (positions < len(tokens) // 2)
     return int(reached.sum() + seen.sum())
 
 
-def _padded(rows: np.ndarray) -> np.ndarray:
-    """Rows of zeros at the end: token 0 is padding, segment 0 no document, weight 0 no loss."""
-    return np.concatenate([rows, np.zeros((ROWS - len(rows), *rows.shape[1:]), rows.dtype)])
+def padded(rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """At most ROWS rows, filled up with rows of zeros: token 0 is padding, segment 0 no document, weight 0 no loss."""
+    return {
+        name: np.concatenate([array, np.zeros((ROWS - len(array), *array.shape[1:]), array.dtype)])
+        for name, array in rows.items()
+    }

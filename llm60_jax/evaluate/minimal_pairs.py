@@ -1,0 +1,169 @@
+"""Scores minimal pairs: which of two sentences the model finds likelier. Our own suite (pairs.py), and BLiMP's files.
+
+As in the paper (Warstadt et al. 2020): the log-probability of the whole sentence, its first token given BOS, summed and
+not divided by the length. A pair counts when the good sentence is strictly likelier; a tie is no success.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from llm60_jax.data.packing import Rows
+from llm60_jax.data.progress import Track
+from llm60_jax.data.tokenizer import Tokenizer
+from llm60_jax.errors import InputError
+from llm60_jax.evaluate.pairs import Pair
+
+_WIDTH = 4  # rows are as long as their sentence, rounded up to so many tokens: few shapes to compile, little padding
+_TOKENS = 2048  # scored at a time
+_GROUP_OF = {"s-selection": "argument_structure"}  # which the paper counts as one
+
+
+class Verdict(NamedTuple):
+    """How many pairs of one kind the model judged right."""
+
+    pairs: int
+    correct: int
+    ties: int
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / max(1, self.pairs)
+
+    @property
+    def lower(self) -> float:
+        """The lower end of the 95 % interval of the accuracy (Wilson 1927)."""
+        n, z = max(1, self.pairs), 1.959964
+        middle = self.accuracy + z * z / (2 * n)
+        spread = z * math.sqrt(self.accuracy * (1 - self.accuracy) / n + z * z / (4 * n * n))
+        return (middle - spread) / (1 + z * z / n)
+
+    def to_tree(self) -> dict[str, Any]:
+        return {**self._asdict(), "accuracy": self.accuracy, "lower": self.lower}
+
+
+class Blimp(NamedTuple):
+    """The paper's figures: `groups` are means of their paradigms, `overall` is the mean of all paradigms."""
+
+    paradigms: dict[str, Verdict]
+    groups: dict[str, float]
+    overall: float
+    ties: int
+
+
+def log_probabilities(
+    sentences: Sequence[str],
+    tokenizer: Tokenizer,
+    score_rows: Callable[[Rows], Any],
+    max_context: int,
+    track: Track,
+) -> np.ndarray:
+    """The log-probability of each sentence in nats, float64 [N].
+
+    Args:
+      score_rows: rows [B, T] (see `packing`) -> cross-entropy of each target in nats, float32 [B, T].
+      max_context: a sentence may have so many tokens, BOS included.
+
+    Raises InputError for a sentence that is longer, or empty.
+    """
+    encoded = [[tokenizer.bos, *tokenizer.encode(sentence)] for sentence in sentences]
+    for sentence, ids in zip(sentences, encoded, strict=True):
+        if not 1 < len(ids) <= max_context + 1:
+            raise InputError(f"a sentence of {len(ids) - 1} tokens, and 1 to {max_context} can be scored: {sentence!r}")
+    found = np.zeros(len(sentences))
+    for numbers in track(_batches([len(ids) for ids in encoded]), "scoring sentences, by batches"):
+        rows = _rows([encoded[number] for number in numbers], tokenizer.pad)
+        nll = np.asarray(score_rows(rows), np.float64)
+        found[numbers] = -(nll * rows["weights"]).sum(1)[: len(numbers)]
+    return found
+
+
+def judge(pairs: Iterable[Pair], score: Callable[[list[str]], np.ndarray]) -> dict[str, Verdict]:
+    """The verdict on each phenomenon. `score` gives the log-probabilities of sentences."""
+    pairs = list(pairs)
+    scored = score([sentence for pair in pairs for sentence in (pair.good, pair.bad)])
+    good, bad = scored[::2], scored[1::2]
+    names = [pair.phenomenon for pair in pairs]
+    return {
+        name: Verdict(int(own.sum()), int((good[own] > bad[own]).sum()), int((good[own] == bad[own]).sum()))
+        for name in dict.fromkeys(names)
+        for own in [np.array([other == name for other in names])]
+    }
+
+
+def read_blimp(folder: Path) -> tuple[list[Pair], dict[str, str]]:
+    """The pairs of all paradigms in a folder of BLiMP's .jsonl files, those of two equal sentences left out; and the
+    group of each paradigm. Raises InputError naming the file and line that is not of that form."""
+    files = sorted(folder.glob("*.jsonl")) if folder.is_dir() else []
+    if not files:
+        raise InputError(f"--blimp: {folder}: no folder with BLiMP's .jsonl files")
+    pairs, groups = [], {}
+    for file in files:
+        for number, record in enumerate(_records(file), start=1):
+            try:
+                name, term = record["UID"], record["linguistics_term"]
+                pair = Pair(name, record["sentence_good"], record["sentence_bad"])
+            except (KeyError, TypeError):
+                raise InputError(f"--blimp: {file}:{number}: not a pair of BLiMP") from None
+            groups[name] = _GROUP_OF.get(term, term)
+            if pair.good != pair.bad:
+                pairs.append(pair)
+    return pairs, groups
+
+
+def blimp(verdicts: Mapping[str, Verdict], groups: Mapping[str, str]) -> Blimp:
+    """The paper's figures from the verdicts on the paradigms."""
+    names = sorted(set(groups.values()))
+    means = {
+        name: float(np.mean([verdict.accuracy for own, verdict in verdicts.items() if groups[own] == name]))
+        for name in names
+    }
+    overall = float(np.mean([verdict.accuracy for verdict in verdicts.values()]))
+    return Blimp(dict(verdicts), means, overall, sum(verdict.ties for verdict in verdicts.values()))
+
+
+def _records(file: Path) -> Iterator[Any]:
+    try:
+        with file.open(encoding="utf-8") as lines:
+            for line in lines:
+                yield json.loads(line)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--blimp: {file}: cannot be read: {error}") from None
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[np.ndarray]:
+    """The numbers of sentences that are scored together: of about the same length, in their order else."""
+    width = np.array([_width(length) for length in lengths])
+    for size in np.unique(width):
+        numbers = np.flatnonzero(width == size)
+        for start in range(0, len(numbers), _many(int(size))):
+            yield numbers[start : start + _many(int(size))]
+
+
+def _width(length: int) -> int:
+    return -(-(length - 1) // _WIDTH) * _WIDTH
+
+
+def _many(width: int) -> int:
+    return max(1, _TOKENS // width)
+
+
+def _rows(sentences: Sequence[Sequence[int]], pad: int) -> Rows:
+    """One sentence a row; rows of padding make the batch as large as any of its width."""
+    width = _width(max(map(len, sentences)))
+    shape = _many(width), width
+    rows = {
+        "tokens": np.full(shape, pad, np.int32),
+        "targets": np.full(shape, pad, np.int32),
+        "segments": np.zeros(shape, np.int32),
+        "weights": np.zeros(shape, np.float32),
+    }
+    for row, ids in enumerate(sentences):
+        own = row, slice(len(ids) - 1)
+        rows["tokens"][own], rows["targets"][own] = ids[:-1], ids[1:]
+        rows["segments"][own], rows["weights"][own] = 1, 1
+    return rows

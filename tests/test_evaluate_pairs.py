@@ -1,0 +1,287 @@
+"""Minimal pairs: our own suite, its balance, how sentences are scored and judged, BLiMP's files, and the tool."""
+
+import json
+import math
+import random
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import PROJECT
+
+from llm60_jax import checkpoint, manifest, trained
+from llm60_jax.data import packing
+from llm60_jax.data.progress import silent
+from llm60_jax.errors import DamageError, InputError
+from llm60_jax.evaluate import lexicon, minimal_pairs, pairs
+from llm60_jax.evaluate.minimal_pairs import Verdict
+from llm60_jax.evaluate.pairs import Pair
+
+sys.path.insert(0, str(PROJECT / "tools"))
+import evaluate
+
+SUITE = pairs.suite()
+WORD = re.compile(r"[a-z']+")
+
+
+def words(sentence: str) -> list[str]:
+    return WORD.findall(sentence.lower())
+
+
+def test_there_are_a_hundred_different_pairs_of_each_phenomenon() -> None:
+    assert len(SUITE) == 17
+    for name, some in SUITE.items():
+        assert len(some) == len(set(some)) == pairs.PAIRS
+        assert {pair.phenomenon for pair in some} == {name}
+        assert all(pair.good != pair.bad for pair in some)
+
+
+def test_the_suite_is_the_same_everywhere() -> None:
+    listed = [[pair.phenomenon, pair.good, pair.bad] for some in SUITE.values() for pair in some]
+    assert manifest.digest_of(listed)[:16] == "694ca56936d9b725"
+
+
+@pytest.mark.parametrize("name", SUITE)
+def test_each_form_is_as_often_good_as_bad(name: str) -> None:
+    good, bad = Counter[str](), Counter[str]()
+    for pair in SUITE[name]:
+        good.update(words(pair.good))
+        bad.update(words(pair.bad))
+    assert good == bad
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_model_of_word_frequencies_is_right_in_half_of_them(seed: int) -> None:
+    """Each word has a probability of its own, whatever it is: exactly 50 % of every phenomenon, and no ties."""
+    rng = random.Random(seed)
+    vocabulary = sorted({word for some in SUITE.values() for pair in some for s in pair[1:] for word in words(s)})
+    probability = {word: rng.uniform(-12, -2) for word in vocabulary}
+
+    def score(sentences: list[str]) -> np.ndarray:
+        return np.array([sum(sorted(probability[word] for word in words(sentence))) for sentence in sentences])
+
+    found = minimal_pairs.judge((pair for some in SUITE.values() for pair in some), score)
+    assert {name: verdict.accuracy for name, verdict in found.items()} == dict.fromkeys(SUITE, 0.5)
+    assert sum(verdict.ties for verdict in found.values()) == 0
+
+
+@pytest.mark.parametrize("name", SUITE)
+def test_a_pair_differs_only_in_what_it_tests(name: str) -> None:
+    for pair in SUITE[name]:
+        good, bad = words(pair.good), words(pair.bad)
+        if len(good) == len(bad):
+            assert sum(a != b for a, b in zip(good, bad, strict=True)) == 1
+        else:  # "wept" and "will weep", "yet" after the verb and "already" before it
+            assert name == "tense"
+            assert abs(len(good) - len(bad)) == 1
+        assert pair.good[0].isupper()
+        assert pair.good[-1] == pair.bad[-1] in ".?"
+
+
+def test_forms_are_those_of_their_words() -> None:
+    verbs = [*lexicon.INTRANSITIVE, *lexicon.SOCIAL, *lexicon.TRANSITIVE, *(verb for verb, _ in lexicon.IRREGULAR)]
+    for verb in verbs:
+        assert verb.third.startswith(verb.base[:-1])
+        assert verb.third.endswith("s")
+        assert verb.ing.endswith("ing")
+    assert all(verb.past != verb.participle for verb, _ in lexicon.IRREGULAR)
+    for noun in (*lexicon.PEOPLE, *lexicon.ANIMALS, *lexicon.THINGS, *lexicon.PLACES):
+        assert noun.one != noun.many
+        assert noun.one[0] == noun.many[0]
+
+
+def test_every_word_is_one_of_the_language() -> None:
+    """By the texts for development, where they are: no form of the lexicon is made up."""
+    folder = PROJECT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the development text is not here")
+    known: set[str] = set()
+    for path in [*folder.glob("phase1/*"), *folder.glob("phase2/*"), *folder.glob("blimp/*")]:
+        known.update(words(path.read_text(encoding="utf-8", errors="replace").replace("\u2019", "'")))
+    used = {word for some in SUITE.values() for pair in some for s in pair[1:] for word in words(s)}
+    assert used <= known
+
+
+class Model:
+    """Scores a target by the two tokens before it, and only inside its row's segment."""
+
+    def __init__(self, vocabulary: int):
+        self.calls = 0
+        self._table = np.random.default_rng(0).uniform(0.1, 9, (vocabulary, vocabulary)).astype(np.float32)
+
+    def __call__(self, rows: packing.Rows) -> np.ndarray:
+        self.calls += 1
+        assert rows["tokens"].shape[0] * rows["tokens"].shape[1] <= 2048
+        nll = self._table[rows["tokens"], rows["targets"]]
+        nll[:, 1:] += 0.1 * self._table[rows["tokens"][:, :-1], rows["targets"][:, 1:]]
+        return nll
+
+
+@pytest.fixture
+def judge(base: Path) -> trained.Trained:
+    return trained.open_(base)
+
+
+def test_a_sentence_is_the_sum_of_its_tokens_in_any_company(judge: trained.Trained) -> None:
+    tokenizer = judge.tokenizer
+    model = Model(tokenizer.vocab_size)
+    sentences = ["The river.", "The quiet captain opened the old window.", "A", "The river."]
+    found = minimal_pairs.log_probabilities(sentences, tokenizer, model, 64, silent)
+    for sentence, value in zip(sentences, found, strict=True):
+        ids = [tokenizer.bos, *tokenizer.encode(sentence)]
+        nll = 0.0
+        for i in range(1, len(ids)):
+            nll += float(model._table[ids[i - 1], ids[i]])
+            nll += 0.1 * float(model._table[ids[i - 2], ids[i]]) if i > 1 else 0
+        assert value == pytest.approx(-nll, rel=1e-6)
+    assert found[0] == found[3]
+    alone = [minimal_pairs.log_probabilities([one], tokenizer, model, 64, silent)[0] for one in sentences]
+    assert alone == found.tolist()
+
+
+def test_a_real_model_scores_a_sentence_as_a_row_of_its_own(judge: trained.Trained) -> None:
+    sentence = "The quiet river found the garden."
+    (found,) = minimal_pairs.log_probabilities([sentence], judge.tokenizer, judge.score_rows, 64, silent)
+    ids = np.array([judge.tokenizer.bos, *judge.tokenizer.encode(sentence)], np.int32)
+    row = {"tokens": ids[None, :-1], "targets": ids[None, 1:], "segments": np.ones((1, len(ids) - 1), np.int32)}
+    assert found == pytest.approx(-float(np.asarray(judge.score_rows(row), np.float64).sum()), rel=1e-5)
+
+
+def test_sentences_that_cannot_be_scored_are_named(judge: trained.Trained) -> None:
+    for sentence in ("", "word " * 100):
+        with pytest.raises(InputError, match="1 to 64 can be scored"):
+            minimal_pairs.log_probabilities([sentence], judge.tokenizer, judge.score_rows, 64, silent)
+
+
+def test_a_tie_is_no_success_and_is_reported() -> None:
+    some = [Pair("a", "x", "y"), Pair("a", "y", "x"), Pair("b", "x", "x2"), Pair("b", "z", "y")]
+    values = {"x": -1.0, "y": -2.0, "x2": -1.0, "z": -3.0}
+    found = minimal_pairs.judge(some, lambda sentences: np.array([values[s] for s in sentences]))
+    assert found == {"a": Verdict(2, 1, 0), "b": Verdict(2, 0, 1)}
+    assert found["b"].accuracy == 0
+
+
+@pytest.mark.parametrize(
+    ("verdict", "lower"), [(Verdict(100, 60, 0), 0.5020), (Verdict(100, 50, 0), 0.4038), (Verdict(20, 20, 0), 0.8389)]
+)
+def test_the_lower_bound_is_wilsons(verdict: Verdict, lower: float) -> None:
+    assert verdict.lower == pytest.approx(lower, abs=1e-4)
+
+
+def write_blimp(folder: Path) -> Path:
+    folder.mkdir()
+    for name, term, count in (("one", "binding", 4), ("two", "binding", 2), ("three", "s-selection", 2)):
+        lines = [
+            {
+                "sentence_good": f"Good {name} {i}.",
+                "sentence_bad": f"Bad {name} {i}.",
+                "UID": name,
+                "linguistics_term": term,
+            }
+            for i in range(count)
+        ]
+        lines.append(lines[0] | {"sentence_bad": lines[0]["sentence_good"]})  # two equal ones
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_blimp_is_averaged_as_in_the_paper(tmp_path: Path) -> None:
+    some, groups = minimal_pairs.read_blimp(write_blimp(tmp_path / "blimp"))
+    assert len(some) == 8
+    right = {"Good one 0.", "Good two 0.", "Good two 1.", "Good three 1."}
+    found = minimal_pairs.blimp(
+        minimal_pairs.judge(
+            some, lambda sentences: np.array([2.0 if s in right else float(s[0] == "B") for s in sentences])
+        ),
+        groups,
+    )
+    assert found.paradigms["one"] == Verdict(4, 1, 0)
+    assert found.groups == {"argument_structure": 0.5, "binding": (0.25 + 1) / 2}
+    assert found.overall == pytest.approx((0.25 + 1 + 0.5) / 3)
+
+
+@pytest.mark.parametrize("text", ["{broken", '{"UID": "x"}', "[1]"])
+def test_files_that_are_not_blimp_are_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.jsonl").write_text(text)
+    with pytest.raises(InputError, match=r"--blimp: .*x\.jsonl"):
+        minimal_pairs.read_blimp(tmp_path)
+    with pytest.raises(InputError, match="no folder with BLiMP"):
+        minimal_pairs.read_blimp(tmp_path / "nothing")
+
+
+def test_the_tool_judges_a_run_a_phase_and_a_text(base: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(evaluate.pairs, "suite", lambda: {name: some[:4] for name, some in SUITE.items()})
+    text = tmp_path / "a.txt"
+    text.write_text("The quiet river found the garden. " * 20)
+    command = ["--blimp", str(write_blimp(tmp_path / "blimp")), "--text", str(text), "--json"]
+    found = []
+    for path in (base, base / "phases" / "grammar"):
+        assert evaluate.main([str(path), *command]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0] == found[1]
+    one = found[0]
+    assert set(one["groups"]) == {"argument_structure", "binding"}
+    assert set(one["grammar"]) == set(SUITE)
+    assert one["bits_per_byte"] == one["texts"][str(text)] > 0
+    assert evaluate.main([str(base), *command[2:-1]]) == 0
+    told = capsys.readouterr().out
+    assert f"{one['bits_per_byte']:.4f} bits per byte" in told
+    assert "agreement_with_attractors" in told
+
+
+def test_bits_per_byte_of_a_text_are_those_of_validation(judge: trained.Trained, texts: Path, tmp_path: Path) -> None:
+    """The same documents, scored by the evaluation of a run and by the tool."""
+    from llm60_jax.evaluate import validation
+
+    folder = tmp_path / "few"
+    folder.mkdir()
+    for path in sorted((texts / "text" / "grammar").iterdir())[:5]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    shard = evaluate._encoded(judge, folder)
+    rows, size = packing.validation_rows(shard, judge.config.model.max_context, shard.token_count)
+    expected = validation.score(
+        lambda params, rows: judge.score_rows(rows), None, rows, size, np.zeros(judge.tokenizer.vocab_size, int)
+    )
+    assert evaluate._nats(judge, shard, silent) / math.log(2) / size == pytest.approx(expected.bits_per_byte, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["nowhere"], 2, "neither a checkpoint nor a run directory"),
+        (["BASE", "--blimp", "nowhere"], 2, "no folder with BLiMP"),
+        (["BASE", "--text", "nowhere.txt"], 2, "no such file"),
+    ],
+)
+def test_wrong_arguments_are_one_message(base: Path, arguments: list[str], code: int, words: str, capsys) -> None:
+    assert evaluate.main([str(base) if one == "BASE" else one for one in arguments]) == code
+    assert words in capsys.readouterr().err
+
+
+def test_another_tokenizer_is_damage(base: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(base, copy)
+    model = copy / "tokenizer" / "tokenizer.model"
+    model.write_bytes(model.read_bytes() + b"\x08\x00")
+    with pytest.raises(DamageError, match=r"tokenizer\.model"):
+        trained.open_(copy)
+
+
+def test_unmerged_adapters_are_part_of_the_model(tuning: dict[str, Any], train, base: Path) -> None:
+    tuning["phase"][0] |= {"lora": {"rank": 2}}
+    run = train(tuning, stop_after=2)
+    adapted, plain = trained.open_(run), trained.open_(base)
+    assert adapted.lora is not None
+    assert plain.lora is None
+    merged = train(tuning)
+    assert trained.open_(merged).lora is None
+    assert checkpoint.find(merged) == merged / "phases" / "fine_tune"
+    rows = {name: np.ones((1, 8), np.int32) for name in ("tokens", "targets", "segments")}
+    scores = [np.asarray(model.score_rows(rows)) for model in (adapted, plain)]
+    assert not np.array_equal(*scores)
