@@ -11,11 +11,13 @@ from llm60_jax import plasticity, step
 from llm60_jax.clock import StageClock
 from llm60_jax.data import packing
 from llm60_jax.errors import TrainingError
-from llm60_jax.evaluate import validation
+from llm60_jax.evaluate import pairs, validation
+from llm60_jax.evaluate.minimal_pairs import Sample
 from llm60_jax.phase import Phase
 from llm60_jax.plan import Stage
 from llm60_jax.session import Session
 
+_PAIRS = 10  # of each phenomenon, scored at every evaluation: about as many tokens as one in ten of the held-out text
 _EVAL = jax.jit(step.eval_step, static_argnums=(0, 1))
 _LOOK = jax.jit(plasticity.look, static_argnums=(0, 1))
 
@@ -25,6 +27,7 @@ class Measures:
 
     def __init__(self, session: Session, clock: StageClock):
         self._session, self._clock = session, clock
+        self._pairs: Sample | None = None
 
     def evaluate(self, phase: Phase, stage: Stage) -> dict[str, Any]:
         """Scores the phase's held-out documents and records the result as a row; at a step scored before, finds it."""
@@ -33,6 +36,7 @@ class Measures:
             if row["step"] == session.step and row["phase"] == phase.name and "validation_loss" in row:
                 return row
         with self._clock.paused():
+            grammar = self._grammar(phase)
             rows, text_bytes = self._rows(phase, session.config.train.validation_tokens)
             bins = validation.rarity_bins(session.data.target_counts(phase.name))
             found = validation.score(
@@ -42,9 +46,24 @@ class Measures:
             raise TrainingError(
                 f"step {session.step}, phase {phase.name}: validation loss {found.loss}{session.remedy(phase.name)}"
             )
-        row = session.position(session.step, stage) | found.to_row()
+        row = session.position(session.step, stage) | found.to_row() | grammar
         session.workdir.append(row)
         return row
+
+    def _grammar(self, phase: Phase) -> dict[str, Any]:
+        """Fields of metrics.jsonl: the share of a fixed sample of minimal pairs that the model judges right, in all and
+        by phenomenon. Empty if no pair fits into the model's context."""
+        session = self._session
+        if self._pairs is None:
+            some = (pair for found in pairs.suite().values() for pair in found[:_PAIRS])
+            self._pairs = Sample.of(some, session.data.tokenizer, session.config.model.max_context)
+        score = functools.partial(self._score(phase), session.state.params)
+        verdicts = self._pairs.verdicts(score, validation.ROWS)
+        if not verdicts:
+            return {}
+        right = sum(verdict.correct for verdict in verdicts.values()) / len(self._pairs.pairs)
+        by_phenomenon = {name: verdict.accuracy for name, verdict in verdicts.items()}
+        return {"minimal_pairs": right, "minimal_pairs_by_phenomenon": by_phenomenon}
 
     def leaks(self, phase: Phase) -> int:
         """Held-out positions that see what attention must not show them (`validation.leaks`)."""

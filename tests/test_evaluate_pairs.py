@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import PROJECT
+from conftest import PROJECT, metrics
 
 from llm60_jax import checkpoint, manifest, trained
 from llm60_jax.data import packing
@@ -149,6 +149,45 @@ def test_a_real_model_scores_a_sentence_as_a_row_of_its_own(judge: trained.Train
     ids = np.array([judge.tokenizer.bos, *judge.tokenizer.encode(sentence)], np.int32)
     row = {"tokens": ids[None, :-1], "targets": ids[None, 1:], "segments": np.ones((1, len(ids) - 1), np.int32)}
     assert found == pytest.approx(-float(np.asarray(judge.score_rows(row), np.float64).sum()), rel=1e-5)
+
+
+def test_a_packed_sample_is_judged_like_sentences_alone(judge: trained.Trained) -> None:
+    some = [pair for found in SUITE.values() for pair in found[:6]]
+    sample = minimal_pairs.Sample.of(some, judge.tokenizer, 64)
+    assert sample.pairs == some
+    assert sample.rows["tokens"].shape[1] == 64
+    assert all(len(np.unique(sample.rows["segments"][sample.owners == n])) == 1 for n in range(2 * len(some)))
+
+    def score(sentences: list[str]) -> np.ndarray:
+        return minimal_pairs.log_probabilities(sentences, judge.tokenizer, judge.score_rows, 64, silent)
+
+    alone = score([sentence for pair in some for sentence in pair[1:]])
+    shapes = []
+
+    def packed(rows: packing.Rows) -> Any:
+        shapes.append(rows["tokens"].shape)
+        return judge.score_rows(rows)
+
+    found = sample.verdicts(packed, 8)
+    assert set(shapes) == {(8, 64)}
+    clear = {pair for pair, good, bad in zip(some, alone[::2], alone[1::2], strict=True) if abs(good - bad) > 1e-3}
+    assert len(clear) > 90
+    assert found == minimal_pairs.judge(some, lambda sentences: alone) or len(clear) < len(some)
+
+
+def test_pairs_that_do_not_fit_are_left_out(judge: trained.Trained) -> None:
+    some = [pair for found in SUITE.values() for pair in found[:6]]
+    sample = minimal_pairs.Sample.of(some, judge.tokenizer, 20)
+    assert 0 < len(sample.pairs) < len(some)
+    assert not minimal_pairs.Sample.of(some, judge.tokenizer, 2).verdicts(judge.score_rows, 8)
+
+
+def test_a_run_records_a_grammar_curve(base: Path) -> None:
+    rows = [row for row in metrics(base) if "validation_loss" in row]
+    assert rows
+    for row in rows:
+        assert list(row["minimal_pairs_by_phenomenon"]) == list(SUITE)
+        assert 0 <= row["minimal_pairs"] <= 1
 
 
 def test_sentences_that_cannot_be_scored_are_named(judge: trained.Trained) -> None:

@@ -95,6 +95,54 @@ def judge(pairs: Iterable[Pair], score: Callable[[list[str]], np.ndarray]) -> di
     }
 
 
+class Sample(NamedTuple):
+    """Some pairs packed into rows of a model's longest context, so that the program of validation scores them too. Of
+    each pair first the good sentence, then the bad one, each a segment of its own."""
+
+    pairs: list[Pair]
+    rows: Rows  # [R, T]
+    owners: np.ndarray  # int64 [R, T], the number of the sentence that a position belongs to, -1 for none
+
+    @staticmethod
+    def of(pairs: Iterable[Pair], tokenizer: Tokenizer, context: int) -> "Sample":
+        """Packs those pairs whose sentences fit into a row."""
+        kept, sentences = [], []
+        for pair in pairs:
+            both = [[tokenizer.bos, *tokenizer.encode(sentence)] for sentence in (pair.good, pair.bad)]
+            if max(map(len, both)) <= context + 1:
+                kept.append(pair)
+                sentences += both
+        ends: list[int] = []  # of each row so far
+        places = []
+        for ids in sentences:
+            if not ends or ends[-1] + len(ids) - 1 > context:
+                ends.append(0)
+            places.append((len(ends) - 1, ends[-1]))
+            ends[-1] += len(ids) - 1
+        shape = max(1, len(ends)), context
+        rows = {name: np.zeros(shape, np.int32) for name in ("tokens", "targets", "segments")}
+        rows |= {"weights": np.zeros(shape, np.float32)}
+        owners = np.full(shape, -1, np.int64)
+        for number, (ids, (row, start)) in enumerate(zip(sentences, places, strict=True)):
+            own = row, slice(start, start + len(ids) - 1)
+            rows["tokens"][own], rows["targets"][own], rows["weights"][own] = ids[:-1], ids[1:], 1
+            rows["segments"][own], owners[own] = number + 1, number
+        return Sample(kept, rows, owners)
+
+    def verdicts(self, score_rows: Callable[[Rows], Any], rows: int) -> dict[str, Verdict]:
+        """The verdict on each phenomenon; so many rows are scored at a time, by one program."""
+        found = np.zeros(2 * len(self.pairs))
+        for start in range(0, len(self.owners), rows):
+            part = {name: array[start : start + rows] for name, array in self.rows.items()}
+            owners = self.owners[start : start + rows]
+            missing = rows - len(owners)
+            part = {name: np.pad(array, ((0, missing), (0, 0))) for name, array in part.items()}
+            nll = np.asarray(score_rows(part), np.float64)[: len(owners)]
+            there = owners >= 0
+            found -= np.bincount(owners[there], nll[there], len(found))
+        return judge(self.pairs, lambda sentences: found)
+
+
 def read_blimp(folder: Path) -> tuple[list[Pair], dict[str, str]]:
     """The pairs of all paradigms in a folder of BLiMP's .jsonl files, those of two equal sentences left out; and the
     group of each paradigm. Raises InputError naming the file and line that is not of that form."""

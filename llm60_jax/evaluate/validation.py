@@ -31,9 +31,10 @@ class Validation(NamedTuple):
 
 def describe(row: Mapping[str, Any]) -> str:
     """One phrase for a person, from the fields of `to_row`."""
+    grammar = f", {row['minimal_pairs']:.0%} of minimal pairs right" if "minimal_pairs" in row else ""
     return (
         f"validation loss {row['validation_loss']:.4f} ({row['bits_per_byte']:.3f} bits per byte, "
-        f"{row['validation_tokens']:,} tokens)"
+        f"{row['validation_tokens']:,} tokens){grammar}"
     )
 
 
