@@ -1,12 +1,15 @@
 """Other runs that a run builds on: the checkpoint it starts from, and the baseline that allows enhancements."""
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from llm60_jax import checkpoint, manifest
 from llm60_jax import config as config_module
 from llm60_jax.config import RULE_6, Config
+from llm60_jax.data.prepare import Prepared, prepare
+from llm60_jax.data.progress import Track
 from llm60_jax.errors import DamageError, InputError
 from llm60_jax.workdir import TOKENIZER
 
@@ -19,6 +22,11 @@ class Start(NamedTuple):
     folder: Path
     meta: dict[str, Any]
     tokenizer: Path  # its run's own
+
+    @property
+    def data(self) -> tuple[Path, dict[str, Any]]:
+        """What preparing the data of a run needs to know of it: its tokenizer, and what it was trained on."""
+        return self.tokenizer, self.meta["corpora"]
 
 
 def start(config: Config) -> Start | None:
@@ -62,6 +70,14 @@ def start(config: Config) -> Start | None:
     if found != recorded:
         raise DamageError(f"{tokenizer}: its digest is {found[:16]}, and {folder} was trained with {recorded[:16]}")
     return Start(folder, meta, tokenizer)
+
+
+def prepared(
+    config: Config, track: Track, check: Callable[[Mapping[str, str]], None] = lambda digests: None
+) -> Prepared:
+    """All data of a configuration (see `prepare.prepare`), with the tokenizer of the checkpoint it starts from."""
+    found = start(config)
+    return prepare(config, track, check, found.data if found else None)
 
 
 def check_baseline(config: Config) -> None:

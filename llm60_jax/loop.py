@@ -65,7 +65,7 @@ def run(config: Config, interrupts: Interrupts, resume_command: str) -> None:
         start = ancestry.start(config)
         try:
             versions = machine.versions()  # finds the device, too, before hours of work rest on it
-            told = (start.tokenizer, start.meta["corpora"]) if start else None
+            told = start.data if start else None
             prepared = prepare(config, console.Tracker(interrupts), workdir.check_digests, told)
             workdir.begin(config, prepared.digests, prepared.tokenizer.path)
             Trainer(Session.open(config, workdir, prepared, versions, interrupts, start)).train()

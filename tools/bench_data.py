@@ -22,7 +22,6 @@ from llm60_jax import config as config_module
 from llm60_jax.config import Config
 from llm60_jax.data import cleaning, dedup, loader, sources, units
 from llm60_jax.data.ledger import Ledger
-from llm60_jax.data.prepare import prepare
 from llm60_jax.errors import InputError
 from llm60_jax.interrupts import Interrupts
 
@@ -114,9 +113,7 @@ def measure(config: Config, megabytes: float, rounds: int) -> dict[str, Any]:
     """All figures, as JSON values; of several rounds each the median."""
     texts = documents(config, megabytes)
     size = sum(len(document.text.encode("utf-8", errors="replace")) for document in texts) / 1e6
-    start = ancestry.start(config)
-    told = (start.tokenizer, start.meta["corpora"]) if start else None
-    prepared = prepare(config, console.Tracker(Interrupts(), quiet=True), lambda digests: None, told)
+    prepared = ancestry.prepared(config, console.Tracker(Interrupts(), quiet=True))
     other = datatrove_pipeline()
     prepare_here(config, texts[:20])  # models and caches are loaded before the clock starts
     if other:

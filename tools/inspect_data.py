@@ -15,7 +15,7 @@ from llm60_jax import config as config_module
 from llm60_jax.config import Config
 from llm60_jax.data import loader
 from llm60_jax.data.corpus import Corpus, Split
-from llm60_jax.data.prepare import Prepared, prepare
+from llm60_jax.data.prepare import Prepared
 from llm60_jax.errors import InputError
 from llm60_jax.interrupts import Interrupts
 from llm60_jax.phase import Phase
@@ -104,10 +104,7 @@ def _do(config: Config, options: argparse.Namespace) -> None:
         raise InputError(f"--stage: phase {phase.name} has stages 1 to {len(stages)}, not {options.stage}")
     interrupts = Interrupts()
     interrupts.install()
-    start = ancestry.start(config)
-    track = console.Tracker(interrupts, quiet=options.json)
-    told = (start.tokenizer, start.meta["corpora"]) if start else None
-    data = prepare(config, track, lambda digests: None, told)
+    data = ancestry.prepared(config, console.Tracker(interrupts, quiet=options.json))
     rng = random.Random(options.seed)
     found = {
         "phase": phase.name,

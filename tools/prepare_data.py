@@ -12,7 +12,7 @@ from llm60_jax import config as config_module
 from llm60_jax.config import Config
 from llm60_jax.data import account, corpus
 from llm60_jax.data.corpus import Corpus
-from llm60_jax.data.prepare import prepare, prepare_text
+from llm60_jax.data.prepare import prepare_text
 from llm60_jax.data.progress import Track
 from llm60_jax.interrupts import Interrupts
 
@@ -40,11 +40,11 @@ def samples(found: Corpus, count: int) -> str:
 
 def prepared(config: Config, tokens: bool, track: Track) -> tuple[dict[str, Corpus], dict[str, dict[str, int]]]:
     """The corpora of all phases, and for each the tokens that are kept of every source: none unless asked for."""
-    start = ancestry.start(config)
     if not tokens:
+        start = ancestry.start(config)
         found = prepare_text(config, track, start.meta["corpora"] if start else {})
         return found, {name: {} for name in found}
-    data = prepare(config, track, lambda digests: None, (start.tokenizer, start.meta["corpora"]) if start else None)
+    data = ancestry.prepared(config, track)
     counted = {name: shards.source_tokens for name, shards in data.shards.items()}
     return data.corpora, counted
 

@@ -10,7 +10,6 @@ import numpy as np
 from llm60_jax import ancestry, console
 from llm60_jax import config as config_module
 from llm60_jax.config import Config
-from llm60_jax.data.prepare import prepare
 from llm60_jax.data.progress import Track, silent
 from llm60_jax.errors import InputError
 from llm60_jax.interrupts import Interrupts
@@ -36,9 +35,7 @@ def weights_of(config: Config, only: str | None, track: Track = silent) -> dict[
     if not phases:
         none = "no phase reweights" if only is None else f"phase {only} does not reweight"
         raise InputError(f"{none} its tokens; add for example --set 'phase.{asked[-1].name}.reweight={{}}'")
-    start = ancestry.start(config)
-    told = (start.tokenizer, start.meta["corpora"]) if start else None
-    prepared = prepare(config, track, lambda digests: None, told)
+    prepared = ancestry.prepared(config, track)
     pieces = prepared.tokenizer.pieces()
     found = {}
     for phase in phases:

@@ -11,7 +11,6 @@ from llm60_jax import ancestry, console
 from llm60_jax import config as config_module
 from llm60_jax.config import Config
 from llm60_jax.data import fertility
-from llm60_jax.data.prepare import prepare
 from llm60_jax.interrupts import Interrupts
 from llm60_jax.workdir import WorkDir
 
@@ -29,9 +28,7 @@ def report(config: Config, track: console.Tracker) -> dict[str, Any]:
     """The tokenizer and how it fits, as JSON values."""
     workdir = WorkDir(Path(config.workdir))
     workdir.check_identity(config)
-    start = ancestry.start(config)
-    told = (start.tokenizer, start.meta["corpora"]) if start else None
-    prepared = prepare(config, track, workdir.check_digests, told)
+    prepared = ancestry.prepared(config, track, workdir.check_digests)
     words = prepared.tokenizer
     fits = fertility.fits(prepared.corpora, words, track)
     learnt_from = config.tokenizer.phases if config.tokenizer else []
