@@ -72,6 +72,8 @@ def _dry_run(config: Config) -> None:
                 console.say(f"note: phase {phase.name}: {source.name} will be downloaded into {source.path}")
             else:
                 sources.inputs(source)
+    for path in config.evaluation_text:
+        sources.inputs(sources.folder(path))
     console.say(
         "The configuration is valid, its sources are there, and this machine can hold the run. Whether the text "
         "suffices for validation and vocabulary shows when it is prepared, at the start of the run"

@@ -26,6 +26,8 @@ from llm60_jax.errors import InputError
         ([900, 500], [None, 0.5], [300, None], [300, 300]),
         ([100, 500, 500], [None, 0.3, 0.2], [None, None, None], [100, 60, 40]),
         ([0, 500], [None, 0.5], [None, None], [0, 0]),
+        ([0, 10**9], [None, 0.9999999999], [None, None], [0, 0]),
+        ([900, 500], [0.6, 0.6], [None, None], [750, 500]),
     ],
 )
 def test_doses(characters: Any, shares: Any, caps: Any, expected: Any) -> None:

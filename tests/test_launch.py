@@ -70,6 +70,7 @@ def test_configuration_errors(tiny_file, tmp_path):
     refused(2, tiny_file, "--set", "train.rematt=full", words=["train.rematt", "did you mean 'remat'"])
     refused(2, tiny_file, "--set", "phase.grammar.tokens=256", words=["phase.grammar.tokens", "too few"])
     refused(2, tiny_file, "--dry-run", "--set", "seed=one", words=["seed", "integer"])
+    refused(2, tiny_file, "--dry-run", "--set", 'evaluation_text=["nowhere"]', words=["nowhere", "no such file"])
     assert launch(tiny_file, "--sett", "seed=1").returncode == 2
 
 

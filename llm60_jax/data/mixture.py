@@ -1,5 +1,6 @@
 """How much of each source a phase takes: "poetry: small dose only" (playbook, section 4.2). Pure functions."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from llm60_jax.phase import Dose, Source
@@ -14,15 +15,14 @@ def allowed(characters: Sequence[int], shares: Sequence[float | None], caps: Seq
       caps: the most characters that each may give; None for all.
     """
     most = [have if cap is None else min(have, cap) for have, cap in zip(characters, caps, strict=True)]
-
-    def given(whole: float) -> list[float]:
-        return [m if share is None else min(m, share * whole) for m, share in zip(most, shares, strict=True)]
-
-    # A smaller whole allows a source less, which makes the whole smaller: down to where both agree.
-    whole, smaller = float(sum(most)), sum(given(float(sum(most))))
-    while whole - smaller > 0.5:
-        whole, smaller = smaller, sum(given(smaller))
-    return [round(amount) for amount in given(smaller)]
+    pairs = [(have, 1.0 if share is None else share) for have, share in zip(most, shares, strict=True)]
+    whole, before = float(sum(most)), math.inf
+    # Those held to a share make the rest the other part of the whole; a smaller whole may hold more of them.
+    while whole < before:
+        rest = sum(have for have, share in pairs if have <= share * whole)
+        held = sum(share for have, share in pairs if have > share * whole)
+        before, whole = whole, min(whole, rest / (1 - held)) if held < 1 else whole
+    return [round(min(have, share * whole)) for have, share in pairs]
 
 
 def left_out(sources: Sequence[Source], lengths: Mapping[str, int], places: Sequence[int]) -> set[str]:
