@@ -5,7 +5,7 @@ import time
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llm60_jax.data.cleaning import clean, cut, normalise
@@ -65,6 +65,8 @@ def test_clean_leaves_nothing_invisible(text: str) -> None:
 
 
 @given(WILD)
+@example("\u00ac\x1b\u00d1")
+@example("\u00d0\u00a7\u0150\u00a0")
 def test_normalising_twice_changes_nothing_more(text: str) -> None:
     assert normalise(normalise(text)) == normalise(text)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from ftfy import badness, fix_encoding
 
-VERSION = 2
+VERSION = 3
 
 # Written out by number and not asked from `unicodedata`, so that every Python version removes the same characters.
 _INVISIBLE = re.compile(
@@ -78,11 +78,24 @@ def normalise(text: str) -> str:
     text = _NEWLINE.sub("\n", text).replace("\u2029", "\n\n").expandtabs(4)
     if not text.isascii():
         lines = text.split("\n")
-        text = "\n".join(fix_encoding(x) if not x.isascii() and badness.is_bad(x) else x for x in lines)
-    # Invisible characters go first: they can stand between a letter and its accent, which NFKC then composes.
-    text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", _NEWLINE.sub("\n", text)))
-    text = text.replace("\u2581", "_")  # sentencepiece writes a blank as U+2581 and could not tell the two apart
-    return "\n".join(line.rstrip() for line in text.split("\n"))
+        text = "\n".join(line if line.isascii() else _stable(line) for line in lines)
+    return "\n".join(line.rstrip() for line in _INVISIBLE.sub("", text).split("\n"))
+
+
+def _stable(line: str) -> str:
+    """A line of which normalising changes nothing more: what is taken out can bring together what then looks like
+    mojibake."""
+    before = ""
+    while line != before:
+        before = line
+        if badness.is_bad(line):
+            line = _NEWLINE.sub("\n", fix_encoding(line))
+        # Invisible characters go first: they can stand between a letter and its accent, which NFKC then composes.
+        line = unicodedata.normalize("NFKC", _INVISIBLE.sub("", line)).rstrip()
+        line = line.replace("\u2581", "_")  # sentencepiece writes a blank as U+2581 and could not tell the two apart
+        if "\n" in line:
+            return "\n".join(map(_stable, line.split("\n")))
+    return line
 
 
 def paragraphs(text: str) -> list[str]:
