@@ -76,8 +76,25 @@ def test_memory_is_bounded_and_copies_are_found_all_the_same() -> None:
     for text in texts:
         assert not seen.contains(sketch(text))
         seen.add(sketch(text))
-        assert len(seen._hashes) <= 1000
+        assert len(seen) <= 1000
     assert all(seen.contains(sketch(text)) for text in texts)
+
+
+@given(st.lists(st.lists(st.integers(0, 60), max_size=12), max_size=30), st.sampled_from([8, 40, 10**6]))
+def test_what_was_seen_is_what_a_plain_set_holds(texts: list[list[int]], limit: int) -> None:
+    """Sketches of few different hashes, all of them kept until the limit."""
+    seen, plain, scale = Seen(limit), set[int](), dedup.SCALE
+    for text in texts:
+        hashes = np.unique(np.array(text, np.uint64) * np.uint64(dedup.SCALE))
+        kept = [value for value in hashes.tolist() if value % scale == 0]
+        expected = len(kept) >= 4 and 2 * sum(value in plain for value in kept) >= len(kept)
+        assert seen.contains(hashes) == expected
+        seen.add(hashes)
+        plain.update(kept)
+        while len(plain) > limit:
+            scale *= 2
+            plain = {value for value in plain if value % scale == 0}
+        assert len(seen) == len(plain)
 
 
 SIZES = st.lists(st.integers(0, 40), min_size=1, max_size=8)

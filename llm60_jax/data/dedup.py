@@ -54,23 +54,41 @@ class Seen:
     """The hashes met so far, in bounded memory: beyond `limit` every second one is forgotten, and asked for no more."""
 
     def __init__(self, limit: int = 4_000_000):
-        self._hashes: set[int] = set()
-        self._limit, self._scale = limit, SCALE
+        # A set of Python's would take ten times the memory: most hashes lie in an array, the latest ones in a set.
+        self._sorted, self._latest = np.empty(0, np.uint64), set[int]()
+        self._limit, self._many, self._scale = limit, min(200_000, limit // 4), SCALE
+
+    def __len__(self) -> int:
+        return len(self._sorted) + len(self._latest)
 
     def contains(self, hashes: np.ndarray) -> bool:
         """Whether half of a text or more was met before."""
-        known = self._kept(hashes)
-        return len(known) >= _LEAST and sum(value in self._hashes for value in known) >= CONTAINED * len(known)
+        kept = self._kept(hashes)
+        return len(kept) >= _LEAST and bool(self._known(kept).sum() >= CONTAINED * len(kept))
 
     def add(self, hashes: np.ndarray) -> None:
         """Remembers a sketch."""
-        self._hashes.update(self._kept(hashes))
-        while len(self._hashes) > self._limit:
+        kept = self._kept(hashes)
+        self._latest.update(kept[~self._known(kept)].tolist())
+        if len(self._latest) >= self._many:
+            self._sorted = np.concatenate([self._sorted, np.array(sorted(self._latest), np.uint64)])
+            self._sorted.sort(kind="stable")  # merges two sorted runs
+            self._latest.clear()
+        while len(self) > self._limit:
             self._scale *= 2
-            self._hashes = {value for value in self._hashes if value % self._scale == 0}
+            self._sorted = self._kept(self._sorted)
+            self._latest = {value for value in self._latest if value % self._scale == 0}
 
-    def _kept(self, hashes: np.ndarray) -> list[int]:
-        return hashes[hashes % np.uint64(self._scale) == 0].tolist()
+    def _kept(self, hashes: np.ndarray) -> np.ndarray:
+        return hashes[hashes % np.uint64(self._scale) == 0]
+
+    def _known(self, hashes: np.ndarray) -> np.ndarray:
+        """Which hashes were met: bool."""
+        latest = np.fromiter((value in self._latest for value in hashes.tolist()), bool, len(hashes))
+        if not len(self._sorted):
+            return latest
+        place = np.minimum(np.searchsorted(self._sorted, hashes), len(self._sorted) - 1)
+        return latest | (self._sorted[place] == hashes)
 
 
 class Sketches(NamedTuple):
