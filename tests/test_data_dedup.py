@@ -1,6 +1,7 @@
 """Near-duplicates: sketches, memory, and what leaves which phase."""
 
 import random
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -123,7 +124,8 @@ def test_many_at_once_equals_one_by_one(sizes: list[int], others: list[int], see
         )
         for one in ours
     ]
-    assert packed(ours).like(packed(theirs)).tolist() == expected
+    with mock.patch.object(dedup, "_BLOCK", 7):  # the block borders lie inside texts
+        assert packed(ours).like(packed(theirs)).tolist() == expected
     which = rng.random(len(ours)) < 0.5
     left = packed([one for one, mine in zip(ours, which, strict=True) if mine])
     found = packed(ours).chosen(which)

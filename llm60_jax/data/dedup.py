@@ -104,18 +104,28 @@ class Sketches(NamedTuple):
     def like(self, others: "Sketches") -> np.ndarray:
         """For each text whether half of it or more stands in the others taken together, or whether it holds half of one
         of them or more: bool."""
+        if not len(others.hashes):
+            return np.zeros(len(self.sizes), bool)
         found = self._contained_in(others.hashes)
-        rest, ends = self.chosen(~found), np.cumsum(others.sizes)
-        holding = np.zeros(len(rest.sizes), bool)
+        holding, ends = np.zeros(len(self.sizes), bool), np.cumsum(others.sizes)
         # What a text of the rest holds by half, all of them together do: few candidates, even where all text is known.
-        for i in np.flatnonzero(others._contained_in(rest.hashes)):
+        for i in np.flatnonzero(others._contained_in(self._met(others.hashes, ~found))):
             own = others.hashes[ends[i] - others.sizes[i] : ends[i]]
-            holding |= rest._hits(own) >= CONTAINED * len(own)
-        found[~found] = holding
-        return found
+            holding |= self._hits(own) >= CONTAINED * len(own)
+        return found | holding
 
     def _contained_in(self, known: np.ndarray) -> np.ndarray:
         return (self.sizes >= _LEAST) & (self._hits(known) >= CONTAINED * self.sizes)
+
+    def _met(self, known: np.ndarray, which: np.ndarray) -> np.ndarray:
+        """Those of the known hashes that some texts hold; `which` is a bool for each text."""
+        known, mine = np.unique(known), np.repeat(which, self.sizes)
+        met = np.zeros(len(known), bool)
+        for start in range(0, len(self.hashes), _BLOCK):
+            block = np.asarray(self.hashes[start : start + _BLOCK])[mine[start : start + _BLOCK]]
+            place = np.minimum(np.searchsorted(known, block), len(known) - 1)
+            met[place[known[place] == block]] = True
+        return known[met]
 
     def _hits(self, known: np.ndarray) -> np.ndarray:
         """How many hashes of each text are among the known ones."""
