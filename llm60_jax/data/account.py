@@ -157,7 +157,8 @@ def _samples(reason: str, ledger: Ledger) -> str:
     names, texts = ledger.examples.get(reason, []), ledger.samples.get(reason, [])
     listed = f"<p>{html.escape(', '.join(names))}</p>" if names else ""
     quoted = "".join(f"<pre>{html.escape(text)}</pre>" for text in texts)
-    return f"<details><summary>{html.escape(reason)}: what went, for example</summary>{listed}{quoted}</details>"
+    about = "kept, though bytes were not valid" if reason == "repaired" else "what went"
+    return f"<details><summary>{html.escape(reason)}: {about}, for example</summary>{listed}{quoted}</details>"
 
 
 _STYLE = """
