@@ -1,6 +1,6 @@
 """The end of a phase: saved first, then evidence, samples and the gate; only then the phase checkpoint."""
 
-from llm60_jax import checkpoint, gates, generate, manifest, phase_groups
+from llm60_jax import checkpoint, gates, manifest, phase_groups, samples
 from llm60_jax.clock import StageClock
 from llm60_jax.console import say
 from llm60_jax.errors import DamageError, GateError
@@ -36,7 +36,7 @@ def close(session: Session, measures: Measures, clock: StageClock, phase: Phase)
             earlier_checkpoints=session.verify_ancestors(),
         )
         session.workdir.write(f"gates/{phase.name}.json", manifest.dump(verdict.to_json()))
-        _sample(session, phase)
+        samples.show(samples.keep(session, phase), phase)
         say(verdict.explain())
         if not verdict.passed:
             raise GateError(verdict.explain())
@@ -49,14 +49,3 @@ def close(session: Session, measures: Measures, clock: StageClock, phase: Phase)
     say(f"phase {phase.name} closed: {folder}")
     for name, digest in verdict.earlier_checkpoints.items():
         say(f"{name} is what it was: state {digest[:16]}")
-
-
-def _sample(session: Session, phase: Phase) -> None:
-    config = session.config
-    texts = generate.sample_texts(
-        config.model, session.state.params, session.data.tokenizer, config.sampling, config.seed
-    )
-    session.workdir.write(f"samples/{phase.name}.txt", "\n\n".join(texts) + "\n")
-    say(f"samples at the end of phase {phase.name}:")
-    for text in texts:
-        say("  | " + text.replace("\n", " "))

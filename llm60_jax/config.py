@@ -146,12 +146,14 @@ class Optimizer:
 
 @record
 class Sampling:
-    """The short texts printed and kept at the end of each phase."""
+    """The texts that are written with every checkpoint, to be read and to be measured."""
 
     prompts: Annotated[tuple[str, ...], Field(min_length=1)] = ("The", "In the beginning", "It was")
-    tokens: Positive = 40
+    tokens: Positive = 40  # of the short text of each prompt; its long one fills the context
     temperature: Annotated[float, Field(ge=0, le=10)] = 0.8  # 0 takes the likeliest token
     top_k: Count = 40  # 0 keeps the whole vocabulary
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # of the probability, among the likeliest; 1 keeps all
+    repetition_penalty: Annotated[float, Field(ge=1, le=10)] = 1.0  # 1 is none
 
 
 @record

@@ -4,6 +4,7 @@ Raw text -> documents -> tokenizer -> shards -> every stage of every phase -> ga
 the newest checkpoint and in the prepared data, so running and resuming are the same call.
 """
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -27,6 +28,7 @@ from llm60_jax import (
     plan,
     programs,
     proof,
+    samples,
     step,
 )
 from llm60_jax.config import Config
@@ -298,6 +300,11 @@ class Trainer:
             self._save(stage, batches)
         elif session.step and session.step % session.config.train.save_every == 0:
             self._save(stage, batches)
+            if session.step == session.plan.phase_span(stage.phase)[0]:
+                return  # the phase before has written its last texts with the same weights
+            # A signal while they are written is not lost: it is looked at again after the next step.
+            with self.clock.paused(), contextlib.suppress(Interrupted):
+                samples.keep(session, session.config.phase_named(stage.phase))
 
     def _save(self, stage: Stage, batches: Any) -> None:
         """Saves between two steps. A checkpoint from before a freeze is kept for ever."""

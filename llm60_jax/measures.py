@@ -13,6 +13,7 @@ from llm60_jax.data import packing
 from llm60_jax.errors import TrainingError
 from llm60_jax.evaluate import pairs, validation
 from llm60_jax.evaluate.minimal_pairs import Sample
+from llm60_jax.evaluate.validation import Validation
 from llm60_jax.phase import Phase
 from llm60_jax.plan import Stage
 from llm60_jax.session import Session
@@ -28,27 +29,45 @@ class Measures:
     def __init__(self, session: Session, clock: StageClock):
         self._session, self._clock = session, clock
         self._pairs: Sample | None = None
+        self._bins: dict[str, np.ndarray] = {}  # of rarity, by phase
 
     def evaluate(self, phase: Phase, stage: Stage) -> dict[str, Any]:
-        """Scores the phase's held-out documents and records the result as a row; at a step scored before, finds it."""
+        """Scores the held-out documents of the phase and of those before it, so that forgetting is seen, and records
+        the result as a row; at a step scored before, finds it.
+
+        Where a phase begins or ends the row also has `pieces`, the losses that two evaluations are compared by
+        (`validation.fall`), by phase.
+        """
         session = self._session
         for row in session.workdir.rows():
             if row["step"] == session.step and row["phase"] == phase.name and "validation_loss" in row:
                 return row
+        names = [one.name for one in session.config.phase[: session.config.phase.index(phase) + 1]]
         with self._clock.paused():
             grammar = self._grammar(phase)
-            rows, text_bytes = self._rows(phase, session.config.train.validation_tokens)
-            bins = validation.rarity_bins(session.data.target_counts(phase.name))
-            found = validation.score(
-                self._score(phase), session.state.params, rows, text_bytes, bins, session.interrupts.check
-            )
-        if not math.isfinite(found.loss):
-            raise TrainingError(
-                f"step {session.step}, phase {phase.name}: validation loss {found.loss}{session.remedy(phase.name)}"
-            )
-        row = session.position(session.step, stage) | found.to_row() | grammar
+            found = {name: self._validate(phase, name) for name in names}
+        own = found.pop(phase.name)
+        row = session.position(session.step, stage) | own.to_row() | grammar
+        if found:
+            row["earlier_phases"] = {name: score.to_row() for name, score in found.items()}
+        if session.step in session.plan.phase_span(phase.name):
+            pieces = {name: score.pieces for name, score in (found | {phase.name: own}).items()}
+            row["pieces"] = {name: [[round(nll, 3), size] for nll, size in some] for name, some in pieces.items()}
         session.workdir.append(row)
         return row
+
+    def _validate(self, phase: Phase, held_out: str) -> Validation:
+        """The score on the held-out documents of a phase, by the program of the phase that trains."""
+        session = self._session
+        rows, text_bytes = self._rows(held_out, session.config.train.validation_tokens)
+        if held_out not in self._bins:
+            self._bins[held_out] = validation.rarity_bins(session.data.target_counts(held_out))
+        score, params, check = self._score(phase), session.state.params, session.interrupts.check
+        found = validation.score(score, params, rows, text_bytes, self._bins[held_out], check)
+        if not math.isfinite(found.loss):
+            told = f"validation loss {found.loss} on the text of phase {held_out}"
+            raise TrainingError(f"step {session.step}, phase {phase.name}: {told}{session.remedy(phase.name)}")
+        return found
 
     def _grammar(self, phase: Phase) -> dict[str, Any]:
         """Fields of metrics.jsonl: the share of a fixed sample of minimal pairs that the model judges right, in all and
@@ -68,7 +87,7 @@ class Measures:
     def leaks(self, phase: Phase) -> int:
         """Held-out positions that see what attention must not show them (`validation.leaks`)."""
         with self._clock.paused():
-            rows, _ = self._rows(phase, self._session.config.train.validation_tokens)
+            rows, _ = self._rows(phase.name, self._session.config.train.validation_tokens)
             return validation.leaks(self._score(phase), self._session.state.params, rows)
 
     def _score(self, phase: Phase) -> Any:
@@ -86,7 +105,7 @@ class Measures:
         first = not session.looks
         with self._clock.paused():
             count = step.probe_rows(session.config.model)
-            rows, _ = self._rows(phase, session.config.train.validation_tokens)
+            rows, _ = self._rows(phase.name, session.config.train.validation_tokens)
             # Rows of segment 0, as the last ones may be, do not count.
             few = {name: _of_length(rows[name], count) for name in ("tokens", "segments")}
             reference, drift = _LOOK(
@@ -102,8 +121,8 @@ class Measures:
         session.workdir.append({**session.position(session.step, stage), "drift": found})
         return found
 
-    def _rows(self, phase: Phase, tokens: int) -> tuple[packing.Rows, int]:
-        shard = self._session.data.shards[phase.name].validation
+    def _rows(self, phase: str, tokens: int) -> tuple[packing.Rows, int]:
+        shard = self._session.data.shards[phase].validation
         return packing.validation_rows(shard, self._session.config.model.max_context, tokens)
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from llm60_jax import checkpoint, manifest, session, step
+from llm60_jax import checkpoint, manifest, model, phase_groups, session, step
 from llm60_jax import config as config_module
 from llm60_jax.config import Config
 from llm60_jax.data.tokenizer import Tokenizer
@@ -33,6 +33,12 @@ class Trained(NamedTuple):
     def score_rows(self) -> Callable[[Mapping[str, np.ndarray]], Any]:
         """Rows [B, T] -> cross-entropy of each target in nats, float32 [B, T], all products in float32."""
         return functools.partial(_SCORE, self.config.model, self.lora, self.params)
+
+    @property
+    def plain_params(self) -> Any:
+        """The parameters of a plain model: adapters merged, the heads of deep supervision left out."""
+        merged = model.merge_lora(self.params, self.lora) if self.lora is not None else self.params
+        return phase_groups.plain(merged)
 
 
 def open_(path: Path) -> Trained:

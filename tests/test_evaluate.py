@@ -33,6 +33,51 @@ def test_padding_rows_do_not_count(count):
     assert set(shapes) == {(validation.ROWS, 4)}  # one program for all
 
 
+def test_the_interval_covers_the_truth_as_often_as_it_says():
+    """Texts of pieces that differ in length and in loss; the true mean is 3."""
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(400):
+        tokens = rng.integers(5, 100, 60)
+        found = validation.mean(tokens * (3 + rng.normal(0, 0.5, 60)), tokens)
+        covered += abs(found.value - 3) <= found.error
+    assert 0.92 <= covered / 400 <= 0.98
+
+
+def test_pieces_are_those_of_documents_in_rows_and_one_piece_has_no_error():
+    rows = {name: array.copy() for name, array in fake_rows(2).items()}
+    rows["segments"] = np.array([[1, 1, 2, 2], [1, 1, 1, 0]], np.int32)
+    losses = np.array([[1.0, 3.0, 5.0, 9.0], [2.0, 2.0, 2.0, 9.0]])
+
+    def score_rows(params, some):
+        return np.concatenate([losses, np.zeros((validation.ROWS - 2, 4))])
+
+    found = validation.score(score_rows, None, rows, text_bytes=1, bins=np.zeros(2, np.int64))
+    assert found.pieces == [(4.0, 2), (5.0, 1), (6.0, 3)]
+    assert found.loss == pytest.approx(15 / 6)
+    one = validation.mean(np.array([6.0]), np.array([3]))
+    assert one == (2.0, math.inf)
+    assert (
+        validation.score(lambda p, r: np.ones((8, 4)), None, fake_rows(1), 1, np.zeros(2, int)).to_row()[
+            "validation_error"
+        ]
+        is None
+    )
+
+
+def test_a_fall_is_compared_piece_by_piece():
+    """Pieces differ far more from one another than each does from before."""
+    rng = np.random.default_rng(1)
+    tokens = rng.integers(20, 60, 50)
+    before = tokens * rng.uniform(1, 9, 50)
+    after = before - tokens * (0.1 + rng.normal(0, 0.02, 50))
+    pieces = [list(zip(some.tolist(), tokens.tolist(), strict=True)) for some in (before, after)]
+    found = validation.fall(*pieces)
+    assert found.value == pytest.approx(0.1, abs=0.01)
+    assert found.error < 0.01 < validation.mean(before, tokens).error
+    with pytest.raises(ValueError, match="two different texts"):
+        validation.fall(pieces[0], pieces[1][1:])
+
+
 def test_a_gate_opens_on_a_gain(tiny):
     phase = tiny.phase[0]
     assert gates.judge(phase, 5.0, 4.0, 1.0, "d", {}).passed

@@ -1,12 +1,20 @@
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import PROJECT
 
 from llm60_jax import generate, model
-from llm60_jax.config import Model
+from llm60_jax.config import Model, Sampling
+from llm60_jax.generate import FREE, Choice, Request
+from llm60_jax.trained import open_
+from tools import generate as tool
 
 SMALL = Model(vocab_size=320, layers=4, segments=(2, 2), dim=32, heads=2, hidden_dim=48, max_context=64)
+EOS = 319
+GREEDY = Choice(EOS, temperature=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -15,39 +23,166 @@ def params():
     return jax.tree.map(lambda x: 8 * x, model.init(SMALL, jax.random.key(0)))
 
 
-def decode(params, rows, temperature=0.0, top_k=0, eos=319, seed=0):
-    rows = jnp.asarray(rows, jnp.int32)
-    return np.asarray(
-        generate.decode(SMALL, params, rows, jax.random.key(seed), jnp.float32(temperature), top_k=top_k, eos=eos)
-    )
+def decode(params, rows, choice=GREEDY, seeds=None, ends=None):
+    rows = np.asarray(rows, np.int32)
+    count, length = rows.shape
+    begun = generate.begin(SMALL, rows, ends or [length] * count, range(count) if seeds is None else seeds)
+    return np.asarray(generate.advance(SMALL, params, choice, begun, np.int32(length)).tokens_BS)
 
 
-def test_the_cache_changes_nothing(params):
-    """Greedy decoding with the cache picks what the whole forward pass finds likeliest at every position."""
-    prompts = np.full((2, 24), -1)
-    prompts[0, :5], prompts[1, :9] = [2, 7, 8, 9, 10], [2, 11, 12, 13, 14, 15, 16, 17, 18]
-    out = decode(params, prompts)
+def prompts(*given, length=24):
+    rows = np.full((len(given), length), FREE)
+    for row, ids in zip(rows, given, strict=True):
+        row[: len(ids)] = ids
+    return rows
+
+
+TWO = ([2, 7, 8, 9, 10], [2, 11, 12, 13, 14, 15, 16, 17, 18])
+
+
+def whole(params, tokens):
+    """Logits by one forward pass over all tokens."""
     network = model.merge(SMALL, params)
-    float32 = jnp.dtype(jnp.float32)
-    hidden = network(out, np.ones_like(out), dtype=float32).hidden_BTD
-    best = np.asarray(network.logits(hidden, float32).argmax(-1))
-    for row, length in enumerate((5, 9)):
-        np.testing.assert_array_equal(out[row, :length], prompts[row, :length])
-        np.testing.assert_array_equal(out[row, length:], best[row, length - 1 : -1])
+    hidden = network(tokens, np.ones_like(tokens), dtype=jnp.dtype(jnp.float32)).hidden_BTD
+    return network.logits(hidden, jnp.dtype(jnp.float32))
 
 
-def test_sampling_repeats_with_its_seed_and_respects_top_k(params):
-    prompts = np.full((3, 20), -1)
-    prompts[:, :2] = [2, 7]
-    a, b, c = (decode(params, prompts, temperature=5.0, seed=seed) for seed in (1, 1, 2))
-    np.testing.assert_array_equal(a, b)
-    assert (a != c).any()
-    greedy = decode(params, prompts)
-    np.testing.assert_array_equal(decode(params, prompts, temperature=5.0, top_k=1), greedy)
+def test_cached_logits_are_uncached_logits(params):
+    tokens = np.random.default_rng(0).integers(4, 300, (2, 24)).astype(np.int32)
+    caches = generate.begin(SMALL, tokens, [24, 24], [0, 1]).caches
+    step = jax.jit(
+        lambda token, caches, position: generate.next_logits(SMALL, model.merge(SMALL, params), token, caches, position)
+    )
+    expected = np.asarray(whole(params, tokens))
+    for position in range(24):
+        logits, caches = step(tokens[:, position], caches, position)
+        np.testing.assert_allclose(logits, expected[:, position], rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
-def test_a_finished_row_stays_finished(params):
-    prompts = np.full((1, 12), -1)
-    prompts[0, :3] = [2, 7, 9]
-    first = decode(params, prompts)[0, 3]
-    assert decode(params, prompts, eos=int(first))[0, 3:].tolist() == [first] * 9
+def test_the_likeliest_tokens_are_those_of_the_whole_forward_pass(params):
+    out = decode(params, prompts(*TWO))
+    best = np.asarray(whole(params, out).argmax(-1))
+    for row, ids in enumerate(TWO):
+        np.testing.assert_array_equal(out[row, : len(ids)], ids)
+        np.testing.assert_array_equal(out[row, len(ids) :], best[row, len(ids) - 1 : -1])
+
+
+def test_a_seed_gives_the_same_text_whatever_is_written_beside_it(params):
+    choice = Choice(EOS, temperature=3.0)
+    both = decode(params, prompts(*TWO), choice, seeds=[5, 6])
+    np.testing.assert_array_equal(decode(params, prompts(*TWO), choice, seeds=[5, 6]), both)
+    np.testing.assert_array_equal(decode(params, prompts(TWO[1]), choice, seeds=[6])[0], both[1])
+    assert (decode(params, prompts(*TWO), choice, seeds=[7, 8]) != both).any()
+
+
+def test_writing_in_pieces_changes_nothing(params):
+    choice = Choice(EOS, temperature=3.0)
+    rows = generate.begin(SMALL, prompts(*TWO), [24, 24], [5, 6])
+    for until in (1, 2, 9, 10, 24):
+        rows = generate.advance(SMALL, params, choice, rows, np.int32(until))
+        assert int(rows.position) == min(until, 23)
+    np.testing.assert_array_equal(rows.tokens_BS, decode(params, prompts(*TWO), choice, seeds=[5, 6]))
+
+
+def drawn(choice, logits, met=None, count=4000):
+    rows = jnp.tile(jnp.asarray(logits, jnp.float32), (count, 1))
+    met = np.zeros(len(logits), bool) if met is None else np.asarray(met)
+    keys = jax.vmap(jax.random.key)(jnp.arange(count))
+    found = generate.choose(choice, rows, jnp.tile(met, (count, 1)), keys)
+    return np.bincount(np.asarray(found), minlength=len(logits)) / count
+
+
+LOGITS = np.log([0.4, 0.3, 0.2, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [0.4, 0.3, 0.2, 0.1]),
+        ({"top_k": 2}, [4 / 7, 3 / 7, 0, 0]),
+        ({"top_p": 0.75}, [4 / 9, 3 / 9, 2 / 9, 0]),  # 0.4 + 0.3 hold less than 0.75, the third completes it
+        ({"top_p": 0.69}, [4 / 7, 3 / 7, 0, 0]),
+        ({"top_k": 3, "top_p": 0.5}, [4 / 7, 3 / 7, 0, 0]),
+        ({"top_p": 1e-6}, [1, 0, 0, 0]),
+        ({"temperature": 0.5}, np.array([16, 9, 4, 1]) / 30),
+        ({"temperature": 0.0}, [1, 0, 0, 0]),
+    ],
+)
+def test_what_is_drawn_and_how_often(settings, expected):
+    np.testing.assert_allclose(drawn(Choice(EOS, **settings), LOGITS), expected, atol=0.03)
+
+
+def test_the_repetition_penalty_lowers_what_was_met():
+    choice = Choice(EOS, temperature=0.0, repetition_penalty=2.0)
+    assert drawn(choice, [3.0, 2.0, -1.0])[0] == 1
+    assert drawn(choice, [3.0, 2.0, -1.0], met=[True, False, False])[1] == 1  # 3 / 2 < 2
+    assert drawn(choice, [-1.0, -1.5, -9.0], met=[True, False, False])[1] == 1  # -1 x 2 < -1.5
+
+
+def test_a_penalised_text_does_not_stay_in_a_loop(params):
+    plain = decode(params, prompts([2, 7], length=40))[0]
+    other = decode(params, prompts([2, 7], length=40), GREEDY._replace(repetition_penalty=10.0))[0]
+    assert len(set(other.tolist())) > len(set(plain.tolist()))
+
+
+def test_a_finished_row_stays_finished_and_the_loop_ends_with_the_last(params):
+    rows = prompts([2, 7, 9], length=12)
+    first = int(decode(params, rows)[0, 3])
+    begun = generate.begin(SMALL, rows, [12], [0])
+    found = generate.advance(SMALL, params, GREEDY._replace(eos=first), begun, np.int32(12))
+    assert int(found.position) == 3
+    assert np.asarray(found.tokens_BS)[0].tolist() == [2, 7, 9, first] + 8 * [FREE]
+    both = decode(params, prompts([2, 7, 9], [2, 11], length=12), ends=[5, 12])
+    assert both[0, 5:].tolist() == 7 * [EOS]
+    assert FREE not in both[1]
+
+
+# --- Texts -----------------------------------------------------------------------------------------------------------
+
+
+def test_written_and_streamed_texts_are_the_same(base):
+    trained = open_(base)
+    choice = Choice.of(trained.config.sampling, trained.tokenizer.eos)
+    wanted = [Request("The", 20, 3), Request("", 10**6, 4), Request("The quiet river " * 40, 5, 5)]
+    found = generate.write(trained.config.model, trained.params, trained.tokenizer, wanted, choice)
+    assert found.tokens_per_second > 0
+    for one, text in zip(wanted, found.texts, strict=True):
+        assert text.tokens <= one.tokens
+        assert text.tokens == one.tokens or text.ended or one.tokens > 20
+        pieces = list(generate.stream(trained.config.model, trained.params, trained.tokenizer, one, choice))
+        assert "".join(pieces) == text.text
+        assert all(piece[-1].isspace() for piece in pieces[:-1])
+    assert found.texts[0].text.startswith("The")
+
+
+def test_the_tool(base, capsys, monkeypatch):
+    command = [str(base), "--prompt", "The", "--tokens", "12", "--seed", "4"]
+    assert tool.main([*command, "--json", "--count", "2"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [text["seed"] for text in found["texts"]] == [4, 5]
+    assert found["tokens_per_second"] > 0
+    assert tool.main(command) == 0
+    assert capsys.readouterr().out.strip() == found["texts"][0]["text"].strip()
+    assert tool.main([*command, "--temperature", "0", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["choice"]["temperature"] == 0
+    # Interactive: a prompt a line.
+    lines = iter(["The", ""])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    assert tool.main([str(base), "--tokens", "12", "--seed", "4"]) == 0
+    assert found["texts"][0]["text"].strip() in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["--top-p", "2"], "top_p"), (["--tokens", "0"], "--tokens"), (["--temperature", "-1"], "temperature")],
+)
+def test_settings_that_cannot_be(base, capsys, arguments, words):
+    assert tool.main([str(base), "--prompt", "The", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_requests_are_short_and_long_with_fixed_seeds():
+    found = generate.requests(Sampling(prompts=("a", "b"), tokens=7), 3, 64)
+    assert found == [Request("a", 7, 3), Request("b", 7, 4), Request("a", 64, 3), Request("b", 64, 4)]
+    assert (PROJECT / "tools" / "generate.py").exists()

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT, metrics, without_time, write_corpus
 
+from tools import compare_samples
+
 
 def launch(*arguments, **options):
     return subprocess.run(
@@ -142,12 +144,28 @@ def test_a_run_leaves_what_the_readme_promises(whole):
         for name, start in (("grammar", 0), ("vocabulary", 10), ("fine_tune", 20))
         for offset in (0, 5, 10)
     ]
+    scored = {row["phase"]: set(row.get("earlier_phases", {})) for row in rows if "validation_loss" in row}
+    assert scored == {"grammar": set(), "vocabulary": {"grammar"}, "fine_tune": {"grammar", "vocabulary"}}
+    pieces = {row["step"]: set(row["pieces"]) for row in rows if "pieces" in row}
+    assert pieces[20] == {"grammar", "vocabulary", "fine_tune"}
     assert rows[0]["validation_loss"] > [r for r in rows if "validation_loss" in r][2]["validation_loss"]
     for name in ("grammar", "vocabulary", "fine_tune"):
         assert (workdir / "phases" / name / "manifest.json").exists()
         assert json.loads((workdir / "gates" / f"{name}.json").read_text())["passed"] is True
-        assert (workdir / "samples" / f"{name}.txt").read_text().startswith("The")
         assert f"samples at the end of phase {name}" in output
+    samples = compare_samples.read(workdir)
+    assert [(one["step"], one["phase"]) for one in samples if one["step"] % 10 == 0] == [
+        (10, "grammar"), (20, "vocabulary"), (30, "fine_tune"),
+    ]  # fmt: skip
+    assert [one["step"] for one in samples] == [4, 8, 10, 12, 16, 20, 24, 28, 30]  # with every checkpoint
+    for one in samples:
+        assert [(text["prompt"], text["kind"]) for text in one["texts"]] == [
+            ("The", "short"), ("The quiet", "short"), ("The", "long"), ("The quiet", "long"),
+        ]  # fmt: skip
+        assert all(text["text"].startswith(text["prompt"]) for text in one["texts"])
+    assert compare_samples.main([str(workdir), "--prompt", "The"]) == 0
+    assert compare_samples.main([str(workdir), "--prompt", "A"]) == 2
+    assert compare_samples.main([str(workdir / "samples")]) == 2
     kept = {path.name for path in (workdir / "checkpoints").iterdir()}
     assert {"2", "5", "12", "15", "22", "25"} <= kept  # before each freeze, for ever
     assert len(kept) <= 6 + 2

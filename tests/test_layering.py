@@ -9,7 +9,7 @@ FLOORS = [
     {"launch", "tools"},
     {"loop"},
     {"closing", "feed"},
-    {"measures", "trained"},
+    {"measures", "trained", "samples"},
     {"session"},
     {"ancestry", "console", "clock"},
     {

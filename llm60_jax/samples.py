@@ -1,0 +1,35 @@
+"""Texts that a run writes with its checkpoints: `samples/<step>.json`, the same prompts and seeds every time."""
+
+from llm60_jax import generate, manifest, phase_groups
+from llm60_jax.console import say
+from llm60_jax.generate import Choice, Written
+from llm60_jax.phase import Phase
+from llm60_jax.session import Session
+
+
+def keep(session: Session, phase: Phase) -> Written:
+    """Writes the texts of the step at which a session stands, keeps them, and returns them."""
+    config, words = session.config, session.data.tokenizer
+    params = phase_groups.end(phase, session.state).params if session.phase == phase.name else session.state.params
+    choice = Choice.of(config.sampling, words.eos)
+    wanted = generate.requests(config.sampling, config.seed, config.model.max_context)
+    written = generate.write(config.model, params, words, wanted, choice, session.interrupts.check)
+    record = {
+        "step": session.step,
+        "phase": phase.name,
+        "choice": choice._asdict(),
+        "tokens_per_second": round(written.tokens_per_second, 1),
+        "texts": [
+            {**text._asdict(), "seed": one.seed, "kind": "short" if one.tokens == config.sampling.tokens else "long"}
+            for text, one in zip(written.texts, wanted, strict=True)
+        ],
+    }
+    session.workdir.write(f"samples/{session.step:08}.json", manifest.dump(record))
+    return written
+
+
+def show(written: Written, phase: Phase) -> None:
+    """Prints the short ones."""
+    say(f"samples at the end of phase {phase.name}, written at {written.tokens_per_second:,.0f} tokens/s:")
+    for text in written.texts[: len(written.texts) // 2]:
+        say("  | " + text.text.replace("\n", " "))
