@@ -53,9 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = console.parser(__doc__, EXAMPLES)
     parser.add_argument("run", type=Path, metavar="RUN", help="a run directory")
     parser.add_argument("--prompt", help="of this prompt only")
-    parser.add_argument(
-        "--long", action="store_true", help="texts that fill the context, not the short ones"
-    )
+    parser.add_argument("--long", action="store_true", help="texts that fill the context, not the short ones")
     parser.add_argument("--json", action="store_true", help="print all records as JSON")
     options = parser.parse_args(arguments)
     return console.guarded("compare_samples.py", lambda: _do(options))
