@@ -10,12 +10,14 @@ from pathlib import Path
 from llm60_jax import config as config_module
 from llm60_jax import console, plan
 from llm60_jax.config import Config
+from llm60_jax.errors import InputError
 
 EXAMPLES = """examples:
   python launch.py configs/quickstart.toml              the embedded default, all three phases
   python launch.py configs/quickstart.toml              again: goes on where it stopped
   python launch.py configs/llm60.toml --dry-run         check everything and print the plan
   python launch.py configs/llm60.toml --set phase.grammar.tokens=204800 --workdir runs/short
+  python launch.py configs/llm60.toml --override-gate grammar --why "a trial of phase 2; the model is not for use"
 
 exit codes:
   0 done   2 bad input or configuration   3 a gate did not pass   4 damaged data or checkpoint
@@ -36,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.dry_run:
             _dry_run(config)
         else:
-            _run(config, command)
+            _run(config, command, options.override_gate, options.why)
 
     return console.guarded("launch.py", body, lambda: logs[0] if logs else None)
 
@@ -45,11 +47,16 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = console.config_parser(__doc__, EXAMPLES)
     parser.add_argument("--workdir", metavar="DIR", help="the run directory, instead of the configuration's")
     parser.add_argument("--dry-run", action="store_true", help="validate everything, print the plan, train nothing")
-    return parser.parse_args(arguments)
+    parser.add_argument("--override-gate", metavar="PHASE", help="close this phase against its gate; recorded for good")
+    parser.add_argument("--why", metavar="REASON", help="the reason for it")
+    options = parser.parse_args(arguments)
+    if (options.override_gate is None) != (not (options.why or "").strip()):
+        parser.error("--override-gate PHASE needs --why REASON, and the other way round")
+    return options
 
 
 def _dry_run(config: Config) -> None:
-    from llm60_jax import advice, ancestry, machine
+    from llm60_jax import advice, ancestry, gates, machine
     from llm60_jax.data import hub, sources
     from llm60_jax.workdir import WorkDir
 
@@ -61,6 +68,7 @@ def _dry_run(config: Config) -> None:
     )
     for line in advice.departures(config):
         console.say(f"note: {line}")
+    gates.check_names(config.phase)
     machine.require(config, stage_plan)
     machine.versions()  # finds a device, or says why not
     WorkDir(Path(config.workdir)).check_identity(config)
@@ -80,7 +88,10 @@ def _dry_run(config: Config) -> None:
     )
 
 
-def _run(config: Config, command: str) -> None:
+def _run(config: Config, command: str, overridden: str | None, why: str | None) -> None:
+    if overridden is not None and overridden not in [phase.name for phase in config.phase]:
+        names = ", ".join(phase.name for phase in config.phase)
+        raise InputError(f"--override-gate: there is no phase '{overridden}'; there are {names}")
     from llm60_jax.interrupts import Interrupts
 
     interrupts = Interrupts()
@@ -88,7 +99,7 @@ def _run(config: Config, command: str) -> None:
     # The heavy imports come after the configuration is known to be good.
     from llm60_jax import loop
 
-    loop.run(config, interrupts, command)
+    loop.run(config, interrupts, command, loop.Override(overridden, why) if overridden and why else None)
 
 
 def _set_up_messages() -> None:

@@ -8,7 +8,7 @@ def departures(config: Config) -> list[str]:
     """One line for each, naming the field, its value, and what the playbook asks for."""
     found: list[str] = []
     for phase in config.phase:
-        found += _of_phase(config, phase)
+        found += _of_phase(config, phase) + _of_gate(config, phase)
     if not 8 <= config.train.tokens_per_step / config.model.max_context <= 32:
         rows = config.train.tokens_per_step / config.model.max_context
         found.append(f"train.tokens_per_step: {rows:g} sequences of full length; section 9 has 8 to 32")
@@ -18,6 +18,17 @@ def departures(config: Config) -> list[str]:
         found.append(f"optimizer.name: {config.optimizer.name}; section 8 prefers adafactor")
     if config.train.remat == "none":
         found.append("train.remat: nothing is recomputed; section 10 has it mandatory for every block")
+    return found
+
+
+def _of_gate(config: Config, phase: Phase) -> list[str]:
+    """What a phase's gate does not ask for, and the playbook does."""
+    gate, goal, where = phase.gate, config.goal(phase), f"phase.{phase.name}.gate"
+    found = []
+    if goal == "grammar" and not gate.grammar:
+        found.append(f"{where}.grammar: nothing is asked for; section 3.4 has 'grammar errors disappear'")
+    if goal == "vocabulary" and gate.rare_words is None:
+        found.append(f"{where}.rare_words: nothing is asked for; section 4.4 has 'rare words used correctly'")
     return found
 
 

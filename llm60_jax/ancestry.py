@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from llm60_jax import checkpoint, manifest
+from llm60_jax import checkpoint, gates, manifest
 from llm60_jax import config as config_module
 from llm60_jax.config import RULE_6, Config
 from llm60_jax.data.prepare import Prepared, prepare
@@ -34,7 +34,8 @@ def start(config: Config) -> Start | None:
 
     Raises:
       InputError: there is no such phase checkpoint, or it holds another architecture.
-      DamageError: it, or its tokenizer, is not what was saved.
+      DamageError: it, its gate or its tokenizer is not what was saved.
+      GateError: its phase was never judged.
     """
     if config.start is None:
         return None
@@ -61,6 +62,7 @@ def start(config: Config) -> Start | None:
             f"optimizer.name: {other} in {folder}, {own} here; the optimizer's state goes on with the weights"
         )
     run = folder.absolute().parents[1]
+    gates.require(run, meta["phase"], meta["state_sha256"], None)
     if run.resolve() == Path(config.workdir).resolve():
         raise InputError(f"start: {folder} lies in the run directory itself; give the new run another: --workdir DIR")
     tokenizer = run / TOKENIZER

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -23,6 +23,7 @@ from llm60_jax import (
     compilation_cache,
     console,
     feed,
+    gates,
     machine,
     manifest,
     plan,
@@ -46,18 +47,27 @@ from llm60_jax.workdir import opened
 log = logging.getLogger("llm60_jax")
 
 
-def run(config: Config, interrupts: Interrupts, resume_command: str) -> None:
+class Override(NamedTuple):
+    """A person's decision to close a phase against its gate."""
+
+    phase: str
+    why: str
+
+
+def run(config: Config, interrupts: Interrupts, resume_command: str, override: Override | None = None) -> None:
     """Trains a configuration to the end of its last phase, from wherever its run directory stands.
 
     Args:
       config: the validated configuration.
       interrupts: looked at wherever stopping is safe.
       resume_command: what a person types to go on; part of the message on an interruption.
+      override: of a gate, recorded for good.
 
     Raises:
       Failure: any of `errors`; state is saved where there is any.
     """
     machine.require(config, plan.build(config))
+    gates.check_names(config.phase)
     with opened(Path(config.workdir)) as workdir:
         workdir.check_identity(config)
         if workdir.is_new:
@@ -70,7 +80,7 @@ def run(config: Config, interrupts: Interrupts, resume_command: str) -> None:
             told = start.data if start else None
             prepared = prepare(config, console.Tracker(interrupts), workdir.check_digests, told)
             workdir.begin(config, prepared.digests, prepared.tokenizer.path)
-            Trainer(Session.open(config, workdir, prepared, versions, interrupts, start)).train()
+            Trainer(Session.open(config, workdir, prepared, versions, interrupts, start), override).train()
         except Interrupted as stop:
             raise Interrupted(f"{stop}. To go on: {resume_command}", stop.exit_code - 128) from None
 
@@ -78,8 +88,8 @@ def run(config: Config, interrupts: Interrupts, resume_command: str) -> None:
 class Trainer:
     """The training of one run, and the order in which things happen."""
 
-    def __init__(self, session: Session):
-        self.session = session
+    def __init__(self, session: Session, override: Override | None = None):
+        self.session, self.override = session, override
         self.cache = compilation_cache.open_in(Path(session.config.data_dir))
         self.programs = programs.CompiledSteps(session.config)
         self.clock = clock.StageClock(session.config, session.plan)
@@ -96,9 +106,7 @@ class Trainer:
         session = self.session
         for phase in session.config.phase:
             say(session.data.describe(phase))
-            stop = session.plan.phase_span(phase.name)[1]
-            if session.step < stop:
-                self._train_phase(phase, stop)
+            stop = self._train_phase(phase)
             folder = session.checkpoints.phase(phase.name)
             if manifest.exists(folder):
                 ends = manifest.read(folder)["identity"]["step"]
@@ -109,13 +117,18 @@ class Trainer:
             if session.step > stop:
                 log.warning("%s is missing, though later phases are trained", folder)
                 continue
-            closing.close(session, self.measures, self.clock, phase)
+            why = self.override.why if self.override and self.override.phase == phase.name else None
+            while not closing.close(session, self.measures, self.clock, phase, why):
+                self.clock.replan(session.plan)
+                self._train_phase(phase)
             feed.clear(session, phase)
         say(f"done: {session.step:,} steps, {session.plan.tokens:,} tokens. The model: {folder}")
 
-    def _train_phase(self, phase: Phase, stop: int) -> None:
+    def _train_phase(self, phase: Phase) -> int:
+        """Trains to the end of a phase as it is planned now, and returns the step that this is."""
         session = self.session
-        if session.phase != phase.name:
+        stop = session.plan.phase_span(phase.name)[1]
+        if session.step < stop and session.phase != phase.name:
             session.begin(phase)
         while session.step < stop:
             stage = session.plan.stage_at(session.step)
@@ -124,6 +137,7 @@ class Trainer:
                 self._decide(phase, stage)
             else:
                 self._train_stage(phase, stage)
+        return stop
 
     def _is_due(self, stage: Stage) -> bool:
         """Whether the stage begins a freeze on which nothing is decided yet."""
@@ -279,7 +293,8 @@ class Trainer:
     def _evaluate_if_due(self, phase: Phase, stage: Stage) -> None:
         session = self.session
         start = session.plan.phase_span(phase.name)[0]
-        if session.step == start or (session.step - start) % session.config.train.evaluate_every == 0:
+        regular = (session.step - start) % session.config.train.evaluate_every == 0
+        if regular or session.plan.is_late_mark(phase.name, session.step):
             self._log_pending()
             row = self.measures.evaluate(phase, stage)
             if session.step == start:

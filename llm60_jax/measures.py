@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -12,7 +13,8 @@ from llm60_jax.clock import StageClock
 from llm60_jax.data import packing
 from llm60_jax.errors import TrainingError
 from llm60_jax.evaluate import pairs, validation
-from llm60_jax.evaluate.minimal_pairs import Sample
+from llm60_jax.evaluate.minimal_pairs import Sample, Verdict
+from llm60_jax.evaluate.pairs import Pair
 from llm60_jax.evaluate.validation import Validation
 from llm60_jax.phase import Phase
 from llm60_jax.plan import Stage
@@ -72,17 +74,25 @@ class Measures:
     def _grammar(self, phase: Phase) -> dict[str, Any]:
         """Fields of metrics.jsonl: the share of a fixed sample of minimal pairs that the model judges right, in all and
         by phenomenon. Empty if no pair fits into the model's context."""
-        session = self._session
         if self._pairs is None:
-            some = (pair for found in pairs.suite().values() for pair in found[:_PAIRS])
-            self._pairs = Sample.of(some, session.data.tokenizer, session.config.model.max_context)
-        score = functools.partial(self._score(phase), session.state.params)
-        verdicts = self._pairs.verdicts(score, validation.ROWS)
+            self._pairs = self._sample(pair for found in pairs.suite().values() for pair in found[:_PAIRS])
+        verdicts = self._verdicts(phase, self._pairs)
         if not verdicts:
             return {}
         right = sum(verdict.correct for verdict in verdicts.values()) / len(self._pairs.pairs)
         by_phenomenon = {name: verdict.accuracy for name, verdict in verdicts.items()}
         return {"minimal_pairs": right, "minimal_pairs_by_phenomenon": by_phenomenon}
+
+    def judge(self, phase: Phase, some: Iterable[Pair]) -> dict[str, Verdict]:
+        """The verdict on each phenomenon of some minimal pairs, those left out that do not fit into the context."""
+        return self._verdicts(phase, self._sample(some))
+
+    def _sample(self, some: Iterable[Pair]) -> Sample:
+        return Sample.of(some, self._session.data.tokenizer, self._session.config.model.max_context)
+
+    def _verdicts(self, phase: Phase, sample: Sample) -> dict[str, Verdict]:
+        score = functools.partial(self._score(phase), self._session.state.params)
+        return sample.verdicts(score, validation.ROWS)
 
     def leaks(self, phase: Phase) -> int:
         """Held-out positions that see what attention must not show them (`validation.leaks`)."""

@@ -129,6 +129,30 @@ class Lora:
         return self.alpha / self.rank
 
 
+Slip = Literal[
+    "invented_words", "doubled_words", "wrong_articles", "unclosed_quotes", "unfinished_sentences", "looped_words"
+]  # fmt: skip
+Richness = Literal["mtld", "hdd", "rare_types", "parse_rate"]
+
+
+@record
+class Gate:
+    """What a phase must show before it closes (playbook, sections 1, 3.4, 4.4 and 5.5). Everything is measured and
+    kept; what is named here is asked for. Bounds are those of 95 % intervals."""
+
+    min_gain: Annotated[float, Field(ge=0)] = 0.02  # plateau: nats a token that 10 % more tokens would bring, at most
+    extend_up_to: Annotated[float, Field(ge=1, le=10)] = 1.0  # times the phase's tokens, while it only lacks a plateau
+    min_fall: float = 0.0  # nats a token by which the loss on the phase's own held-out text has fallen, at least
+    grammar: dict[Name, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)  # share of pairs, at least
+    rare_words: Annotated[float, Field(ge=0, le=1)] | None = None  # share of rare-word cloze, at least
+    max_grammar_loss: Annotated[float, Field(ge=0)] = 0.05  # share of all minimal pairs, since the phase before
+    max_forgetting: Annotated[float, Field(ge=0)] = 0.5  # nats a token on what earlier phases are validated with
+    # Of texts the model writes: slips for 1,000 words beyond those of held-out text, and vocabulary as a share of it.
+    at_most: dict[Slip, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    at_least: dict[Richness, Annotated[float, Field(ge=0, le=2)]] = Field(default_factory=dict)
+    max_memorised: Annotated[float, Field(ge=0, le=1)] | None = None  # share of runs of six words, beyond held-out text
+
+
 @record
 class Phase:
     """One goal, one body of text, one learning-rate curve. Defaults follow the playbook, sections 6 to 8 and 11."""
@@ -162,7 +186,7 @@ class Phase:
     rows: Literal["stream", "fixed"] = "stream"  # "fixed": packed once, every epoch the same rows in another order
     prefix_cache: bool = False  # keep what the frozen blocks compute, instead of computing it in every epoch
 
-    min_gain: float = 0.0  # nats per token by which the phase's validation loss must fall for its gate to open
+    gate: Gate = Gate()
 
     def __post_init__(self) -> None:
         require(bool(self.sources), "sources: at least one is needed, as a [[phase.sources]] table")

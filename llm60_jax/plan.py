@@ -20,6 +20,8 @@ from llm60_jax.fields import Remat
 from llm60_jax.phase import Phase
 
 T = TypeVar("T")
+LATE = 0.4  # share of a phase in which a plateau is looked for
+MARKS = 6  # evaluations in it, beside the one at its end
 PROBES = 50  # times in a phase that its representations are compared with those before (plasticity.py)
 
 
@@ -31,6 +33,16 @@ class Decision:
     step: int  # global step at which it was due
     frozen: int  # blocks that were to freeze
     wait: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Extension:
+    """Steps that a phase is given beyond its schedule, because it still improves: its last stage goes on, at the final
+    learning rate."""
+
+    phase: str
+    steps: int
     reason: str
 
 
@@ -48,7 +60,8 @@ class Stage:
     micro_batch: int  # sequences in one forward and backward
     accumulation: int  # micro-batches in one step
     remat: Remat  # recomputation policy of the live blocks
-    reason: str = "scheduled"  # why its freeze came, or why it waits
+    reason: str = "scheduled"  # why its freeze came, or why it waits; why the phase goes on
+    extends: bool = False  # beyond the phase's schedule
 
     @property
     def steps(self) -> int:
@@ -105,19 +118,43 @@ class Plan:
         stages = self.phase_stages(phase)
         return stages[0].start_step, stages[-1].stop_step
 
+    def scheduled_span(self, phase: str) -> tuple[int, int]:
+        """The same, without extensions."""
+        stages = [stage for stage in self.phase_stages(phase) if not stage.extends]
+        return stages[0].start_step, stages[-1].stop_step
+
+    def late_stages(self, phase: str) -> list[tuple[int, int]]:
+        """The spans of steps in which it is looked for a plateau: the last two fifths of the phase as far as its
+        context and its frozen depth no longer change, and each extension."""
+        start, stop = self.scheduled_span(phase)
+        stages = self.phase_stages(phase)
+        last = next(stage for stage in stages if stage.stop_step == stop)
+        late = max(last.start_step, stop - _nearest(LATE * (stop - start)))
+        return [(late, stop), *((stage.start_step, stage.stop_step) for stage in stages if stage.extends)]
+
+    def is_late_mark(self, phase: str, step: int) -> bool:
+        """Whether the held-out text is scored at this step, so that a plateau can be told."""
+        spans = self.late_stages(phase)
+        return any(
+            step == start + _nearest(part * (stop - start) / parts)
+            for (start, stop), parts in zip(spans, [MARKS, *[2] * len(spans)], strict=False)
+            for part in range(parts)
+        )
+
     def probe_every(self, phase: str) -> int:
         """Steps between two looks at the representations of a phase."""
-        start, stop = self.phase_span(phase)
+        start, stop = self.scheduled_span(phase)
         return max(1, _nearest((stop - start) / PROBES))
 
 
-def build(config: Config, decisions: Sequence[Decision] = ()) -> Plan:
+def build(config: Config, decisions: Sequence[Decision] = (), extensions: Sequence[Extension] = ()) -> Plan:
     """Merges each phase's breakpoints into stages; breakpoints and phase ends fall on the nearest whole step.
 
     Args:
       config: the phases and how a step is cut.
       decisions: on freezes of phases that freeze when converged. Each wait becomes a stage of its own, so that no
         stage's rows change once it has begun.
+      extensions: each becomes a stage after those of its phase; later phases begin so much later.
 
     Raises:
       InputError: a phase is too short for its stages to have a step each.
@@ -159,6 +196,20 @@ def build(config: Config, decisions: Sequence[Decision] = ()) -> Plan:
                 )
             )
         phase_start += steps
+        for extension in (one for one in extensions if one.phase == phase.name):
+            last, stop = stages[-1], phase_start + extension.steps
+            stages.append(
+                dataclasses.replace(
+                    last,
+                    index=last.index + 1,
+                    start_step=phase_start,
+                    stop_step=stop,
+                    token_start=last.token_start + last.tokens,
+                    reason=extension.reason,
+                    extends=True,
+                )
+            )
+            phase_start = stop
     return Plan(tuple(stages), per_step)
 
 
@@ -166,12 +217,14 @@ def learning_rate(plan: Plan, phase: Phase, step: int) -> float:
     """Linear warm-up, then cosine from peak to final over the phase (playbook, section 8).
 
     A function of the tokens of the phase that the step completes, so context changes leave it smooth: the first
-    step's rate is above 0, the last step's is exactly the final rate.
+    step's rate is above 0, the last step's is exactly the final rate, which also holds for extensions.
     """
-    start, stop = plan.phase_span(phase.name)
+    start, stop = plan.scheduled_span(phase.name)
     total = (stop - start) * plan.tokens_per_step
     done = (step + 1 - start) * plan.tokens_per_step
     peak, final = phase.learning_rate
+    if done > total:
+        return final
     warmup = phase.warmup * total
     if done < warmup:
         return peak * done / warmup
@@ -229,6 +282,15 @@ def decide(plan: Plan, phase: Phase, stage: Stage, drift: float | None, decision
         wait = min(plan.probe_every(phase.name), longest - waited)
         why = f"{stage.frozen} blocks wait {wait} steps: drift {measured}, above {phase.settled_drift}"
     return Decision(phase.name, stage.start_step, stage.frozen, wait, why)
+
+
+def extend(plan: Plan, phase: Phase, reason: str) -> Extension | None:
+    """A tenth of the phase's scheduled steps more, or what its gate still allows; None when that is nothing."""
+    start, stop = plan.scheduled_span(phase.name)
+    steps = stop - start
+    used = plan.phase_span(phase.name)[1] - start
+    more = min(max(1, _nearest(steps / 10)), math.floor(phase.gate.extend_up_to * steps + 1e-9) - used)
+    return Extension(phase.name, more, reason) if more > 0 else None
 
 
 def _require_steps(phase: Phase, steps: int, per_step: int) -> None:

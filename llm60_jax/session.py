@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from llm60_jax import checkpoint, machine, manifest, phase_groups, plan, step
+from llm60_jax import checkpoint, gates, machine, manifest, phase_groups, plan, step
 from llm60_jax.ancestry import Start
 from llm60_jax.config import Config, to_tree
 from llm60_jax.console import say
@@ -20,7 +20,7 @@ from llm60_jax.data.prepare import Prepared
 from llm60_jax.errors import DamageError, InputError, TrainingError
 from llm60_jax.interrupts import Interrupts
 from llm60_jax.phase import Phase
-from llm60_jax.plan import Decision, Plan, Stage
+from llm60_jax.plan import Decision, Extension, Plan, Stage
 from llm60_jax.step import TrainState
 from llm60_jax.step_key import StepKey
 from llm60_jax.workdir import WorkDir
@@ -44,6 +44,8 @@ class Session:
     phase: str | None = None  # whose groups of parameters the state has (phase_groups.py)
     iterator: Any = None  # position in the data of the stage under way, until it is taken up
     decisions: list[Decision] = dataclasses.field(default_factory=list)
+    extensions: list[Extension] = dataclasses.field(default_factory=list)
+    overrides: dict[str, str] = dataclasses.field(default_factory=dict)  # phase closed against its gate -> why
     phase_start: dict[str, Any] | None = None  # evaluation at the start of the phase: the gate's evidence
     frozen_before: dict[str, str] | None = None  # digests of what the current stage leaves frozen
     looks: dict[str, Any] = dataclasses.field(default_factory=dict)  # the last look at representations (plasticity.py)
@@ -105,9 +107,11 @@ class Session:
         decisions = [Decision(**entry) for entry in meta["decisions"]]
         meta["ancestors"] = _as_started(meta["ancestors"], start)
         state = read_state(folder, meta, config, base_of(workdir.path, meta))
-        amended = plan.build(config, decisions)
+        extensions = [Extension(**entry) for entry in meta["extensions"]]
+        amended = plan.build(config, decisions, extensions)
         session = cls(config, workdir, data, versions, interrupts, checkpoints, amended, state)
-        session.step, session.iterator, session.decisions = int(meta["step"]), meta["iterator"], decisions
+        session.step, session.iterator = int(meta["step"]), meta["iterator"]
+        session.decisions, session.extensions, session.overrides = decisions, extensions, meta["overrides"]
         session.phase = None if meta["closed"] else meta["phase"]
         session.phase_start, session.frozen_before = meta["phase_start"], meta["frozen"]
         session.looks, session.ancestors = meta["looks"], meta["ancestors"]
@@ -130,13 +134,15 @@ class Session:
         return {"step": done, "tokens": done * self.plan.tokens_per_step, "phase": stage.phase, "stage": stage.index}
 
     def begin(self, phase: Phase) -> None:
-        """Enters a phase: the one before must be closed (golden rule 1), and the phase's own groups are added."""
+        """Enters a phase: the one before must be closed on its evidence (golden rule 1); the phase's own groups are
+        added."""
         before = self.config.phase[: self.config.phase.index(phase)]
         if before:
             folder = self.checkpoints.phase(before[-1].name)
             identity = manifest.verify(folder)["identity"]  # it is there, whole, and where this phase goes on from
             if identity["step"] != self.step:
                 raise DamageError(f"{folder}: ends at step {identity['step']}, and the run stands at {self.step}")
+            gates.require(self.workdir.path, before[-1].name, identity["state_sha256"], self.data.digests)
             self.ancestors[f"phases/{before[-1].name}"] = identity["state_sha256"]
         self.state = phase_groups.begin(self.config, phase, self.state)
         self.phase, self.looks, self.phase_start, self.frozen_before = phase.name, {}, None, None
@@ -144,11 +150,22 @@ class Session:
     def decide(self, decision: Decision) -> None:
         """Amends the plan by a decision on a freeze, and says so."""
         self.decisions.append(decision)
-        self.plan = plan.build(self.config, self.decisions)
+        self.plan = plan.build(self.config, self.decisions, self.extensions)
         stage = self.plan.stage_at(decision.step)
         self.workdir.append({**self.position(self.step, stage), "decision": dataclasses.asdict(decision)})
         self.write_plan()
         say(f"{decision.phase}: freezing {decision.frozen} blocks at step {decision.step:,}: {decision.reason}")
+
+    def extend(self, extension: Extension) -> None:
+        """Gives a phase more steps, and says so."""
+        self.extensions.append(extension)
+        self.plan = plan.build(self.config, self.decisions, self.extensions)
+        stage = self.plan.phase_stages(extension.phase)[-1]
+        row = {**self.position(self.step, stage), "extension": dataclasses.asdict(extension)}
+        if row not in self.workdir.rows():  # a run that stopped before its next save decides alike once more
+            self.workdir.append(row)
+        self.write_plan()
+        say(f"{extension.phase}: {extension.steps:,} steps more: {extension.reason}")
 
     def keep_reference(self, reference: jax.Array) -> None:
         """Keeps representations, to be compared with at the next look."""
@@ -181,6 +198,8 @@ class Session:
             "config": to_tree(self.config),
             "plan": plan.to_rows(self.plan, self.config),
             "decisions": [dataclasses.asdict(decision) for decision in self.decisions],
+            "extensions": [dataclasses.asdict(extension) for extension in self.extensions],
+            "overrides": self.overrides,
             "digests": self.data.digests,
             "corpora": self.data.record(),
             "versions": self.versions,

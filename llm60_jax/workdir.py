@@ -27,7 +27,7 @@ from llm60_jax.errors import DamageError, Failure, InputError, MachineError
 FREE = {
     "workdir", "data_dir", "processes", "start", "baseline", "sampling", "train.log_every", "train.evaluate_every",
     "train.save_every", "train.keep_rolling", "train.remat", "train.micro_batch", "phase.*.remat", "phase.*.sources",
-    "phase.*.min_gain",
+    "phase.*.gate",
 }  # fmt: skip
 
 

@@ -312,6 +312,6 @@ def test_the_checkpoint_that_a_run_starts_from_stays_what_it_was(tuning, base, t
     assert {p: p.read_bytes() for p in (base / "phases").rglob("*") if p.is_file()} == files
     # and a run whose base was tampered with does not close its phase
     tuning["workdir"] += "-2"
-    tuning["phase"][0]["min_gain"] = 100.0
+    tuning["phase"][0]["gate"] = {"min_fall": 100.0}
     with pytest.raises(GateError):
         train(tuning)

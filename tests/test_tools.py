@@ -63,7 +63,7 @@ def test_an_experiment_trains_its_arms_once_and_compares_them(experiment, tmp_pa
 
 def test_a_run_that_fails_ends_the_experiment_and_is_named(experiment, tmp_path, capsys):
     command = [str(experiment), "--dir", str(tmp_path / "runs"), "--arms", "thawed"]
-    assert experiments.main([*command, "--set", "phase.fine_tune.min_gain=50.0"]) == 3
+    assert experiments.main([*command, "--set", "phase.fine_tune.gate.min_fall=50.0"]) == 3
     told = capsys.readouterr()
     assert "thawed, seed 1: exit code 3" in told.out
     assert "thawed-1.txt" in told.err

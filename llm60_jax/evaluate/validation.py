@@ -44,6 +44,9 @@ class Mean(NamedTuple):
     value: float
     error: float
 
+    def __neg__(self) -> "Mean":
+        return Mean(-self.value, self.error)
+
 
 def mean(sums: np.ndarray, tokens: np.ndarray) -> Mean:
     """The mean over tokens of what pieces of text sum up to, with the spread between pieces as its error (the ratio
