@@ -44,9 +44,12 @@ def close(session: Session, measures: Measures, clock: StageClock, phase: Phase,
     with clock.paused():
         plain = phase_groups.end(phase, session.state)
         evidence = _gather(session, measures, phase, plain)
+        checks = gates.judge(phase, evidence)
+        if all(check.passed for check in checks):
+            override = None  # nobody had to let it pass
         verdict = Verdict(
             phase=phase.name,
-            checks=gates.judge(phase, evidence),
+            checks=checks,
             evidence=evidence,
             state_sha256=checkpoint.state_sha256(plain, None),
             digests=session.data.digests,
@@ -130,14 +133,9 @@ def _grammar_before(session: Session) -> float | None:
 def _late(session: Session, phase: Phase) -> tuple[tuple[int, float], ...]:
     """Losses where a plateau is looked for, by the tokens of the phase. Of an extended phase the latest count."""
     begin, now = session.plan.phase_span(phase.name)[0], session.step
-    late = max(session.plan.late_stages(phase.name)[0][0], now - plan.LATE * (now - begin))
-    rows = [row for row in session.workdir.rows() if row["phase"] == phase.name and "validation_loss" in row]
     per_step = session.plan.tokens_per_step
-    return tuple(
-        ((row["step"] - begin) * per_step, row["validation_loss"])
-        for row in rows
-        if row["step"] >= late and row["step"] > begin
-    )
+    latest = now - plan.LATE * (now - begin)
+    return tuple(((step - begin) * per_step, loss) for step, loss in session.late if step >= latest)
 
 
 def _write(session: Session, plain: TrainState) -> generate.Written:

@@ -125,6 +125,7 @@ class Train:
     evaluate_every: Positive = 500  # steps
     save_every: Positive = 500  # steps
     keep_rolling: Positive = 2  # rolling checkpoints kept; phase and pre-freeze checkpoints are never deleted
+    most_refused: Positive = 3  # steps in a row that may not be applied (spikes.py), before the run stops
     validation_tokens: Positive = 65_536  # bound on what one evaluation scores, per phase
 
     def __post_init__(self) -> None:

@@ -30,6 +30,7 @@ from llm60_jax import (
     programs,
     proof,
     samples,
+    spikes,
     step,
 )
 from llm60_jax.config import Config
@@ -85,6 +86,18 @@ def run(config: Config, interrupts: Interrupts, resume_command: str, override: O
             raise Interrupted(f"{stop}. To go on: {resume_command}", stop.exit_code - 128) from None
 
 
+class Pending(NamedTuple):
+    """A step that was dispatched and whose scalars have not been read yet."""
+
+    done: int  # the number of the step, from 1
+    stage: Stage
+    rate: float
+    limits: spikes.Limits
+    metrics: step.Metrics
+    batch: dict[str, Any]
+    coverage: float | None  # of the document mask, counted in the batch, while the stage has yet to show what it does
+
+
 class Trainer:
     """The training of one run, and the order in which things happen."""
 
@@ -95,10 +108,9 @@ class Trainer:
         self.clock = clock.StageClock(session.config, session.plan)
         self.measures = Measures(session, self.clock)
         self.line = console.ProgressLine()
-        self.pending: tuple[int, Stage, float, step.Metrics] | None = None
+        self.pending: Pending | None = None
         self.proven: Stage | None = None  # the stage whose program has shown what it does
         self.cpu_seconds = machine.cpu_seconds()  # when the stage began
-        self.coverage: float | None = None  # of the document mask, counted on the stage's first batch
         self.before: proof.Digests = {}  # what the stage's parameters were
 
     def train(self) -> None:
@@ -183,14 +195,17 @@ class Trainer:
             self._look_if_due(phase, stage)
             self._save_if_due(stage, batches)
             rate = plan.learning_rate(session.plan, phase, session.step)
-            batch = next(batches)
-            if self.coverage is None:
-                self.coverage = proof.mask_coverage(batch["tokens"], session.config.train.document_mask)
-                self.before = session.group_digests()
-            session.state, metrics = program(session.state, jax.device_put(batch), np.float32(rate))
+            limits = session.watch.limits(session.step + 1)
+            batch, coverage = next(batches), None
+            if self.proven != stage:
+                coverage = proof.mask_coverage(batch["tokens"], session.config.train.document_mask)
+                self.before = self.before or session.group_digests()
+            session.state, metrics = program(
+                session.state, jax.device_put(batch), np.float32(rate), np.asarray(limits, np.float32)
+            )
             self._log_pending()
             session.step += 1
-            self.pending = (session.step, stage, rate, metrics)
+            self.pending = Pending(session.step, stage, rate, limits, metrics, batch, coverage)
         self._log_pending()
         self._end_stage(stage, waited)
 
@@ -205,7 +220,8 @@ class Trainer:
         """The stage's last proof, and its account as a row."""
         session, key = self.session, self.session.key(stage)
         unchanged = self._check_frozen(stage)
-        session.iterator = session.frozen_before = self.coverage = None
+        session.iterator = session.frozen_before = None
+        self.before = {}
         account = {
             "tokens_per_second": round(self.clock.rate(stage), 1),
             "frozen_leaves": unchanged,
@@ -233,8 +249,9 @@ class Trainer:
         proof.check_frozen(stage, self.session.frozen_before, self.session.frozen_digests(stage))
         return len(self.session.frozen_before)
 
-    def _prove(self, done: int, stage: Stage, rate: float, metrics: step.Metrics) -> None:
-        """Records what the stage's first step did and stops the run if that is not the plan."""
+    def _prove(self, pending: Pending) -> None:
+        """Records what the stage's first applied step did and stops the run if that is not the plan."""
+        done, stage, rate, metrics = pending.done, pending.stage, pending.rate, pending.metrics
         session, key, model = self.session, self.session.key(stage), self.session.config.model
         phase = session.config.phase_named(stage.phase)
         frozen = step.frozen_groups(model, key, session.state.params)
@@ -242,9 +259,9 @@ class Trainer:
             after = session.group_digests()
         leaks = self.measures.leaks(phase)
         evidence = proof.gather(metrics, self.programs.flops[key], leaks, session.state.opt_state, self.before, after)
-        assert self.coverage is not None
+        assert pending.coverage is not None
         expected = proof.Expected(
-            coverage=self.coverage,
+            coverage=pending.coverage,
             reweighted=phase.reweight is not None,
             live=tuple(sorted(session.state.params.keys() - frozen)) if rate else (),
             every_block=not phase.drop_path,
@@ -257,21 +274,21 @@ class Trainer:
         say(f"{stage.phase} {stage.index + 1}: in effect: {evidence.describe(model.layers)}")
 
     def _log_pending(self) -> None:
-        """Reads the scalars of the step dispatched last. A loss that is not finite stops the run before any save."""
+        """Reads the scalars of the step dispatched last."""
         if self.pending is None:
             return
-        done, stage, rate, metrics = self.pending
-        self.pending = None
+        pending, self.pending = self.pending, None
+        done, stage, rate, metrics = pending.done, pending.stage, pending.rate, pending.metrics
         session = self.session
         objective, grad_norm = float(metrics.objective), float(metrics.grad_norm)
-        if not (math.isfinite(objective) and math.isfinite(grad_norm)):
-            raise TrainingError(
-                f"step {done}: loss {objective}, gradient norm {grad_norm}; the weights are those before it"
-                f"{session.remedy(stage.phase)}"
-            )
         self.clock.tick(stage)
+        if not bool(metrics.applied):
+            self._refuse(pending, objective, grad_norm)
+            return
+        session.refused = 0
+        session.watch.tell(done, objective, grad_norm)
         if self.proven != stage:
-            self._prove(done, stage, rate, metrics)
+            self._prove(pending)
         if done % session.config.train.log_every and done not in (1, stage.stop_step):
             return
         speed = self.clock.rate(stage)
@@ -289,6 +306,28 @@ class Trainer:
         }
         session.workdir.append(row)
         self.line.show(row, session.plan, self.clock.remaining(done))
+
+    def _refuse(self, pending: Pending, objective: float, grad_norm: float) -> None:
+        """Names and keeps the batch of a step that was not applied; after too many in a row the run stops, before any
+        save."""
+        session, most = self.session, self.session.config.train.most_refused
+        session.refused += 1
+        path = session.workdir.keep_batch(pending.done, pending.batch)
+        broken = [name for name, array in pending.batch.items() if not np.isfinite(np.asarray(array, np.float32)).all()]
+        found = {"loss": objective, "grad_norm": grad_norm}
+        limits = dict(zip(found, pending.limits, strict=True))
+        told = {name: value if math.isfinite(value) else str(value) for name, value in found.items()}
+        row = {**told, "limits": [x if math.isfinite(x) else None for x in pending.limits], "batch": path.name}
+        session.workdir.append({**session.position(pending.done, pending.stage), "refused": row | {"broken": broken}})
+        cause = "; ".join(
+            [f"its {name} are not finite" for name in broken]
+            or [f"{name} {found[name]:.4g} where {limits[name]:.4g} is the limit" for name in found]
+        )
+        message = f"step {pending.done}: not applied: {cause}; its batch is kept in {path}"
+        if session.refused >= most:
+            remedy = session.remedy(pending.stage.phase)
+            raise TrainingError(f"{message}. {most} such steps in a row (train.most_refused){remedy}")
+        log.warning("%s", message)
 
     def _evaluate_if_due(self, phase: Phase, stage: Stage) -> None:
         session = self.session

@@ -43,6 +43,7 @@ class Measures:
         session = self._session
         for row in session.workdir.rows():
             if row["step"] == session.step and row["phase"] == phase.name and "validation_loss" in row:
+                session.keep_late(row)
                 return row
         names = [one.name for one in session.config.phase[: session.config.phase.index(phase) + 1]]
         with self._clock.paused():
@@ -56,6 +57,7 @@ class Measures:
             pieces = {name: score.pieces for name, score in (found | {phase.name: own}).items()}
             row["pieces"] = {name: [[round(nll, 3), size] for nll, size in some] for name, some in pieces.items()}
         session.workdir.append(row)
+        session.keep_late(row)
         return row
 
     def _validate(self, phase: Phase, held_out: str) -> Validation:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from llm60_jax import checkpoint, gates, machine, manifest, phase_groups, plan, step
+from llm60_jax import checkpoint, gates, machine, manifest, phase_groups, plan, spikes, step
 from llm60_jax.ancestry import Start
 from llm60_jax.config import Config, to_tree
 from llm60_jax.console import say
@@ -47,6 +47,9 @@ class Session:
     extensions: list[Extension] = dataclasses.field(default_factory=list)
     overrides: dict[str, str] = dataclasses.field(default_factory=dict)  # phase closed against its gate -> why
     phase_start: dict[str, Any] | None = None  # evaluation at the start of the phase: the gate's evidence
+    late: list[tuple[int, float]] = dataclasses.field(default_factory=list)  # steps and losses, for the plateau
+    watch: spikes.Watch = dataclasses.field(default_factory=spikes.Watch)
+    refused: int = 0  # steps in a row that were not applied
     frozen_before: dict[str, str] | None = None  # digests of what the current stage leaves frozen
     looks: dict[str, Any] = dataclasses.field(default_factory=dict)  # the last look at representations (plasticity.py)
     ancestors: dict[str, str] = dataclasses.field(default_factory=dict)  # checkpoint -> state_sha256, oldest first
@@ -114,6 +117,8 @@ class Session:
         session.decisions, session.extensions, session.overrides = decisions, extensions, meta["overrides"]
         session.phase = None if meta["closed"] else meta["phase"]
         session.phase_start, session.frozen_before = meta["phase_start"], meta["frozen"]
+        session.watch, session.refused = spikes.Watch(meta["watch"]), meta["refused"]
+        session.late = [(step, loss) for step, loss in meta["late"]]
         session.looks, session.ancestors = meta["looks"], meta["ancestors"]
         if int(session.state.step) != session.step:
             raise DamageError(f"{folder}: its state says step {int(session.state.step)}, its metadata {session.step}")
@@ -145,7 +150,8 @@ class Session:
             gates.require(self.workdir.path, before[-1].name, identity["state_sha256"], self.data.digests)
             self.ancestors[f"phases/{before[-1].name}"] = identity["state_sha256"]
         self.state = phase_groups.begin(self.config, phase, self.state)
-        self.phase, self.looks, self.phase_start, self.frozen_before = phase.name, {}, None, None
+        self.phase, self.looks, self.phase_start, self.frozen_before, self.late = phase.name, {}, None, None, []
+        self.watch, self.refused = spikes.Watch(), 0
 
     def decide(self, decision: Decision) -> None:
         """Amends the plan by a decision on a freeze, and says so."""
@@ -166,6 +172,12 @@ class Session:
             self.workdir.append(row)
         self.write_plan()
         say(f"{extension.phase}: {extension.steps:,} steps more: {extension.reason}")
+
+    def keep_late(self, row: dict[str, Any]) -> None:
+        """Keeps the loss of an evaluation, if the phase is so far on that a plateau is looked for."""
+        late, known = self.plan.late_stages(row["phase"])[0][0], [step for step, _ in self.late]
+        if late <= row["step"] and row["step"] not in known and row["step"] > self.plan.phase_span(row["phase"])[0]:
+            self.late.append((row["step"], row["validation_loss"]))
 
     def keep_reference(self, reference: jax.Array) -> None:
         """Keeps representations, to be compared with at the next look."""
@@ -204,6 +216,9 @@ class Session:
             "corpora": self.data.record(),
             "versions": self.versions,
             "phase_start": self.phase_start,
+            "late": self.late,
+            "watch": self.watch.to_state(),
+            "refused": self.refused,
             "frozen": self.frozen_before,
             "looks": self.looks,
             "ancestors": self.ancestors,

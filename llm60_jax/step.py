@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from llm60_jax import layers, losses, model, optim
 from llm60_jax.config import Config, Model
@@ -18,6 +19,7 @@ from llm60_jax.phase import Lora
 from llm60_jax.step_key import Noise, StepKey, tap_depths
 
 Batch = dict[str, Any]  # tokens, targets, segments: int32; weights: float32; all [G, B, T]; prefix: [G, B, T, D]
+NO_LIMITS = np.full(2, np.inf, np.float32)
 PROBE_TOKENS = 1024  # of held-out text, whose representations are compared from time to time (plasticity.py)
 
 
@@ -31,7 +33,7 @@ class TrainState:
 
     params: model.Params  # float32
     opt_state: Any
-    step: jax.Array  # int32 scalar: optimizer updates done over all phases
+    step: jax.Array  # int32 scalar: steps done over all phases, those not applied included
     seed: jax.Array  # uint32 scalar: root of all training noise; step and layer are folded into it
     reference: jax.Array  # float32 [segments, PROBE_TOKENS or so, D]: representations when last looked at
 
@@ -39,6 +41,7 @@ class TrainState:
 class Metrics(NamedTuple):
     """What one step reports, on the device. The last four are evidence of what the program does (proof.py)."""
 
+    applied: jax.Array  # bool, whether the update was made
     loss: jax.Array  # float32, mean cross-entropy over the step's tokens, every token once, nats
     objective: jax.Array  # float32, what was minimised: tokens weighted, all loss terms
     terms: dict[str, jax.Array]  # as `loss`, for each loss term beside the next token's
@@ -82,16 +85,17 @@ def frozen_groups(config: Model, key: StepKey, names: Collection[str]) -> frozen
 
 
 def train_step(
-    config: Config, key: StepKey, state: TrainState, batch: Batch, learning_rate: jax.Array
+    config: Config, key: StepKey, state: TrainState, batch: Batch, learning_rate: jax.Array, limits: Any = NO_LIMITS
 ) -> tuple[TrainState, Metrics]:
     """Gradients summed over micro-batches by `lax.scan`, then one optimizer update of the live groups.
 
-    A step whose loss or gradient is not finite changes nothing: the state comes back as it was.
+    A step whose loss or gradient is not finite, or above its limit, changes no parameter and no optimizer state.
 
     Args:
       batch: arrays [G, B, T]; weights are 0 where a target belongs to another document or needs no learning. With a
         cached prefix also bfloat16 [G, B, T, D], what the frozen blocks compute.
       learning_rate: float32 scalar.
+      limits: float32 [2], the largest objective and the largest gradient norm that are applied (spikes.py).
     """
     frozen = frozen_groups(config.model, key, state.params)
     live = {name: group for name, group in state.params.items() if name not in frozen}
@@ -115,13 +119,14 @@ def train_step(
     start = *zeros, jax.tree.map(jnp.zeros_like, live)
     (objective, (terms, coverage), grads), _ = jax.lax.scan(accumulate, start, (batch, jnp.arange(key.accumulation)))
     grad_norm = optim.global_norm(grads)
-    sound = jnp.isfinite(objective) & jnp.isfinite(grad_norm)
+    sound = jnp.isfinite(objective) & jnp.isfinite(grad_norm) & (objective <= limits[0]) & (grad_norm <= limits[1])
     params, opt_state = jax.lax.cond(
         sound,
         lambda: optim.update(optimizer(config), frozen, learning_rate, grads, state.opt_state, state.params),
         lambda: (state.params, state.opt_state),
     )
     metrics = Metrics(
+        applied=sound,
         loss=terms.pop("next_token"),
         objective=objective,
         terms=terms,
@@ -131,7 +136,7 @@ def train_step(
         mask_coverage=coverage,
         weights=jnp.stack([jnp.where(weights > 0, weights, jnp.inf).min(), weights.max()]),
     )
-    changed = {"params": params, "opt_state": opt_state, "step": state.step + sound}
+    changed = {"params": params, "opt_state": opt_state, "step": state.step + 1}
     return dataclasses.replace(state, **changed), metrics
 
 

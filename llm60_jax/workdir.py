@@ -17,6 +17,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from llm60_jax import config as config_module
 from llm60_jax import manifest
 from llm60_jax.config import Config
@@ -26,8 +28,8 @@ from llm60_jax.errors import DamageError, Failure, InputError, MachineError
 # mathematics of a step. Sources are judged by the digest of the text they give.
 FREE = {
     "workdir", "data_dir", "processes", "start", "baseline", "sampling", "train.log_every", "train.evaluate_every",
-    "train.save_every", "train.keep_rolling", "train.remat", "train.micro_batch", "phase.*.remat", "phase.*.sources",
-    "phase.*.gate",
+    "train.save_every", "train.keep_rolling", "train.most_refused", "train.remat", "train.micro_batch",
+    "phase.*.remat", "phase.*.sources", "phase.*.gate",
 }  # fmt: skip
 
 
@@ -107,6 +109,17 @@ class WorkDir:
         if self.metrics_path.exists():
             kept = [json.dumps(row) + "\n" for row in self.rows() if row["step"] <= step]
             manifest.write_text(self.metrics_path, "".join(kept))
+
+    def keep_batch(self, step: int, batch: Mapping[str, Any]) -> Path:
+        """Keeps the rows of a step that was not applied, to be looked at."""
+        path = self.path / "bad_batches" / f"{step:08}.npz"
+        path.parent.mkdir(exist_ok=True)
+        rows = {
+            name: array for name, array in batch.items() if name != "prefix"
+        }  # which is large, and follows from them
+        with path.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **rows)
+        return path
 
     def write(self, name: str, text: str) -> Path:
         """Replaces a small file of the run, durably; folders are made as needed."""

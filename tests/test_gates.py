@@ -201,6 +201,19 @@ def test_an_extended_run_is_resumed_bit_for_bit(two, train, tmp_path):
     assert without_time(metrics(cut)) == without_time(metrics(reference))
 
 
+def test_a_plateau_is_told_from_the_checkpoint_even_if_metrics_are_lost(two, train, tmp_path):
+    two["phase"], two["tokenizer"] = two["phase"][:1], {"phases": ["grammar"]}
+    two["phase"][0]["gate"]["min_gain"] = 100.0
+    reference, cut = (copy.deepcopy(two) | {"workdir": str(tmp_path / name)} for name in ("whole", "cut"))
+    train(reference)
+    train(cut, 9)
+    (tmp_path / "cut" / "metrics.jsonl").unlink()
+    train(cut)
+    told = [json.loads((tmp_path / name / "gates" / "grammar.json").read_text()) for name in ("whole", "cut")]
+    assert len(told[0]["evidence"]["late"]) == 4
+    assert told[0] == told[1]
+
+
 def test_an_override_is_recorded_for_good(two, tmp_path):
     two["phase"][0]["gate"] |= {"extend_up_to": 1.0, "min_fall": 50.0}
     parsed = config.parse(two, "x")

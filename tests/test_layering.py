@@ -27,7 +27,7 @@ FLOORS = [
     {"step", "plasticity", "interrupts"},
     {"model", "losses", "optim", "manifest"},
     {"layers"},
-    {"flops", "machine", "advice", "arithmetic"},
+    {"flops", "machine", "advice", "arithmetic", "spikes"},
     {"step_key"},
     {"plan"},
     {"config"},

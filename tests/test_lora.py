@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import PROJECT, metrics, state_of, without_time
 
-from llm60_jax import checkpoint, config, model, phase_groups, plan, step
+from llm60_jax import checkpoint, config, gates, model, phase_groups, plan, step
 from llm60_jax.errors import InputError
 from llm60_jax.step_key import StepKey
 
@@ -144,6 +144,7 @@ def test_the_merging_tool_writes_the_same_model(run, tmp_path):
     theirs, _ = checkpoint.load(workdir / "phases" / "fine_tune")
     chex.assert_trees_all_equal(ours["params"], theirs["params"])
     assert (tmp_path / "tokenizer" / "tokenizer.model").exists()
+    gates.require(tmp_path, "fine_tune", state_of(tmp_path / "phases" / "fine_tune"), None)  # a run may start from it
     with pytest.raises(InputError, match="holds a checkpoint already"):
         merge_adapters.merge(workdir / "adapters" / "fine_tune", tmp_path, None)
     with pytest.raises(InputError, match="holds no adapters"):

@@ -54,6 +54,10 @@ def merge(folder: Path, out: Path, base: Path | None) -> Path:
     checkpoint.save(target, state, meta | {"closed": True, "permanent": True, "iterator": None})
     (out / TOKENIZER).parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(tokenizer, out / TOKENIZER)
+    judged = workdir / "gates" / f"{phase.name}.json"
+    if judged.is_file():  # of the end of the phase, it lets another run start from the merged model
+        (out / "gates").mkdir(exist_ok=True)
+        shutil.copyfile(judged, out / "gates" / judged.name)
     return target
 
 

@@ -7,14 +7,14 @@ the training text, so that frequency gives none. A pair is judged like any minim
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from llm60_jax.evaluate import prose
 from llm60_jax.evaluate.pairs import Pair
 from llm60_jax.evaluate.words import Words
 
 NAME = "rare_words"
-_LEAST, _MOST = 6, 40  # words in a sentence
+_LEAST, _MOST = 6, 60  # words in a sentence
 _ENDINGS = ("ing", "ed", "ly", "ness", "tion", "er", "s", "")
 _LOWER = re.compile(r"(?<![\w'\u2019-])[a-z]{4,}(?![\w'\u2019-])")  # no names, and no parts of longer words
 
@@ -30,15 +30,15 @@ def pairs(texts: Iterable[str], words: Words, most: int) -> list[Pair]:
         for sentence in prose.sentences(text):
             if not _LEAST <= len(sentence.split()) <= _MOST:
                 continue
-            pair = _pair(sentence, words, alike, used)
-            if pair is not None:
+            for pair in _pairs(sentence, words, alike, used):
                 found.append(pair)
                 if len(found) == most:
                     return found
     return found
 
 
-def _pair(sentence: str, words: Words, alike: dict[tuple[str, int], list[str]], used: set[str]) -> Pair | None:
+def _pairs(sentence: str, words: Words, alike: dict[tuple[str, int], list[str]], used: set[str]) -> Iterator[Pair]:
+    """A pair for each rare word of a sentence that was not met before."""
     for match in _LOWER.finditer(sentence):
         word = match[0]
         if word in used or word not in words.rare:
@@ -50,8 +50,7 @@ def _pair(sentence: str, words: Words, alike: dict[tuple[str, int], list[str]], 
             used.add(word)
             number = int.from_bytes(hashlib.sha256(f"{word} {sentence}".encode()).digest()[:8], "big")
             other = others[number % len(others)]
-            return Pair(NAME, sentence, sentence[: match.start()] + other + sentence[match.end() :])
-    return None
+            yield Pair(NAME, sentence, sentence[: match.start()] + other + sentence[match.end() :])
 
 
 def _kind(word: str, count: int) -> tuple[str, int]:
