@@ -12,9 +12,9 @@ FLOORS = [
     {"measures", "trained", "samples"},
     {"session"},
     {"ancestry", "console", "clock"},
+    {"gates"},
     {
         "generate",
-        "gates",
         "evaluate",
         "checkpoint",
         "workdir",

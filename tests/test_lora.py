@@ -33,7 +33,7 @@ def adapted(tuning):
 @pytest.fixture(scope="module")
 def run(base, texts, tmp_path_factory):
     """One uninterrupted run with adapters: its configuration and its directory."""
-    from conftest import tiny_tree
+    from conftest import few_pairs, tiny_tree
 
     from llm60_jax import loop
     from llm60_jax.interrupts import Interrupts
@@ -43,7 +43,9 @@ def run(base, texts, tmp_path_factory):
     tree |= {"start": str(base / "phases" / "grammar"), "phase": [tree["phase"][2]]}
     tree["phase"][0] |= {"tokens": 512, "context": [[0.0, 16]], "lora": LORA, "freeze": [[0.0, 2], [0.5, 4]]}
     found = config.parse(tree, "x")
-    loop.run(found, Interrupts(), "again")
+    with pytest.MonkeyPatch.context() as patch:
+        few_pairs(patch)
+        loop.run(found, Interrupts(), "again")
     return tree, found, base.__class__(found.workdir)
 
 
@@ -171,6 +173,9 @@ def test_adapters_are_not_joined_with_another_base(run, base, train, tmp_path):
     shutil.rmtree(moved / "phases" / "grammar")
     state["params"]["norm"]["scale"] = state["params"]["norm"]["scale"] + 1
     checkpoint.save(moved / "phases" / "grammar", state, meta)
+    gate = moved / "gates" / "grammar.json"
+    judged = json.loads(gate.read_text()) | {"state_sha256": state_of(moved / "phases" / "grammar")}
+    gate.write_text(json.dumps(judged))
     with pytest.raises(InputError, match="and this run began from"):
         train(tree)
 
