@@ -14,10 +14,12 @@ from conftest import PROJECT, metrics, without_time, write_corpus
 
 from tools import compare_samples
 
+QUICK = PROJECT / "tests" / "quick_launch.py"
+
 
 def launch(*arguments, **options):
     return subprocess.run(
-        [sys.executable, str(PROJECT / "launch.py"), *map(str, arguments)],
+        [sys.executable, str(QUICK), *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=300,
@@ -38,8 +40,10 @@ def refused(code, *arguments, words=(), **options):
 
 
 def test_help_has_examples():
-    done = launch("--help")
+    real = [sys.executable, str(PROJECT / "launch.py"), "--help"]
+    done = subprocess.run(real, capture_output=True, text=True)
     assert done.returncode == 0
+    assert done.stdout == launch("--help").stdout
     assert "examples:" in done.stdout
     assert "exit codes:" in done.stdout
 
@@ -188,7 +192,7 @@ def test_the_same_command_again_does_no_work_twice(whole):
 def interrupted(path, workdir, number, after_step):
     """Starts the command, signals it once `after_step` is logged, and returns its exit code and message."""
     process = subprocess.Popen(
-        [sys.executable, str(PROJECT / "launch.py"), str(path), "--workdir", str(workdir)],
+        [sys.executable, str(QUICK), str(path), "--workdir", str(workdir)],
         cwd=PROJECT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -281,7 +285,7 @@ def test_a_damaged_checkpoint_is_named_set_aside_and_replaced(whole, tmp_path):
 def test_a_reader_that_goes_away_does_not_end_the_run(whole, tmp_path):
     path, reference, _ = whole
     workdir = tmp_path / "run"
-    command = [sys.executable, str(PROJECT / "launch.py"), str(path), "--workdir", str(workdir)]
+    command = [sys.executable, str(QUICK), str(path), "--workdir", str(workdir)]
     process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.readline()
     process.stdout.close()
@@ -307,7 +311,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 def test_a_closed_terminal_saves_and_exits_with_129(whole, tmp_path):
     path, _, _ = whole
-    command = [sys.executable, "launch.py", str(path), "--workdir", str(tmp_path)]
+    command = [sys.executable, str(QUICK), str(path), "--workdir", str(tmp_path)]
     watched = [sys.executable, "-c", HANG_UP, str(tmp_path / "metrics.jsonl"), *command]
     assert subprocess.run(watched, cwd=PROJECT).returncode == 129
     assert list((tmp_path / "checkpoints").glob("*/manifest.json"))
