@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import metrics, state_of, tiny_tree, without_time
+from conftest import few_pairs, metrics, state_of, tiny_tree, without_time
 
 from llm60_jax import config, measures, plan
 from llm60_jax import loop as loop_module
@@ -23,7 +23,9 @@ def two_phases(texts, tmp_path_factory):
         phase |= {"tokens": 5 * 128, "context": [[0.0, 16], [0.6, 32]], "freeze": [[0.0, 0], [0.2, 2]]}
     tree["phase"][1]["reweight"] = {}
     c = config.parse(tree, "x")
-    loop_module.run(c, Interrupts(), "again")
+    with pytest.MonkeyPatch.context() as patch:
+        few_pairs(patch)
+        loop_module.run(c, Interrupts(), "again")
     return tree, Path(c.workdir)
 
 
