@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from llm60_jax import checkpoint, gates, generate, manifest, phase_groups, plan, samples
 from llm60_jax.clock import StageClock
@@ -43,7 +44,7 @@ def close(session: Session, measures: Measures, clock: StageClock, phase: Phase,
     say(f"{phase.name}: after {session.step:,} steps {validation.describe(end)}")
     with clock.paused():
         plain = phase_groups.end(phase, session.state)
-        evidence = _gather(session, measures, phase, plain)
+        evidence = _gather(session, measures, phase, plain, end)
         checks = gates.judge(phase, evidence)
         if all(check.passed for check in checks):
             override = None  # nobody had to let it pass
@@ -84,11 +85,9 @@ def _keep(session: Session, phase: Phase, plain: TrainState, verdict: Verdict) -
         say(f"{name} is what it was: state {digest[:16]}")
 
 
-def _gather(session: Session, measures: Measures, phase: Phase, plain: TrainState) -> Evidence:
-    """Measures everything that a gate may ask for."""
+def _gather(session: Session, measures: Measures, phase: Phase, plain: TrainState, end: dict[str, Any]) -> Evidence:
+    """Measures everything that a gate may ask for, beside what the evaluation at the phase's `end` has found."""
     config, order = session.config, [one.name for one in session.config.phase]
-    last = session.plan.phase_stages(phase.name)[-1]
-    end = measures.evaluate(phase, last)
     begin = session.plan.phase_span(phase.name)[0]
     earlier = order[: order.index(phase.name)]
     known = words.prepare(session.data.corpora, Path(config.data_dir), Tracker(session.interrupts))

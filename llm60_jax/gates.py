@@ -24,7 +24,6 @@ from llm60_jax.phase import Gate, Phase
 
 MORE = 0.1  # share of a phase's tokens that a plateau is judged by
 _LEAST = 4  # evaluations, for a plateau to be told
-_PROVEN_BY = "evaluations of the phase's own held-out text where it begins and ends"
 PLATEAU = "gain from 10 % more tokens"  # the one check that more steps can meet
 
 
@@ -252,10 +251,12 @@ def grammar_of(run: Path, phase: str) -> float | None:
 def fall_since(start: Mapping[str, Any] | None, end: Mapping[str, Any], phase: str) -> Mean:
     """The fall of the loss on a phase's held-out text between two evaluations with `pieces`. Raises DamageError."""
     try:
-        assert start is not None
-        return validation.fall(start["pieces"][phase], end["pieces"][phase])
-    except (AssertionError, KeyError, ValueError) as error:
-        raise DamageError(f"phase {phase}: its checkpoint lacks {_PROVEN_BY} ({type(error).__name__})") from None
+        return validation.fall((start or {})["pieces"][phase], end["pieces"][phase])
+    except (KeyError, ValueError) as error:
+        raise DamageError(
+            f"phase {phase}: its checkpoint lacks evaluations of the phase's own held-out text where it begins and "
+            f"ends ({type(error).__name__})"
+        ) from None
 
 
 def _least(name: str, found: float, asked: float, remedy: str) -> Check:

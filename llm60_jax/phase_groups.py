@@ -46,8 +46,13 @@ def begin(config: Config, phase: Settings, state: TrainState) -> TrainState:
 
 def end(phase: Settings, state: TrainState) -> TrainState:
     """The state of a plain model again: adapters merged, heads dropped, with the optimizer's state for both."""
-    params = model.merge_lora(state.params, phase.lora) if phase.lora is not None else state.params
-    return dataclasses.replace(state, params=plain(params), opt_state=plain(state.opt_state))
+    params = merged(state.params, phase.lora)
+    return dataclasses.replace(state, params=params, opt_state=plain(state.opt_state))
+
+
+def merged(params: dict[str, Any], lora: Lora | None) -> dict[str, Any]:
+    """The parameters of a plain model, adapters merged into them."""
+    return plain(params if lora is None else model.merge_lora(params, lora))
 
 
 def abstract(config: Config, phase: Settings | None) -> TrainState:

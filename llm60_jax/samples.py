@@ -10,7 +10,7 @@ from llm60_jax.session import Session
 def keep(session: Session, phase: Phase) -> Written:
     """Writes the texts of the step at which a session stands, keeps them, and returns them."""
     config, words = session.config, session.data.tokenizer
-    params = phase_groups.end(phase, session.state).params if session.phase == phase.name else session.state.params
+    params = phase_groups.merged(session.state.params, phase.lora)
     choice = Choice.of(config.sampling, words.eos)
     wanted = generate.requests(config.sampling, config.seed, config.model.max_context)
     written = generate.write(config.model, params, words, wanted, choice, session.interrupts.check)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from llm60_jax import checkpoint, manifest, model, phase_groups, session, step
+from llm60_jax import checkpoint, manifest, phase_groups, session, step
 from llm60_jax import config as config_module
 from llm60_jax.config import Config
 from llm60_jax.data.tokenizer import Tokenizer
@@ -37,8 +37,7 @@ class Trained(NamedTuple):
     @property
     def plain_params(self) -> Any:
         """The parameters of a plain model: adapters merged, the heads of deep supervision left out."""
-        merged = model.merge_lora(self.params, self.lora) if self.lora is not None else self.params
-        return phase_groups.plain(merged)
+        return phase_groups.merged(self.params, self.lora)
 
 
 def open_(path: Path) -> Trained:
