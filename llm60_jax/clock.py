@@ -24,6 +24,8 @@ class StageClock:
         self._seconds: dict[Stage, float] = {}
         self._steps: dict[Stage, int] = {}
         self._last = time.monotonic()
+        self._inside: dict[str, float] = {}
+        self._aside: dict[str, float] = {}
 
     def replan(self, stage_plan: Plan) -> None:
         """Goes on with an amended plan."""
@@ -43,11 +45,30 @@ class StageClock:
         self._last = now
 
     @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Keeps evaluation, sampling and saving out of the measured speed."""
+    def paused(self, what: str) -> Iterator[None]:
+        """Keeps evaluation, sampling and saving out of the measured speed, and in an account of their own."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            spent = time.monotonic() - start
+            self._last += spent
+            self._aside[what] = self._aside.get(what, 0.0) + spent
+
+    @contextlib.contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Time inside the measured speed that has a name of its own."""
         start = time.monotonic()
         yield
-        self._last += time.monotonic() - start
+        self._inside[what] = self._inside.get(what, 0.0) + time.monotonic() - start
+
+    def account(self, stage: Stage | None = None) -> dict[str, float]:
+        """Seconds since the last account by what they went into; with a stage also those of its steps."""
+        found = {**self._inside, **self._aside}
+        if stage is not None:
+            found["steps"] = max(0.0, self._seconds.get(stage, 0.0) - sum(self._inside.values()))
+        self._inside, self._aside = {}, {}
+        return {name: round(seconds, 3) for name, seconds in found.items()}
 
     def rate(self, stage: Stage) -> float:
         """Measured tokens per second of a stage; 0.0 before its second step."""

@@ -38,11 +38,12 @@ def close(session: Session, measures: Measures, clock: StageClock, phase: Phase,
     """
     last = session.plan.phase_stages(phase.name)[-1]
     meta = session.meta(last, None, permanent=False)
-    with clock.paused():
+    with clock.paused("saving"):
         session.save_rolling(meta)
     end = measures.evaluate(phase, last)
     say(f"{phase.name}: after {session.step:,} steps {validation.describe(end)}")
-    with clock.paused():
+    with clock.paused("gate"):
+        measures.depth(phase, last)
         plain = phase_groups.end(phase, session.state)
         evidence = _gather(session, measures, phase, plain, end)
         checks = gates.judge(phase, evidence)

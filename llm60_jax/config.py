@@ -17,6 +17,7 @@ from llm60_jax.errors import InputError
 from llm60_jax.fields import Count, Name, PathText, Positive, Remat, record, require
 from llm60_jax.phase import Goal, InstructionSource, Phase
 
+INIT_STD = 0.02  # of the initial weights (model.py)
 RULE_6 = "Never add complexity before baseline trains"  # playbook, section 15
 
 
@@ -126,6 +127,8 @@ class Train:
     save_every: Positive = 500  # steps
     keep_rolling: Positive = 2  # rolling checkpoints kept; phase and pre-freeze checkpoints are never deleted
     most_refused: Positive = 3  # steps in a row that may not be applied (spikes.py), before the run stops
+    rewinds: Count = 0  # times that a run which would stop so goes back to its newest checkpoint, at half the rate
+    tensorboard: bool = False  # also writes scalars as TensorBoard event files; needs the extra `tensorboard`
     validation_tokens: Positive = 65_536  # bound on what one evaluation scores, per phase
 
     def __post_init__(self) -> None:

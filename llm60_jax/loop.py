@@ -9,6 +9,7 @@ import dataclasses
 import logging
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,21 +23,25 @@ from llm60_jax import (
     closing,
     compilation_cache,
     console,
+    doctor,
+    events,
     feed,
     gates,
+    history,
     machine,
     manifest,
     plan,
     programs,
     proof,
+    report,
     samples,
-    spikes,
     step,
 )
 from llm60_jax.config import Config
 from llm60_jax.console import say
+from llm60_jax.data import bigrams
 from llm60_jax.data.prepare import prepare
-from llm60_jax.errors import DamageError, Interrupted, TrainingError
+from llm60_jax.errors import DamageError, GateError, Interrupted, TrainingError
 from llm60_jax.evaluate import validation
 from llm60_jax.interrupts import Interrupts
 from llm60_jax.measures import Measures
@@ -46,6 +51,10 @@ from llm60_jax.session import Session
 from llm60_jax.workdir import opened
 
 log = logging.getLogger("llm60_jax")
+
+
+class _Rewind(Exception):
+    """Too many steps in a row were not applied, and the configuration allows to go back."""
 
 
 class Override(NamedTuple):
@@ -81,9 +90,35 @@ def run(config: Config, interrupts: Interrupts, resume_command: str, override: O
             told = start.data if start else None
             prepared = prepare(config, console.Tracker(interrupts), workdir.check_digests, told)
             workdir.begin(config, prepared.digests, prepared.tokenizer.path)
-            Trainer(Session.open(config, workdir, prepared, versions, interrupts, start), override).train()
+            while not _trained(Session.open(config, workdir, prepared, versions, interrupts, start), override):
+                pass  # from the checkpoint before, at a lower rate
         except Interrupted as stop:
             raise Interrupted(f"{stop}. To go on: {resume_command}", stop.exit_code - 128) from None
+
+
+def _trained(session: Session, override: Override | None) -> bool:
+    """Trains to the end; False where the run has to go back."""
+    workdir = session.workdir
+    with contextlib.ExitStack() as stack:
+        if session.config.train.tensorboard:
+            workdir.mirror = stack.enter_context(contextlib.closing(events.Events(workdir.path, session.step)))
+        try:
+            Trainer(session, override).train()
+        except _Rewind:
+            return False
+        finally:
+            workdir.mirror = None
+    return True
+
+
+@contextlib.contextmanager
+def _never_ending_the_run(what: str) -> Iterator[None]:
+    """What only looks at a run must not end it, whatever is wrong with it; the traceback is in the run's log."""
+    try:
+        yield
+    except Exception:
+        log.exception("%s failed", what)
+        log.warning("%s failed; the run goes on, and its log.txt has the traceback", what)
 
 
 class Pending(NamedTuple):
@@ -92,7 +127,7 @@ class Pending(NamedTuple):
     done: int  # the number of the step, from 1
     stage: Stage
     rate: float
-    limits: spikes.Limits
+    limit: float
     metrics: step.Metrics
     batch: dict[str, Any]
     coverage: float | None  # of the document mask, counted in the batch, while the stage has yet to show what it does
@@ -112,6 +147,8 @@ class Trainer:
         self.proven: Stage | None = None  # the stage whose program has shown what it does
         self.cpu_seconds = machine.cpu_seconds()  # when the stage began
         self.before: proof.Digests = {}  # what the stage's parameters were
+        self.seen: list[dict[str, np.ndarray]] = []  # the stage's first batches, as many as tell whether they are text
+        self.told: set[tuple[str, str]] = set()  # phases and symptoms that were told
 
     def train(self) -> None:
         """All phases that are not closed yet."""
@@ -130,11 +167,26 @@ class Trainer:
                 log.warning("%s is missing, though later phases are trained", folder)
                 continue
             why = self.override.why if self.override and self.override.phase == phase.name else None
-            while not closing.close(session, self.measures, self.clock, phase, why):
-                self.clock.replan(session.plan)
-                self._train_phase(phase)
+            try:
+                while not closing.close(session, self.measures, self.clock, phase, why):
+                    self.clock.replan(session.plan)
+                    self._train_phase(phase)
+            except GateError:
+                self._end_phase(phase)
+                raise
+            self._end_phase(phase)
             feed.clear(session, phase)
         say(f"done: {session.step:,} steps, {session.plan.tokens:,} tokens. The model: {folder}")
+
+    def _end_phase(self, phase: Phase) -> None:
+        """What a phase has come to, as a report and for a person, whether its gate passed or not."""
+        session = self.session
+        row = session.position(session.step, session.plan.phase_stages(phase.name)[-1])
+        session.workdir.append({**row, "phase_end": {"seconds": self.clock.account()}})
+        self._diagnose()
+        with _never_ending_the_run("the report"):
+            say(report.summary(history.read(session.workdir.path), phase))
+            say(f"the report: {report.write(session.workdir.path)}")
 
     def _train_phase(self, phase: Phase) -> int:
         """Trains to the end of a phase as it is planned now, and returns the step that this is."""
@@ -142,6 +194,8 @@ class Trainer:
         stop = session.plan.phase_span(phase.name)[1]
         if session.step < stop and session.phase != phase.name:
             session.begin(phase)
+        if session.step < stop:
+            session.describe(phase)
         while session.step < stop:
             stage = session.plan.stage_at(session.step)
             if phase.freeze_when == "converged" and self._is_due(stage):
@@ -195,17 +249,18 @@ class Trainer:
             self._look_if_due(phase, stage)
             self._save_if_due(stage, batches)
             rate = plan.learning_rate(session.plan, phase, session.step)
-            limits = session.watch.limits(session.step + 1)
-            batch, coverage = next(batches), None
+            limit = session.watch.limit(session.step + 1)
+            with self.clock.waiting("data"):
+                batch = next(batches)
+            self._keep_order(batch)
+            coverage = None
             if self.proven != stage:
                 coverage = proof.mask_coverage(batch["tokens"], session.config.train.document_mask)
                 self.before = self.before or session.group_digests()
-            session.state, metrics = program(
-                session.state, jax.device_put(batch), np.float32(rate), np.asarray(limits, np.float32)
-            )
+            session.state, metrics = program(session.state, jax.device_put(batch), np.float32(rate), np.float32(limit))
             self._log_pending()
             session.step += 1
-            self.pending = Pending(session.step, stage, rate, limits, metrics, batch, coverage)
+            self.pending = Pending(session.step, stage, rate, limit, metrics, batch, coverage)
         self._log_pending()
         self._end_stage(stage, waited)
 
@@ -220,14 +275,17 @@ class Trainer:
         """The stage's last proof, and its account as a row."""
         session, key = self.session, self.session.key(stage)
         unchanged = self._check_frozen(stage)
+        order, self.seen = bigrams.of_batches(self.seen), []
         session.iterator = session.frozen_before = None
         self.before = {}
-        account = {
+        account: dict[str, Any] = {
             "tokens_per_second": round(self.clock.rate(stage), 1),
             "frozen_leaves": unchanged,
             "frozen_leaves_changed": 0,
             "compile_seconds": round(self.programs.compile_seconds[key], 2),
             "waited_seconds": round(waited, 2),
+            "seconds": {"compile": round(waited, 3), **self.clock.account(stage)},
+            "order": order.to_tree() if order else None,
             "cpu_seconds": round(machine.cpu_seconds() - self.cpu_seconds, 2),
             "temporary_bytes": self.programs.temporary_bytes(key),
             "resident_bytes": machine.resident_bytes(),
@@ -242,6 +300,18 @@ class Trainer:
             f"{account['peak_resident_bytes'] / 2**20:,.0f} MiB"
         )
 
+    def _keep_order(self, batch: dict[str, Any]) -> None:
+        if sum(kept["tokens"].size for kept in self.seen) < bigrams.SAMPLE:
+            self.seen.append({name: np.asarray(batch[name]) for name in ("tokens", "segments")})
+
+    def _diagnose(self) -> None:
+        """Tells what the doctor finds, each trouble once."""
+        with _never_ending_the_run("the doctor"):
+            for finding in doctor.examine(history.read(self.session.workdir.path)):
+                if (finding.phase, finding.symptom) not in self.told:
+                    self.told.add((finding.phase, finding.symptom))
+                    self.line.end(f"doctor: {finding.explain()}")
+
     def _check_frozen(self, stage: Stage) -> int:
         """Proves that what the stage leaves frozen is bit for bit what it was; returns the number of leaves."""
         if self.session.frozen_before is None:
@@ -255,7 +325,7 @@ class Trainer:
         session, key, model = self.session, self.session.key(stage), self.session.config.model
         phase = session.config.phase_named(stage.phase)
         frozen = step.frozen_groups(model, key, session.state.params)
-        with self.clock.paused():
+        with self.clock.paused("proof"):
             after = session.group_digests()
         leaks = self.measures.leaks(phase)
         evidence = proof.gather(metrics, self.programs.flops[key], leaks, session.state.opt_state, self.before, after)
@@ -286,7 +356,7 @@ class Trainer:
             self._refuse(pending, objective, grad_norm)
             return
         session.refused = 0
-        session.watch.tell(done, objective, grad_norm)
+        session.watch.tell(done, objective)
         if self.proven != stage:
             self._prove(pending)
         if done % session.config.train.log_every and done not in (1, stage.stop_step):
@@ -315,15 +385,17 @@ class Trainer:
         path = session.workdir.keep_batch(pending.done, pending.batch)
         broken = [name for name, array in pending.batch.items() if not np.isfinite(np.asarray(array, np.float32)).all()]
         found = {"loss": objective, "grad_norm": grad_norm}
-        limits = dict(zip(found, pending.limits, strict=True))
         told = {name: value if math.isfinite(value) else str(value) for name, value in found.items()}
-        row = {**told, "limits": [x if math.isfinite(x) else None for x in pending.limits], "batch": path.name}
+        row = {**told, "limit": pending.limit if math.isfinite(pending.limit) else None, "batch": path.name}
         session.workdir.append({**session.position(pending.done, pending.stage), "refused": row | {"broken": broken}})
         cause = "; ".join(
             [f"its {name} are not finite" for name in broken]
-            or [f"{name} {found[name]:.4g} where {limits[name]:.4g} is the limit" for name in found]
+            or [f"loss {objective:.4g} where {pending.limit:.4g} is the limit, gradient norm {grad_norm:.4g}"]
         )
         message = f"step {pending.done}: not applied: {cause}; its batch is kept in {path}"
+        if session.refused >= most and session.rescue(pending.stage):
+            log.warning("%s. %d such steps in a row: going back", message, most)
+            raise _Rewind
         if session.refused >= most:
             remedy = session.remedy(pending.stage.phase)
             raise TrainingError(f"{message}. {most} such steps in a row (train.most_refused){remedy}")
@@ -339,6 +411,7 @@ class Trainer:
             if session.step == start:
                 session.phase_start = row
             self.line.end(f"{phase.name}: after {session.step:,} steps {validation.describe(row)}")
+            self._diagnose()
 
     def _look_if_due(self, phase: Phase, stage: Stage) -> None:
         session = self.session
@@ -357,7 +430,7 @@ class Trainer:
             if session.step == session.plan.phase_span(stage.phase)[0]:
                 return  # the phase before has written its last texts with the same weights
             # A signal while they are written is not lost: it is looked at again after the next step.
-            with self.clock.paused(), contextlib.suppress(Interrupted):
+            with self.clock.paused("samples"), contextlib.suppress(Interrupted):
                 samples.keep(session, session.config.phase_named(stage.phase))
 
     def _save(self, stage: Stage, batches: Any) -> None:
@@ -365,6 +438,6 @@ class Trainer:
         self._log_pending()
         self._check_frozen(stage)
         session = self.session
-        with self.clock.paused():
+        with self.clock.paused("saving"):
             permanent = session.step == stage.start_step and session.plan.begins_freeze(stage)
             session.save_rolling(session.meta(stage, batches.get_state(), permanent=permanent))

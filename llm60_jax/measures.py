@@ -8,9 +8,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from llm60_jax import plasticity, step
+from llm60_jax import depth, phase_groups, plasticity, step
 from llm60_jax.clock import StageClock
 from llm60_jax.data import packing
+from llm60_jax.depth import Depth
 from llm60_jax.errors import TrainingError
 from llm60_jax.evaluate import pairs, validation
 from llm60_jax.evaluate.minimal_pairs import Sample, Verdict
@@ -46,7 +47,7 @@ class Measures:
                 session.keep_late(row)
                 return row
         names = [one.name for one in session.config.phase[: session.config.phase.index(phase) + 1]]
-        with self._clock.paused():
+        with self._clock.paused("evaluation"):
             grammar = self._grammar(phase)
             found = {name: self._validate(phase, name) for name in names}
         own = found.pop(phase.name)
@@ -96,9 +97,21 @@ class Measures:
         score = functools.partial(self._score(phase), self._session.state.params)
         return sample.verdicts(score, validation.ROWS)
 
+    def depth(self, phase: Phase, stage: Stage) -> Depth:
+        """What each block of the model does for some of the phase's held-out text (depth.py), as a row."""
+        session = self._session
+        rows, _ = self._rows(phase.name, session.config.train.validation_tokens)
+        count = step.probe_rows(session.config.model)
+        few = {name: _of_length(rows[name], count) for name in ("tokens", "targets", "segments", "weights")}
+        found = depth.measure(session.config.model, phase_groups.merged(session.state.params, phase.lora), few)
+        row = {**session.position(session.step, stage), "depth": found.to_tree()}
+        if row not in session.workdir.rows():
+            session.workdir.append(row)
+        return found
+
     def leaks(self, phase: Phase) -> int:
         """Held-out positions that see what attention must not show them (`validation.leaks`)."""
-        with self._clock.paused():
+        with self._clock.paused("proof"):
             rows, _ = self._rows(phase.name, self._session.config.train.validation_tokens)
             return validation.leaks(self._score(phase), self._session.state.params, rows)
 
@@ -115,7 +128,7 @@ class Measures:
         if session.looks.get("step") == session.step:
             return None
         first = not session.looks
-        with self._clock.paused():
+        with self._clock.paused("evaluation"):
             count = step.probe_rows(session.config.model)
             rows, _ = self._rows(phase.name, session.config.train.validation_tokens)
             # Rows of segment 0, as the last ones may be, do not count.

@@ -29,13 +29,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from llm60_jax import layers
-from llm60_jax.config import Model
+from llm60_jax.config import INIT_STD, Model
 from llm60_jax.fields import Remat
 from llm60_jax.layers import Array, Block, LayerNorm, Outputs
 from llm60_jax.phase import Lora
 from llm60_jax.step_key import Noise
 
-INIT_STD = 0.02
 Params = dict[str, Any]  # groups of nested plain dicts of arrays, the pure form of a Transformer
 
 _POLICIES = {"full": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}

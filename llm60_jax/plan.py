@@ -47,6 +47,16 @@ class Extension:
 
 
 @dataclasses.dataclass(frozen=True)
+class Rescue:
+    """The run went back to a checkpoint, because steps could not be applied, and on from there at a lower rate."""
+
+    phase: str
+    step: int  # from which on the rate is lower
+    factor: float
+    warmup: int  # steps over which the rate rises again
+
+
+@dataclasses.dataclass(frozen=True)
 class Stage:
     """Constant settings inside a phase. Steps are global, half-open: `start_step <= step < stop_step`."""
 
@@ -83,6 +93,7 @@ class Plan:
 
     stages: tuple[Stage, ...]
     tokens_per_step: int
+    rescues: tuple[Rescue, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -147,7 +158,12 @@ class Plan:
         return max(1, _nearest((stop - start) / PROBES))
 
 
-def build(config: Config, decisions: Sequence[Decision] = (), extensions: Sequence[Extension] = ()) -> Plan:
+def build(
+    config: Config,
+    decisions: Sequence[Decision] = (),
+    extensions: Sequence[Extension] = (),
+    rescues: Sequence[Rescue] = (),
+) -> Plan:
     """Merges each phase's breakpoints into stages; breakpoints and phase ends fall on the nearest whole step.
 
     Args:
@@ -155,6 +171,7 @@ def build(config: Config, decisions: Sequence[Decision] = (), extensions: Sequen
       decisions: on freezes of phases that freeze when converged. Each wait becomes a stage of its own, so that no
         stage's rows change once it has begun.
       extensions: each becomes a stage after those of its phase; later phases begin so much later.
+      rescues: each lowers the rates of its phase from its step on.
 
     Raises:
       InputError: a phase is too short for its stages to have a step each.
@@ -210,10 +227,26 @@ def build(config: Config, decisions: Sequence[Decision] = (), extensions: Sequen
                 )
             )
             phase_start = stop
-    return Plan(tuple(stages), per_step)
+    return Plan(tuple(stages), per_step, tuple(rescues))
 
 
 def learning_rate(plan: Plan, phase: Phase, step: int) -> float:
+    """The rate of a step: as scheduled, lowered by every rescue of the phase, and warmed up again after each."""
+    rate = _scheduled_rate(plan, phase, step)
+    for rescue in plan.rescues:
+        if rescue.phase == phase.name and step >= rescue.step:
+            rate *= rescue.factor * min(1.0, (step + 1 - rescue.step) / rescue.warmup)
+    return rate
+
+
+def rescue(plan: Plan, phase: Phase, step: int) -> Rescue:
+    """Half the rate from a step on, warmed up for twice as long as the phase was at its beginning (playbook, section
+    14: "lower LR, longer warmup")."""
+    start, stop = plan.scheduled_span(phase.name)
+    return Rescue(phase.name, step, 0.5, max(1, _nearest(2 * phase.warmup * (stop - start))))
+
+
+def _scheduled_rate(plan: Plan, phase: Phase, step: int) -> float:
     """Linear warm-up, then cosine from peak to final over the phase (playbook, section 8).
 
     A function of the tokens of the phase that the step completes, so context changes leave it smooth: the first

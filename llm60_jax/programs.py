@@ -17,8 +17,8 @@ from llm60_jax.step import Batch, Metrics, TrainState
 from llm60_jax.step_key import StepKey
 
 log = logging.getLogger("llm60_jax")
-# State, batch, learning rate and limits in; the new state and what the step reports out (step.train_step).
-Program = Callable[[TrainState, Batch, np.float32, np.ndarray], tuple[TrainState, Metrics]]
+# State, batch, learning rate and limit in; the new state and what the step reports out (step.train_step).
+Program = Callable[[TrainState, Batch, np.float32, np.float32], tuple[TrainState, Metrics]]
 
 
 class CompiledSteps:
@@ -76,5 +76,5 @@ def trace(config: Config, key: StepKey) -> Any:
     if key.prefix_cached:
         batch["prefix"] = jax.ShapeDtypeStruct((*shape, config.model.dim), jnp.bfloat16)
     function = jax.jit(functools.partial(step.train_step, config, key), donate_argnums=0)
-    rate, limits = jax.ShapeDtypeStruct((), jnp.float32), jax.ShapeDtypeStruct((2,), jnp.float32)
-    return function.trace(phase_groups.abstract(config, key), batch, rate, limits)
+    scalar = jax.ShapeDtypeStruct((), jnp.float32)
+    return function.trace(phase_groups.abstract(config, key), batch, scalar, scalar)

@@ -20,10 +20,10 @@ from llm60_jax.data.prepare import Prepared
 from llm60_jax.errors import DamageError, InputError, TrainingError
 from llm60_jax.interrupts import Interrupts
 from llm60_jax.phase import Phase
-from llm60_jax.plan import Decision, Extension, Plan, Stage
+from llm60_jax.plan import Decision, Extension, Plan, Rescue, Stage
 from llm60_jax.step import TrainState
 from llm60_jax.step_key import StepKey
-from llm60_jax.workdir import WorkDir
+from llm60_jax.workdir import RESCUES, WorkDir
 
 log = logging.getLogger("llm60_jax")
 
@@ -49,6 +49,7 @@ class Session:
     phase_start: dict[str, Any] | None = None  # evaluation at the start of the phase: the gate's evidence
     late: list[tuple[int, float]] = dataclasses.field(default_factory=list)  # steps and losses, for the plateau
     watch: spikes.Watch = dataclasses.field(default_factory=spikes.Watch)
+    rescues: list[Rescue] = dataclasses.field(default_factory=list)
     refused: int = 0  # steps in a row that were not applied
     frozen_before: dict[str, str] | None = None  # digests of what the current stage leaves frozen
     looks: dict[str, Any] = dataclasses.field(default_factory=dict)  # the last look at representations (plasticity.py)
@@ -85,7 +86,7 @@ class Session:
             session.ancestors[str(start.folder.absolute())] = meta["state_sha256"]
             say(f"a new run in {workdir.path}, from {start.folder}")
         workdir.rewind(-1)  # of an attempt that saved nothing, from another start perhaps
-        session.write_plan()
+        session._take_rescues()
         return session
 
     @classmethod
@@ -127,8 +128,49 @@ class Session:
             say(f"resuming under other versions, so not bit for bit as before: {changed}")
         say(f"resumed at step {session.step:,} of {session.plan.steps:,}")
         workdir.rewind(session.step)
-        session.write_plan()
+        session._take_rescues()
         return session
+
+    def _take_rescues(self) -> None:
+        """The plan as it is after all rescues, with a row for each."""
+        self.rescues = [Rescue(**entry) for entry in self.workdir.rescues()]
+        self._replan()
+        known = [row["rescue"] for row in self.workdir.rows() if "rescue" in row]
+        for one in self.rescues:
+            entry = dataclasses.asdict(one)
+            if one.step == self.step and entry not in known:
+                row = self.position(self.step, self.plan.stage_at(self.step))
+                self.workdir.append({**row, "rescue": entry})
+                say(
+                    f"{one.phase}: from step {one.step:,} on at {one.factor:g} times the rate, "
+                    f"warmed up over {one.warmup:,} steps"
+                )
+
+    def _replan(self) -> None:
+        self.plan = plan.build(self.config, self.decisions, self.extensions, self.rescues)
+        self.write_plan()
+
+    def rescue(self, stage: Stage) -> bool:
+        """Whether the run may go back to its newest checkpoint of the phase and on at a lower rate; if so, that is
+        recorded, and the session to be opened next does it."""
+        if len(self.rescues) >= self.config.train.rewinds:
+            return False
+        start = self.plan.phase_span(stage.phase)[0]
+        newest = self.checkpoints.newest()
+        step = checkpoint.read_meta(newest)["step"] if newest else 0
+        if step < start:
+            return False
+        made = plan.rescue(self.plan, self.config.phase_named(stage.phase), step)
+        entries = [dataclasses.asdict(one) for one in [*self.rescues, made]]
+        self.workdir.write(RESCUES, manifest.dump(entries))
+        return True
+
+    def describe(self, phase: Phase) -> None:
+        """Records what a phase trains on, once."""
+        start = self.plan.phase_span(phase.name)[0]
+        if not any("data" in row for row in self.workdir.rows() if row["phase"] == phase.name):
+            row = self.position(start, self.plan.stage_at(start))
+            self.workdir.append({**row, "data": self.data.facts(phase)})
 
     def key(self, stage: Stage) -> StepKey:
         """The key of a stage's program."""
@@ -156,21 +198,19 @@ class Session:
     def decide(self, decision: Decision) -> None:
         """Amends the plan by a decision on a freeze, and says so."""
         self.decisions.append(decision)
-        self.plan = plan.build(self.config, self.decisions, self.extensions)
+        self._replan()
         stage = self.plan.stage_at(decision.step)
         self.workdir.append({**self.position(self.step, stage), "decision": dataclasses.asdict(decision)})
-        self.write_plan()
         say(f"{decision.phase}: freezing {decision.frozen} blocks at step {decision.step:,}: {decision.reason}")
 
     def extend(self, extension: Extension) -> None:
         """Gives a phase more steps, and says so."""
         self.extensions.append(extension)
-        self.plan = plan.build(self.config, self.decisions, self.extensions)
+        self._replan()
         stage = self.plan.phase_stages(extension.phase)[-1]
         row = {**self.position(self.step, stage), "extension": dataclasses.asdict(extension)}
         if row not in self.workdir.rows():  # a run that stopped before its next save decides alike once more
             self.workdir.append(row)
-        self.write_plan()
         say(f"{extension.phase}: {extension.steps:,} steps more: {extension.reason}")
 
     def keep_late(self, row: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from llm60_jax.phase import Lora
 from llm60_jax.step_key import Noise, StepKey, tap_depths
 
 Batch = dict[str, Any]  # tokens, targets, segments: int32; weights: float32; all [G, B, T]; prefix: [G, B, T, D]
-NO_LIMITS = np.full(2, np.inf, np.float32)
+NO_LIMIT = np.float32(np.inf)
 PROBE_TOKENS = 1024  # of held-out text, whose representations are compared from time to time (plasticity.py)
 
 
@@ -85,17 +85,18 @@ def frozen_groups(config: Model, key: StepKey, names: Collection[str]) -> frozen
 
 
 def train_step(
-    config: Config, key: StepKey, state: TrainState, batch: Batch, learning_rate: jax.Array, limits: Any = NO_LIMITS
+    config: Config, key: StepKey, state: TrainState, batch: Batch, learning_rate: jax.Array, limit: Any = NO_LIMIT
 ) -> tuple[TrainState, Metrics]:
     """Gradients summed over micro-batches by `lax.scan`, then one optimizer update of the live groups.
 
-    A step whose loss or gradient is not finite, or above its limit, changes no parameter and no optimizer state.
+    A step whose loss or gradient is not finite, or whose loss is above the limit, changes no parameter and no optimizer
+    state.
 
     Args:
       batch: arrays [G, B, T]; weights are 0 where a target belongs to another document or needs no learning. With a
         cached prefix also bfloat16 [G, B, T, D], what the frozen blocks compute.
       learning_rate: float32 scalar.
-      limits: float32 [2], the largest objective and the largest gradient norm that are applied (spikes.py).
+      limit: float32 scalar, the largest objective that is applied (spikes.py).
     """
     frozen = frozen_groups(config.model, key, state.params)
     live = {name: group for name, group in state.params.items() if name not in frozen}
@@ -119,7 +120,7 @@ def train_step(
     start = *zeros, jax.tree.map(jnp.zeros_like, live)
     (objective, (terms, coverage), grads), _ = jax.lax.scan(accumulate, start, (batch, jnp.arange(key.accumulation)))
     grad_norm = optim.global_norm(grads)
-    sound = jnp.isfinite(objective) & jnp.isfinite(grad_norm) & (objective <= limits[0]) & (grad_norm <= limits[1])
+    sound = jnp.isfinite(objective) & jnp.isfinite(grad_norm) & (objective <= limit)
     params, opt_state = jax.lax.cond(
         sound,
         lambda: optim.update(optimizer(config), frozen, learning_rate, grads, state.opt_state, state.params),

@@ -4,6 +4,8 @@ config.json     the resolved configuration and the digests of data and tokenizer
 plan.json       the stage table, amended where a freeze has waited
 metrics.jsonl   a row per logged step, evaluation, look at the representations, decision, stage
 tokenizer/      the tokenizer, copied at the start
+rescues.json    where the run went back and on at a lower learning rate (train.rewinds), if it did
+report.html     the report, made anew at the end of every phase
 checkpoints/  phases/  gates/  samples/  log.txt
 """
 
@@ -13,7 +15,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +30,13 @@ from llm60_jax.errors import DamageError, Failure, InputError, MachineError
 # mathematics of a step. Sources are judged by the digest of the text they give.
 FREE = {
     "workdir", "data_dir", "processes", "start", "baseline", "sampling", "train.log_every", "train.evaluate_every",
-    "train.save_every", "train.keep_rolling", "train.most_refused", "train.remat", "train.micro_batch",
+    "train.save_every", "train.keep_rolling", "train.most_refused", "train.rewinds", "train.tensorboard",
+    "train.remat", "train.micro_batch",
     "phase.*.remat", "phase.*.sources", "phase.*.gate",
 }  # fmt: skip
 
 
+RESCUES = "rescues.json"
 TOKENIZER = Path("tokenizer") / "tokenizer.model"
 
 
@@ -43,6 +47,7 @@ class WorkDir:
         self.path = path
         self.metrics_path = path / "metrics.jsonl"
         self.config_path = path / "config.json"
+        self.mirror: Callable[[dict[str, Any]], None] | None = None  # is given every row that is added
 
     def check_identity(self, config: Config) -> None:
         """Raises InputError when the directory belongs to a run with another architecture, plan, seed or optimizer."""
@@ -92,6 +97,8 @@ class WorkDir:
         """Adds a row to metrics.jsonl."""
         with self.metrics_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+        if self.mirror is not None:
+            self.mirror(row)
 
     def rows(self) -> list[dict[str, Any]]:
         """All whole rows of metrics.jsonl; a line that a crash cut short, or that is none of ours, is left out."""
@@ -109,6 +116,17 @@ class WorkDir:
         if self.metrics_path.exists():
             kept = [json.dumps(row) + "\n" for row in self.rows() if row["step"] <= step]
             manifest.write_text(self.metrics_path, "".join(kept))
+
+    def rescues(self) -> list[dict[str, Any]]:
+        """Where the run went back to a checkpoint and on at a lower rate. It is kept beside the checkpoints, because
+        those it went back to were saved before. Raises DamageError."""
+        path = self.path / RESCUES
+        try:
+            return [dict(entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, TypeError) as error:
+            raise DamageError(f"{path}: unreadable ({type(error).__name__}); restore it") from None
 
     def keep_batch(self, step: int, batch: Mapping[str, Any]) -> Path:
         """Keeps the rows of a step that was not applied, to be looked at."""

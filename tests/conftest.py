@@ -128,6 +128,27 @@ def few_pairs(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(pairs, "suite", lambda: few)
 
 
+COMPILED: dict[Any, Any] = {}
+
+
+def shared_programs(patch: pytest.MonkeyPatch) -> None:
+    """Lets the runs of a process share their compiled steps: tracing them is most of what a tiny run takes. A test
+    that changes what a step computes puts an empty dict into the place of `COMPILED`."""
+    from llm60_jax import programs
+
+    real = programs.CompiledSteps._compile
+
+    def compiled(self, key):
+        known = self._config.model, self._config.optimizer, key
+        if known not in COMPILED:
+            COMPILED[known] = real(self, key), self.flops[key]
+        program, self.flops[key] = COMPILED[known]
+        self.compile_seconds.setdefault(key, 0.0)
+        return program
+
+    patch.setattr(programs.CompiledSteps, "_compile", compiled)
+
+
 @pytest.fixture(scope="session")
 def base(texts: Path, tmp_path_factory) -> Path:
     """The run directory of a finished run of one phase, which other runs go on from."""
@@ -140,6 +161,7 @@ def base(texts: Path, tmp_path_factory) -> Path:
     found["phase"] = [found["phase"][0] | {"tokens": 2 * 128, "context": [[0.0, 16]], "freeze": [[0.0, 0]]}]
     with pytest.MonkeyPatch.context() as patch:
         few_pairs(patch)
+        shared_programs(patch)
         loop.run(config_module.parse(found, "base"), Interrupts(), "again")
     return Path(found["workdir"])
 
@@ -172,6 +194,7 @@ def train(monkeypatch) -> Callable[..., Path]:
         with monkeypatch.context() as patch:
             patch.setattr(loop.Trainer, "_save_if_due", save_if_due)
             few_pairs(patch)
+            shared_programs(patch)
             if stop_after is None:
                 loop.run(config, interrupts, "again")
             else:
@@ -217,6 +240,7 @@ def metrics(workdir: Path) -> list[dict[str, Any]]:
 def without_time(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows without what depends on time and on the machine, for comparing two runs."""
     counted = ("frozen_leaves", "frozen_leaves_changed", "temporary_bytes")
+    rows = [row for row in rows if "phase_end" not in row]
     return [
         {key: {name: value[name] for name in counted} if key == "stage_end" else value for key, value in row.items()}
         for row in ({key: value for key, value in row.items() if key != "tokens_per_second"} for row in rows)

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, metrics, without_time, write_corpus
+from conftest import PROJECT, metrics, tiny_tree, to_toml, without_time, write_corpus
 
 from tools import compare_samples
 
@@ -120,17 +120,27 @@ def state_digest(folder):
     return facts["state_sha256"]
 
 
-@pytest.fixture(scope="module")
-def whole(texts, tmp_path_factory):
-    """One uninterrupted run of the tiny configuration: its file, its run directory, its output."""
-    from conftest import tiny_tree, to_toml
-
-    folder = tmp_path_factory.mktemp("whole")
-    tree = tiny_tree(texts) | {"workdir": str(folder / "run")}
-    (folder / "tiny.toml").write_text(to_toml(tree))
+def finished(folder, tree):
+    """One uninterrupted run: its file, its run directory, its output."""
+    (folder / "tiny.toml").write_text(to_toml(tree | {"workdir": str(folder / "run")}))
     done = launch(folder / "tiny.toml")
     assert done.returncode == 0, done.stderr
     return folder / "tiny.toml", folder / "run", done.stdout
+
+
+@pytest.fixture(scope="module")
+def whole(texts, tmp_path_factory):
+    """A run of the tiny configuration."""
+    return finished(tmp_path_factory.mktemp("whole"), tiny_tree(texts))
+
+
+@pytest.fixture(scope="module")
+def short(texts, tmp_path_factory):
+    """A run of two phases of six steps, in two stages each."""
+    tree = tiny_tree(texts)
+    few = {"tokens": 6 * 128, "context": [[0.0, 16]], "freeze": [[0.0, 0], [0.5, 2]]}
+    tree["phase"] = [phase | few for phase in tree["phase"][:2]]
+    return finished(tmp_path_factory.mktemp("short"), tree)
 
 
 def test_a_run_leaves_what_the_readme_promises(whole):
@@ -237,31 +247,31 @@ def test_killed_without_warning_and_resumed_equals_uninterrupted(whole, tmp_path
     assert without_time(metrics(workdir)) == without_time(metrics(reference))
 
 
-def test_a_changed_configuration_or_text_is_refused(whole, texts, tmp_path):
-    path, _, _ = whole
+def test_a_changed_configuration_or_text_is_refused(short, tmp_path):
+    path, _, _ = short
     refused(2, path, "--set", "seed=8", words=["seed: 7 in the run, 8 now", "--workdir"])
     other = write_corpus(tmp_path / "other", 60, 99)
     override = f"phase.vocabulary.sources.0.path={other}"
     refused(2, path, "--set", override, words=["changed under this run", "data of phase vocabulary: "])
 
 
-def test_a_gate_that_does_not_open_stops_the_run_and_can_be_judged_again(whole, tmp_path):
-    path, reference, _ = whole
+def test_a_gate_that_does_not_open_stops_the_run_and_can_be_judged_again(short, tmp_path):
+    path, reference, _ = short
     workdir = tmp_path / "run"
     strict = ["--set", "phase.grammar.gate.min_fall=50.0", "--workdir", workdir]
     for attempt in range(2):
         done = refused(3, path, *strict, words=["gate grammar: not passed", "fall of validation loss", "at least 50"])
-        assert ("resumed at step 10" in done.stdout) is (attempt == 1)
+        assert ("resumed at step 6" in done.stdout) is (attempt == 1)
     assert not (workdir / "phases" / "grammar").exists()
     assert json.loads((workdir / "gates" / "grammar.json").read_text())["passed"] is False
     assert launch(path, "--workdir", workdir).returncode == 0
     assert state_digest(workdir) == state_digest(reference)
 
 
-def test_lost_metrics_do_not_change_the_verdict(whole, tmp_path):
-    path, reference, _ = whole
+def test_lost_metrics_do_not_change_the_verdict(short, tmp_path):
+    path, reference, _ = short
     workdir = tmp_path / "run"
-    assert interrupted(path, workdir, signal.SIGINT, 7)[0] == 130
+    assert interrupted(path, workdir, signal.SIGINT, 3)[0] == 130
     (workdir / "metrics.jsonl").unlink()
     assert launch(path, "--workdir", workdir).returncode == 0
     gate = "gates/grammar.json"
@@ -282,8 +292,8 @@ def test_a_damaged_checkpoint_is_named_set_aside_and_replaced(whole, tmp_path):
     assert state_digest(workdir / "phases" / "fine_tune") == state_digest(reference / "phases" / "fine_tune")
 
 
-def test_a_reader_that_goes_away_does_not_end_the_run(whole, tmp_path):
-    path, reference, _ = whole
+def test_a_reader_that_goes_away_does_not_end_the_run(short, tmp_path):
+    path, reference, _ = short
     workdir = tmp_path / "run"
     command = [sys.executable, str(QUICK), str(path), "--workdir", str(workdir)]
     process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -309,16 +319,16 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
 
 
-def test_a_closed_terminal_saves_and_exits_with_129(whole, tmp_path):
-    path, _, _ = whole
+def test_a_closed_terminal_saves_and_exits_with_129(short, tmp_path):
+    path, _, _ = short
     command = [sys.executable, str(QUICK), str(path), "--workdir", str(tmp_path)]
     watched = [sys.executable, "-c", HANG_UP, str(tmp_path / "metrics.jsonl"), *command]
     assert subprocess.run(watched, cwd=PROJECT).returncode == 129
     assert list((tmp_path / "checkpoints").glob("*/manifest.json"))
 
 
-def test_failures_and_tracebacks_are_in_the_log(whole, tmp_path):
-    path, _, _ = whole
+def test_failures_and_tracebacks_are_in_the_log(short, tmp_path):
+    path, _, _ = short
     refused(3, path, "--workdir", tmp_path, "--set", "phase.grammar.gate.min_fall=50.0")
     assert "ERROR gate grammar: not passed" in (tmp_path / "log.txt").read_text()
     # An error of our own, provoked.
@@ -335,9 +345,9 @@ def test_failures_and_tracebacks_are_in_the_log(whole, tmp_path):
     assert "Traceback" in (tmp_path / "log.txt").read_text()
 
 
-def test_odd_directories(tiny_file, tmp_path):
+def test_odd_directories(short, tiny_file, tmp_path):
     odd = tmp_path / "é 😀 [x]"
-    done = launch(tiny_file, "--workdir", odd, "--set", "phase.grammar.gate.min_fall=50.0")
+    done = launch(short[0], "--workdir", odd, "--set", "phase.grammar.gate.min_fall=50.0")
     assert done.returncode == 3
     assert (odd / "gates" / "grammar.json").exists()
     refused(2, tiny_file, "--workdir", "", words=["workdir"])

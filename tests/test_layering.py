@@ -10,9 +10,9 @@ FLOORS = [
     {"loop"},
     {"closing", "feed"},
     {"measures", "trained", "samples"},
-    {"session"},
-    {"ancestry", "console", "clock"},
-    {"gates"},
+    {"session", "report"},
+    {"ancestry", "console", "clock", "doctor"},
+    {"gates", "history"},
     {
         "generate",
         "evaluate",
@@ -21,10 +21,11 @@ FLOORS = [
         "prefix_cache",
         "proof",
         "compilation_cache",
+        "events",
         "programs",
     },
     {"data", "phase_groups"},
-    {"step", "plasticity", "interrupts"},
+    {"step", "plasticity", "depth", "interrupts"},
     {"model", "losses", "optim", "manifest"},
     {"layers"},
     {"flops", "machine", "advice", "arithmetic", "spikes"},
@@ -33,7 +34,7 @@ FLOORS = [
     {"config"},
     {"phase", "override"},
     {"toml_file", "exclusion"},
-    {"errors", "explain", "fields"},
+    {"errors", "explain", "fields", "charts"},
 ]
 NO_JAX = (
     "explain",
@@ -47,6 +48,10 @@ NO_JAX = (
     "step_key",
     "arithmetic",
     "advice",
+    "charts",
+    "history",
+    "doctor",
+    "report",
 )
 # What a floor may not import beside that: answers about schedules need no jax; I/O knows no model.
 NEVER = {

@@ -16,29 +16,27 @@ from llm60_jax.errors import TrainingError
 def watched(steps, seed=0):
     rng, watch = np.random.default_rng(seed), spikes.Watch()
     for step in range(1, steps + 1):
-        watch.tell(step, 4 + 0.1 * rng.normal(), 1 + 0.2 * rng.normal())
+        watch.tell(step, 4 + 0.1 * rng.normal())
     return watch
 
 
 def test_limits_lie_six_deviations_above_the_window():
     watch = watched(500)
-    objective, norm = watch.limits(502)
-    assert objective == pytest.approx(4.6, abs=0.15)
-    assert norm == pytest.approx(2.2, abs=0.25)
+    assert watch.limit(502) == pytest.approx(4.6, abs=0.15)
 
 
 def test_without_enough_steps_everything_finite_is_applied():
-    assert watched(spikes.LEAST).limits(spikes.LEAST + 1) == (math.inf, math.inf)
-    assert max(watched(spikes.LEAST).limits(spikes.LEAST + 2)) < math.inf
+    assert watched(spikes.LEAST).limit(spikes.LEAST + 1) == math.inf
+    assert watched(spikes.LEAST).limit(spikes.LEAST + 2) < math.inf
 
 
 @given(st.integers(40, 300), st.integers(1, 3))
 def test_limits_do_not_depend_on_what_is_known_already(steps, seed):
     """The last step may be read before or after the next one is dispatched; a saved state gives the same limits."""
     early, late = watched(steps, seed), watched(steps, seed)
-    late.tell(steps + 1, 99.0, 99.0)
-    assert early.limits(steps + 2) == late.limits(steps + 2)
-    assert spikes.Watch(late.to_state()).limits(steps + 3) == late.limits(steps + 3)
+    late.tell(steps + 1, 99.0)
+    assert early.limit(steps + 2) == late.limit(steps + 2)
+    assert spikes.Watch(late.to_state()).limit(steps + 3) == late.limit(steps + 3)
 
 
 @pytest.fixture
@@ -107,10 +105,10 @@ def test_refused_steps_resume_bit_for_bit(one, train, poisoned, tmp_path):
 
 
 def test_a_spike_is_refused_with_its_limit(one, train, monkeypatch):
-    monkeypatch.setattr(spikes.Watch, "limits", lambda self, step: (0.5, math.inf) if step == 5 else (math.inf,) * 2)
+    monkeypatch.setattr(spikes.Watch, "limit", lambda self, step: 0.5 if step == 5 else math.inf)
     workdir = train(one)
     (row,) = [row for row in metrics(workdir) if "refused" in row]
     assert row["step"] == 5
-    assert row["refused"]["limits"] == [0.5, None]
+    assert row["refused"]["limit"] == 0.5
     assert row["refused"]["loss"] > 0.5
     assert row["refused"]["broken"] == []

@@ -81,7 +81,7 @@ def time_steps(config: Config, phase: Phase, some: Sequence[Subject], rounds: in
     for number in track(range(rounds + 1), "timing, rounds", rounds + 1):
         for subject in some:
             start = time.perf_counter()
-            state, metrics = subject.program(state, subject.batch, rate, step.NO_LIMITS)
+            state, metrics = subject.program(state, subject.batch, rate, step.NO_LIMIT)
             jax.block_until_ready((state, metrics))
             if number:
                 subject.seconds.append(time.perf_counter() - start)

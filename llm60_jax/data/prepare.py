@@ -2,15 +2,17 @@
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from llm60_jax.config import Config
-from llm60_jax.data import corpus, loader, shards, tokenizer, weights
+from llm60_jax.data import bigrams, corpus, fertility, loader, shards, tokenizer, weights
 from llm60_jax.data.corpus import Corpus
 from llm60_jax.data.dedup import Sketches
+from llm60_jax.data.ledger import Ledger
 from llm60_jax.data.progress import Track
 from llm60_jax.errors import InputError
 from llm60_jax.phase import Phase
@@ -18,6 +20,8 @@ from llm60_jax.phase import Phase
 log = logging.getLogger("llm60_jax")
 RULE_2 = "'Never mix fine-tuning data into pretraining' (playbook, rule 2)"
 MANY_EPOCHS = 4  # passes beyond which text teaches less and less
+_FIT_DOCUMENTS = 200  # of the held-out text, by which the vocabulary is judged
+_WINDOW = 256  # tokens that stand side by side in a sample of the training text
 
 
 class Prepared(NamedTuple):
@@ -41,6 +45,36 @@ class Prepared(NamedTuple):
         if passes > MANY_EPOCHS:
             size += f". More than {MANY_EPOCHS} teach little and are learnt by heart: add text, or lower the tokens"
         return "\n".join([*sources, size])
+
+    def facts(self, phase: Phase) -> dict[str, Any]:
+        """What a phase trains on, in figures: what the doctor and the report rest on. JSON values."""
+        found, shard = self.corpora[phase.name], self.shards[phase.name].train
+        counts = np.bincount(shard.tokens, minlength=self.tokenizer.vocab_size)
+        shares = counts[counts > 0] / counts.sum()
+        pieces = np.array([bool(piece) for piece in self.tokenizer.pieces()])
+        fit = fertility.fit(
+            islice((r["text"] for r in found.read("validation")), _FIT_DOCUMENTS), self.tokenizer
+        ).to_tree()
+        accounts = [Ledger.of(tree) for tree in found.ledger["sources"]]
+        read = max(1, sum(account.characters_in for account in accounts))
+        again = sum(
+            account.characters_dropped.get(reason, 0)
+            for account in accounts
+            for reason in ("duplicate", "near_duplicate")
+        )
+        order = _order(shard)
+        return {
+            "documents": shard.documents,
+            "tokens": shard.token_count,
+            "epochs": loader.epochs(shard, phase.tokens),
+            "kept_share": sum(account.characters_kept for account in accounts) / read,
+            "duplicate_share": again / read,
+            "bytes_per_token": fit["bytes_per_token"],
+            "whole_word_share": fit["whole_word_share"],
+            "unused_share": float((counts[pieces] == 0).mean()),
+            "unigram_entropy": float(-(shares * np.log(shares)).sum()),  # nats a token
+            "order": order.to_tree() if order else None,
+        }
 
     def token_weights(self, phase: Phase) -> np.ndarray | None:
         """The loss weight of each token as a target, float32 [V]; None where a phase does not reweight."""
@@ -142,6 +176,17 @@ def _without_validation_text(corpora: dict[str, Corpus]) -> dict[str, Corpus]:
         near = _alike(found, others, ("train",))
         kept[name] = found.without(near, "they are near to what other phases are validated with")
     return kept
+
+
+def _order(shard: shards.TokenShard) -> bigrams.Order | None:
+    """The order of a sample of the training text: stretches of it, evenly spread."""
+    most = min(bigrams.SAMPLE, shard.token_count) // _WINDOW
+    if not most:
+        return None
+    starts = np.linspace(0, shard.token_count - _WINDOW, most).astype(np.int64)
+    places = starts[:, None] + np.arange(_WINDOW)
+    segments = np.searchsorted(shard.offsets, places, side="right")
+    return bigrams.order(np.asarray(shard.tokens)[places].astype(np.int32), segments.astype(np.int32))
 
 
 class Known(NamedTuple):

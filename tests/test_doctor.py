@@ -1,0 +1,357 @@
+"""The doctor: each symptom from what a run records of it, and silence where nothing is wrong."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from llm60_jax import config, doctor, history, plan, report
+from llm60_jax.data import bigrams
+from llm60_jax.errors import DamageError, InputError
+from llm60_jax.history import History
+from tools import doctor as tool
+
+DATA = {
+    "documents": 40, "tokens": 200_000, "epochs": 1.0, "kept_share": 0.9, "duplicate_share": 0.02,
+    "bytes_per_token": 3.6, "whole_word_share": 0.6, "unused_share": 0.02, "unigram_entropy": 5.0,
+    "order": {"repeated": 0.6, "by_chance": 0.3, "tokens": 32_768, "gain": 0.43},
+}  # fmt: skip
+PASSED = {"generated": {"looped_words": 10.0}, "human": {"looped_words": 0.0}}
+
+
+@pytest.fixture
+def healthy(tree, tmp_path):
+    """A finished run of three phases in which nothing is wrong, as its rows tell it."""
+    for phase in tree["phase"]:
+        phase["tokens"] = 50 * 128
+    return made(tree, tmp_path)
+
+
+def made(tree, path):
+    parsed = config.parse(tree, "x")
+    whole = plan.build(parsed)
+    rows, gates = [], {}
+    for phase in parsed.phase:
+        start, stop = whole.phase_span(phase.name)
+        earlier = [one.name for one in parsed.phase[: parsed.phase.index(phase)]]
+
+        def at(step, stage, name=phase.name):
+            return {"step": step, "tokens": step * 128, "phase": name, "stage": stage}
+
+        rows.append({**at(start, 0), "data": dict(DATA)})
+        for step in range(start, stop + 1):
+            stage, level = whole.stage_at(min(step, stop - 1)), 5.0 - 2.0 * (step - start) / (stop - start)
+            shape = {"context": stage.context, "frozen": stage.frozen}
+            fields = {"loss": level, "learning_rate": 1e-3, "tokens_per_second": 900.0, "grad_norm": 1.0}
+            if step > start:
+                rows.append({**at(step, stage.index), **shape, **fields})
+            if (step - start) % 10 == 0:
+                score = {"validation_loss": level + 0.1, "validation_error": 0.05, "bits_per_byte": 2.0}
+                old = (
+                    {"earlier_phases": {name: {**score, "validation_loss": 3.1} for name in earlier}} if earlier else {}
+                )
+                pairs = {"minimal_pairs": 0.6, "minimal_pairs_by_phenomenon": {"agreement": 0.6}}
+                rare = {"loss_by_rarity": [1.0, 2.0, 3.0, 4.0, None]}
+                rows.append({**at(step, stage.index), **score, **old, **pairs, **rare})
+        for stage in whole.phase_stages(phase.name):
+            account = {
+                "tokens_per_second": 900.0, "compile_seconds": 2.0, "temporary_bytes": 1e6, "resident_bytes": 1e8,
+                "peak_resident_bytes": 2e8, "order": dict(DATA["order"]),
+                "seconds": {"steps": 30.0, "data": 0.2, "compile": 1.0, "evaluation": 3.0, "saving": 1.0},
+            }  # fmt: skip
+            rows.append({**at(stage.stop_step, stage.index), "stage_end": account})
+        layers = parsed.model.layers
+        depth = {"contributions": [0.3] * layers, "losses": [6.0 - 0.5 * n for n in range(layers + 1)]}
+        rows.append({**at(stop, 4), "depth": depth})
+        gates[phase.name] = {"passed": True, "override": None, "checks": [], "evidence": json.loads(json.dumps(PASSED))}
+    return History(path, parsed, rows, plan.to_rows(whole, parsed), gates, [])
+
+
+def found(run):
+    return [(one.phase, one.symptom) for one in doctor.examine(run)]
+
+
+def field(run, phase, name):
+    return [row[name] for row in run.rows if row["phase"] == phase and name in row]
+
+
+def test_silence_on_a_healthy_run(healthy):
+    assert found(healthy) == []
+
+
+def test_a_run_that_has_just_begun_has_nothing_wrong(healthy):
+    for count in (0, 1, 5, 12):
+        assert found(healthy._replace(rows=healthy.rows[:count], gates={})) == []
+
+
+def test_a_run_of_an_earlier_version_is_read_as_far_as_it_goes(healthy):
+    rows = [row for row in healthy.rows if "data" not in row and "depth" not in row]
+    for row in rows:
+        row.get("stage_end", {}).pop("seconds", None)
+        row.get("stage_end", {}).pop("order", None)
+    assert found(healthy._replace(rows=rows)) == []
+    assert "<html" in report.page(healthy._replace(rows=rows))
+
+
+def refusal(broken, batch="00000007.npz"):
+    return {"loss": "nan", "grad_norm": "nan", "limit": None, "batch": batch, "broken": broken}
+
+
+def test_a_broken_batch_is_not_blamed_on_the_learning_rate(healthy):
+    row = {"step": 7, "tokens": 896, "phase": "grammar", "stage": 0, "refused": refusal(["weights"])}
+    [one] = doctor.examine(healthy._replace(rows=[*healthy.rows, row]))
+    assert one.symptom == "NaN in a batch"
+    assert "bad_batches/00000007.npz" in one.evidence
+    assert "learning_rate" not in one.fix
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_spikes_are_blamed_on_the_rate_when_there_are_several(healthy, count):
+    rows = [
+        {"step": 7 + n, "tokens": 896, "phase": "grammar", "stage": 0, "refused": refusal([])} for n in range(count)
+    ]
+    assert found(healthy._replace(rows=[*healthy.rows, *rows])) == [("grammar", "spikes")] * (count == 3)
+
+
+def stuck(run):
+    for row in run.rows:
+        if row["phase"] == "grammar":
+            for name in {"loss", "validation_loss"} & row.keys():
+                row[name] = 5.0
+
+
+def test_a_rate_beyond_measure_is_why_nothing_is_learnt(tree, tmp_path):
+    tree["phase"][0] |= {"learning_rate": [0.3, 0.1], "tokens": 50 * 128}
+    run = made(tree, tmp_path)
+    stuck(run)
+    [one] = doctor.examine(run)
+    assert (one.phase, one.symptom) == ("grammar", "diverges")
+    assert "phase.grammar.learning_rate=[1.0e-03,3.3e-04]" in one.fix
+
+
+def test_a_loss_that_rises_under_one_context_diverges(tree, tmp_path):
+    tree["phase"][0] |= {"context": [[0.0, 16]], "tokens": 50 * 128}
+    run = made(tree, tmp_path)
+    for row in run.rows:
+        if row["phase"] == "grammar" and row["step"] > 40 and "loss" in row:
+            row["loss"] += 1.5
+    assert ("grammar", "diverges") in found(run)
+
+
+def test_no_progress_without_another_reason_is_too_low_a_rate(healthy):
+    stuck(healthy)
+    assert found(healthy) == [("grammar", "no progress")]
+
+
+def test_word_salad_and_shuffled_tokens_are_told_apart(healthy):
+    chance = {"repeated": 0.3, "by_chance": 0.3, "tokens": 32_768, "gain": 0.0}
+    for account in field(healthy, "grammar", "stage_end"):
+        account["order"] = chance
+    stuck(healthy)
+    assert found(healthy) == [("grammar", "shuffled tokens")]
+    field(healthy, "grammar", "data")[0]["order"] = chance
+    assert found(healthy) == [("grammar", "word salad")]
+
+
+def test_duplicated_text(healthy):
+    field(healthy, "grammar", "data")[0].update(duplicate_share=0.9, epochs=12.0)
+    assert found(healthy) == [("grammar", "duplicated text")]
+
+
+def test_a_foreign_tokenizer_needs_enough_text_to_be_sure(healthy):
+    facts = field(healthy, "grammar", "data")[0]
+    facts.update(whole_word_share=0.15, unused_share=0.6)
+    assert found(healthy) == [("grammar", "foreign tokenizer")]
+    facts["tokens"] = 1_000
+    assert found(healthy) == []
+
+
+def test_overfitting_is_not_blamed_on_dropout(healthy):
+    field(healthy, "fine_tune", "data")[0]["epochs"] = 100.0
+    for row in healthy.rows:
+        if row["phase"] == "fine_tune" and "loss" in row:
+            row["loss"] -= 1.0
+    [one] = doctor.examine(healthy)
+    assert (one.phase, one.symptom) == ("fine_tune", "overfitting")
+    assert "not too much dropout" in one.cause
+
+
+def test_forgetting(tree, tmp_path):
+    for phase in tree["phase"]:
+        phase |= {"tokens": 50 * 128, "gate": {"max_forgetting": 0.5}}
+    run = made(tree, tmp_path)
+    last = [row for row in run.rows if row["phase"] == "vocabulary" and "earlier_phases" in row][-1]
+    last["earlier_phases"]["grammar"]["validation_loss"] = 3.9
+    assert found(run) == [("vocabulary", "forgetting")]
+
+
+def test_grammar_that_the_gate_refused(healthy):
+    checks = [
+        {"name": "grammar: agreement", "found": 0.4, "asked": "at least 0.7", "passed": False, "remedy": ""},
+        {"name": "grammar: articles", "found": None, "asked": "at least 0.7", "passed": False, "remedy": ""},
+    ]
+    healthy.gates["grammar"].update(passed=False, checks=checks)
+    [one] = doctor.examine(healthy)
+    assert one.symptom == "poor grammar"
+    assert "agreement 40% (at least 0.7)" in one.evidence
+
+
+def test_repetition(healthy):
+    healthy.gates["grammar"]["evidence"]["generated"]["looped_words"] = 300.0
+    assert found(healthy) == [("grammar", "repetition")]
+
+
+def test_frozen_from_the_start_and_never_ramped_are_seen_in_the_plan(tree, tmp_path):
+    for phase in tree["phase"]:
+        phase["tokens"] = 50 * 128
+    tree["phase"][0] |= {"freeze": [[0.0, 4]]}
+    assert found(made(tree, tmp_path)) == [("grammar", "untrained blocks")]
+    tree["phase"][0] |= {"freeze": [[0.0, 0], [0.5, 2]], "context": [[0.0, 64]]}
+    assert found(made(tree, tmp_path)) == [("grammar", "context never ramped")]
+    tree["phase"][0] |= {"freeze": [[0.0, 0]], "context": [[0.0, 16], [0.5, 64]]}
+    assert found(made(tree, tmp_path)) == [("grammar", "slow: nothing freezes")]
+
+
+def test_where_the_time_went(healthy):
+    account = field(healthy, "grammar", "stage_end")[2]
+    account["seconds"]["data"] = 40.0
+    [one] = doctor.examine(healthy)
+    assert one.symptom == "starved for data"
+    assert "stage 3 waited 40.0 s" in one.evidence
+    account["seconds"].update(data=0.2, compile=300.0)
+    assert found(healthy) == [("grammar", "compiles too long")]
+    account["seconds"].update(compile=1.0, evaluation=300.0)
+    [one] = doctor.examine(healthy)
+    assert one.symptom == "trains too little of its time"
+    assert "train.evaluate_every=20" in one.fix
+    shares = doctor.time_of(healthy, healthy.config.phase[1])
+    assert math.isclose(sum(one.share for one in shares if not one.name.startswith("of them")), 1.0)
+
+
+def test_depth_that_does_nothing(healthy):
+    depth = field(healthy, "grammar", "depth")[0]
+    depth["contributions"][:3] = [0.001, 0.002, 0.003]
+    [one] = doctor.examine(healthy)
+    assert one.symptom == "dead blocks"
+    assert "3 of 6 blocks" in one.evidence
+    assert one.evidence.endswith("1-3")
+    depth["contributions"][:3] = [0.3] * 3
+    depth["losses"] = [6.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0]
+    assert found(healthy) == [("grammar", "useless depth")]
+
+
+# --- What is measured ------------------------------------------------------------------------------------------------
+
+
+def test_order_tells_text_from_shuffled_text():
+    rng = np.random.default_rng(1)
+    follows = rng.integers(4, 500, (500, 3))  # each token is followed by one of three
+    tokens = np.zeros((64, 256), np.int32)
+    tokens[:, 0] = rng.integers(4, 500, 64)
+    for t in range(1, 256):
+        tokens[:, t] = follows[tokens[:, t - 1], rng.integers(0, 3, 64)]
+    segments = np.ones_like(tokens)
+    assert bigrams.order(tokens, segments).gain > 0.5
+    shuffled = rng.permutation(tokens.reshape(-1)).reshape(tokens.shape)
+    assert abs(bigrams.order(shuffled, segments).gain) < 0.03
+    assert bigrams.order(tokens[:4], segments[:4]) is None
+    assert bigrams.order(tokens, np.zeros_like(segments)) is None
+    assert bigrams.of_batches([]) is None
+
+
+def test_a_run_records_what_the_doctor_looks_at(tree, train):
+    run = train(tree)
+    read = history.read(run)
+    for phase in read.config.phase:
+        [row] = read.of(phase, "data")
+        assert row["step"] == plan.build(read.config).phase_span(phase.name)[0]
+        assert 0 < row["data"]["epochs"] < 1
+        assert 0 < row["data"]["unigram_entropy"] < math.log(360)
+        [depth] = [row["depth"] for row in read.of(phase, "depth")]
+        assert len(depth["contributions"]) == 6
+        assert len(depth["losses"]) == 7
+        final = read.of(phase, "validation_loss")[-1]["validation_loss"]
+        assert abs(depth["losses"][-1] - final) < 0.1  # the same text, or nearly
+        assert {"steps", "compile", "data"} <= read.of(phase, "stage_end")[0]["stage_end"]["seconds"].keys()
+        assert {"gate", "saving"} <= read.of(phase, "phase_end")[0]["phase_end"]["seconds"].keys()
+    assert found(read) == []
+    assert (run / report.NAME).read_text(encoding="utf-8") == report.page(read)
+
+
+def test_a_fault_is_told_while_the_run_goes_on(tree, train, monkeypatch, capsys):
+    from llm60_jax.data import loader
+
+    tree["phase"] = [tree["phase"][0] | {"context": [[0.0, 16], [0.5, 32]], "freeze": [[0.0, 0], [0.5, 2]]}]
+    tree["tokenizer"] = {"phases": ["grammar"]}
+    real = loader.batches
+
+    def batches(*arguments):
+        for number, batch in enumerate(real(*arguments)):
+            if number == 2:
+                batch["weights"] = np.full_like(batch["weights"], np.nan)
+            yield batch
+
+    class Stream:
+        def __init__(self, *arguments):
+            self.rest = batches(*arguments)
+
+        def __next__(self):
+            return next(self.rest)
+
+        def get_state(self):
+            return {}
+
+    monkeypatch.setattr(loader, "batches", Stream)
+    run = train(tree)
+    said = capsys.readouterr().out
+    assert said.count("doctor: grammar: NaN in a batch") == 1
+    assert said.count("\ndoctor: ") == 1
+    assert tool.main([str(run), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [one["symptom"] for one in told["findings"]] == ["NaN in a batch"]
+    assert tool.main([str(run)]) == 0
+    assert "what to do: " in capsys.readouterr().out
+
+
+def test_a_doctor_that_fails_does_not_end_the_run(tree, train, monkeypatch):
+    tree["phase"] = [tree["phase"][0] | {"context": [[0.0, 16]], "freeze": [[0.0, 0]]}]
+    tree["tokenizer"] = {"phases": ["grammar"]}
+    monkeypatch.setattr(doctor, "examine", lambda _: 1 / 0)
+    run = train(tree)
+    assert (run / "phases" / "grammar").is_dir()
+    assert "ZeroDivisionError" in (run / "log.txt").read_text()
+
+
+def test_what_is_no_run_is_named(tmp_path, capsys):
+    assert tool.main([str(tmp_path)]) == 2
+    assert "holds no run" in capsys.readouterr().err
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(DamageError, match=r"config\.json"):
+        history.read(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(InputError):
+        report.write(tmp_path)
+
+
+# --- The report ------------------------------------------------------------------------------------------------------
+
+
+def test_the_report_escapes_what_it_shows(healthy):
+    nasty = "<script>alert(1)</script>"
+    text = {"prompt": nasty, "text": nasty, "tokens": 3, "ended": True, "seed": 1, "kind": "short"}
+    sample = {"step": 5, "phase": "grammar", "tokens_per_second": 10.0, "texts": [text]}
+    healthy.gates["grammar"].update(passed=False, override=nasty)
+    page = report.page(healthy._replace(samples=[sample]))
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") >= 3
+    assert "http" not in page  # nothing is fetched
+
+
+def test_the_report_shows_every_section(healthy):
+    page = report.page(healthy)
+    for title in ("Phases", "Loss", "Schedule", "Grammar", "Gates", "Text trained on", "Depth", "Time and memory"):
+        assert f"<h2>{title}</h2>" in page
+    assert "nan" not in page.lower().replace("finance", "")
+    assert report.summary(healthy, healthy.config.phase[1]).startswith("phase vocabulary in short:")
+    assert "<html" in report.page(healthy._replace(rows=[], gates={}))
