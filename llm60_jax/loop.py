@@ -102,10 +102,14 @@ def _trained(session: Session, override: Override | None) -> bool:
     with contextlib.ExitStack() as stack:
         if session.config.train.tensorboard:
             workdir.mirror = stack.enter_context(contextlib.closing(events.Events(workdir.path, session.step)))
+        trainer = Trainer(session, override)
         try:
-            Trainer(session, override).train()
+            trainer.train()
         except _Rewind:
             return False
+        except TrainingError as failure:
+            trainer.keep_end(failure)
+            raise
         finally:
             workdir.mirror = None
     return True
@@ -187,6 +191,13 @@ class Trainer:
         with _never_ending_the_run("the report"):
             say(report.summary(history.read(session.workdir.path), phase))
             say(f"the report: {report.write(session.workdir.path)}")
+
+    def keep_end(self, failure: TrainingError) -> None:
+        """Records why training stopped itself."""
+        session = self.session
+        stage = session.plan.stage_at(min(session.step, session.plan.steps - 1))
+        session.workdir.append({**session.position(session.step, stage), "stopped": str(failure)})
+        self._diagnose()
 
     def _train_phase(self, phase: Phase) -> int:
         """Trains to the end of a phase as it is planned now, and returns the step that this is."""

@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ DATA = {
     "documents": 40, "tokens": 200_000, "epochs": 1.0, "kept_share": 0.9, "duplicate_share": 0.02,
     "bytes_per_token": 3.6, "whole_word_share": 0.6, "unused_share": 0.02, "unigram_entropy": 5.0,
     "order": {"repeated": 0.6, "by_chance": 0.3, "tokens": 32_768, "gain": 0.43},
+    "word_order": {"repeated": 0.5, "by_chance": 0.33, "tokens": 32_768, "gain": 0.26},
 }  # fmt: skip
 PASSED = {"generated": {"looped_words": 10.0}, "human": {"looped_words": 0.0}}
 
@@ -114,6 +116,15 @@ def test_spikes_are_blamed_on_the_rate_when_there_are_several(healthy, count):
     assert found(healthy._replace(rows=[*healthy.rows, *rows])) == [("grammar", "spikes")] * (count == 3)
 
 
+def test_a_stage_that_was_not_in_effect_is_told_until_the_run_goes_on(healthy):
+    told = "phase grammar, stage 1: the plan is not in effect: the document mask leaves 1.0 open"
+    stop = {"step": 0, "tokens": 0, "phase": "grammar", "stage": 0, "stopped": told}
+    [one] = doctor.examine(healthy._replace(rows=[*healthy.rows[:2], stop], gates={}))
+    assert one.symptom == "not what was planned"
+    assert one.evidence == "the document mask leaves 1.0 open"
+    assert found(healthy._replace(rows=[*healthy.rows[:2], stop, *healthy.rows[2:]])) == []
+
+
 def stuck(run):
     for row in run.rows:
         if row["phase"] == "grammar":
@@ -150,8 +161,11 @@ def test_word_salad_and_shuffled_tokens_are_told_apart(healthy):
         account["order"] = chance
     stuck(healthy)
     assert found(healthy) == [("grammar", "shuffled tokens")]
-    field(healthy, "grammar", "data")[0]["order"] = chance
+    field(healthy, "grammar", "data")[0]["word_order"] = chance
     assert found(healthy) == [("grammar", "word salad")]
+    few_words = {"repeated": 1.0, "by_chance": 1.0, "tokens": 32_768, "gain": 0.0}
+    field(healthy, "grammar", "data")[0].update({"word_order": few_words, "order": few_words})
+    assert found(healthy) == [("grammar", "no progress")]
 
 
 def test_duplicated_text(healthy):
@@ -258,6 +272,20 @@ def test_order_tells_text_from_shuffled_text():
     assert bigrams.order(tokens[:4], segments[:4]) is None
     assert bigrams.order(tokens, np.zeros_like(segments)) is None
     assert bigrams.of_batches([]) is None
+
+
+def test_words_that_were_shuffled_have_no_order():
+    rng = random.Random(1)
+    follows, words, texts = [[rng.randrange(500) for _ in range(3)] for _ in range(500)], [0], []
+    for _ in range(60):
+        for _ in range(300):
+            words.append(rng.choice(follows[words[-1]]))
+        texts.append(" ".join(f"word{number}" for number in words[-300:]))
+    assert bigrams.of_words(texts).gain > 0.5
+    other = [f"{rng.randint(0, 999)}" for _ in range(20_000)]
+    assert abs(bigrams.of_words([" ".join(other)]).gain) < 0.05
+    assert bigrams.of_words(["too few words"]) is None
+    assert bigrams.of_words([]) is None
 
 
 def test_a_run_records_what_the_doctor_looks_at(tree, train):

@@ -1,15 +1,19 @@
-"""Whether tokens come in an order: how many neighbouring pairs are met more than once, beside what chance makes.
+"""Whether words, or tokens, come in an order: how many neighbouring pairs are met more than once, beside what chance
+makes.
 
-Language says the same two words again and again. In a text whose tokens were shuffled, pairs repeat only because some
-tokens are common; the share of repeated pairs of the shuffled text is therefore the measure of the unshuffled one.
+Language says the same two words again and again. In a text that was shuffled, pairs repeat only because some words are
+common; the share of repeated pairs of the shuffled text is therefore what the unshuffled one is held against. Text
+needs words for this: the tokens inside a word keep their order when words are shuffled.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-SAMPLE = 32_768  # tokens that tell enough
+_WORD = re.compile(r"\w+|[^\w\s]")
+SAMPLE = 32_768  # words or tokens that tell enough
 LEAST = 4_096  # without so many, nothing is told
 
 
@@ -40,6 +44,20 @@ def order(tokens: np.ndarray, segments: np.ndarray) -> Order | None:
     known = segments > 0
     shuffled[known] = np.random.default_rng(0).permutation(tokens[known])
     return Order(_repeated(tokens, inside), _repeated(shuffled, inside), int(known.sum()))
+
+
+def of_words(texts: Iterable[str]) -> Order | None:
+    """Of the words and marks of texts, as many as make a sample; None if they are too few."""
+    numbers: dict[str, int] = {}
+    words: list[int] = []
+    segments: list[int] = []
+    for number, text in enumerate(texts, 1):
+        found = [numbers.setdefault(word, len(numbers)) for word in _WORD.findall(text.lower())]
+        words += found
+        segments += [number] * len(found)
+        if len(words) >= SAMPLE:
+            break
+    return order(np.array([words[:SAMPLE]], np.int32), np.array([segments[:SAMPLE]], np.int32))
 
 
 def of_batches(batches: Sequence[Mapping[str, np.ndarray]]) -> Order | None:

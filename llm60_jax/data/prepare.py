@@ -62,7 +62,8 @@ class Prepared(NamedTuple):
             for account in accounts
             for reason in ("duplicate", "near_duplicate")
         )
-        order = _order(shard)
+        tokens = _order(shard)
+        words = bigrams.of_words(r["text"] for split in ("validation", "train") for r in found.read(split))
         return {
             "documents": shard.documents,
             "tokens": shard.token_count,
@@ -73,7 +74,8 @@ class Prepared(NamedTuple):
             "whole_word_share": fit["whole_word_share"],
             "unused_share": float((counts[pieces] == 0).mean()),
             "unigram_entropy": float(-(shares * np.log(shares)).sum()),  # nats a token
-            "order": order.to_tree() if order else None,
+            "order": tokens.to_tree() if tokens else None,
+            "word_order": words.to_tree() if words else None,
         }
 
     def token_weights(self, phase: Phase) -> np.ndarray | None:
