@@ -42,12 +42,12 @@ class Band(NamedTuple):
 
 
 def chart(
-    title: str, lines: Sequence[Line], bands: Sequence[Band] = (), *, zero: bool = False, x_unit: str = ""
+    title: str, lines: Sequence[Line], bands: Sequence[Band] = (), *, include: Sequence[float] = (), x_unit: str = ""
 ) -> str:
     """A chart with axes and a legend; "" where no line has a point.
 
     Args:
-      zero: whether the y axis begins at 0.
+      include: values that the y axis reaches, 0 for one that begins there.
       x_unit: what stands at the end of the x axis.
     """
     drawn = [line._replace(points=_thinned([p for p in line.points if math.isfinite(p[1])])) for line in lines]
@@ -55,7 +55,7 @@ def chart(
     if not drawn:
         return ""
     xs = [x for line in drawn for x, _ in line.points] + [edge for band in bands for edge in (band.start, band.stop)]
-    ys = [y for line in drawn for _, y in line.points] + ([0.0] if zero else [])
+    ys = [y for line in drawn for _, y in line.points] + list(include)
     x_ticks, y_ticks = _ticks(min(xs), max(xs), 6), _ticks(min(ys), max(ys), 5)
     left, right = min(xs), max(max(xs), min(xs) + 1e-9)
     low, high = min(y_ticks[0], *ys), max(y_ticks[-1], *ys)
@@ -109,8 +109,8 @@ def short(value: float) -> str:
     for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if size >= unit:
             return f"{value / unit:.3g}{letter}"
-    if size and size < 1e-3:
-        return f"{value:.0e}".replace("e-0", "e-")
+    if size and size < 1e-2:
+        return f"{value:.2g}" if size >= 1e-4 and value == round(value, 3) else f"{value:.1e}".replace("e-0", "e-")
     return f"{value:.3g}"
 
 

@@ -18,7 +18,7 @@ from llm60_jax.phase import Phase
 from llm60_jax.step_key import StepKey
 
 # Thresholds. docs/experiments.md has what healthy and faulty runs measure.
-_HOT = 0.25  # a learning rate above this share of the initial weights replaces them in a few steps
+_HOT = 0.1  # a learning rate above this share of the initial weights; deep models learn nothing from 0.15 on
 _RISE = 0.3  # nats by which a training loss has risen above its best
 _MET = 10  # times that each token has been trained on, on average, before progress is expected
 _NO_PROGRESS = 0.05  # nats below what the frequencies of tokens alone give
@@ -184,8 +184,10 @@ def _no_progress(history: History, phase: Phase) -> Iterator[Finding]:
         "no progress",
         phase.name,
         f"held-out loss {stuck[0]:.2f} after {_done(history, phase):.0%} of the phase; frequencies give {stuck[1]:.2f}",
-        f"the learning rate is too low (peak {phase.learning_rate[0]:g}), or the phase too short",
-        _anew(_rates(phase, 1 / 3)) + f", or more tokens: --set phase.{phase.name}.tokens={2 * phase.tokens}",
+        f"the learning rate does not fit this model (peak {phase.learning_rate[0]:g}): the deeper, the lower; or the "
+        "phase is too short",
+        _anew(_rates(phase, 3))
+        + f", or with three times the rate; or more tokens: --set phase.{phase.name}.tokens={2 * phase.tokens}",
     )
 
 

@@ -167,17 +167,12 @@ def _schedule(run: History) -> str:
     bands = _bands(run)
     ends = [(edge, row) for row, (start, stop) in _spans(run) for edge in (start, stop)]
     return _grid(
-        chart("learning rate", [Line("learning rate", _points(run.rows, "learning_rate"))], bands, zero=True),
-        chart(
-            "context and frozen blocks, as planned",
-            [
-                Line("context", [(x, row["context"]) for x, row in ends], steps=True),
-                Line("frozen blocks", [(x, row["frozen"]) for x, row in ends], steps=True),
-            ],
-            bands,
-            zero=True,
+        chart("learning rate", [Line("learning rate", _points(run.rows, "learning_rate"))], bands, include=[0]),
+        *(
+            chart(f"{name}, as planned", [Line(name, [(x, row[field]) for x, row in ends], True)], bands, include=[0])
+            for name, field in (("context", "context"), ("frozen blocks", "frozen"))
         ),
-        chart("gradient norm", [Line("gradient norm", _points(run.rows, "grad_norm"))], bands, zero=True),
+        chart("gradient norm", [Line("gradient norm", _points(run.rows, "grad_norm"))], bands, include=[0]),
     )
 
 
@@ -190,19 +185,13 @@ def _grammar(run: History) -> str:
         x_unit="tokens",
     )
     names = sorted({name for row in rows for name in row["minimal_pairs_by_phenomenon"]})
-    small = [
-        chart(
-            name.replace("_", " "),
-            [
-                Line(
-                    "right",
-                    [(row["tokens"], row["minimal_pairs_by_phenomenon"].get(name, float("nan"))) for row in rows],
-                )
-            ],
-            _bands(run),
-        )
-        for name in names
-    ]
+
+    def curve(name: str) -> str:
+        found = ((row["tokens"], row["minimal_pairs_by_phenomenon"].get(name)) for row in rows)
+        line = Line("right", [(x, right) for x, right in found if right is not None])
+        return chart(name.replace("_", " "), [line], _bands(run), include=[0, 1])
+
+    small = [curve(name) for name in names]
     note = "<p>During training ten pairs of each phenomenon are judged; the gates judge all of them.</p>"
     return whole + (f'{note}<div class="small">{"".join(small)}</div>' if small else "")
 
@@ -308,7 +297,7 @@ def _depth(run: History) -> str:
                 chart(
                     f"{phase.name}: what each block adds, as a share of the stream",
                     [Line("contribution", list(enumerate(found["contributions"], 1)))],
-                    zero=True,
+                    include=[0],
                     x_unit="block",
                 ),
                 chart(
@@ -353,7 +342,7 @@ def _time(run: History) -> str:
         "takes is the share of the operations that it adds.</p>"
     )
     rates = [(row["tokens"], row["tokens_per_second"]) for row in run.rows if row.get("tokens_per_second")]
-    speed = chart("tokens a second", [Line("tokens/s", rates)], _bands(run), zero=True, x_unit="tokens")
+    speed = chart("tokens a second", [Line("tokens/s", rates)], _bands(run), include=[0], x_unit="tokens")
     return speed + _table(headings, stages) + note + _table(["phase", "time for", "", "share"], shares)
 
 
@@ -426,12 +415,13 @@ _STYLE = """
 header,main{max-width:72rem;margin:auto;padding:0 1rem}h1{margin:1.5rem 0 .2rem}h2{margin:2.2rem 0 .6rem}
 h3{margin:1rem 0 .4rem}h4{margin:0 0 .3rem;color:var(--soft);font-weight:600}
 nav{display:flex;flex-wrap:wrap;gap:.3rem 1rem}a{color:var(--c0)}
-figure{margin:0 0 1rem;min-width:0}figcaption{font-weight:600;margin-bottom:.2rem}
+figure{margin:0 0 1rem;min-width:0;max-width:46rem}figcaption{font-weight:600;margin-bottom:.2rem}
 .wide{overflow-x:auto;margin-bottom:1rem}table{border-collapse:collapse;font-size:.9rem}
 th{text-align:left;color:var(--soft);font-weight:600;vertical-align:bottom}
-th,td{padding:.25rem .8rem .25rem 0}td{border-top:1px solid var(--grid);font-variant-numeric:tabular-nums}
+th,td{padding:.25rem .8rem .25rem 0}td:not(:first-child):not(:last-child){white-space:nowrap}
+td{border-top:1px solid var(--grid);font-variant-numeric:tabular-nums}
 .grid2{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:0 1.5rem}
-.small{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,15rem),1fr));gap:0 1rem}
+.small{display:grid;grid-template-columns:repeat(auto-fill,minmax(10rem,1fr));gap:0 1rem}
 .small figcaption{font-weight:400;font-size:.85rem}.small .legend{display:none}.small svg text{font-size:20px}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,18rem),1fr));gap:.8rem}
 article{background:var(--card);padding:.7rem .9rem;border-radius:.4rem;margin-bottom:.8rem}
