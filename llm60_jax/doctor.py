@@ -133,7 +133,7 @@ def _hot(history: History, phase: Phase) -> Iterator[Finding]:
         return
     smooth = [statistics.fmean(losses[max(0, i - 3) : i + 1]) for i in range(len(losses))]
     rise = smooth[-1] - min(smooth)
-    stuck = _stuck(history, phase)
+    stuck = None if any(_no_order(history, phase)) else _stuck(history, phase)
     hot = peak > _HOT * INIT_STD
     if (rise > _RISE and not _changes_text(history, phase)) or (hot and stuck is not None):
         evidence = f"training loss {smooth[-1]:.2f}, at its best {min(smooth):.2f}"
@@ -178,7 +178,7 @@ def _no_order(history: History, phase: Phase) -> Iterator[Finding]:
 def _no_progress(history: History, phase: Phase) -> Iterator[Finding]:
     """The held-out loss is that of a model that knows token frequencies only, and nothing else explains it."""
     stuck = _stuck(history, phase)
-    if stuck is None or any(True for check in (_hot, _no_order, _frozen_from_start) for _ in check(history, phase)):
+    if stuck is None or any(any(check(history, phase)) for check in (_hot, _no_order, _frozen_from_start)):
         return
     yield Finding(
         "no progress",

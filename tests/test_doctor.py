@@ -26,7 +26,7 @@ PASSED = {"generated": {"looped_words": 10.0}, "human": {"looped_words": 0.0}}
 def healthy(tree, tmp_path):
     """A finished run of three phases in which nothing is wrong, as its rows tell it."""
     for phase in tree["phase"]:
-        phase["tokens"] = 50 * 128
+        phase |= {"tokens": 50 * 128, "learning_rate": [1e-3, 3e-4]}
     return made(tree, tmp_path)
 
 

@@ -122,7 +122,7 @@ def foreign(tree: Tree, folder: Path) -> None:
 
 
 def hundred_epochs(tree: Tree, folder: Path) -> None:
-    in_folder(tree, folder, english(tree, 60, place=2), place=2)
+    in_folder(tree, folder, [text[:700] for text in english(tree, 60, place=2)], place=2)
     tree["phase"] = [tree["phase"][0], tree["phase"][2]]
     tree["tokenizer"]["phases"] = ["grammar"]
     tree["phase"][1] |= {"tokens": 1_024_000, "learning_rate": [1e-3, 3e-4]}
