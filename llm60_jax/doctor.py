@@ -31,7 +31,7 @@ _GAP = 0.3  # nats by which the held-out loss is above that of training
 _OVERFIT = 0.05  # nats by which the held-out loss has risen above its best
 _WAIT = 0.25, 1.0  # share of the time, and seconds, that a stage waited for data
 _COMPILE = 0.3, 60.0  # the same of a phase for compiling
-_ASIDE = 0.35, 60.0  # the same for evaluation, samples and saving
+_ASIDE = 0.35, 60.0  # the same of the run for evaluation, samples and saving
 _WHOLE_WORDS = 0.30  # share of words that are one token
 _UNUSED = 0.40  # share of pieces that a text never uses, where it has _PER_PIECE tokens for each
 _PER_PIECE = 50
@@ -330,7 +330,7 @@ def _never_ramped(history: History, phase: Phase) -> Iterator[Finding]:
 
 
 def _slow(history: History, phase: Phase) -> Iterator[Finding]:
-    """Time that is not training: waiting for data, compiling, evaluation and the like."""
+    """Time that is not training: waiting for data, and for the compiler."""
     for row in history.of(phase, "stage_end"):
         spent = row["stage_end"].get("seconds", {})
         share = spent.get("data", 0.0) / max(sum(spent.values()), 1e-9)
@@ -354,18 +354,29 @@ def _slow(history: History, phase: Phase) -> Iterator[Finding]:
             "the phase is too short for its stages, or the compilation cache is not kept",
             f"keep {history.config.data_dir}/compiled between runs; or fewer entries in context and freeze",
         )
-    aside = sum(seconds[name] for name in ("evaluation", "samples", "saving"))
-    if aside > max(_ASIDE[1], _ASIDE[0] * total):
-        most = max(("evaluation", "samples", "saving"), key=lambda name: seconds[name])
-        field = {"evaluation": "evaluate_every", "samples": "save_every", "saving": "save_every"}[most]
-        now = getattr(history.config.train, field)
-        yield Finding(
-            "trains too little of its time",
-            phase.name,
-            f"{aside:.0f} s of {total:.0f} s went into evaluation, samples and saving, most into {most}",
-            f"train.{field} = {now} steps is too often for steps so short",
-            f"run the same command with --set train.{field}={4 * now}, which may change inside a run",
-        )
+
+def _aside(history: History, phase: Phase) -> Iterator[Finding]:
+    """A run that measures and saves more than it trains; judged as a whole, because short phases have their marks."""
+    if phase != list(history.begun)[-1]:
+        return
+    spent: dict[str, float] = {}
+    for one in history.begun:
+        for name, seconds in _seconds(history, one).items():
+            spent[name] = spent.get(name, 0.0) + seconds
+    total = sum(spent.values())
+    aside = sum(spent[name] for name in ("evaluation", "samples", "saving"))
+    if aside <= max(_ASIDE[1], _ASIDE[0] * total):
+        return
+    most = max(("evaluation", "samples", "saving"), key=lambda name: spent[name])
+    field = {"evaluation": "evaluate_every", "samples": "save_every", "saving": "save_every"}[most]
+    now = getattr(history.config.train, field)
+    yield Finding(
+        "trains too little of its time",
+        phase.name,
+        f"{aside:.0f} s of {total:.0f} s went into evaluation, samples and saving, most into {most}",
+        f"train.{field} = {now} steps is too often for steps so short",
+        f"run the same command with --set train.{field}={4 * now}, which may change inside a run",
+    )
 
 
 def _never_frozen(history: History, phase: Phase) -> Iterator[Finding]:
@@ -455,6 +466,7 @@ _CHECKS: Sequence[Callable[[History, Phase], Iterator[Finding]]] = (
     _never_ramped,
     _never_frozen,
     _slow,
+    _aside,
     _idle_depth,
     _overfitting,
     _forgetting,

@@ -235,7 +235,7 @@ def test_where_the_time_went(healthy):
     assert "stage 3 waited 40.0 s" in one.evidence
     account["seconds"].update(data=0.2, compile=300.0)
     assert found(healthy) == [("grammar", "compiles too long")]
-    account["seconds"].update(compile=1.0, evaluation=300.0)
+    account["seconds"].update(compile=1.0, evaluation=600.0)
     [one] = doctor.examine(healthy)
     assert one.symptom == "trains too little of its time"
     assert "train.evaluate_every=20" in one.fix
