@@ -355,6 +355,7 @@ def _slow(history: History, phase: Phase) -> Iterator[Finding]:
             f"keep {history.config.data_dir}/compiled between runs; or fewer entries in context and freeze",
         )
 
+
 def _aside(history: History, phase: Phase) -> Iterator[Finding]:
     """A run that measures and saves more than it trains; judged as a whole, because short phases have their marks."""
     if phase != list(history.begun)[-1]:

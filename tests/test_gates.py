@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PROJECT, metrics, state_of, without_time
+from conftest import metrics, state_of, without_time
 
 from llm60_jax import config, gates, loop, plan
 from llm60_jax.errors import DamageError, GateError, InputError
@@ -290,4 +290,3 @@ def test_the_command_line_of_an_override(tiny_file, capsys):
         assert stop.value.code == 2
     assert launch.main([str(tiny_file), "--override-gate", "gramar", "--why", "x"]) == 2
     assert "there is no phase 'gramar'" in capsys.readouterr().err
-    assert (PROJECT / "launch.py").exists()

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import PROJECT
 
 from llm60_jax import generate, model
 from llm60_jax.config import Model, Sampling
@@ -185,4 +184,3 @@ def test_settings_that_cannot_be(base, capsys, arguments, words):
 def test_requests_are_short_and_long_with_fixed_seeds():
     found = generate.requests(Sampling(prompts=("a", "b"), tokens=7), 3, 64)
     assert found == [Request("a", 7, 3), Request("b", 7, 4), Request("a", 64, 3), Request("b", 64, 4)]
-    assert (PROJECT / "tools" / "generate.py").exists()

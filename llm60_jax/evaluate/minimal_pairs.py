@@ -16,6 +16,7 @@ from llm60_jax.data.packing import Rows
 from llm60_jax.data.progress import Track
 from llm60_jax.data.tokenizer import Tokenizer
 from llm60_jax.errors import InputError
+from llm60_jax.evaluate import validation
 from llm60_jax.evaluate.pairs import Pair
 
 _WIDTH = 4  # rows are as long as their sentence, rounded up to so many tokens: few shapes to compile, little padding
@@ -37,7 +38,7 @@ class Verdict(NamedTuple):
     @property
     def lower(self) -> float:
         """The lower end of the 95 % interval of the accuracy (Wilson 1927)."""
-        n, z = max(1, self.pairs), 1.959964
+        n, z = max(1, self.pairs), validation.Z
         middle = self.accuracy + z * z / (2 * n)
         spread = z * math.sqrt(self.accuracy * (1 - self.accuracy) / n + z * z / (4 * n * n))
         return (middle - spread) / (1 + z * z / n)

@@ -8,7 +8,7 @@ import numpy as np
 
 ROWS = 8  # scored at a time; one compiled program for every evaluation of a run
 RARITY_EDGES = (0.5, 0.75, 0.9, 0.97)  # shares of the training text that the commoner tokens make up
-_Z = 1.959964  # of a 95 % interval
+Z = 1.959964  # standard deviations on either side of a 95 % interval
 _ROWS_NEEDED = ("tokens", "targets", "segments", "weights")
 
 Pieces = Sequence[tuple[float, int]]  # summed loss in nats, and tokens, of each piece of a document inside a row
@@ -61,7 +61,7 @@ def mean(sums: np.ndarray, tokens: np.ndarray) -> Mean:
     if count < 2:
         return Mean(value, math.inf)
     spread = float(np.square(sums - value * tokens).sum()) * count / (count - 1)
-    return Mean(value, _Z * math.sqrt(spread) / total)
+    return Mean(value, Z * math.sqrt(spread) / total)
 
 
 def fall(before: Pieces, after: Pieces) -> Mean:
