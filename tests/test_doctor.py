@@ -155,6 +155,16 @@ def test_no_progress_without_another_reason_is_too_low_a_rate(healthy):
     assert found(healthy) == [("grammar", "no progress")]
 
 
+def test_nothing_is_expected_of_a_phase_that_has_hardly_begun(tree, tmp_path):
+    tree["phase"] = [tree["phase"][0] | {"tokens": 500 * 128, "learning_rate": [1e-3, 3e-4]}]
+    tree["tokenizer"]["phases"] = ["grammar"]
+    run = made(tree, tmp_path)
+    stuck(run)
+    for steps, symptoms in ((100, []), (200, [("grammar", "no progress")])):
+        some = [row for row in run.rows if row["step"] <= steps]
+        assert found(run._replace(rows=some, gates={})) == symptoms
+
+
 def test_word_salad_and_shuffled_tokens_are_told_apart(healthy):
     chance = {"repeated": 0.3, "by_chance": 0.3, "tokens": 32_768, "gain": 0.0}
     for account in field(healthy, "grammar", "stage_end"):
