@@ -1,6 +1,7 @@
 """Shared by all tests: a compilation cache for the session, a tiny configuration, and a small made-up corpus."""
 
 import json
+import math
 import os
 import random
 import signal
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 # Before jax is imported: subprocesses of the tests inherit it, so each program is compiled once a session.
@@ -204,6 +206,37 @@ def train(monkeypatch) -> Callable[..., Path]:
         return Path(config.workdir)
 
     return run
+
+
+@pytest.fixture
+def poisoned(monkeypatch) -> Callable[..., None]:
+    """`poisoned(steps, times=inf)` gives the batches of these steps a weight that is not a number, the first `times` that
+    they come."""
+    from llm60_jax import feed
+
+    def poison(steps, times=math.inf):
+        real, seen = feed.batches, dict.fromkeys(steps, 0)
+
+        def batches(session, clock, phase, stage):
+            class Batches:
+                inner = real(session, clock, phase, stage)
+
+                def __next__(self):
+                    batch = {name: np.array(array) for name, array in next(self.inner).items()}
+                    number = session.step + 1
+                    if number in seen and seen[number] < times:
+                        seen[number] += 1
+                        batch["weights"][0, 0, 0] = np.nan
+                    return batch
+
+                def get_state(self):
+                    return self.inner.get_state()
+
+            return Batches()
+
+        monkeypatch.setattr(feed, "batches", batches)
+
+    return poison
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import metrics, without_time
 
-from llm60_jax import config, feed, plan
+from llm60_jax import config, plan
 from llm60_jax.errors import DamageError, TrainingError
 from llm60_jax.plan import Rescue
 
@@ -16,35 +16,6 @@ def one(tree):
     tree["phase"], tree["tokenizer"] = tree["phase"][:1], {"phases": ["grammar"]}
     tree["train"]["rewinds"] = 1
     return tree
-
-
-@pytest.fixture
-def poisoned(monkeypatch):
-    """`poisoned(steps, times)` makes the batches of these steps not a number, the first `times` that they come."""
-
-    def poison(steps, times):
-        real, seen = feed.batches, dict.fromkeys(steps, 0)
-
-        def batches(session, clock, phase, stage):
-            class Batches:
-                inner = real(session, clock, phase, stage)
-
-                def __next__(self):
-                    batch = {name: np.array(array) for name, array in next(self.inner).items()}
-                    number = session.step + 1
-                    if number in seen and seen[number] < times:
-                        seen[number] += 1
-                        batch["weights"][0, 0, 0] = np.nan
-                    return batch
-
-                def get_state(self):
-                    return self.inner.get_state()
-
-            return Batches()
-
-        monkeypatch.setattr(feed, "batches", batches)
-
-    return poison
 
 
 def test_a_rescue_halves_the_rate_and_warms_up_again(tiny):

@@ -9,7 +9,7 @@ from conftest import metrics, state_of, without_time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm60_jax import feed, spikes
+from llm60_jax import spikes
 from llm60_jax.errors import TrainingError
 
 
@@ -37,33 +37,6 @@ def test_limits_do_not_depend_on_what_is_known_already(steps, seed):
     late.tell(steps + 1, 99.0)
     assert early.limit(steps + 2) == late.limit(steps + 2)
     assert spikes.Watch(late.to_state()).limit(steps + 3) == late.limit(steps + 3)
-
-
-@pytest.fixture
-def poisoned(monkeypatch):
-    """`poisoned(steps)` gives the batches of these steps a weight that is not a number."""
-
-    def poison(steps):
-        real = feed.batches
-
-        def batches(session, clock, phase, stage):
-            class Batches:
-                inner = real(session, clock, phase, stage)
-
-                def __next__(self):
-                    batch = {name: np.array(array) for name, array in next(self.inner).items()}
-                    if session.step + 1 in steps:
-                        batch["weights"][0, 0, 0] = np.nan
-                    return batch
-
-                def get_state(self):
-                    return self.inner.get_state()
-
-            return Batches()
-
-        monkeypatch.setattr(feed, "batches", batches)
-
-    return poison
 
 
 @pytest.fixture
