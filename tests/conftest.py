@@ -210,8 +210,8 @@ def train(monkeypatch) -> Callable[..., Path]:
 
 @pytest.fixture
 def poisoned(monkeypatch) -> Callable[..., None]:
-    """`poisoned(steps, times=inf)` gives the batches of these steps a weight that is not a number, the first `times` that
-    they come."""
+    """`poisoned(steps, times=inf)` gives the batches of these steps a weight that is not a number, the first `times`
+    that they come."""
     from llm60_jax import feed
 
     def poison(steps, times=math.inf):
