@@ -180,14 +180,23 @@ def _no_progress(history: History, phase: Phase) -> Iterator[Finding]:
     stuck = _stuck(history, phase)
     if stuck is None or any(any(check(history, phase)) for check in (_hot, _no_order, _frozen_from_start)):
         return
+    held = phase.embedding == "frozen" and max(depth for _, depth in phase.freeze) > 0
+    if held:
+        cause = "the embedding is held still with the blocks below it, before it has learnt anything"
+        fix = _anew(f"phase.{phase.name}.embedding=head_only")
+    else:
+        cause = (
+            f"the learning rate does not fit this model (peak {phase.learning_rate[0]:g}): the deeper, the lower; or the "
+            "phase is too short"
+        )
+        fix = f"{_anew(_rates(phase, 3))}, or with three times the rate; or more tokens: --set "
+        fix += f"phase.{phase.name}.tokens={2 * phase.tokens}"
     yield Finding(
         "no progress",
         phase.name,
         f"held-out loss {stuck[0]:.2f} after {_done(history, phase):.0%} of the phase; frequencies give {stuck[1]:.2f}",
-        f"the learning rate does not fit this model (peak {phase.learning_rate[0]:g}): the deeper, the lower; or the "
-        "phase is too short",
-        _anew(_rates(phase, 3))
-        + f", or with three times the rate; or more tokens: --set phase.{phase.name}.tokens={2 * phase.tokens}",
+        cause,
+        fix,
     )
 
 

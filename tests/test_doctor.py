@@ -155,6 +155,15 @@ def test_no_progress_without_another_reason_is_too_low_a_rate(healthy):
     assert found(healthy) == [("grammar", "no progress")]
 
 
+def test_an_embedding_that_is_held_too_early_is_why_nothing_is_learnt(tree, tmp_path):
+    tree["phase"][0] |= {"embedding": "frozen", "tokens": 50 * 128, "learning_rate": [1e-3, 3e-4]}
+    run = made(tree, tmp_path)
+    stuck(run)
+    [one] = doctor.examine(run)
+    assert one.symptom == "no progress"
+    assert "phase.grammar.embedding=head_only" in one.fix
+
+
 def test_nothing_is_expected_of_a_phase_that_has_hardly_begun(tree, tmp_path):
     tree["phase"] = [tree["phase"][0] | {"tokens": 500 * 128, "learning_rate": [1e-3, 3e-4]}]
     tree["tokenizer"]["phases"] = ["grammar"]

@@ -199,7 +199,7 @@ TRIALS = {
     "hundred_epochs": Trial(("overfitting",), hundred_epochs),
     "healthy_1": healthy(11),
     "healthy_2": healthy(12, mlp_dropout=0.0),
-    "healthy_3": healthy(13, embedding="frozen"),
+    "healthy_3": healthy(13, freeze_when="converged", freeze_delay=0.05),
     "healthy_4": healthy(14, reweight=None, learning_rate=[7e-4, 2e-4]),
     "healthy_5": Trial((), with_adapters),
 }
