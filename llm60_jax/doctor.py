@@ -186,8 +186,8 @@ def _no_progress(history: History, phase: Phase) -> Iterator[Finding]:
         fix = _anew(f"phase.{phase.name}.embedding=head_only")
     else:
         cause = (
-            f"the learning rate does not fit this model (peak {phase.learning_rate[0]:g}): the deeper, the lower; or the "
-            "phase is too short"
+            f"the learning rate does not fit this model (peak {phase.learning_rate[0]:g}): the deeper, the lower; or "
+            "the phase is too short"
         )
         fix = f"{_anew(_rates(phase, 3))}, or with three times the rate; or more tokens: --set "
         fix += f"phase.{phase.name}.tokens={2 * phase.tokens}"
