@@ -433,16 +433,17 @@ class Trainer:
 
     def _save_if_due(self, stage: Stage, batches: Any) -> None:
         session = self.session
-        if session.step == stage.start_step and session.plan.begins_freeze(stage):
+        freezes = session.step == stage.start_step and session.plan.begins_freeze(stage)
+        if freezes:
             say(f"saving step {session.step:,} before {stage.frozen} blocks freeze")
-            self._save(stage, batches)
-        elif session.step and session.step % session.config.train.save_every == 0:
-            self._save(stage, batches)
-            if session.step == session.plan.phase_span(stage.phase)[0]:
-                return  # the phase before has written its last texts with the same weights
-            # A signal while they are written is not lost: it is looked at again after the next step.
-            with self.clock.paused("samples"), contextlib.suppress(Interrupted):
-                samples.keep(session, session.config.phase_named(stage.phase))
+        elif not session.step or session.step % session.config.train.save_every:
+            return
+        self._save(stage, batches)
+        if session.step == session.plan.phase_span(stage.phase)[0]:
+            return  # the phase before has written its last texts with the same weights
+        # A signal while they are written is not lost: it is looked at again after the next step.
+        with self.clock.paused("samples"), contextlib.suppress(Interrupted):
+            samples.keep(session, session.config.phase_named(stage.phase))
 
     def _save(self, stage: Stage, batches: Any) -> None:
         """Saves between two steps. A checkpoint from before a freeze is kept for ever."""

@@ -12,6 +12,7 @@ from llm60_jax.data import bigrams
 from llm60_jax.errors import DamageError, InputError
 from llm60_jax.history import History
 from tools import doctor as tool
+from tools import doctor_trial
 
 DATA = {
     "documents": 40, "tokens": 200_000, "epochs": 1.0, "kept_share": 0.9, "duplicate_share": 0.02,
@@ -402,3 +403,33 @@ def test_the_report_shows_every_section(healthy):
     assert "nan" not in page.lower().replace("finance", "")
     assert report.summary(healthy, healthy.config.phase[1]).startswith("phase vocabulary in short:")
     assert "<html" in report.page(healthy._replace(rows=[], gates={}))
+
+
+# --- The trial -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["nan_in_a_batch", "rate_x100", "frozen_from_the_start", "healthy_3", "healthy_5"])
+def test_trials_are_valid_configurations(name, tmp_path):
+    tree = doctor_trial.base(tmp_path, tmp_path / "data")
+    doctor_trial.TRIALS[name].change(tree, tmp_path)
+    assert plan.build(config.parse(tree, name)).steps > 0
+
+
+@pytest.mark.parametrize(
+    ("found", "code"),
+    [
+        ({"word_salad": ("word salad",), "healthy_1": ()}, 0),
+        ({"word_salad": (), "healthy_1": ()}, 1),
+        ({"word_salad": ("word salad",), "healthy_1": ("spikes",)}, 1),
+        ({"word_salad": (), "never_ramped": ("context never ramped",)}, 0),  # one of several may be missed
+    ],
+)
+def test_the_trial_s_verdict(found, code, tmp_path, monkeypatch, capsys):
+    def run(name, folder, data_dir):
+        return doctor_trial.Result(name, doctor_trial.TRIALS[name].named, found[name], "")
+
+    monkeypatch.setattr(doctor_trial, "run", run)
+    only = [argument for name in found for argument in ("--only", name)]
+    assert doctor_trial.main(["--folder", str(tmp_path), *only]) == code
+    assert doctor_trial.main(["--folder", str(tmp_path), "--only", "nothing"]) == 2
+    assert "there is no trial 'nothing'" in capsys.readouterr().err

@@ -172,7 +172,22 @@ def test_a_run_leaves_what_the_readme_promises(whole):
     assert [(one["step"], one["phase"]) for one in samples if one["step"] % 10 == 0] == [
         (10, "grammar"), (20, "vocabulary"), (30, "fine_tune"),
     ]  # fmt: skip
-    assert [one["step"] for one in samples] == [4, 8, 10, 16, 20, 24, 28, 30]  # with every checkpoint
+    assert [one["step"] for one in samples] == [
+        2,
+        4,
+        5,
+        8,
+        10,
+        12,
+        15,
+        16,
+        20,
+        22,
+        24,
+        25,
+        28,
+        30,
+    ]  # with every checkpoint
     for one in samples:
         assert [(text["prompt"], text["kind"]) for text in one["texts"]] == [
             ("The", "short"), ("The quiet", "short"), ("The", "long"), ("The quiet", "long"),

@@ -251,6 +251,7 @@ def main(arguments: list[str] | None = None) -> int:
     results: list[Result] = []
 
     logging.getLogger("llm60_jax").propagate = False  # what a run has to say it prints
+    console.console.quiet = options.json
 
     def body() -> None:
         names = options.only or list(TRIALS)
