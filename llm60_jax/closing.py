@@ -60,17 +60,19 @@ def close(session: Session, measures: Measures, clock: StageClock, phase: Phase,
         )
         session.workdir.write(f"gates/{phase.name}.json", manifest.dump(verdict.to_json()))
         samples.show(samples.keep(session, phase), phase)
-        say(gates.explain(verdict))
-        if not verdict.passed and override is None:
-            more = plan.extend(session.plan, phase, "it still improves")
-            if more is None or [check.name for check in verdict.failed] != [gates.PLATEAU]:
-                raise GateError(gates.explain(verdict))
-            session.extend(more)
-            return False
-        if not verdict.passed and override is not None:
-            session.overrides[phase.name] = override
-        _keep(session, phase, plain, verdict)
-    return True
+        told = gates.explain(verdict)
+        if verdict.passed or override is not None:
+            say(told)
+            if override is not None:
+                session.overrides[phase.name] = override
+            _keep(session, phase, plain, verdict)
+            return True
+        more = plan.extend(session.plan, phase, "it still improves")
+        if more is None or [check.name for check in verdict.failed] != [gates.PLATEAU]:
+            raise GateError(told)
+        say(told)
+        session.extend(more)
+        return False
 
 
 def _keep(session: Session, phase: Phase, plain: TrainState, verdict: Verdict) -> None:

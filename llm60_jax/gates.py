@@ -190,9 +190,8 @@ def explain(verdict: Verdict) -> str:
     if verdict.passed:
         return f"gate {name}: passed, all {len(checks)} checks"
     lines = [f"gate {name}: not passed: {len(verdict.failed)} of {len(checks)} checks fell short"]
-    for check in verdict.failed:
-        lines.append(f"  {check.name}: {_show(check.found)}, asked for {check.asked}")
-        lines.append(f"    {check.remedy}")
+    lines += [f"  {check.name}: {_show(check.found)}, asked for {check.asked}" for check in verdict.failed]
+    lines += [f"  what to do: {remedy}" for remedy in dict.fromkeys(check.remedy for check in verdict.failed)]
     if verdict.override is not None:
         lines.append(f"  closed all the same, and recorded for good: {verdict.override}")
     else:
