@@ -90,9 +90,9 @@ def _keep(session: Session, phase: Phase, plain: TrainState, verdict: Verdict) -
 
 def _gather(session: Session, measures: Measures, phase: Phase, plain: TrainState, end: dict[str, Any]) -> Evidence:
     """Measures everything that a gate may ask for, beside what the evaluation at the phase's `end` has found."""
-    config, order = session.config, [one.name for one in session.config.phase]
+    config = session.config
     begin = session.plan.phase_span(phase.name)[0]
-    earlier = order[: order.index(phase.name)]
+    earlier = session.data.before(phase.name)
     known = words.prepare(session.data.corpora, Path(config.data_dir), Tracker(session.interrupts))
     rare = cloze.pairs(_texts(session, phase, "validation"), known, _CLOZE)
     suite = [pair for found in pairs.suite().values() for pair in found]

@@ -35,7 +35,8 @@ class Measures:
         self._bins: dict[str, np.ndarray] = {}  # of rarity, by phase
 
     def evaluate(self, phase: Phase, stage: Stage) -> dict[str, Any]:
-        """Scores the held-out documents of the phase and of those before it, so that forgetting is seen, and records
+        """Scores the held-out documents of the phase and of those before it, in this run and in the ones that it starts
+        from, so that forgetting is seen, and records
         the result as a row; at a step scored before, finds it.
 
         Where a phase begins or ends the row also has `pieces`, the losses that two evaluations are compared by
@@ -46,7 +47,7 @@ class Measures:
             if row["step"] == session.step and row["phase"] == phase.name and "validation_loss" in row:
                 session.keep_late(row)
                 return row
-        names = [one.name for one in session.config.phase[: session.config.phase.index(phase) + 1]]
+        names = [*session.data.before(phase.name), phase.name]
         with self._clock.paused("evaluation"):
             grammar = self._grammar(phase)
             found = {name: self._validate(phase, name) for name in names}
@@ -66,7 +67,10 @@ class Measures:
         session = self._session
         rows, text_bytes = self._rows(held_out, session.config.train.validation_tokens)
         if held_out not in self._bins:
-            self._bins[held_out] = validation.rarity_bins(session.data.target_counts(held_out))
+            known = (
+                held_out if held_out in session.data.shards else phase.name
+            )  # of an earlier run: how rare they are here
+            self._bins[held_out] = validation.rarity_bins(session.data.target_counts(known))
         score, params, check = self._score(phase), session.state.params, session.interrupts.check
         found = validation.score(score, params, rows, text_bytes, self._bins[held_out], check)
         if not math.isfinite(found.loss):
@@ -147,7 +151,7 @@ class Measures:
         return found
 
     def _rows(self, phase: str, tokens: int) -> tuple[packing.Rows, int]:
-        shard = self._session.data.shards[phase].validation
+        shard = self._session.data.held_out[phase]
         return packing.validation_rows(shard, self._session.config.model.max_context, tokens)
 
 

@@ -1,7 +1,12 @@
+"""Validation: intervals, comparisons, and what earlier phases and runs are scored by."""
+
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import metrics
 
 from llm60_jax.evaluate import validation
 
@@ -75,3 +80,30 @@ def test_a_fall_is_compared_piece_by_piece():
     assert found.error < 0.01 < validation.mean(before, tokens).error
     with pytest.raises(ValueError, match="two different texts"):
         validation.fall(pieces[0], pieces[1][1:])
+
+
+def test_a_run_scores_what_the_run_before_it_was_validated_with(tuning, base, train):
+    """The same weights and the same rows: at the start, to the bit, the loss with which the other run ended."""
+    run = train(tuning)
+    scored = [row for row in metrics(run) if "validation_loss" in row]
+    ended = [row for row in metrics(base) if "validation_loss" in row][-1]
+    assert [set(row["earlier_phases"]) for row in scored] == [{"grammar"}] * len(scored)
+    assert scored[0]["earlier_phases"]["grammar"]["validation_loss"] == ended["validation_loss"]
+    gate = json.loads((run / "gates" / "fine_tune.json").read_text())
+    rise = scored[-1]["earlier_phases"]["grammar"]["validation_loss"] - ended["validation_loss"]
+    assert gate["evidence"]["forgotten"]["grammar"]["value"] == pytest.approx(rise, abs=1e-3)
+    assert "forgetting: grammar" in [check["name"] for check in gate["checks"]]
+
+
+def test_text_of_the_run_before_that_is_not_here_is_named(tuning, base, train, tmp_path):
+    data = Path(tuning["data_dir"])
+    hidden = list((data / "processed").glob("grammar-*"))
+    for path in hidden:
+        path.rename(tmp_path / path.name)
+    try:
+        run = train(tuning)
+    finally:
+        for path in hidden:
+            (tmp_path / path.name).rename(path)
+    assert not any("earlier_phases" in row for row in metrics(run))
+    assert "does not show" in (run / "log.txt").read_text()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from llm60_jax import console
-from llm60_jax.data import cleaning, packing, sources
+from llm60_jax.data import cleaning, packing, shards, sources
 from llm60_jax.data.ledger import Ledger
 from llm60_jax.data.progress import Track
 from llm60_jax.data.shards import TokenShard
@@ -71,11 +71,7 @@ def _encoded(model: Trained, path: Path) -> TokenShard:
     texts = [text for text in texts if text]
     if not texts:
         raise InputError(f"--text: {path}: no text in it")
-    words = model.tokenizer
-    ids = [[words.bos, *words.encode(text), words.eos] for text in texts]
-    offsets = np.cumsum([0, *map(len, ids)])
-    sizes = np.array([len(text.encode("utf-8")) for text in texts])
-    return TokenShard(np.concatenate(ids).astype(np.uint16), offsets, sizes, np.zeros(len(ids), np.int64))
+    return shards.in_memory(({"text": text} for text in texts), model.tokenizer)
 
 
 def _nats(model: Trained, shard: TokenShard, track: Track) -> float:

@@ -14,6 +14,7 @@ from llm60_jax.data.corpus import Corpus
 from llm60_jax.data.dedup import Sketches
 from llm60_jax.data.ledger import Ledger
 from llm60_jax.data.progress import Track
+from llm60_jax.data.shards import TokenShard
 from llm60_jax.errors import InputError
 from llm60_jax.phase import Phase
 
@@ -32,6 +33,12 @@ class Prepared(NamedTuple):
     tokenizer: tokenizer.Tokenizer
     digests: dict[str, str]
     inherited: dict[str, Any]  # `record` of the checkpoint that the run starts from
+    held_out: dict[str, TokenShard]  # what every phase is validated with, those of earlier runs first
+
+    def before(self, phase: str) -> list[str]:
+        """Names of `held_out` that come before a phase: what it may forget."""
+        names = list(self.held_out)
+        return names[: names.index(phase)]
 
     def describe(self, phase: Phase) -> str:
         """What a phase trains on, for a person: its sources, its size, how many epochs its tokens mean."""
@@ -86,7 +93,7 @@ class Prepared(NamedTuple):
         return weights.token_weights(counts, self.tokenizer.pieces(), phase.reweight)
 
     def target_counts(self, phase: str) -> np.ndarray:
-        """How often each token is a target in the phase's training text, int64 [V]."""
+        """How often each token is a target in a phase's training text, int64 [V]."""
         return weights.target_counts(self.shards[phase].train, self.tokenizer.vocab_size)
 
     def record(self) -> dict[str, Any]:
@@ -132,7 +139,25 @@ def prepare(
     digests["tokenizer"] = words.sha256
     check(digests)
     prepared = {name: shards.prepare(found, words, data_dir, track) for name, found in corpora.items()}
-    return Prepared(corpora, prepared, words, digests, trained)
+    held_out = _held_out_before(config, trained, words) | {name: one.validation for name, one in prepared.items()}
+    return Prepared(corpora, prepared, words, digests, trained, held_out)
+
+
+def _held_out_before(config: Config, trained: Mapping[str, Any], words: tokenizer.Tokenizer) -> dict[str, TokenShard]:
+    """What the phases of earlier runs were validated with, as far as it is here and a run scores it."""
+    found = {}
+    for name, entry in trained.items():
+        folder = Path(config.data_dir) / "processed" / name
+        if not (folder / "validation.jsonl").exists():
+            log.warning("%s: not here, so what is forgotten of phase %s does not show", folder, entry["phase"])
+            continue
+        paths = [folder / f"{split}.jsonl" for split in corpus.SPLITS]
+        text = Corpus(entry["phase"], "", folder, paths[0], paths[1], {}, frozenset(entry["left_out"]))
+        label = entry["phase"]
+        while label in found or any(label == phase.name for phase in config.phase):
+            label += " before"
+        found[label] = shards.in_memory(text.read("validation"), words, config.train.validation_tokens)
+    return {label: shard for label, shard in found.items() if shard.documents}
 
 
 def prepare_text(config: Config, track: Track, trained: Mapping[str, Any]) -> dict[str, Corpus]:

@@ -2,6 +2,7 @@
 as BOS, question, separator, answer, EOS, with the length of what comes before the answer."""
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,32 @@ def prepare(corpus: Corpus, tokenizer: Tokenizer, data_dir: Path, track: Track) 
     return _open(folder, record)
 
 
+def in_memory(records: Iterable[Mapping[str, str]], tokenizer: Tokenizer, most: int | None = None) -> TokenShard:
+    """Documents as a shard that is on no disk: records with a "text" and, for an answer, a "prompt".
+
+    Args:
+      most: tokens, after which no further document is taken; None takes all.
+    """
+    ids: list[list[int]] = []
+    sizes, prompts = [], []
+    for record in records:
+        tokens, prompt = _encoded(record, tokenizer)
+        ids.append(tokens)
+        sizes.append(len(record["text"].encode("utf-8")))
+        prompts.append(prompt)
+        if most is not None and sum(map(len, ids)) > most:
+            break
+    offsets = np.cumsum([0, *map(len, ids)])
+    whole = np.concatenate([np.empty(0, _TOKEN), *(np.asarray(one, _TOKEN) for one in ids)])
+    return TokenShard(whole, offsets, np.array(sizes, np.int64), np.array(prompts, np.int64))
+
+
+def _encoded(record: Mapping[str, str], tokenizer: Tokenizer) -> tuple[list[int], int]:
+    """BOS, question, answer or text, EOS; and how many of these tokens the question is."""
+    prompt = tokenizer.encode(record["prompt"] + SEPARATOR) if "prompt" in record else []
+    return [tokenizer.bos, *prompt, *tokenizer.encode(record["text"]), tokenizer.eos], len(prompt)
+
+
 def load(folder: Path, tokenizer: Tokenizer) -> PhaseShards:
     """Opens finished shards after checking every file.
 
@@ -94,12 +121,11 @@ def _write(corpus: Corpus, split: Split, tokenizer: Tokenizer, scratch: Path, tr
     documents = len(corpus.ids(split))
     with (scratch / f"{split}.tokens.bin").open("wb") as out:
         for record in track(corpus.read(split), f"{corpus.phase}: tokenizing {split}", documents):
-            prompt = tokenizer.encode(record["prompt"] + SEPARATOR) if "prompt" in record else []
-            ids = [tokenizer.bos, *prompt, *tokenizer.encode(record["text"]), tokenizer.eos]
+            ids, prompt = _encoded(record, tokenizer)
             out.write(np.asarray(ids, dtype=_TOKEN).tobytes())
             offsets.append(offsets[-1] + len(ids))
             sizes.append(len(record["text"].encode("utf-8")))
-            prompts.append(len(prompt))
+            prompts.append(prompt)
             by_source[record["source"]] += len(ids)
     for name, values in (("offsets", offsets), ("bytes", sizes), ("prompts", prompts)):
         np.save(scratch / f"{split}.{name}.npy", np.asarray(values, dtype=np.int64), allow_pickle=False)
