@@ -259,11 +259,11 @@ def fall_since(start: Mapping[str, Any] | None, end: Mapping[str, Any], phase: s
 
 
 def _least(name: str, found: float, asked: float, remedy: str) -> Check:
-    return Check(name, found, f"at least {asked:g}", bool(found >= asked), remedy)
+    return Check(name, found, f"at least {asked:.4g}", bool(found >= asked), remedy)
 
 
 def _most(name: str, found: float, asked: float, remedy: str) -> Check:
-    return Check(name, found, f"at most {asked:g}", bool(found <= asked), remedy)
+    return Check(name, found, f"at most {asked:.4g}", bool(found <= asked), remedy)
 
 
 def _show(value: float) -> str:

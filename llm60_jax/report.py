@@ -213,7 +213,7 @@ def _vocabulary(run: History) -> str:
         ("looped_words", "words in loops in 1,000"), ("parse_rate", "parsed by link-parser"),
     ]  # fmt: skip
     table = []
-    for name, gate in run.gates.items():
+    for name, gate in _ordered_gates(run):
         evidence = gate.get("evidence", {})
         for who, told in (("generated", "the model"), ("human", "held-out text")):
             found = evidence.get(who) or {}
@@ -248,7 +248,7 @@ def _samples(run: History) -> str:
 
 def _gates(run: History) -> str:
     parts = []
-    for name, gate in run.gates.items():
+    for name, gate in _ordered_gates(run):
         lines = [
             [
                 html.escape(check["name"]),
@@ -261,6 +261,10 @@ def _gates(run: History) -> str:
         title = f"<h3>{html.escape(name)}: {_verdict(gate)}</h3>"
         parts.append(title + _table(["check", "found", "asked for", ""], lines))
     return "".join(parts)
+
+
+def _ordered_gates(run: History) -> list[tuple[str, dict[str, Any]]]:
+    return [(phase.name, run.gates[phase.name]) for phase in run.config.phase if phase.name in run.gates]
 
 
 def _text(run: History) -> str:
@@ -293,10 +297,12 @@ def _depth(run: History) -> str:
     for phase in run.begun:
         for row in run.of(phase, "depth")[-1:]:
             found = row["depth"]
+            added = found["contributions"]
             parts += [
+                # The first block adds several times the embedding: beside it the others could not be told apart.
                 chart(
-                    f"{phase.name}: what each block adds, as a share of the stream",
-                    [Line("contribution", list(enumerate(found["contributions"], 1)))],
+                    f"{phase.name}: what each block adds, as a share of the stream (the first: {added[0]:.3g})",
+                    [Line("contribution", list(enumerate(added[1:], 2)))],
                     include=[0],
                     x_unit="block",
                 ),
