@@ -278,8 +278,7 @@ def _grammar(history: History, phase: Phase) -> Iterator[Finding]:
         f"{len(failed)} phenomena below what the gate asks for: {told}{curve}",
         cause,
         "look at the text (python tools/inspect_data.py), clean it or add to it, and begin phase 1 again in a new "
-        "--workdir; if only the plateau is missing too, train longer: --set "
-        f"phase.{phase.name}.gate.extend_up_to=1.5",
+        f"--workdir; where its loss still falls, with more tokens: --set phase.{phase.name}.tokens={2 * phase.tokens}",
     )
 
 

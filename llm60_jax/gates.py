@@ -147,12 +147,14 @@ def judge(phase: Phase, found: Evidence) -> tuple[Check, ...]:
     gate, name = phase.gate, phase.name
     gain, fall = expected_gain(found.late), found.fall
     more = math.ceil(MORE * found.tokens)
-    longer = f"train longer: set phase.{name}.gate.extend_up_to (now {gate.extend_up_to:g}) and run the command again"
+    # Only a phase that lacks nothing but a plateau is extended (closing.close).
+    longer = f"train longer: in a new run (--workdir DIR) with --set phase.{name}.tokens={2 * phase.tokens}"
+    extend = f"if all else is met, raise phase.{name}.gate.extend_up_to (now {gate.extend_up_to:g}); same command"
     cleaner = "restart phase 1 with cleaner or more text (tools/inspect_data.py shows it)"
     gentler = f"in a new run, lower phase.{name}.learning_rate or its tokens"
     checks = [
         _least("fall of validation loss", fall.value - fall.error, gate.min_fall, f"{longer}; or clean its text"),
-        _most(PLATEAU, gain.value + gain.error, gate.min_gain, f"it still improves: {more:,} tokens more; {longer}"),
+        _most(PLATEAU, gain.value + gain.error, gate.min_gain, f"it still improves: {more:,} tokens more; {extend}"),
     ]
     for phenomenon, asked in gate.grammar.items():
         lower = found.grammar[phenomenon].lower if phenomenon in found.grammar else math.nan

@@ -87,6 +87,7 @@ def test_each_fault_fails_its_own_check(tiny, worse, failed):
     told = gates.explain(verdict)
     assert failed.split(",")[0] in told
     assert "--override-gate grammar" in told
+    assert ("extend_up_to" in told) is (failed == gates.PLATEAU)  # nothing else is met by an extension
     assert json.loads(json.dumps(verdict.to_json(), allow_nan=False))["passed"] is False
 
 
