@@ -29,6 +29,7 @@ _DUPLICATES = 0.5  # share of the characters
 _EPOCHS = 8  # passes through a phase's text
 _GAP = 0.3  # nats by which the held-out loss is above that of training
 _OVERFIT = 0.05  # nats by which the held-out loss has risen above its best
+_ROOM = 64  # tokens of context, below which there is nothing to ramp
 _WAIT = 0.25, 1.0  # share of the time, and seconds, that a stage waited for data
 _COMPILE = 0.3, 60.0  # the same of a phase for compiling
 _ASIDE = 0.35, 60.0  # the same of the run for evaluation, samples and saving
@@ -71,15 +72,20 @@ def examine(history: History) -> list[Finding]:
     return [finding for phase in history.begun for check in _CHECKS for finding in check(history, phase)]
 
 
+def seconds_of(history: History, phase: Phase) -> float:
+    """Seconds that a phase took, as far as its stages have ended."""
+    return sum(_seconds(history, phase).values())
+
+
 def time_of(history: History, phase: Phase) -> list[Share]:
     """Where a phase's time went: training steps, of them recomputation (by the operations it adds), waiting for
     data, compiling, evaluation, samples, saving. Empty before the phase's first stage has ended."""
     seconds = _seconds(history, phase)
-    total = sum(seconds.values())
+    total = seconds_of(history, phase)
     if not total:
         return []
     found = [Share(name, spent, spent / total) for name, spent in seconds.items()]
-    again = _recomputed(history.config, history, phase) * seconds["steps"]
+    again = _recomputed(history, phase) * seconds["steps"]
     return [found[0], Share("of them recomputation", again, again / total), *found[1:]]
 
 
@@ -310,16 +316,14 @@ def _frozen_from_start(history: History, phase: Phase) -> Iterator[Finding]:
         f"blocks 1 to {depth} of {history.config.model.layers} are frozen from step 0 on, in all {len(rows)} logged "
         "steps, and nothing has trained them before",
         "freezing is for blocks that have converged (playbook, section 7)",
-        _anew(
-            f"'phase.{phase.name}.freeze=[[0.0,0],[0.2,{_third(history.config)}],[0.5,{2 * _third(history.config)}]]'"
-        ),
+        _anew(_freezing(history.config, phase)),
     )
 
 
 def _never_ramped(history: History, phase: Phase) -> Iterator[Finding]:
     """One context from beginning to end, where the playbook ramps it."""
     model, contexts = history.config.model, [context for _, context in phase.context]
-    if len(contexts) > 1 or history.config.goal(phase) == "fine_tune" or model.max_context < 4 * 16:
+    if len(contexts) > 1 or history.config.goal(phase) == "fine_tune" or model.max_context < _ROOM:
         return
     short = contexts[0] < model.max_context
     rate = [row["stage_end"]["tokens_per_second"] for row in history.of(phase, "stage_end")]
@@ -394,14 +398,14 @@ def _never_frozen(history: History, phase: Phase) -> Iterator[Finding]:
     if max(depth for _, depth in phase.freeze) or config.goal(phase) == "fine_tune" or len(config.model.segments) < 2:
         return
     keys = [StepKey.of(stage, phase, config) for stage in history.stages(phase)]
-    third = _third(config)
-    if not keys or not third:
+    if not keys:
         return
+    third, two_thirds = _thirds(config)
     now = statistics.fmean(arithmetic.step_flops(config.model, key)[1] / key.tokens for key in keys)
     then = statistics.fmean(
         sum(
             share * arithmetic.step_flops(config.model, key._replace(frozen=depth))[1] / key.tokens
-            for share, depth in ((0.2, 0), (0.3, third), (0.5, 2 * third))
+            for share, depth in ((0.2, 0), (0.3, third), (0.5, two_thirds))
         )
         for key in keys
     )
@@ -410,7 +414,7 @@ def _never_frozen(history: History, phase: Phase) -> Iterator[Finding]:
         phase.name,
         f"no block ever freezes; freezing as the playbook does would save {1 - then / now:.0%} of the operations",
         "no freezing (playbook, section 7). It costs loss; docs/experiments.md has how much",
-        _anew(f"'phase.{phase.name}.freeze=[[0.0,0],[0.2,{third}],[0.5,{2 * third}]]'"),
+        _anew(_freezing(config, phase)),
     )
 
 
@@ -503,10 +507,8 @@ def _losses(history: History, phase: Phase) -> list[float]:
 
 
 def _changes_text(history: History, phase: Phase) -> bool:
-    """Whether the training loss may rise because rows change: a ramp, or text that comes source by source."""
-    return len({row["context"] for row in history.of(phase, "context")}) > 1 and not any(
-        row["refused"] for row in history.of(phase, "refused")
-    )
+    """Whether the training loss may rise because the context does, and no step was refused."""
+    return len({row["context"] for row in history.of(phase, "context")}) > 1 and not history.of(phase, "refused")
 
 
 def _done(history: History, phase: Phase) -> float:
@@ -546,9 +548,9 @@ def _seconds(history: History, phase: Phase) -> dict[str, float]:
     return found
 
 
-def _recomputed(config: Config, history: History, phase: Phase) -> float:
+def _recomputed(history: History, phase: Phase) -> float:
     """The share of a phase's operations that recomputation is."""
-    whole = again = 0.0
+    config, whole, again = history.config, 0.0, 0.0
     for stage in history.stages(phase):
         key = StepKey.of(stage, phase, config)
         most = arithmetic.step_flops(config.model, key)[1] * stage.steps
@@ -567,10 +569,17 @@ def _anew(*settings: str) -> str:
     return "begin a new run with " + " ".join(f"--set {setting}" for setting in settings) + " --workdir runs/NEW"
 
 
-def _third(config: Config) -> int:
-    """The segment boundary at a third of the blocks, or near it; 0 if there is none."""
-    inner = config.model.boundaries[1:-1]
-    return min(inner, key=lambda depth: abs(depth - config.model.layers / 3)) if inner else 0
+def _thirds(config: Config) -> tuple[int, int]:
+    """The segment boundaries inside a model that are nearest to a third and two thirds of its blocks."""
+    inner, layers = config.model.boundaries[1:-1], config.model.layers
+    first, second = (min(inner, key=lambda depth: abs(depth - part * layers / 3)) for part in (1, 2))
+    return first, second
+
+
+def _freezing(config: Config, phase: Phase) -> str:
+    """The schedule of the playbook, section 7, in depths that this model can freeze."""
+    third, two_thirds = _thirds(config)
+    return f"'phase.{phase.name}.freeze=[[0.0,0],[0.2,{third}],[0.5,{two_thirds}]]'"
 
 
 def _share(found: Any) -> str:

@@ -57,7 +57,7 @@ def _prefix(session: Session, clock: StageClock, phase: Phase, stage: Stage) -> 
         return forward(params, tokens, segments if config.train.document_mask else np.minimum(segments, 1))
 
     folder, shape = _prefix_folder(session, phase), (stage.context, config.model.dim)
-    with clock.paused("data"):
+    with clock.paused("frozen prefix"):
         cache = prefix_cache.prepare(folder, identity, rows, shape, compute, console.Tracker(session.interrupts))
     console.say(f"{phase.name}: the frozen prefix takes {cache.bytes / 2**20:,.1f} MiB of disk until the phase closes")
     return cache

@@ -15,8 +15,8 @@ from llm60_jax.workdir import WorkDir
 
 
 class History(NamedTuple):
-    """Made by `read`. `rows` are those of metrics.jsonl, `gates` the files of gates/ by phase, `samples` those of
-    samples/ in the order of their steps, `plan` the rows of plan.json."""
+    """Made by `read`. `rows` are those of metrics.jsonl, `gates` the files of gates/ by phase, in the order of phases,
+    `samples` those of samples/ in the order of their steps, `plan` the rows of plan.json."""
 
     path: Path
     config: Config
@@ -62,10 +62,10 @@ def read(path: Path) -> History:
         told = dict(json.loads(workdir.config_path.read_text(encoding="utf-8")))["config"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamageError(f"{workdir.config_path}: unreadable ({type(error).__name__}); restore it") from None
-    gates = {file.stem: tree for file in sorted(path.glob("gates/*.json")) if (tree := _tree(file))}
     samples = [tree for file in sorted(path.glob("samples/*.json")) if (tree := _tree(file))]
     plan = _json(path / "plan.json")
     config = config_module.parse(told, str(workdir.config_path))
+    gates = {one.name: tree for one in config.phase if (tree := _tree(path / "gates" / f"{one.name}.json"))}
     return History(path, config, workdir.rows(), plan if isinstance(plan, list) else [], gates, samples)
 
 

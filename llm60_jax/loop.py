@@ -189,8 +189,9 @@ class Trainer:
         session.workdir.append({**row, "phase_end": {"seconds": self.clock.account()}})
         self._diagnose()
         with _never_ending_the_run("the report"):
-            say(report.summary(history.read(session.workdir.path), phase))
-            say(f"the report: {report.write(session.workdir.path)}")
+            found = history.read(session.workdir.path)
+            say(report.summary(found, phase))
+            say(f"the report: {report.write(found)}")
 
     def keep_end(self, failure: TrainingError) -> None:
         """Records why training stopped itself."""

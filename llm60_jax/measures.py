@@ -11,7 +11,6 @@ import numpy as np
 from llm60_jax import depth, phase_groups, plasticity, step
 from llm60_jax.clock import StageClock
 from llm60_jax.data import packing
-from llm60_jax.depth import Depth
 from llm60_jax.errors import TrainingError
 from llm60_jax.evaluate import pairs, validation
 from llm60_jax.evaluate.minimal_pairs import Sample, Verdict
@@ -36,8 +35,7 @@ class Measures:
 
     def evaluate(self, phase: Phase, stage: Stage) -> dict[str, Any]:
         """Scores the held-out documents of the phase and of those before it, in this run and in the ones that it starts
-        from, so that forgetting is seen, and records
-        the result as a row; at a step scored before, finds it.
+        from, so that forgetting is seen, and records the result as a row; at a step scored before, finds it.
 
         Where a phase begins or ends the row also has `pieces`, the losses that two evaluations are compared by
         (`validation.fall`), by phase.
@@ -67,9 +65,8 @@ class Measures:
         session = self._session
         rows, text_bytes = self._rows(held_out, session.config.train.validation_tokens)
         if held_out not in self._bins:
-            known = (
-                held_out if held_out in session.data.shards else phase.name
-            )  # of an earlier run: how rare they are here
+            # The training text of earlier runs is not counted: their tokens are as rare as they are here.
+            known = held_out if held_out in session.data.shards else phase.name
             self._bins[held_out] = validation.rarity_bins(session.data.target_counts(known))
         score, params, check = self._score(phase), session.state.params, session.interrupts.check
         found = validation.score(score, params, rows, text_bytes, self._bins[held_out], check)
@@ -101,17 +98,14 @@ class Measures:
         score = functools.partial(self._score(phase), self._session.state.params)
         return sample.verdicts(score, validation.ROWS)
 
-    def depth(self, phase: Phase, stage: Stage) -> Depth:
-        """What each block of the model does for some of the phase's held-out text (depth.py), as a row."""
+    def depth(self, phase: Phase, stage: Stage) -> None:
+        """Records what each block of the model does for some of the phase's held-out text (depth.py), as a row."""
         session = self._session
-        rows, _ = self._rows(phase.name, session.config.train.validation_tokens)
-        count = step.probe_rows(session.config.model)
-        few = {name: _of_length(rows[name], count) for name in ("tokens", "targets", "segments", "weights")}
+        few = self._few_rows(phase, "tokens", "targets", "segments", "weights")
         found = depth.measure(session.config.model, phase_groups.merged(session.state.params, phase.lora), few)
         row = {**session.position(session.step, stage), "depth": found.to_tree()}
         if row not in session.workdir.rows():
             session.workdir.append(row)
-        return found
 
     def leaks(self, phase: Phase) -> int:
         """Held-out positions that see what attention must not show them (`validation.leaks`)."""
@@ -133,10 +127,7 @@ class Measures:
             return None
         first = not session.looks
         with self._clock.paused("evaluation"):
-            count = step.probe_rows(session.config.model)
-            rows, _ = self._rows(phase.name, session.config.train.validation_tokens)
-            # Rows of segment 0, as the last ones may be, do not count.
-            few = {name: _of_length(rows[name], count) for name in ("tokens", "segments")}
+            few = self._few_rows(phase, "tokens", "segments")
             reference, drift = _LOOK(
                 session.config.model, phase.lora, session.state.params, session.state.reference, few
             )
@@ -149,6 +140,12 @@ class Measures:
         session.looks["drift"] = found
         session.workdir.append({**session.position(session.step, stage), "drift": found})
         return found
+
+    def _few_rows(self, phase: Phase, *names: str) -> dict[str, np.ndarray]:
+        """As many held-out rows as representations are looked at in; those of segment 0, as the last may be, do not
+        count."""
+        rows, _ = self._rows(phase.name, self._session.config.train.validation_tokens)
+        return {name: _of_length(rows[name], step.probe_rows(self._session.config.model)) for name in names}
 
     def _rows(self, phase: str, tokens: int) -> tuple[packing.Rows, int]:
         shard = self._session.data.held_out[phase]

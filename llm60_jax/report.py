@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from llm60_jax import arithmetic, charts, doctor, history, manifest
+from llm60_jax import arithmetic, charts, doctor, manifest
 from llm60_jax.charts import Band, Line, chart
 from llm60_jax.console import duration
 from llm60_jax.history import History
@@ -19,10 +19,10 @@ from llm60_jax.step_key import StepKey
 NAME = "report.html"
 
 
-def write(run: Path) -> Path:
-    """Makes the report of a run directory anew, in it. Raises what `history.read` raises."""
-    path = run / NAME
-    manifest.write_text(path, page(history.read(run)))
+def write(run: History) -> Path:
+    """Makes the report of a run anew, in its directory."""
+    path = run.path / NAME
+    manifest.write_text(path, page(run))
     return path
 
 
@@ -113,20 +113,13 @@ def _phases(run: History) -> str:
                 loss,
                 bits,
                 f"{last['minimal_pairs']:.1%}" if "minimal_pairs" in last else "",
-                duration(sum(share.seconds for share in doctor.time_of(run, phase) if not share.name.startswith("of"))),
+                duration(doctor.seconds_of(run, phase)),
                 _verdict(gate),
             ]
         )
     headings = [
-        "phase",
-        "tokens",
-        "held-out loss at first",
-        "at the end",
-        "bits per byte",
-        "minimal pairs",
-        "time",
-        "gate",
-    ]
+        "phase", "tokens", "held-out loss at first", "at the end", "bits per byte", "minimal pairs", "time", "gate",
+    ]  # fmt: skip
     return _table(headings, lines)
 
 
@@ -213,7 +206,7 @@ def _vocabulary(run: History) -> str:
         ("looped_words", "words in loops in 1,000"), ("parse_rate", "parsed by link-parser"),
     ]  # fmt: skip
     table = []
-    for name, gate in _ordered_gates(run):
+    for name, gate in run.gates.items():
         evidence = gate.get("evidence", {})
         for who, told in (("generated", "the model"), ("human", "held-out text")):
             found = evidence.get(who) or {}
@@ -248,7 +241,7 @@ def _samples(run: History) -> str:
 
 def _gates(run: History) -> str:
     parts = []
-    for name, gate in _ordered_gates(run):
+    for name, gate in run.gates.items():
         lines = [
             [
                 html.escape(check["name"]),
@@ -261,10 +254,6 @@ def _gates(run: History) -> str:
         title = f"<h3>{html.escape(name)}: {_verdict(gate)}</h3>"
         parts.append(title + _table(["check", "found", "asked for", ""], lines))
     return "".join(parts)
-
-
-def _ordered_gates(run: History) -> list[tuple[str, dict[str, Any]]]:
-    return [(phase.name, run.gates[phase.name]) for phase in run.config.phase if phase.name in run.gates]
 
 
 def _text(run: History) -> str:

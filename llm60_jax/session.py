@@ -6,6 +6,7 @@ amended the plan, what was measured that a later decision rests on, and the chec
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,6 @@ class Session:
     phase_start: dict[str, Any] | None = None  # evaluation at the start of the phase: the gate's evidence
     late: list[tuple[int, float]] = dataclasses.field(default_factory=list)  # steps and losses, for the plateau
     watch: spikes.Watch = dataclasses.field(default_factory=spikes.Watch)
-    rescues: list[Rescue] = dataclasses.field(default_factory=list)
     refused: int = 0  # steps in a row that were not applied
     frozen_before: dict[str, str] | None = None  # digests of what the current stage leaves frozen
     looks: dict[str, Any] = dataclasses.field(default_factory=dict)  # the last look at representations (plasticity.py)
@@ -133,10 +133,9 @@ class Session:
 
     def _take_rescues(self) -> None:
         """The plan as it is after all rescues, with a row for each."""
-        self.rescues = [Rescue(**entry) for entry in self.workdir.rescues()]
-        self._replan()
+        self._replan([Rescue(**entry) for entry in self.workdir.rescues()])
         known = [row["rescue"] for row in self.workdir.rows() if "rescue" in row]
-        for one in self.rescues:
+        for one in self.plan.rescues:
             entry = dataclasses.asdict(one)
             if one.step == self.step and entry not in known:
                 row = self.position(self.step, self.plan.stage_at(self.step))
@@ -146,14 +145,16 @@ class Session:
                     f"warmed up over {one.warmup:,} steps"
                 )
 
-    def _replan(self) -> None:
-        self.plan = plan.build(self.config, self.decisions, self.extensions, self.rescues)
+    def _replan(self, rescues: Sequence[Rescue] | None = None) -> None:
+        """The plan after all decisions and extensions, and the rescues that it had or is given."""
+        rescues = self.plan.rescues if rescues is None else rescues
+        self.plan = plan.build(self.config, self.decisions, self.extensions, rescues)
         self.write_plan()
 
     def rescue(self, stage: Stage) -> bool:
         """Whether the run may go back to its newest checkpoint of the phase and on at a lower rate; if so, that is
         recorded, and the session to be opened next does it."""
-        if len(self.rescues) >= self.config.train.rewinds:
+        if len(self.plan.rescues) >= self.config.train.rewinds:
             return False
         start = self.plan.phase_span(stage.phase)[0]
         newest = self.checkpoints.newest()
@@ -161,7 +162,7 @@ class Session:
         if step < start:
             return False
         made = plan.rescue(self.plan, self.config.phase_named(stage.phase), step)
-        entries = [dataclasses.asdict(one) for one in [*self.rescues, made]]
+        entries = [dataclasses.asdict(one) for one in [*self.plan.rescues, made]]
         self.workdir.write(RESCUES, manifest.dump(entries))
         return True
 

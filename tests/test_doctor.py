@@ -247,6 +247,18 @@ def test_frozen_from_the_start_and_never_ramped_are_seen_in_the_plan(tree, tmp_p
     assert found(made(tree, tmp_path)) == [("grammar", "slow: nothing freezes")]
 
 
+@pytest.mark.parametrize("segments", [[2, 2, 2], [2, 4], [1, 5], [1, 1, 4]])
+def test_the_freezing_it_proposes_is_one_that_the_model_can_do(tree, tmp_path, segments):
+    tree["model"]["segments"] = segments
+    for phase in tree["phase"]:
+        phase |= {"tokens": 50 * 128, "freeze": [[0.0, 0], [0.5, segments[0]]]}
+    tree["phase"][0]["freeze"] = [[0.0, 0]]
+    [one] = doctor.examine(made(tree, tmp_path))
+    assert one.symptom == "slow: nothing freezes"
+    tree["phase"][0]["freeze"] = json.loads(one.fix.split("freeze=")[1].split("'")[0])
+    config.parse(tree, "x")
+
+
 def test_where_the_time_went(healthy):
     account = field(healthy, "grammar", "stage_end")[2]
     account["seconds"]["data"] = 40.0
@@ -381,7 +393,7 @@ def test_what_is_no_run_is_named(tmp_path, capsys):
         history.read(tmp_path)
     (tmp_path / "config.json").unlink()
     with pytest.raises(InputError):
-        report.write(tmp_path)
+        history.read(tmp_path)
 
 
 # --- The report ------------------------------------------------------------------------------------------------------

@@ -47,6 +47,8 @@ def test_adapters_train_above_a_cached_prefix(cached, train, tmp_path):
     cut = copy.deepcopy(cached) | {"workdir": str(tmp_path / "cut")}
     train(cut, stop_after=3)
     assert state_of(train(cut) / "phases" / "fine_tune") == state_of(whole / "phases" / "fine_tune")
+    seconds = next(row["stage_end"]["seconds"] for row in metrics(whole) if "stage_end" in row)
+    assert seconds["frozen prefix"] > 0  # computing it is no waiting for data
 
 
 def test_results_equal_those_without_to_bfloat16_rounding(cached, train, tmp_path, capsys):

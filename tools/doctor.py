@@ -50,7 +50,7 @@ def as_text(run: History) -> str:
     for phase in run.begun:
         if shares := doctor.time_of(run, phase):
             told = ", ".join(f"{share.name} {share.share:.1%}" for share in shares)
-            whole = console.duration(sum(share.seconds for share in shares if not share.name.startswith("of them")))
+            whole = console.duration(doctor.seconds_of(run, phase))
             parts.append(f"{phase.name}: {whole}: {told}")
     return console.printable("\n".join(parts))
 

@@ -267,7 +267,8 @@ def main(arguments: list[str] | None = None) -> int:
     code = console.guarded("doctor_trial.py", body)
     faults = [result.passed for result in results if result.expected]
     well = [result.passed for result in results if not result.expected]
-    return code or int(not (all(well) and sum(faults) >= min(len(faults), max(1, len(faults) - MAY_MISS))))
+    allowed = MAY_MISS if len(faults) > 1 else 0
+    return code or int(not all(well) or faults.count(False) > allowed)
 
 
 def _rows(results: list[Result]) -> Iterator[tuple[str, ...]]:

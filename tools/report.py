@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from llm60_jax import console, report
+from llm60_jax import console, history, report
 
 EXAMPLES = """examples:
   python tools/report.py runs/quickstart
@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = console.parser(__doc__, EXAMPLES)
     parser.add_argument("run", type=Path, metavar="RUN", help="a run directory")
     options = parser.parse_args(arguments)
-    return console.guarded("report.py", lambda: print(report.write(options.run)))
+    return console.guarded("report.py", lambda: print(report.write(history.read(options.run))))
 
 
 if __name__ == "__main__":

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from llm60_jax.config import Config
-from llm60_jax.data import bigrams, corpus, fertility, loader, shards, tokenizer, weights
+from llm60_jax.data import account, bigrams, corpus, fertility, loader, shards, tokenizer, weights
 from llm60_jax.data.corpus import Corpus
 from llm60_jax.data.dedup import Sketches
-from llm60_jax.data.ledger import Ledger
 from llm60_jax.data.progress import Track
 from llm60_jax.data.shards import TokenShard
 from llm60_jax.errors import InputError
@@ -58,16 +57,13 @@ class Prepared(NamedTuple):
         found, shard = self.corpora[phase.name], self.shards[phase.name].train
         counts = np.bincount(shard.tokens, minlength=self.tokenizer.vocab_size)
         shares = counts[counts > 0] / counts.sum()
-        pieces = np.array([bool(piece) for piece in self.tokenizer.pieces()])
         fit = fertility.fit(
             islice((r["text"] for r in found.read("validation")), _FIT_DOCUMENTS), self.tokenizer
         ).to_tree()
-        accounts = [Ledger.of(tree) for tree in found.ledger["sources"]]
-        read = max(1, sum(account.characters_in for account in accounts))
+        accounts = account.ledgers(found)
+        read = max(1, sum(one.characters_in for one in accounts))
         again = sum(
-            account.characters_dropped.get(reason, 0)
-            for account in accounts
-            for reason in ("duplicate", "near_duplicate")
+            one.characters_dropped.get(reason, 0) for one in accounts for reason in ("duplicate", "near_duplicate")
         )
         tokens = _order(shard)
         words = bigrams.of_words(r["text"] for split in ("validation", "train") for r in found.read(split))
@@ -75,11 +71,11 @@ class Prepared(NamedTuple):
             "documents": shard.documents,
             "tokens": shard.token_count,
             "epochs": loader.epochs(shard, phase.tokens),
-            "kept_share": sum(account.characters_kept for account in accounts) / read,
+            "kept_share": sum(one.characters_kept for one in accounts) / read,
             "duplicate_share": again / read,
             "bytes_per_token": fit["bytes_per_token"],
             "whole_word_share": fit["whole_word_share"],
-            "unused_share": float((counts[pieces] == 0).mean()),
+            "unused_share": fertility.unused([shard], self.tokenizer)["share"],
             "unigram_entropy": float(-(shares * np.log(shares)).sum()),  # nats a token
             "order": tokens.to_tree() if tokens else None,
             "word_order": words.to_tree() if words else None,
