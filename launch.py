@@ -7,6 +7,14 @@ import shlex
 import sys
 from pathlib import Path
 
+from llm60_jax.interrupts import Interrupts
+
+INTERRUPTS = Interrupts()
+if __name__ == "__main__":  # before all else that takes time to import, so that no signal comes too early
+    INTERRUPTS.install()
+
+# ruff: noqa: E402
+
 from llm60_jax import config as config_module
 from llm60_jax import console, plan
 from llm60_jax.config import Config
@@ -92,14 +100,10 @@ def _run(config: Config, command: str, overridden: str | None, why: str | None) 
     if overridden is not None and overridden not in [phase.name for phase in config.phase]:
         names = ", ".join(phase.name for phase in config.phase)
         raise InputError(f"--override-gate: there is no phase '{overridden}'; there are {names}")
-    from llm60_jax.interrupts import Interrupts
-
-    interrupts = Interrupts()
-    interrupts.install()
     # The heavy imports come after the configuration is known to be good.
     from llm60_jax import loop
 
-    loop.run(config, interrupts, command, loop.Override(overridden, why) if overridden and why else None)
+    loop.run(config, INTERRUPTS, command, loop.Override(overridden, why) if overridden and why else None)
 
 
 def _set_up_messages() -> None:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from llm60_jax import checkpoint, gates, manifest
 from llm60_jax import config as config_module
+from llm60_jax import gates, manifest, store
 from llm60_jax.config import RULE_6, Config
 from llm60_jax.data.prepare import Prepared, prepare
 from llm60_jax.data.progress import Track
@@ -45,7 +45,7 @@ def start(config: Config) -> Start | None:
             f"start: {folder} is no checkpoint; train its run first, or name the end of a phase: runs/RUN/phases/PHASE"
         )
     manifest.verify(folder)
-    meta = checkpoint.read_meta(folder)
+    meta = store.read_meta(folder)
     if not meta.get("closed"):
         raise InputError(f"start: {folder} is a checkpoint inside a phase; name the end of one, below phases/")
     ours = config_module.to_tree(config)["model"]

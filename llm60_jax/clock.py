@@ -1,14 +1,69 @@
-"""Speed of each stage, and the time the rest of the plan will take."""
+"""Speed of each stage, and the time the rest of the plan will take; time asleep or stopped is neither."""
 
 import contextlib
 import math
+import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from llm60_jax import arithmetic
 from llm60_jax.config import Config
 from llm60_jax.plan import Plan, Stage
 from llm60_jax.step_key import StepKey
+
+
+class AwakeTime:
+    """A clock of seconds in which this process could work. Calling it reads it.
+
+    It never jumps: the time of day plays no part. A computer that sleeps stops `time.monotonic` by itself; a process
+    that is stopped (Ctrl-Z, a suspended machine) is noticed by a thread that looks every second and has not.
+    """
+
+    _EVERY, _GAP = 1.0, 10.0  # seconds between two looks; beyond which one was missed
+
+    def __init__(
+        self, monotonic: Callable[[], float] = time.monotonic, with_sleep: Callable[[], float] | None = None
+    ) -> None:
+        self._monotonic, self._with_sleep = monotonic, with_sleep or _since_boot
+        self._lock = threading.Lock()
+        self._looked = monotonic(), self._with_sleep()
+        self._stopped = self._untold = 0.0
+
+    def watch(self) -> None:
+        """Starts the thread."""
+        threading.Thread(target=self._watch, name="awake", daemon=True).start()
+
+    def __call__(self) -> float:
+        with self._lock:
+            now, now_with_sleep = self._monotonic(), self._with_sleep()
+            passed = now - self._looked[0]
+            asleep = max(0.0, now_with_sleep - self._looked[1] - passed)
+            self._looked = now, now_with_sleep
+            if passed > self._GAP:
+                self._stopped += passed - self._EVERY
+                self._untold += passed - self._EVERY
+            if asleep > self._GAP:
+                self._untold += asleep
+            return now - self._stopped
+
+    def take_pause(self) -> float:
+        """Seconds asleep or stopped since this was asked last."""
+        self()
+        with self._lock:
+            found, self._untold = self._untold, 0.0
+        return found
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(self._EVERY)
+            self()
+
+
+def _since_boot() -> float:
+    """Seconds that count sleep, of a clock that nobody sets."""
+    name = "CLOCK_MONOTONIC" if sys.platform == "darwin" else "CLOCK_BOOTTIME"
+    return time.clock_gettime(getattr(time, name)) if hasattr(time, name) else time.monotonic()
 
 
 class StageClock:
@@ -18,12 +73,12 @@ class StageClock:
     those seen, by their arithmetic.
     """
 
-    def __init__(self, config: Config, stage_plan: Plan):
-        self._config = config
+    def __init__(self, config: Config, stage_plan: Plan, now: Callable[[], float] = time.monotonic):
+        self._config, self._now = config, now
         self.replan(stage_plan)
         self._seconds: dict[Stage, float] = {}
         self._steps: dict[Stage, int] = {}
-        self._last = time.monotonic()
+        self._last = self._now()
         self._inside: dict[str, float] = {}
         self._aside: dict[str, float] = {}
 
@@ -38,7 +93,7 @@ class StageClock:
 
     def tick(self, stage: Stage) -> None:
         """A step of `stage` has finished. The first one since the start of a stage only sets the clock."""
-        now = time.monotonic()
+        now = self._now()
         if stage in self._steps:
             self._seconds[stage] = self._seconds.get(stage, 0.0) + now - self._last
         self._steps[stage] = self._steps.get(stage, -1) + 1
@@ -47,20 +102,20 @@ class StageClock:
     @contextlib.contextmanager
     def paused(self, what: str) -> Iterator[None]:
         """Keeps evaluation, sampling and saving out of the measured speed, and in an account of their own."""
-        start = time.monotonic()
+        start = self._now()
         try:
             yield
         finally:
-            spent = time.monotonic() - start
+            spent = self._now() - start
             self._last += spent
             self._aside[what] = self._aside.get(what, 0.0) + spent
 
     @contextlib.contextmanager
     def waiting(self, what: str) -> Iterator[None]:
         """Time inside the measured speed that has a name of its own."""
-        start = time.monotonic()
+        start = self._now()
         yield
-        self._inside[what] = self._inside.get(what, 0.0) + time.monotonic() - start
+        self._inside[what] = self._inside.get(what, 0.0) + self._now() - start
 
     def account(self, stage: Stage | None = None) -> dict[str, float]:
         """Seconds since the last account by what they went into; with a stage also those of its steps."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llm60_jax import checkpoint, gates, generate, manifest, phase_groups, plan, samples
+from llm60_jax import gates, generate, manifest, phase_groups, plan, samples, store
 from llm60_jax.clock import StageClock
 from llm60_jax.console import Tracker, say
 from llm60_jax.data.corpus import Split
@@ -53,7 +53,7 @@ def close(session: Session, measures: Measures, clock: StageClock, phase: Phase,
             phase=phase.name,
             checks=checks,
             evidence=evidence,
-            state_sha256=checkpoint.state_sha256(plain, None),
+            state_sha256=store.state_sha256(plain, None),
             digests=session.data.digests,
             earlier_checkpoints=session.verify_ancestors(),
             override=override,

@@ -128,6 +128,7 @@ class Train:
     keep_rolling: Positive = 2  # rolling checkpoints kept; phase and pre-freeze checkpoints are never deleted
     most_refused: Positive = 3  # steps in a row that may not be applied (spikes.py), before the run stops
     rewinds: Count = 0  # times that a run which would stop so goes back to its newest checkpoint, at half the rate
+    keep_awake: bool = False  # asks the system not to sleep while the run trains
     tensorboard: bool = False  # also writes scalars as TensorBoard event files; needs the extra `tensorboard`
     validation_tokens: Positive = 65_536  # bound on what one evaluation scores, per phase
 

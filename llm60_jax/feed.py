@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from llm60_jax import checkpoint, console, model, phase_groups, prefix_cache, step
+from llm60_jax import console, model, phase_groups, prefix_cache, step, store
 from llm60_jax.clock import StageClock
 from llm60_jax.data import loader
 from llm60_jax.data.packing import FixedRows
@@ -46,7 +46,7 @@ def _prefix(session: Session, clock: StageClock, phase: Phase, stage: Stage) -> 
     below = {"embedding", *(group for name in frozen for group in model.segment_groups(name))}
     used = {name: params[name] for name in params if name in below}
     identity = {
-        "weights": checkpoint.state_sha256(used, None),
+        "weights": store.state_sha256(used, None),
         "data": session.data.shards[phase.name].digest,
         "rows": repr(rows),
         "document_mask": config.train.document_mask,

@@ -28,6 +28,7 @@ from llm60_jax import (
     feed,
     gates,
     history,
+    keep_awake,
     machine,
     manifest,
     plan,
@@ -36,12 +37,13 @@ from llm60_jax import (
     report,
     samples,
     step,
+    store,
 )
 from llm60_jax.config import Config
 from llm60_jax.console import say
 from llm60_jax.data import bigrams
 from llm60_jax.data.prepare import prepare
-from llm60_jax.errors import DamageError, GateError, Interrupted, TrainingError
+from llm60_jax.errors import DamageError, GateError, Interrupted, MachineError, TrainingError
 from llm60_jax.evaluate import validation
 from llm60_jax.interrupts import Interrupts
 from llm60_jax.measures import Measures
@@ -51,6 +53,7 @@ from llm60_jax.session import Session
 from llm60_jax.workdir import opened
 
 log = logging.getLogger("llm60_jax")
+_RETRY_SAVE = 60.0  # seconds from a save that failed to the next one
 
 
 class _Rewind(Exception):
@@ -90,8 +93,9 @@ def run(config: Config, interrupts: Interrupts, resume_command: str, override: O
             told = start.data if start else None
             prepared = prepare(config, console.Tracker(interrupts), workdir.check_digests, told)
             workdir.begin(config, prepared.digests, prepared.tokenizer.path)
-            while not _trained(Session.open(config, workdir, prepared, versions, interrupts, start), override):
-                pass  # from the checkpoint before, at a lower rate
+            with keep_awake.kept_awake(config.train.keep_awake):
+                while not _trained(Session.open(config, workdir, prepared, versions, interrupts, start), override):
+                    pass  # from the checkpoint before, at a lower rate
         except Interrupted as stop:
             raise Interrupted(f"{stop}. To go on: {resume_command}", stop.exit_code - 128) from None
 
@@ -144,7 +148,9 @@ class Trainer:
         self.session, self.override = session, override
         self.cache = compilation_cache.open_in(Path(session.config.data_dir))
         self.programs = programs.CompiledSteps(session.config)
-        self.clock = clock.StageClock(session.config, session.plan)
+        self.awake = clock.AwakeTime()
+        self.awake.watch()
+        self.clock = clock.StageClock(session.config, session.plan, self.awake)
         self.measures = Measures(session, self.clock)
         self.line = console.ProgressLine()
         self.pending: Pending | None = None
@@ -153,6 +159,8 @@ class Trainer:
         self.before: proof.Digests = {}  # what the stage's parameters were
         self.seen: list[dict[str, np.ndarray]] = []  # the stage's first batches, as many as tell whether they are text
         self.told: set[tuple[str, str]] = set()  # phases and symptoms that were told
+        self.strained: set[str] = set()  # what is short on the machine, as told
+        self.retry_save: float | None = None  # when a save that failed is to be tried again
 
     def train(self) -> None:
         """All phases that are not closed yet."""
@@ -162,7 +170,7 @@ class Trainer:
             stop = self._train_phase(phase)
             folder = session.checkpoints.phase(phase.name)
             if manifest.exists(folder):
-                ends = manifest.read(folder)["identity"]["step"]
+                ends, _ = store.identity(folder, manifest.read)
                 if ends != stop:
                     raise DamageError(f"{folder}: ends at step {ends}, and the phase at {stop}; it is not of this run")
                 feed.clear(session, phase)
@@ -254,8 +262,11 @@ class Trainer:
             try:
                 session.interrupts.check()
                 self._evaluate_if_due(phase, stage)
-            except Interrupted:
-                self._save(stage, batches)
+            except Interrupted as stop:
+                try:
+                    self._save(stage, batches)
+                except MachineError as failure:
+                    raise MachineError(f"{stop}, and step {session.step:,} could not be saved: {failure}") from None
                 self.line.end(f"saved at step {session.step:,}")
                 raise
             self._look_if_due(phase, stage)
@@ -373,6 +384,7 @@ class Trainer:
             self._prove(pending)
         if done % session.config.train.log_every and done not in (1, stage.stop_step):
             return
+        self._tell_pause(done, stage)
         speed = self.clock.rate(stage)
         row = {
             **session.position(done, stage),
@@ -424,6 +436,7 @@ class Trainer:
                 session.phase_start = row
             self.line.end(f"{phase.name}: after {session.step:,} steps {validation.describe(row)}")
             self._diagnose()
+            self._warn_of_strain()
 
     def _look_if_due(self, phase: Phase, stage: Stage) -> None:
         session = self.session
@@ -437,14 +450,55 @@ class Trainer:
         freezes = session.step == stage.start_step and session.plan.begins_freeze(stage)
         if freezes:
             say(f"saving step {session.step:,} before {stage.frozen} blocks freeze")
-        elif not session.step or session.step % session.config.train.save_every:
+        elif not session.step or not (self._is_save_due() or session.step % session.config.train.save_every == 0):
             return
-        self._save(stage, batches)
+        try:
+            self._save(stage, batches)
+        except MachineError as failure:
+            if freezes:
+                raise MachineError(
+                    f"{failure}\n  The lower {stage.frozen} blocks are to freeze now, and not without a checkpoint "
+                    "from before (playbook, section 12); the same command goes on from the newest one"
+                ) from None
+            self._unsaved(failure)
+            return
+        self.retry_save = None
         if session.step == session.plan.phase_span(stage.phase)[0]:
             return  # the phase before has written its last texts with the same weights
         # A signal while they are written is not lost: it is looked at again after the next step.
         with self.clock.paused("samples"), contextlib.suppress(Interrupted):
-            samples.keep(session, session.config.phase_named(stage.phase))
+            try:
+                samples.keep(session, session.config.phase_named(stage.phase))
+            except MachineError as failure:
+                log.warning("%s", failure)
+
+    def _is_save_due(self) -> bool:
+        """Whether a save that failed is to be tried again."""
+        return self.retry_save is not None and time.monotonic() >= self.retry_save
+
+    def _unsaved(self, failure: MachineError) -> None:
+        """A save has failed: that is no reason to throw away what has been trained."""
+        self.retry_save = time.monotonic() + _RETRY_SAVE
+        newest = self.session.checkpoints.all()
+        kept = f"the newest checkpoint is {newest[0]}" if newest else "there is no checkpoint yet"
+        step = self.session.step
+        log.warning("STEP %s IS NOT SAVED: %s. Training goes on, saving is tried again; %s", step, failure, kept)
+
+    def _warn_of_strain(self) -> None:
+        """Disk and memory that are running short, told once until they no longer are."""
+        needed = store.nbytes(self.session.state)
+        found = machine.strain(self.session.workdir.path, needed)
+        for line in found:
+            if line.partition(":")[0] not in self.strained:
+                log.warning("%s", line)
+        self.strained = {line.partition(":")[0] for line in found}
+
+    def _tell_pause(self, done: int, stage: Stage) -> None:
+        """Notes that the computer slept, or the process was stopped."""
+        seconds = self.awake.take_pause()
+        if seconds:
+            self.session.workdir.append({**self.session.position(done, stage), "paused_seconds": round(seconds, 1)})
+            self.line.end(f"paused {console.duration(seconds)}: the computer slept, or the process was stopped")
 
     def _save(self, stage: Stage, batches: Any) -> None:
         """Saves between two steps. A checkpoint from before a freeze is kept for ever."""

@@ -1,5 +1,6 @@
 """What this computer is and has: versions and device, memory, disk, places to write."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -57,6 +58,27 @@ def resident_bytes() -> int:
 def cpu_seconds() -> float:
     """Processor time of this process so far, user and system, all threads."""
     return time.process_time()
+
+
+def strain(place: Path, needed: int) -> list[str]:
+    """What will soon be short on this machine, for a person: disk for `needed` bytes twice over, or memory."""
+    found = []
+    with contextlib.suppress(OSError):
+        free = shutil.disk_usage(place).free
+        if free < 2 * needed:
+            found.append(
+                f"{place}: {free / 1e9:.2f} GB are free, and a checkpoint takes {needed / 1e9:.2f} GB; make room, or "
+                "saving will fail"
+            )
+    with contextlib.suppress(psutil.Error, OSError):
+        memory = psutil.virtual_memory()
+        if memory.available < 0.04 * memory.total:
+            found.append(
+                f"memory: {memory.available / 1e9:.2f} GB of {memory.total / 1e9:.1f} GB are left, this run holds "
+                f"{resident_bytes() / 1e9:.2f} GB; close other programs, or go on with fewer sequences in "
+                "train.micro_batch"
+            )
+    return found
 
 
 def require(config: Config, plan: Plan) -> None:

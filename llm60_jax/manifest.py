@@ -23,6 +23,7 @@ from llm60_jax.errors import DamageError, MachineError
 NAME = "manifest.json"
 _LOG = logging.getLogger("llm60_jax")
 _PARTIAL = ".partial-"
+_MOST_BYTES = 2**26  # of a file that is read as one piece of JSON
 _STALE_SECONDS = 24 * 3600  # an unfinished build older than this belongs to no living process
 
 
@@ -47,18 +48,28 @@ def exists(folder: Path) -> bool:
     return (folder / NAME).is_file() and not folder.name.startswith(".")
 
 
+def read_text(path: Path) -> str:
+    """A small file of text. Raises DamageError for one that is missing, unreadable, or so large that it is not ours."""
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise DamageError(f"{path}: {path.stat().st_size:,} bytes, where {_MOST_BYTES:,} are the limit")
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DamageError(f"{path}: missing") from None
+    except (OSError, ValueError) as error:
+        raise DamageError(f"{path}: cannot be read ({type(error).__name__})") from None
+
+
 def read(folder: Path) -> dict[str, Any]:
     """The manifest of a folder, its files not looked at. Raises DamageError when it is missing or malformed."""
     try:
-        manifest = dict(json.loads((folder / NAME).read_text(encoding="utf-8")))
+        manifest = dict(json.loads(read_text(folder / NAME)))
         if manifest.pop("sha256") != digest_of(manifest):
             raise DamageError(f"{folder / NAME}: its content differs from its own SHA-256")
         for entry in dict(manifest["files"]).values():
             int(entry["bytes"]), str(entry["sha256"])
         dict(manifest["identity"]), dict(manifest["facts"])
-    except FileNotFoundError:
-        raise DamageError(f"{folder / NAME}: missing") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamageError(f"{folder / NAME}: not a readable manifest ({type(error).__name__})") from None
     return manifest
 
@@ -71,13 +82,17 @@ def verify(folder: Path) -> dict[str, Any]:
     """
     manifest = read(folder)
     expected = manifest["files"]
-    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {NAME}
-    faults = [f"{name}: not in the manifest" for name in sorted(present - set(expected))]
+    inside = [(path, path.relative_to(folder).as_posix()) for path in folder.rglob("*")]
+    # A link would have a file outside of the folder read as if it were in it.
+    linked = {name for path, name in inside if path.is_symlink()}
+    present = {name for path, name in inside if path.is_file()} - {NAME} - linked
+    faults = [f"{name}: a symbolic link" for name in sorted(linked)]
+    faults += [f"{name}: not in the manifest" for name in sorted(present - set(expected))]
     for name, entry in sorted(expected.items()):
         path = folder / name
         try:
             if name not in present:
-                faults.append(f"{name}: missing")
+                faults += [] if name in linked else [f"{name}: missing"]
             elif path.stat().st_size != entry["bytes"]:
                 faults.append(f"{name}: {path.stat().st_size} bytes instead of {entry['bytes']}")
             elif sha256_of(path) != entry["sha256"]:

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from llm60_jax import checkpoint, gates, machine, manifest, phase_groups, plan, spikes, step
+from llm60_jax import gates, machine, manifest, phase_groups, plan, spikes, step, store
 from llm60_jax.ancestry import Start
 from llm60_jax.config import Config, to_tree
 from llm60_jax.console import say
@@ -38,7 +38,7 @@ class Session:
     data: Prepared
     versions: dict[str, str]
     interrupts: Interrupts
-    checkpoints: checkpoint.Checkpoints
+    checkpoints: store.Checkpoints
     plan: Plan
     state: TrainState
     step: int = 0
@@ -71,7 +71,7 @@ class Session:
           InputError: the checkpoint belongs to another text or configuration.
           DamageError: no checkpoint is whole, or one that it builds on is not.
         """
-        checkpoints = checkpoint.Checkpoints(workdir.path, config.train.keep_rolling)
+        checkpoints = store.Checkpoints(workdir.path, config.train.keep_rolling)
         folder = checkpoints.newest()
         common = (config, workdir, data, versions, interrupts, checkpoints)
         if folder is not None:
@@ -80,7 +80,7 @@ class Session:
             session = cls(*common, plan.build(config), step.init(config))
             say(f"a new run in {workdir.path}: {config.model.parameter_count:,} parameters")
         else:
-            found, meta = checkpoint.read(start.folder, phase_groups.abstract(config, None))
+            found, meta = store.read(start.folder, phase_groups.abstract(config, None))
             fresh = {"step": np.int32(0), "seed": np.uint32(config.seed), "reference": step.reference(config.model)}
             session = cls(*common, plan.build(config), jax.device_put(dataclasses.replace(found, **fresh)))
             session.ancestors[str(start.folder.absolute())] = meta["state_sha256"]
@@ -99,26 +99,30 @@ class Session:
         data: Prepared,
         versions: dict[str, str],
         interrupts: Interrupts,
-        checkpoints: checkpoint.Checkpoints,
+        checkpoints: store.Checkpoints,
     ) -> "Session":
-        meta = checkpoint.read_meta(folder)
+        meta = store.read_meta(folder)
         if meta["digests"] != data.digests:
             raise InputError(
                 f"{workdir.path}: its checkpoints were trained on other text or tokens; "
                 "restore the text, or start a new run: --workdir DIR"
             )
         workdir.compare(meta["config"], config)
-        decisions = [Decision(**entry) for entry in meta["decisions"]]
+        try:
+            decisions = [Decision(**entry) for entry in meta["decisions"]]
+            extensions = [Extension(**entry) for entry in meta["extensions"]]
+            watch = spikes.Watch(meta["watch"])
+        except (TypeError, ValueError) as error:
+            raise DamageError(f"{folder / store.META}: {error}") from None
         meta["ancestors"] = _as_started(meta["ancestors"], start)
         state = read_state(folder, meta, config, base_of(workdir.path, meta))
-        extensions = [Extension(**entry) for entry in meta["extensions"]]
         amended = plan.build(config, decisions, extensions)
-        session = cls(config, workdir, data, versions, interrupts, checkpoints, amended, state)
+        session = cls(config, workdir, data, versions, interrupts, checkpoints, amended, jax.device_put(state))
         session.step, session.iterator = int(meta["step"]), meta["iterator"]
         session.decisions, session.extensions, session.overrides = decisions, extensions, meta["overrides"]
         session.phase = None if meta["closed"] else meta["phase"]
         session.phase_start, session.frozen_before = meta["phase_start"], meta["frozen"]
-        session.watch, session.refused = spikes.Watch(meta["watch"]), meta["refused"]
+        session.watch, session.refused = watch, meta["refused"]
         session.late = [(step, loss) for step, loss in meta["late"]]
         session.looks, session.ancestors = meta["looks"], meta["ancestors"]
         if int(session.state.step) != session.step:
@@ -158,7 +162,7 @@ class Session:
             return False
         start = self.plan.phase_span(stage.phase)[0]
         newest = self.checkpoints.newest()
-        step = checkpoint.read_meta(newest)["step"] if newest else 0
+        step = store.read_meta(newest)["step"] if newest else 0
         if step < start:
             return False
         made = plan.rescue(self.plan, self.config.phase_named(stage.phase), step)
@@ -187,11 +191,11 @@ class Session:
         before = self.config.phase[: self.config.phase.index(phase)]
         if before:
             folder = self.checkpoints.phase(before[-1].name)
-            identity = manifest.verify(folder)["identity"]  # it is there, whole, and where this phase goes on from
-            if identity["step"] != self.step:
-                raise DamageError(f"{folder}: ends at step {identity['step']}, and the run stands at {self.step}")
-            gates.require(self.workdir.path, before[-1].name, identity["state_sha256"], self.data.digests)
-            self.ancestors[f"phases/{before[-1].name}"] = identity["state_sha256"]
+            ends, digest = store.identity(folder)  # it is there, whole, and where this phase goes on from
+            if ends != self.step:
+                raise DamageError(f"{folder}: ends at step {ends}, and the run stands at {self.step}")
+            gates.require(self.workdir.path, before[-1].name, digest, self.data.digests)
+            self.ancestors[f"phases/{before[-1].name}"] = digest
         self.state = phase_groups.begin(self.config, phase, self.state)
         self.phase, self.looks, self.phase_start, self.frozen_before, self.late = phase.name, {}, None, None, []
         self.watch, self.refused = spikes.Watch(), 0
@@ -232,12 +236,12 @@ class Session:
         """A digest of every parameter and optimizer leaf that the stage leaves frozen."""
         frozen = step.frozen_groups(self.config.model, self.key(stage), self.state.params)
         held = {name: (self.state.params[name], self.state.opt_state[name]) for name in sorted(frozen)}
-        return checkpoint.leaf_digests(held)
+        return store.leaf_digests(held)
 
     def group_digests(self) -> dict[str, tuple[str, str]]:
         """For each group of parameters a digest of them, and one of the optimizer's state for them."""
         return {
-            name: (checkpoint.state_sha256(group, None), checkpoint.state_sha256(self.state.opt_state[name], None))
+            name: (store.state_sha256(group, None), store.state_sha256(self.state.opt_state[name], None))
             for name, group in self.state.params.items()
         }
 
@@ -329,16 +333,16 @@ def read_state(folder: Path, meta: dict[str, Any], config: Config, base: tuple[P
     """
     phase = next((phase for phase in config.phase if phase.name == meta["phase"]), None)
     if meta["closed"] or phase is None or phase.lora is None:
-        return checkpoint.read(folder, phase_groups.abstract(config, None if meta["closed"] else phase))[0]
-    adapters, _ = checkpoint.read(folder, phase_groups.without_base(phase_groups.abstract(config, phase)))
+        return store.read(folder, phase_groups.abstract(config, None if meta["closed"] else phase))[0]
+    adapters, _ = store.read(folder, phase_groups.without_base(phase_groups.abstract(config, phase)))
     if base is None:
         raise DamageError(f"{folder}: holds adapters, and names no checkpoint that they belong to")
     verify_state(*base)
-    return phase_groups.with_base(adapters, checkpoint.read(base[0], phase_groups.abstract(config, None))[0])
+    return phase_groups.with_base(adapters, store.read(base[0], phase_groups.abstract(config, None))[0])
 
 
 def verify_state(folder: Path, recorded: str) -> None:
     """Raises DamageError unless a checkpoint is whole and its state the recorded one."""
-    found = manifest.verify(folder)["identity"]["state_sha256"]
+    _, found = store.identity(folder)
     if found != recorded:
         raise DamageError(f"{folder}: its state is {found[:16]}, and this run went on from {recorded[:16]}")

@@ -1,6 +1,7 @@
 """A run directory: its lock, its identity, its metrics and its log.
 
-config.json     the resolved configuration and the digests of data and tokenizer: the run's identity
+config.json     the resolved configuration and the digests of data and tokenizer: the run's identity; and each change
+                of what may change
 plan.json       the stage table, amended where a freeze has waited
 metrics.jsonl   a row per logged step, evaluation, look at the representations, decision, stage
 tokenizer/      the tokenizer, copied at the start
@@ -11,32 +12,38 @@ checkpoints/  phases/  gates/  samples/  log.txt
 
 import contextlib
 import fcntl
+import io
 import json
 import logging
 import os
+import platform
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 
 from llm60_jax import config as config_module
 from llm60_jax import manifest
 from llm60_jax.config import Config
-from llm60_jax.errors import DamageError, Failure, InputError, MachineError
+from llm60_jax.errors import DamageError, Failure, InputError, MachineError, printable
+
+log = logging.getLogger("llm60_jax")
 
 # Fields that may differ between two starts of one run: they change neither the model nor the data nor the
 # mathematics of a step. Sources are judged by the digest of the text they give.
 FREE = {
     "workdir", "data_dir", "processes", "start", "baseline", "sampling", "train.log_every", "train.evaluate_every",
     "train.save_every", "train.keep_rolling", "train.most_refused", "train.rewinds", "train.tensorboard",
-    "train.remat", "train.micro_batch",
+    "train.remat", "train.micro_batch", "train.keep_awake",
     "phase.*.remat", "phase.*.sources", "phase.*.gate",
 }  # fmt: skip
 
 
 RESCUES = "rescues.json"
+_QUIET = 600  # seconds without a word in the log after which a process on another computer is taken for ended
 TOKENIZER = Path("tokenizer") / "tokenizer.model"
 
 
@@ -48,6 +55,7 @@ class WorkDir:
         self.metrics_path = path / "metrics.jsonl"
         self.config_path = path / "config.json"
         self.mirror: Callable[[dict[str, Any]], None] | None = None  # is given every row that is added
+        self._unwritten = b""  # rows that the disk has refused so far
 
     def check_identity(self, config: Config) -> None:
         """Raises InputError when the directory belongs to a run with another architecture, plan, seed or optimizer."""
@@ -87,16 +95,40 @@ class WorkDir:
         return not self.config_path.exists()
 
     def begin(self, config: Config, digests: Mapping[str, str], tokenizer: Path) -> None:
-        """Records configuration, identity and tokenizer. Call after the checks."""
-        record = {"config": config_module.to_tree(config), "digests": dict(digests)}
+        """Records configuration, identity and tokenizer. Call after the checks.
+
+        What may change under a run (`FREE`) and did is told, and added to the record's `changes` for good.
+        """
+        tree = config_module.to_tree(config)
+        stored = self._stored()
+        changes = stored["changes"] if stored else []
+        now = _flat(tree, free=True)
+        before = _flat(stored["config"], free=True) if stored else now
+        names = sorted(name for name in before.keys() & now.keys() if before[name] != now[name])
+        if names:
+            at = time.strftime("%Y-%m-%d %H:%M:%S")
+            changes.append({"time": at, **{name: [before[name], now[name]] for name in names}})
+            told = "; ".join(f"{name}: {_show(before[name])} -> {_show(now[name])}" for name in names)
+            log.info("changed under this run, as it may: %s", told)
         (self.path / "tokenizer").mkdir(exist_ok=True)
         shutil.copyfile(tokenizer, self.path / TOKENIZER)
+        record = {"config": tree, "digests": dict(digests), "changes": changes}
         manifest.write_text(self.config_path, manifest.dump(record))
 
     def append(self, row: dict[str, Any]) -> None:
-        """Adds a row to metrics.jsonl."""
-        with self.metrics_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        """Adds a row to metrics.jsonl. Rows that the disk refuses come with a later one: a full disk stops no run."""
+        waiting, self._unwritten = self._unwritten + (json.dumps(row) + "\n").encode(), b""
+        try:
+            with self.metrics_path.open("ab", buffering=0) as file:
+                end = file.seek(0, os.SEEK_END)
+                try:
+                    _write_all(file, waiting)
+                except OSError:
+                    file.truncate(end)
+                    raise
+        except OSError as error:
+            self._unwritten = waiting
+            log.warning("%s: cannot be written: %s; its rows are kept in memory", self.metrics_path, error.strerror)
         if self.mirror is not None:
             self.mirror(row)
 
@@ -150,9 +182,10 @@ class WorkDir:
         if not self.config_path.exists():
             return None
         try:
-            stored = json.loads(self.config_path.read_text(encoding="utf-8"))
-            return {"config": dict(stored["config"]), "digests": dict(stored["digests"])}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            stored = json.loads(manifest.read_text(self.config_path))
+            changes = list(stored.get("changes", []))
+            return {"config": dict(stored["config"]), "digests": dict(stored["digests"]), "changes": changes}
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DamageError(
                 f"{self.config_path}: unreadable ({type(error).__name__}); restore it or the run"
             ) from None
@@ -160,7 +193,7 @@ class WorkDir:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[WorkDir]:
-    """Makes the directory, locks it to this process, and sends the log to its log.txt.
+    """Makes the directory, for its owner's eyes only, locks it to this process, and sends the log to its log.txt.
 
     Raises:
       MachineError: the path cannot be written.
@@ -168,29 +201,24 @@ def opened(path: Path) -> Iterator[WorkDir]:
     """
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (path / "lock").open("a+")
+        if not (path / "config.json").exists():
+            path.chmod(0o700)  # it was there, and no run has begun in it
+        lock = (path / "lock").open("a+", encoding="utf-8", errors="replace")
     except OSError as error:
         raise MachineError(f"{path}: the run directory cannot be written: {error.strerror or error}") from None
     with lock:
-        try:
-            # The system drops the lock with the process, so no stale lock can stay behind.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read().strip() or "unknown"
-            raise InputError(f"{path}: another process ({holder}) is using this run") from None
-        except OSError as error:
-            raise MachineError(
-                f"{path}: the disk offers no locks: {error.strerror}; choose another --workdir"
-            ) from None
-        lock.truncate(0)
-        lock.write(f"pid {os.getpid()}")
-        lock.flush()
+        left_behind = _locked(path, lock)
         handler = logging.FileHandler(path / "log.txt", encoding="utf-8", errors="backslashreplace")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s"))
         logger = logging.getLogger("llm60_jax")
         logger.setLevel(logging.INFO)
         logger.addHandler(handler)
+        if left_behind:
+            logger.warning(
+                "%s: the last process here (%s) did not end by itself: it was killed, perhaps for want of memory, or "
+                "the power was cut. Going on from what it has saved",
+                path, left_behind,
+            )  # fmt: skip
         try:
             yield WorkDir(path)
         except Failure as failure:
@@ -202,21 +230,71 @@ def opened(path: Path) -> Iterator[WorkDir]:
         finally:
             logger.removeHandler(handler)
             handler.close()
+            lock.truncate(0)
 
 
-def _flat(tree: Any, prefix: str = "", pattern: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` -> `{"a.b": 1}` without the FREE fields; phases go by their names."""
+def _locked(path: Path, lock: TextIO) -> str:
+    """Locks a run to this process, writes who that is into the lock's file, and returns what stood there: the process
+    that left without a word, or nothing.
+
+    Raises MachineError where there are no locks, InputError where another process has it.
+    """
+    try:
+        # The system drops the lock with the process, so no stale lock can stay behind.
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read(200).strip() or "unknown"
+        raise InputError(
+            f"{path}: another process ({holder}) is using this run; one process trains a run. Wait for it, stop it, or "
+            "give this run a directory of its own: --workdir DIR"
+        ) from None
+    except OSError as error:
+        raise MachineError(f"{path}: the disk offers no locks: {error.strerror}; choose another --workdir") from None
+    lock.seek(0)
+    left_behind = lock.read(200).strip()
+    # A folder that is synchronised between computers carries this file along, and not the lock.
+    elsewhere = left_behind and f" on {platform.node()}, " not in left_behind
+    if elsewhere:
+        with contextlib.suppress(OSError):
+            quiet = abs(time.time() - (path / "log.txt").stat().st_mtime)
+            if quiet < _QUIET:
+                raise InputError(
+                    f"{path}: a process on another computer ({left_behind}) wrote to this run {quiet:.0f} s ago; stop "
+                    f"it first. If it is gone, wait {_QUIET // 60} minutes or delete {path / 'lock'}"
+                )
+    lock.truncate(0)
+    lock.write(f"pid {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+    lock.flush()
+    return left_behind
+
+
+class _Printable(logging.Formatter):
+    """What a log holds may come from a text or a file's name, and a terminal shows it one day."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def _write_all(file: BinaryIO | io.RawIOBase, data: bytes) -> None:
+    """A disk that fills up may take a part of what it is given."""
+    while data:
+        data = data[file.write(data) :]
+
+
+def _flat(tree: Any, prefix: str = "", pattern: str = "", free: bool = False) -> dict[str, Any]:
+    """`{"a": {"b": 1}}` -> `{"a.b": 1}` without the FREE fields, or those alone; phases go by their names."""
     if pattern in FREE:
-        return {}
+        return {prefix: tree} if free else {}
     if isinstance(tree, list) and tree and isinstance(tree[0], dict) and "name" in tree[0]:
-        order = {f"{prefix} (order)": [item["name"] for item in tree]}
-        parts = [_flat(item, f"{prefix}.{item['name']}", f"{pattern}.*") for item in tree]
+        order = {} if free else {f"{prefix} (order)": [item["name"] for item in tree]}
+        parts = [_flat(item, f"{prefix}.{item['name']}", f"{pattern}.*", free) for item in tree]
         return {key: value for part in [order, *parts] for key, value in part.items()}
     if isinstance(tree, dict):
         dot = "." if prefix else ""
-        parts = [_flat(value, f"{prefix}{dot}{key}", f"{pattern}{dot}{key}") for key, value in tree.items()]
+        parts = [_flat(value, f"{prefix}{dot}{key}", f"{pattern}{dot}{key}", free) for key, value in tree.items()]
         return {key: value for part in parts for key, value in part.items()}
-    return {prefix: tree}
+    return {} if free else {prefix: tree}
 
 
 def _show(value: Any) -> str:

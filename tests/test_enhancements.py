@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import metrics, state_of
 
-from llm60_jax import advice, checkpoint, config, layers, model, plan, step
+from llm60_jax import advice, config, layers, model, plan, step, store
 from llm60_jax.errors import InputError
 from llm60_jax.step_key import Noise, StepKey
 
@@ -102,9 +102,9 @@ def test_every_enhancement_trains_and_deep_supervision_drops_its_heads(tuning, b
     reference = train(copy.deepcopy(tuning) | {"workdir": str(tmp_path / "whole")})
     rows = [row for row in metrics(reference) if "loss" in row]
     assert all(row["objective"] == pytest.approx(row["loss"] + 0.3 * row["deep_supervision"], rel=1e-4) for row in rows)
-    closed, _ = checkpoint.load(reference / "phases" / "fine_tune")
-    assert set(closed["params"]) == set(checkpoint.load(base / "phases" / "grammar")[0]["params"])
-    rolling, _ = checkpoint.load(reference / "checkpoints" / "4")
+    closed, _ = store.load(reference / "phases" / "fine_tune")
+    assert set(closed["params"]) == set(store.load(base / "phases" / "grammar")[0]["params"])
+    rolling, _ = store.load(reference / "checkpoints" / "4")
     assert {"head_2", "head_4"} <= set(rolling["params"])
     cut = copy.deepcopy(tuning) | {"workdir": str(tmp_path / "cut")}
     train(cut, stop_after=2)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import PROJECT, metrics
 
-from llm60_jax import checkpoint, manifest, trained
+from llm60_jax import checkpoint, manifest, store
 from llm60_jax.data import packing
 from llm60_jax.data.progress import silent
 from llm60_jax.errors import DamageError, InputError
@@ -122,11 +122,11 @@ class Model:
 
 
 @pytest.fixture
-def judge(base: Path) -> trained.Trained:
-    return trained.open_(base)
+def judge(base: Path) -> checkpoint.Trained:
+    return checkpoint.open_(base)
 
 
-def test_a_sentence_is_the_sum_of_its_tokens_in_any_company(judge: trained.Trained) -> None:
+def test_a_sentence_is_the_sum_of_its_tokens_in_any_company(judge: checkpoint.Trained) -> None:
     tokenizer = judge.tokenizer
     model = Model(tokenizer.vocab_size)
     sentences = ["The river.", "The quiet captain opened the old window.", "A", "The river."]
@@ -143,7 +143,7 @@ def test_a_sentence_is_the_sum_of_its_tokens_in_any_company(judge: trained.Train
     assert alone == found.tolist()
 
 
-def test_a_real_model_scores_a_sentence_as_a_row_of_its_own(judge: trained.Trained) -> None:
+def test_a_real_model_scores_a_sentence_as_a_row_of_its_own(judge: checkpoint.Trained) -> None:
     sentence = "The quiet river found the garden."
     (found,) = minimal_pairs.log_probabilities([sentence], judge.tokenizer, judge.score_rows, 64, silent)
     ids = np.array([judge.tokenizer.bos, *judge.tokenizer.encode(sentence)], np.int32)
@@ -151,7 +151,7 @@ def test_a_real_model_scores_a_sentence_as_a_row_of_its_own(judge: trained.Train
     assert found == pytest.approx(-float(np.asarray(judge.score_rows(row), np.float64).sum()), rel=1e-5)
 
 
-def test_a_packed_sample_is_judged_like_sentences_alone(judge: trained.Trained) -> None:
+def test_a_packed_sample_is_judged_like_sentences_alone(judge: checkpoint.Trained) -> None:
     some = [pair for found in SUITE.values() for pair in found[:6]]
     sample = minimal_pairs.Sample.of(some, judge.tokenizer, 64)
     assert sample.pairs == some
@@ -175,7 +175,7 @@ def test_a_packed_sample_is_judged_like_sentences_alone(judge: trained.Trained) 
     assert found == minimal_pairs.judge(some, lambda sentences: alone) or len(clear) < len(some)
 
 
-def test_pairs_that_do_not_fit_are_left_out(judge: trained.Trained) -> None:
+def test_pairs_that_do_not_fit_are_left_out(judge: checkpoint.Trained) -> None:
     some = [pair for found in SUITE.values() for pair in found[:6]]
     sample = minimal_pairs.Sample.of(some, judge.tokenizer, 20)
     assert 0 < len(sample.pairs) < len(some)
@@ -190,7 +190,7 @@ def test_a_run_records_a_grammar_curve(base: Path) -> None:
         assert 0 <= row["minimal_pairs"] <= 1
 
 
-def test_sentences_that_cannot_be_scored_are_named(judge: trained.Trained) -> None:
+def test_sentences_that_cannot_be_scored_are_named(judge: checkpoint.Trained) -> None:
     for sentence in ("", "word " * 100):
         with pytest.raises(InputError, match="1 to 64 can be scored"):
             minimal_pairs.log_probabilities([sentence], judge.tokenizer, judge.score_rows, 64, silent)
@@ -272,7 +272,9 @@ def test_the_tool_judges_a_run_a_phase_and_a_text(base: Path, tmp_path: Path, ca
     assert "agreement_with_attractors" in told
 
 
-def test_bits_per_byte_of_a_text_are_those_of_validation(judge: trained.Trained, texts: Path, tmp_path: Path) -> None:
+def test_bits_per_byte_of_a_text_are_those_of_validation(
+    judge: checkpoint.Trained, texts: Path, tmp_path: Path
+) -> None:
     """The same documents, scored by the evaluation of a run and by the tool."""
     from llm60_jax.evaluate import validation
 
@@ -309,18 +311,18 @@ def test_another_tokenizer_is_damage(base: Path, tmp_path: Path) -> None:
     model = copy / "tokenizer" / "tokenizer.model"
     model.write_bytes(model.read_bytes() + b"\x08\x00")
     with pytest.raises(DamageError, match=r"tokenizer\.model"):
-        trained.open_(copy)
+        checkpoint.open_(copy)
 
 
 def test_unmerged_adapters_are_part_of_the_model(tuning: dict[str, Any], train, base: Path) -> None:
     tuning["phase"][0] |= {"lora": {"rank": 2}}
     run = train(tuning, stop_after=2)
-    adapted, plain = trained.open_(run), trained.open_(base)
+    adapted, plain = checkpoint.open_(run), checkpoint.open_(base)
     assert adapted.lora is not None
     assert plain.lora is None
     merged = train(tuning)
-    assert trained.open_(merged).lora is None
-    assert checkpoint.find(merged) == merged / "phases" / "fine_tune"
+    assert checkpoint.open_(merged).lora is None
+    assert store.find(merged) == merged / "phases" / "fine_tune"
     rows = {name: np.ones((1, 8), np.int32) for name in ("tokens", "targets", "segments")}
     scores = [np.asarray(model.score_rows(rows)) for model in (adapted, plain)]
     assert not np.array_equal(*scores)

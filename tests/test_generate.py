@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from llm60_jax import generate, model
+from llm60_jax.checkpoint import open_
 from llm60_jax.config import Model, Sampling
 from llm60_jax.generate import FREE, Choice, Request
-from llm60_jax.trained import open_
 from tools import generate as tool
 
 SMALL = Model(vocab_size=320, layers=4, segments=(2, 2), dim=32, heads=2, hidden_dim=48, max_context=64)

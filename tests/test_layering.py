@@ -9,14 +9,14 @@ FLOORS = [
     {"launch", "tools"},
     {"loop"},
     {"closing", "feed"},
-    {"measures", "trained", "samples"},
+    {"measures", "checkpoint", "samples"},
     {"session", "report"},
     {"ancestry", "console", "clock", "doctor"},
     {"gates", "history"},
     {
         "generate",
         "evaluate",
-        "checkpoint",
+        "store",
         "workdir",
         "prefix_cache",
         "proof",
@@ -34,7 +34,7 @@ FLOORS = [
     {"config"},
     {"phase", "override"},
     {"toml_file", "exclusion"},
-    {"errors", "explain", "fields", "charts"},
+    {"errors", "explain", "fields", "charts", "keep_awake"},
 ]
 NO_JAX = (
     "explain",
@@ -57,7 +57,7 @@ NO_JAX = (
 NEVER = {
     **{name: {"jax", "flax", "optax", "numpy"} for name in NO_JAX},
     "data": {"jax", "flax", "optax", "step", "model", "optim", "losses"},
-    "checkpoint": {"flax", "optax", "step", "model", "optim", "losses"},
+    "store": {"flax", "optax", "step", "model", "optim", "losses"},
     "workdir": {"jax"},
     "model": {"losses", "optim"},
     "losses": {"model", "optim"},

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import PROJECT, metrics, state_of, without_time
 
-from llm60_jax import checkpoint, config, gates, model, phase_groups, plan, step
+from llm60_jax import config, gates, model, phase_groups, plan, step, store
 from llm60_jax.errors import InputError
 from llm60_jax.step_key import StepKey
 
@@ -108,14 +108,14 @@ def test_a_run_keeps_the_adapters_alone_a_plain_model_and_its_base(run, base):
     assert json.loads((workdir / "gates" / "fine_tune.json").read_text())["earlier_checkpoints"] == {
         str(base / "phases" / "grammar"): before
     }
-    checkpoint.load(base / "phases" / "grammar")  # whole, every file of it
-    adapters, _ = checkpoint.load(workdir / "adapters" / "fine_tune")
+    store.load(base / "phases" / "grammar")  # whole, every file of it
+    adapters, _ = store.load(workdir / "adapters" / "fine_tune")
     assert set(adapters["params"]) == {"lora_2_3", "lora_4_5"}
     assert set(adapters["opt_state"]) == {"lora_2_3", "lora_4_5"}
     for rolling in (workdir / "checkpoints").iterdir():
-        assert set(checkpoint.load(rolling)[0]["params"]) == {"lora_2_3", "lora_4_5"}
-    plain, _ = checkpoint.load(workdir / "phases" / "fine_tune")
-    base_state, _ = checkpoint.load(base / "phases" / "grammar")
+        assert set(store.load(rolling)[0]["params"]) == {"lora_2_3", "lora_4_5"}
+    plain, _ = store.load(workdir / "phases" / "fine_tune")
+    base_state, _ = store.load(base / "phases" / "grammar")
     assert set(plain["params"]) == set(base_state["params"])
     merged = model.merge_lora(base_state["params"] | adapters["params"], c.phase[0].lora)
     chex.assert_trees_all_close(plain["params"], merged, rtol=0, atol=1e-7)
@@ -142,8 +142,8 @@ def test_the_merging_tool_refuses_a_run_directory(run):
 def test_the_merging_tool_writes_the_same_model(run, tmp_path):
     _, _, workdir = run
     assert merge_adapters.main([str(workdir / "adapters" / "fine_tune"), str(tmp_path)]) == 0
-    ours, _ = checkpoint.load(tmp_path / "phases" / "fine_tune")
-    theirs, _ = checkpoint.load(workdir / "phases" / "fine_tune")
+    ours, _ = store.load(tmp_path / "phases" / "fine_tune")
+    theirs, _ = store.load(workdir / "phases" / "fine_tune")
     chex.assert_trees_all_equal(ours["params"], theirs["params"])
     assert (tmp_path / "tokenizer" / "tokenizer.model").exists()
     gates.require(tmp_path, "fine_tune", state_of(tmp_path / "phases" / "fine_tune"), None)  # a run may start from it
@@ -169,10 +169,10 @@ def test_adapters_are_not_joined_with_another_base(run, base, train, tmp_path):
     shutil.copytree(base, moved)
     tree = copy.deepcopy(tree) | {"workdir": str(tmp_path / "run"), "start": str(moved / "phases" / "grammar")}
     train(tree, stop_after=2)
-    state, meta = checkpoint.load(moved / "phases" / "grammar")
+    state, meta = store.load(moved / "phases" / "grammar")
     shutil.rmtree(moved / "phases" / "grammar")
     state["params"]["norm"]["scale"] = state["params"]["norm"]["scale"] + 1
-    checkpoint.save(moved / "phases" / "grammar", state, meta)
+    store.save(moved / "phases" / "grammar", state, meta)
     gate = moved / "gates" / "grammar.json"
     judged = json.loads(gate.read_text()) | {"state_sha256": state_of(moved / "phases" / "grammar")}
     gate.write_text(json.dumps(judged))

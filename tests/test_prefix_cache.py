@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import metrics, state_of, without_time
 
-from llm60_jax import checkpoint, config, prefix_cache
+from llm60_jax import config, prefix_cache, store
 from llm60_jax.data.packing import FixedRows
 from llm60_jax.data.shards import TokenShard
 from llm60_jax.errors import InputError
@@ -60,8 +60,8 @@ def test_results_equal_those_without_to_bfloat16_rounding(cached, train, tmp_pat
         assert ("the frozen prefix takes" in capsys.readouterr().out) is on
     losses = [np.array([row["loss"] for row in metrics(workdir) if "loss" in row]) for workdir in runs]
     np.testing.assert_allclose(*losses, rtol=2e-3)
-    ours, theirs = (checkpoint.load(workdir / "phases" / "fine_tune")[0]["params"] for workdir in runs)
-    start = checkpoint.load(cached["start"] and tmp_path.__class__(cached["start"]))[0]["params"]
+    ours, theirs = (store.load(workdir / "phases" / "fine_tune")[0]["params"] for workdir in runs)
+    start = store.load(cached["start"] and tmp_path.__class__(cached["start"]))[0]["params"]
     for name in ours:
         moved = np.abs(np.asarray(theirs["norm"]["scale"]) - start["norm"]["scale"]).max()
         for a, b in zip(*map(_leaves, (ours[name], theirs[name])), strict=True):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import metrics, tiny_tree
 
-from llm60_jax import arithmetic, checkpoint, config, flops, layers, loop, measures, optim, plan, proof, step
+from llm60_jax import arithmetic, config, flops, layers, loop, measures, optim, plan, proof, step, store
 from llm60_jax.data import packing, prepare
 from llm60_jax.data.tokenizer import BOS
 from llm60_jax.errors import TrainingError
@@ -123,7 +123,7 @@ def test_the_program_reports_what_it_does(tiny):
 
 def digests(state):
     return {
-        name: (checkpoint.state_sha256(group, None), checkpoint.state_sha256(state.opt_state[name], None))
+        name: (store.state_sha256(group, None), store.state_sha256(state.opt_state[name], None))
         for name, group in state.params.items()
     }
 

@@ -9,7 +9,7 @@ import shutil
 import pytest
 from conftest import state_of
 
-from llm60_jax import ancestry, checkpoint, closing, config, session
+from llm60_jax import ancestry, closing, config, session, store
 from llm60_jax.data import prepare as prepare_module
 from llm60_jax.data.progress import silent
 from llm60_jax.errors import DamageError, GateError, InputError
@@ -234,7 +234,7 @@ def test_5_a_start_is_found_again_where_it_was_moved_and_no_other_takes_its_plac
     with pytest.raises(InputError, match=r"start: .* and this run began from .*first.*; name that one"):
         train(tuning | {"start": str(tmp_path / "other" / "phases" / "fine_tune")})
     workdir = train(tuning)
-    assert list(checkpoint.read_meta(workdir / "phases" / "fine_tune")["ancestors"]) == [tuning["start"]]
+    assert list(store.read_meta(workdir / "phases" / "fine_tune")["ancestors"]) == [tuning["start"]]
 
 
 def test_5_a_start_is_named_by_any_path_and_lies_in_another_run(tuning, base, monkeypatch):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from llm60_jax import console
+from llm60_jax.checkpoint import Trained, open_
 from llm60_jax.data import cleaning, packing, shards, sources
 from llm60_jax.data.ledger import Ledger
 from llm60_jax.data.progress import Track
@@ -19,7 +20,6 @@ from llm60_jax.errors import InputError
 from llm60_jax.evaluate import minimal_pairs, pairs, validation
 from llm60_jax.evaluate.minimal_pairs import Verdict
 from llm60_jax.interrupts import Interrupts
-from llm60_jax.trained import Trained, open_
 
 EXAMPLES = """examples:
   python tools/evaluate.py runs/quickstart                              our own minimal pairs, 17 phenomena

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from llm60_jax import console, generate
+from llm60_jax.checkpoint import Trained, open_
 from llm60_jax.config import Sampling
 from llm60_jax.errors import InputError, printable
 from llm60_jax.generate import Choice, Request
 from llm60_jax.toml_file import to_tree, validate
-from llm60_jax.trained import Trained, open_
 
 EXAMPLES = """examples:
   python tools/generate.py runs/quickstart --prompt "The history of"

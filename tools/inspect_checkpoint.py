@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llm60_jax import checkpoint, console
+from llm60_jax import console, store
 
 EXAMPLES = """examples:
   python tools/inspect_checkpoint.py runs/quickstart                     its newest checkpoint
@@ -20,11 +20,11 @@ def describe(folder: Path) -> dict[str, Any]:
     import jax
     import numpy as np
 
-    state, meta = checkpoint.load(folder)
+    state, meta = store.load(folder)
     groups = {name: jax.tree.leaves(group) for name, group in state["params"].items()}
     return {
         "checkpoint": str(folder),
-        "state_sha256": checkpoint.state_sha256(state, meta["iterator"]),
+        "state_sha256": store.state_sha256(state, meta["iterator"]),
         "recorded_state_sha256": meta["state_sha256"],
         **{key: meta[key] for key in ("step", "tokens", "phase", "stage", "permanent", "iterator")},
         "parameters": {name: int(sum(np.size(leaf) for leaf in leaves)) for name, leaves in groups.items()},
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
     return console.guarded(
-        "inspect_checkpoint.py", lambda: _show(describe(checkpoint.find(options.checkpoint)), options.json)
+        "inspect_checkpoint.py", lambda: _show(describe(store.find(options.checkpoint)), options.json)
     )
 
 

@@ -4,8 +4,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from llm60_jax import checkpoint, console, manifest, phase_groups, session
-from llm60_jax import config as config_module
+from llm60_jax import console, manifest, phase_groups, session, store
 from llm60_jax.errors import DamageError, InputError
 from llm60_jax.workdir import TOKENIZER
 
@@ -37,8 +36,8 @@ def merge(folder: Path, out: Path, base: Path | None) -> Path:
     if not manifest.exists(folder):
         raise InputError(f"{folder}: no checkpoint; name one, for example runs/lora/adapters/fine_tune")
     manifest.verify(folder)
-    meta = checkpoint.read_meta(folder)
-    config = config_module.parse(meta["config"], f"the configuration in {folder}")
+    meta = store.read_meta(folder)
+    config = store.config_of(folder, meta)
     phase = config.phase_named(meta["phase"])
     if phase.lora is None or meta["closed"]:
         raise InputError(f"{folder}: holds no adapters; phase {phase.name} of it is plain already")
@@ -51,7 +50,7 @@ def merge(folder: Path, out: Path, base: Path | None) -> Path:
     if not tokenizer.is_file():
         raise DamageError(f"{tokenizer}: the tokenizer of {folder} is missing; keep adapters in their run directory")
     target = out / "phases" / phase.name
-    checkpoint.save(target, state, meta | {"closed": True, "permanent": True, "iterator": None})
+    store.save(target, state, meta | {"closed": True, "permanent": True, "iterator": None})
     (out / TOKENIZER).parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(tokenizer, out / TOKENIZER)
     judged = workdir / "gates" / f"{phase.name}.json"

@@ -13,6 +13,8 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -177,7 +179,7 @@ def _make_here(units: list[Unit], parent: Path, track: Track, description: str) 
 def _make_in_processes(units: list[Unit], parent: Path, track: Track, description: str, processes: int) -> None:
     """Not forked: the libraries of this process have threads, which a fork would leave half there."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=_begin_worker) as pool:
+    with ProcessPoolExecutor(processes, context, initializer=_begin_worker, initargs=(os.getpid(),)) as pool:
         tasks: list[Future[None]] = [pool.submit(make_one, unit, parent) for unit in units]
         try:
             parts = f"{description} in {processes} processes, by parts of the text"
@@ -195,9 +197,17 @@ def _make_in_processes(units: list[Unit], parent: Path, track: Track, descriptio
             raise
 
 
-def _begin_worker() -> None:
+def _begin_worker(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process decides
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # cleans up on its way out
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process when its parent is gone, which may have been killed without a chance to say so."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _cores() -> int:

@@ -5,12 +5,18 @@ import jax
 import numpy as np
 import pytest
 
-from llm60_jax import checkpoint, phase_groups, step
+from llm60_jax import phase_groups, step, store
 from llm60_jax.errors import DamageError, InputError, MachineError
 
 
 def meta(at, permanent=False):
-    return {"step": at, "permanent": permanent, "iterator": {"next_index": at}}
+    empty = {name: {} for name in ("config", "overrides", "digests", "corpora", "versions", "looks", "ancestors")}
+    lists = {name: [] for name in ("plan", "decisions", "extensions", "late", "watch")}
+    place = {"step": at, "tokens": 128 * at, "phase": "grammar", "stage": 0, "iterator": {"next_index": at}}
+    return {
+        **(empty | lists | place),
+        **{"permanent": permanent, "closed": False, "phase_start": None, "refused": 0, "frozen": None},
+    }
 
 
 @pytest.fixture
@@ -19,19 +25,19 @@ def state(tiny):
 
 
 def test_what_is_saved_comes_back_bit_for_bit(tiny, state, tmp_path):
-    digest = checkpoint.save(tmp_path / "3", state, meta(3))
-    found, facts = checkpoint.load(tmp_path / "3", phase_groups.abstract(tiny, None))
+    digest = store.save(tmp_path / "3", state, meta(3))
+    found, facts = store.load(tmp_path / "3", phase_groups.abstract(tiny, None))
     chex.assert_trees_all_equal(found, state)
     assert jax.tree.structure(found) == jax.tree.structure(state)
     assert facts["iterator"] == {"next_index": 3}
-    assert facts["state_sha256"] == digest == checkpoint.state_sha256(found, {"next_index": 3})
-    untyped, _ = checkpoint.load(tmp_path / "3")  # as tools read it, without a configuration
-    assert checkpoint.state_sha256(untyped, {"next_index": 3}) == digest
+    assert facts["state_sha256"] == digest == store.state_sha256(found, {"next_index": 3})
+    untyped, _ = store.load(tmp_path / "3")  # as tools read it, without a configuration
+    assert store.state_sha256(untyped, {"next_index": 3}) == digest
 
 
 def test_the_digest_covers_every_leaf_and_the_position(state):
-    whole = checkpoint.state_sha256(state, None)
-    assert checkpoint.state_sha256(state, {"next_index": 1}) != whole
+    whole = store.state_sha256(state, None)
+    assert store.state_sha256(state, {"next_index": 1}) != whole
     leaves, structure = jax.tree.flatten(state)
     for index, leaf in enumerate(leaves):
         if not leaf.size:
@@ -39,12 +45,12 @@ def test_the_digest_covers_every_leaf_and_the_position(state):
         changed = np.array(leaf)
         changed.reshape(-1)[0] += 1
         other = structure.unflatten([*leaves[:index], changed, *leaves[index + 1 :]])
-        assert checkpoint.state_sha256(other, None) != whole
+        assert store.state_sha256(other, None) != whole
 
 
 def test_every_damaged_file_is_noticed_and_named(tiny, state, tmp_path):
     folder = tmp_path / "3"
-    checkpoint.save(folder, state, meta(3))
+    store.save(folder, state, meta(3))
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert len(files) > 5
     for path in files:
@@ -59,13 +65,13 @@ def test_every_damaged_file_is_noticed_and_named(tiny, state, tmp_path):
             else:
                 path.write_bytes(damage)
             with pytest.raises(DamageError, match=path.name):
-                checkpoint.load(folder, phase_groups.abstract(tiny, None))
+                store.load(folder, phase_groups.abstract(tiny, None))
             path.write_bytes(content)
-    checkpoint.load(folder, phase_groups.abstract(tiny, None))
+    store.load(folder, phase_groups.abstract(tiny, None))
 
 
 def test_the_newest_whole_one_is_used_and_none_means_none(tiny, state, tmp_path):
-    kept = checkpoint.Checkpoints(tmp_path, keep_rolling=3)
+    kept = store.Checkpoints(tmp_path, keep_rolling=3)
     assert kept.newest() is None
     for at in (9, 10):
         kept.save_rolling(state, meta(at))
@@ -82,7 +88,7 @@ def test_the_newest_whole_one_is_used_and_none_means_none(tiny, state, tmp_path)
 
 
 def test_rolling_ones_are_bounded_the_others_stay(state, tmp_path):
-    kept = checkpoint.Checkpoints(tmp_path, keep_rolling=2)
+    kept = store.Checkpoints(tmp_path, keep_rolling=2)
     for at in range(1, 8):
         kept.save_rolling(state, meta(at, permanent=at == 2))
         if at == 3:
@@ -92,7 +98,7 @@ def test_rolling_ones_are_bounded_the_others_stay(state, tmp_path):
 
 
 def test_a_damaged_manifest_is_noticed_behind_a_good_checkpoint(tiny, state, tmp_path):
-    kept = checkpoint.Checkpoints(tmp_path, keep_rolling=2)
+    kept = store.Checkpoints(tmp_path, keep_rolling=2)
     kept.save_phase("grammar", state, meta(3))
     kept.save_rolling(state, meta(3))
     (tmp_path / "phases" / "grammar" / "manifest.json").write_text("{")
@@ -104,39 +110,39 @@ def test_a_full_disk_is_told_as_such(state, tmp_path, monkeypatch):
     def refuse(path, state):
         raise ValueError("RESOURCE_EXHAUSTED: write: No space left on device [os_error_code='28']")
 
-    monkeypatch.setattr(checkpoint.ocp, "save", refuse)
+    monkeypatch.setattr(store.ocp, "save", refuse)
     with pytest.raises(MachineError, match="cannot be written, free some space"):
-        checkpoint.save(tmp_path / "1", state, meta(1))
+        store.save(tmp_path / "1", state, meta(1))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_phase_checkpoint_is_never_overwritten(state, tmp_path):
-    kept = checkpoint.Checkpoints(tmp_path, keep_rolling=2)
+    kept = store.Checkpoints(tmp_path, keep_rolling=2)
     kept.save_phase("grammar", state, meta(3))
     with pytest.raises(InputError, match="none is overwritten"):
         kept.save_phase("grammar", state, meta(4))
-    assert checkpoint.read_meta(kept.phase("grammar"))["step"] == 3
+    assert store.read_meta(kept.phase("grammar"))["step"] == 3
 
 
 def test_an_unfinished_save_is_no_checkpoint_and_is_cleared_away(state, tmp_path):
-    kept = checkpoint.Checkpoints(tmp_path, keep_rolling=2)
+    kept = store.Checkpoints(tmp_path, keep_rolling=2)
     kept.save_rolling(state, meta(1))
     rest = tmp_path / "checkpoints" / ".2.partial-killed"
     (tmp_path / "checkpoints" / "1").rename(rest)
     assert kept.all() == []
-    checkpoint.Checkpoints(tmp_path, keep_rolling=2)
+    store.Checkpoints(tmp_path, keep_rolling=2)
     assert not rest.exists()
 
 
 def test_other_shapes_are_refused(tiny, state, tmp_path, tree):
     from llm60_jax import config
 
-    checkpoint.save(tmp_path / "1", state, meta(1))
+    store.save(tmp_path / "1", state, meta(1))
     tree["model"]["hidden_dim"] = 96
     with pytest.raises(DamageError, match=r"mlp/down/kernel: stored float32\[2, 64, 32\], wanted float32\[2, 96, 32\]"):
-        checkpoint.load(tmp_path / "1", phase_groups.abstract(config.parse(tree, "x"), None))
+        store.load(tmp_path / "1", phase_groups.abstract(config.parse(tree, "x"), None))
 
 
 def test_the_metadata_is_plain_json(state, tmp_path):
-    checkpoint.save(tmp_path / "1", state, meta(1))
+    store.save(tmp_path / "1", state, meta(1))
     assert json.loads((tmp_path / "1" / "meta.json").read_text())["step"] == 1

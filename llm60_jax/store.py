@@ -1,0 +1,343 @@
+"""Checkpoints: Orbax behind a thin wall of digests and names.
+
+    checkpoints/<step>/   rolling ones, the newest few; those saved before a freeze are kept for ever
+    phases/<name>/        one at the end of each phase; never deleted or overwritten
+    adapters/<name>/      the adapters alone, at the end of a phase that trained them; kept like a phase
+      state/              the training state, an Orbax checkpoint of plain arrays
+      meta.json           readable facts: step, phase, stage, tokens, iterator state, config, digests, versions
+      manifest.json       SHA-256 of every file, written last
+
+Orbax alone restores a flipped bit without a word, so `load` verifies the manifest first. Saving is synchronous: a
+checkpoint is on the disk before training goes on. The state is an opaque tree of arrays here, stored without the
+devices it was on: it can be read on any others.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import shutil
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # pydantic's own; that of the standard library it takes from 3.12 on
+
+from llm60_jax import config as config_module
+from llm60_jax import manifest
+from llm60_jax.config import Config
+from llm60_jax.errors import DamageError, InputError, MachineError
+
+log = logging.getLogger("llm60_jax")
+STATE, META = "state", "meta.json"
+DAMAGED = ".damaged"  # what a checkpoint that no longer matches its digests is renamed to
+_AROUND = 2**19  # bytes of a checkpoint beside its arrays, about
+_INFLATION = 256  # arrays that claim more than so many bytes for each one on the disk are not believed
+
+
+class Meta(TypedDict):
+    """The readable facts of a checkpoint, as `meta.json` holds them (session.py fills them in)."""
+
+    step: int
+    tokens: int
+    phase: str
+    stage: int
+    permanent: bool  # kept for ever
+    closed: bool  # the end of a phase: a plain model
+    iterator: dict[str, Any] | None  # position in the data
+    config: dict[str, Any]
+    plan: list[dict[str, Any]]
+    decisions: list[dict[str, Any]]
+    extensions: list[dict[str, Any]]
+    overrides: dict[str, str]
+    digests: dict[str, str]
+    corpora: dict[str, dict[str, Any]]
+    versions: dict[str, str]
+    phase_start: dict[str, Any] | None
+    late: list[tuple[int, float]]
+    watch: Any
+    refused: int
+    frozen: dict[str, str] | None
+    looks: dict[str, Any]
+    ancestors: dict[str, str]
+    state_sha256: str
+
+
+_META = TypeAdapter(Meta)
+
+
+def leaf_digests(state: Any) -> dict[str, str]:
+    """SHA-256 of each array of a tree by its path: dtype, shape and bytes."""
+    found = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        array = np.ascontiguousarray(leaf)
+        digest = hashlib.sha256(f"{array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+        found[jax.tree_util.keystr(path, simple=True, separator="/")] = digest.hexdigest()
+    return found
+
+
+def state_sha256(state: Any, iterator: Any) -> str:
+    """One digest over a whole training state and the position in the data. Equal digests mean that training goes on
+    bit for bit alike."""
+    return manifest.digest_of({"leaves": leaf_digests(state), "iterator": iterator})
+
+
+def save(folder: Path, state: Any, meta: dict[str, Any]) -> str:
+    """Writes one checkpoint folder and returns its `state_sha256`. `meta` holds what `Meta` lists beside it.
+
+    Raises:
+      MachineError: the disk refuses; whatever stood in `folder` before is still there.
+      InputError: `folder` holds a checkpoint already. None is ever overwritten.
+    """
+    if manifest.exists(folder):
+        raise InputError(f"{folder}: holds a checkpoint already, and none is overwritten")
+    require_room(folder.parent, nbytes(state))
+    state = jax.device_get(state)  # Orbax would record the devices, and refuse others
+    digest = state_sha256(state, meta["iterator"])
+
+    def build(partial: Path) -> dict[str, Any]:
+        ocp.save((partial / STATE).absolute(), state)
+        (partial / META).write_text(json.dumps({**meta, "state_sha256": digest}, indent=1), encoding="utf-8")
+        return {"permanent": meta["permanent"]}
+
+    try:
+        manifest.create(folder, {"step": meta["step"], "state_sha256": digest}, build)
+    except (OSError, ValueError, RuntimeError) as error:
+        # The library below Orbax reports a full disk as ValueError("RESOURCE_EXHAUSTED: ... No space left on device").
+        raise MachineError(
+            f"{folder}: the checkpoint cannot be written, free some space: {str(error)[:300]}"
+        ) from error
+    return digest
+
+
+def nbytes(state: Any) -> int:
+    """Bytes of a tree's arrays."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+
+
+def require_room(place: Path, needed: int) -> None:
+    """Raises MachineError where a disk has too little room for so many bytes and the files around them."""
+    standing = next(parent for parent in (place, *place.absolute().parents) if parent.exists())
+    free, needed = shutil.disk_usage(standing).free, needed + _AROUND
+    if free < needed:
+        raise MachineError(f"{place}: a checkpoint takes {needed:,} bytes, and {free:,} are free; make room")
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """The readable facts of a checkpoint, see `Meta`. Raises DamageError."""
+    path = folder / META
+    try:
+        return dict(_META.validate_json(manifest.read_text(path)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "its JSON"
+        raise DamageError(f"{path}: not the facts of a checkpoint: {where}: {first['msg']}") from None
+
+
+def config_of(folder: Path, meta: Mapping[str, Any]) -> Config:
+    """The configuration that a checkpoint was trained with. Raises DamageError."""
+    try:
+        return config_module.parse(meta["config"], f"{folder / META}: config")
+    except InputError as error:
+        raise DamageError(str(error)) from None
+
+
+def load(folder: Path, abstract_state: Any = None) -> tuple[Any, dict[str, Any]]:
+    """Verifies a checkpoint and reads it.
+
+    Args:
+      folder: a checkpoint folder.
+      abstract_state: tree of `jax.ShapeDtypeStruct`; what comes back has its structure. Without it, nested dicts of
+        arrays as they were stored.
+
+    Returns:
+      The state, as arrays of numpy, and the metadata.
+
+    Raises:
+      DamageError: a file is damaged, or the stored arrays differ from the expected shapes.
+    """
+    manifest.verify(folder)
+    return read(folder, abstract_state)
+
+
+def read(folder: Path, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
+    """`load` for a folder that is verified already."""
+    meta = read_meta(folder)
+    place = (folder / STATE).absolute()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Orbax warns of absent shardings and of its own renamed arguments
+        try:
+            stored = ocp.metadata(place).metadata
+            claimed = _claimed(stored)
+        except Exception as error:  # of many kinds, from several libraries, for a file that somebody else made
+            raise DamageError(f"{place}: not an Orbax checkpoint of arrays: {str(error)[:300]}") from error
+        held = sum(path.stat().st_size for path in place.rglob("*"))
+        if claimed > _INFLATION * held:
+            raise DamageError(f"{place}: its arrays claim {claimed:,} bytes, and its files have {held:,}")
+        if abstract_state is not None:
+            _compare(folder, _shapes(stored), _shapes(abstract_state))
+        # Arrays of numpy as templates, so that nothing depends on the devices that a checkpoint was saved from.
+        wanted = jax.tree.map(_template, stored if abstract_state is None else abstract_state)
+        try:
+            state = ocp.load(place, wanted)
+        except Exception as error:
+            raise DamageError(f"{folder}: its arrays cannot be read: {str(error)[:300]}") from error
+    # Orbax can hand back a placeholder for a leaf that is not on the disk.
+    absent = [path for path, leaf in jax.tree_util.tree_leaves_with_path(state) if not hasattr(leaf, "__array__")]
+    if absent:
+        raise DamageError(f"{folder}: {jax.tree_util.keystr(absent[0])} is not in the checkpoint")
+    return state, meta
+
+
+def _claimed(stored: Any) -> int:
+    """Bytes that stored arrays say they have; nothing of that size is allocated."""
+    return sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(stored))
+
+
+def _template(leaf: Any) -> np.ndarray:
+    """An array of a shape and dtype that takes no memory."""
+    return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
+
+
+def _shapes(tree: Any) -> dict[str, str]:
+    """Path -> "dtype[shape]" of every array in a tree, stored or abstract."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in leaves
+        if hasattr(leaf, "shape")
+    }
+
+
+def identity(folder: Path, look: Callable[[Path], dict[str, Any]] = manifest.verify) -> tuple[int, str]:
+    """The step of a checkpoint and its `state_sha256`, as its manifest has them. Raises DamageError."""
+    found = look(folder)["identity"]
+    step, digest = found.get("step"), found.get("state_sha256")
+    if not isinstance(step, int) or not isinstance(digest, str):
+        raise DamageError(f"{folder / manifest.NAME}: names no step and state; it is not of a checkpoint")
+    return step, digest
+
+
+def _compare(folder: Path, stored: dict[str, str], wanted: dict[str, str]) -> None:
+    """Raises DamageError naming the arrays that differ; Orbax's own message is a page of dumped structures."""
+    names = sorted(name for name in stored.keys() | wanted.keys() if stored.get(name) != wanted.get(name))
+    if names:
+        lines = [f"{name}: stored {stored.get(name)}, wanted {wanted.get(name)}" for name in names[:8]]
+        more = [f"... and {len(names) - 8} more"] if len(names) > 8 else []
+        raise DamageError("\n  ".join([f"{folder}: its arrays do not fit this configuration:", *lines, *more]))
+
+
+def listed(workdir: Path) -> list[Path]:
+    """Committed checkpoints of a run directory, newest first; at equal steps the phase checkpoint comes first."""
+    rolling = [p for p in (workdir / "checkpoints").glob("*") if p.name.isdecimal() and manifest.exists(p)]
+    phases = [p for p in (workdir / "phases").glob("*") if p.suffix != DAMAGED and manifest.exists(p)]
+    return sorted(phases + rolling, key=lambda p: (-_step(p), p.parent.name != "phases"))
+
+
+def find(path: Path) -> Path:
+    """The checkpoint a path means: itself, or the newest one of a run directory. Raises InputError."""
+    if manifest.exists(path) and (path / STATE).is_dir():
+        return path
+    found = listed(path)
+    if found:
+        return found[0]
+    raise InputError(f"{path}: neither a checkpoint nor a run directory with one")
+
+
+class Checkpoints:
+    """The checkpoints of one run directory."""
+
+    def __init__(self, workdir: Path, keep_rolling: int):
+        self._rolling = workdir / "checkpoints"
+        self._phases = workdir / "phases"
+        self._keep = keep_rolling
+        for folder in (self._rolling, self._phases):
+            manifest.remove_partial(folder)
+
+    def phase(self, name: str) -> Path:
+        return self._phases / name
+
+    def all(self) -> list[Path]:
+        """Committed checkpoints, newest first; at equal steps the phase checkpoint comes first."""
+        return listed(self._rolling.parent)
+
+    def newest(self) -> Path | None:
+        """The newest whole checkpoint, verified, or None when there is none at all. Damaged ones are named and set
+        aside.
+
+        Raises:
+          DamageError: checkpoints exist, and every one is damaged: a run never starts over by itself.
+        """
+        faults = {folder: fault for folder in self.all() if (fault := _fault(folder, manifest.read))}
+        for folder in self.all():
+            if folder not in faults and (fault := _fault(folder, manifest.verify)):
+                faults[folder] = fault
+            if folder not in faults:
+                for damaged, fault in faults.items():
+                    log.warning("%s; it is set aside as %s", fault, _set_aside(damaged).name)
+                return folder
+        if faults:
+            raise DamageError("no checkpoint of this run is whole:\n  " + "\n  ".join(faults.values()))
+        return None
+
+    def save_rolling(self, state: Any, meta: dict[str, Any]) -> Path:
+        """Saves under the step's number unless that step is saved already, then drops rolling ones beyond the limit."""
+        folder = self._rolling / str(meta["step"])
+        if not manifest.exists(folder):
+            save(folder, state, meta)
+        for old in [p for p in self.all() if p.parent == self._rolling and not _is_permanent(p)][self._keep :]:
+            manifest.remove(old)
+        return folder
+
+    def save_phase(self, name: str, state: Any, meta: dict[str, Any]) -> Path:
+        """Saves the end of a phase, for good."""
+        folder = self.phase(name)
+        save(folder, state, meta)
+        return folder
+
+    def save_adapters(self, name: str, state: Any, meta: dict[str, Any]) -> Path:
+        """Saves the adapters of a phase, for good, unless they are there already."""
+        folder = self._phases.parent / "adapters" / name
+        if not manifest.exists(folder):
+            save(folder, state, meta)
+        return folder
+
+
+def _fault(folder: Path, look: Callable[[Path], Any]) -> str | None:
+    """What `look` finds damaged about a folder, or None."""
+    try:
+        look(folder)
+    except DamageError as error:
+        return str(error)
+    return None
+
+
+def _set_aside(folder: Path) -> Path:
+    """Renames a damaged checkpoint, so that a good one can take its place and nothing is deleted."""
+    target = folder.with_name(folder.name + DAMAGED)
+    shutil.rmtree(target, ignore_errors=True)  # the same step damaged a second time
+    return folder.rename(target)
+
+
+def _is_permanent(folder: Path) -> bool:
+    """Whether a rolling checkpoint is to stay; one whose manifest cannot be read is not ours to delete."""
+    try:
+        return bool(manifest.read(folder)["facts"].get("permanent"))
+    except DamageError:
+        return True
+
+
+def _step(folder: Path) -> int:
+    """The step of a checkpoint folder, -1 if it cannot be told."""
+    if folder.name.isdecimal():
+        return int(folder.name)
+    try:
+        return identity(folder, manifest.read)[0]
+    except DamageError:
+        return -1
