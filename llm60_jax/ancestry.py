@@ -49,14 +49,15 @@ def start(config: Config) -> Start | None:
     if not meta.get("closed"):
         raise InputError(f"start: {folder} is a checkpoint inside a phase; name the end of one, below phases/")
     ours = config_module.to_tree(config)["model"]
-    theirs = meta["config"]["model"]
+    trained = store.config_of(folder, meta)
+    theirs = config_module.to_tree(trained)["model"]
     for name in sorted(ours.keys() | theirs.keys()):
         if ours.get(name) != theirs.get(name):
             raise InputError(
                 f"model.{name}: {theirs.get(name)} in {folder}, {ours.get(name)} here; {RULE_5}. "
                 "Copy the section [model] of the run that it comes from"
             )
-    other, own = meta["config"]["optimizer"]["name"], config.optimizer.name
+    other, own = trained.optimizer.name, config.optimizer.name
     if other != own:
         raise InputError(
             f"optimizer.name: {other} in {folder}, {own} here; the optimizer's state goes on with the weights"

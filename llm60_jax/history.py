@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from llm60_jax import config as config_module
+from llm60_jax import manifest
 from llm60_jax.config import Config
 from llm60_jax.errors import DamageError, InputError
 from llm60_jax.phase import Phase
@@ -59,14 +60,24 @@ def read(path: Path) -> History:
             f"{path}: holds no run (config.json is missing); name a run directory, such as runs/quickstart"
         )
     try:
-        told = dict(json.loads(workdir.config_path.read_text(encoding="utf-8")))["config"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        told = dict(json.loads(manifest.read_text(workdir.config_path)))["config"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamageError(f"{workdir.config_path}: unreadable ({type(error).__name__}); restore it") from None
     samples = [tree for file in sorted(path.glob("samples/*.json")) if (tree := _tree(file))]
     plan = _json(path / "plan.json")
     config = config_module.parse(told, str(workdir.config_path))
     gates = {one.name: tree for one in config.phase if (tree := _tree(path / "gates" / f"{one.name}.json"))}
     return History(path, config, workdir.rows(), plan if isinstance(plan, list) else [], gates, samples)
+
+
+def without_time(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows without what depends on time and on the machine: of two runs with the same training they are equal."""
+    counted = ("frozen_leaves", "frozen_leaves_changed", "temporary_bytes")
+    kept = [row for row in rows if "phase_end" not in row and "paused_seconds" not in row]
+    return [
+        {key: {name: value[name] for name in counted} if key == "stage_end" else value for key, value in row.items()}
+        for row in ({key: value for key, value in row.items() if key != "tokens_per_second"} for row in kept)
+    ]
 
 
 def _tree(path: Path) -> dict[str, Any]:

@@ -259,6 +259,7 @@ class Trainer:
         # The order matters: measure and save before the iterator moves, so that a checkpoint's weights and data
         # position belong together; dispatch a step before reading the scalars of the one before it.
         while session.step < stage.stop_step:
+            self._look_if_due(phase, stage)  # first, as what it keeps is a part of the state that an interruption saves
             try:
                 session.interrupts.check()
                 self._evaluate_if_due(phase, stage)
@@ -269,7 +270,6 @@ class Trainer:
                     raise MachineError(f"{stop}, and step {session.step:,} could not be saved: {failure}") from None
                 self.line.end(f"saved at step {session.step:,}")
                 raise
-            self._look_if_due(phase, stage)
             self._save_if_due(stage, batches)
             rate = plan.learning_rate(session.plan, phase, session.step)
             limit = session.watch.limit(session.step + 1)

@@ -186,6 +186,8 @@ class Phase:
     rows: Literal["stream", "fixed"] = "stream"  # "fixed": packed once, every epoch the same rows in another order
     prefix_cache: bool = False  # keep what the frozen blocks compute, instead of computing it in every epoch
 
+    canaries: Annotated[int, Field(ge=0, le=200)] = 0  # made-up secrets added to its text (tools/check_privacy.py)
+
     gate: Gate = Gate()
 
     def __post_init__(self) -> None:

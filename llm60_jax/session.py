@@ -17,6 +17,7 @@ from llm60_jax import gates, machine, manifest, phase_groups, plan, spikes, step
 from llm60_jax.ancestry import Start
 from llm60_jax.config import Config, to_tree
 from llm60_jax.console import say
+from llm60_jax.data import private
 from llm60_jax.data.prepare import Prepared
 from llm60_jax.errors import DamageError, InputError, TrainingError
 from llm60_jax.interrupts import Interrupts
@@ -174,8 +175,12 @@ class Session:
         """Records what a phase trains on, once."""
         start = self.plan.phase_span(phase.name)[0]
         if not any("data" in row for row in self.workdir.rows() if row["phase"] == phase.name):
-            row = self.position(start, self.plan.stage_at(start))
-            self.workdir.append({**row, "data": self.data.facts(phase)})
+            row, facts = self.position(start, self.plan.stage_at(start)), self.data.facts(phase)
+            if self.config.goal(phase) == "fine_tune" and (strings := self.data.private(phase)):
+                facts["private"] = strings
+                told = ", ".join(private.described(strings))
+                say(f"{phase.name}: its text holds {told}; what the model keeps of them: tools/check_privacy.py")
+            self.workdir.append({**row, "data": facts})
 
     def key(self, stage: Stage) -> StepKey:
         """The key of a stage's program."""

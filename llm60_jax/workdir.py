@@ -65,7 +65,7 @@ class WorkDir:
 
     def compare(self, stored: dict[str, Any], config: Config) -> None:
         """The same against a configuration as a checkpoint's metadata holds it."""
-        old = _flat(stored)
+        old = _flat(_as_of_now(stored))
         new = _flat(config_module.to_tree(config))
         changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
         if changed:
@@ -103,7 +103,7 @@ class WorkDir:
         stored = self._stored()
         changes = stored["changes"] if stored else []
         now = _flat(tree, free=True)
-        before = _flat(stored["config"], free=True) if stored else now
+        before = _flat(_as_of_now(stored["config"]), free=True) if stored else now
         names = sorted(name for name in before.keys() & now.keys() if before[name] != now[name])
         if names:
             at = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -280,6 +280,14 @@ def _write_all(file: BinaryIO | io.RawIOBase, data: bytes) -> None:
     """A disk that fills up may take a part of what it is given."""
     while data:
         data = data[file.write(data) :]
+
+
+def _as_of_now(stored: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with the fields that came after it was stored, at their defaults, which change nothing."""
+    try:
+        return config_module.to_tree(config_module.parse(stored, "the run's configuration"))
+    except InputError:
+        return stored  # of a field that is gone: it is told as a difference
 
 
 def _flat(tree: Any, prefix: str = "", pattern: str = "", free: bool = False) -> dict[str, Any]:

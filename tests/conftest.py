@@ -23,6 +23,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 from llm60_jax import config as config_module  # noqa: E402
+from llm60_jax.history import without_time as without_time  # noqa: E402
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -268,16 +269,6 @@ def tiny_file(tree: dict[str, Any], tmp_path: Path) -> Path:
 def metrics(workdir: Path) -> list[dict[str, Any]]:
     """The rows of a run's metrics.jsonl."""
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
-def without_time(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows without what depends on time and on the machine, for comparing two runs."""
-    counted = ("frozen_leaves", "frozen_leaves_changed", "temporary_bytes")
-    rows = [row for row in rows if "phase_end" not in row]
-    return [
-        {key: {name: value[name] for name in counted} if key == "stage_end" else value for key, value in row.items()}
-        for row in ({key: value for key, value in row.items() if key != "tokens_per_second"} for row in rows)
-    ]
 
 
 def state_of(folder: Path) -> str:

@@ -8,7 +8,7 @@ from conftest import PROJECT
 FLOORS = [
     {"launch", "tools"},
     {"loop"},
-    {"closing", "feed"},
+    {"closing", "feed", "privacy"},
     {"measures", "checkpoint", "samples"},
     {"session", "report"},
     {"ancestry", "console", "clock", "doctor"},

@@ -1,5 +1,6 @@
 """All data of a run, from its sources to token shards, each step cached by the digests of what it reads."""
 
+import contextlib
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import islice
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from llm60_jax.config import Config
-from llm60_jax.data import account, bigrams, corpus, fertility, loader, shards, tokenizer, weights
+from llm60_jax.data import account, bigrams, canaries, corpus, fertility, loader, private, shards, tokenizer, weights
 from llm60_jax.data.corpus import Corpus
 from llm60_jax.data.dedup import Sketches
 from llm60_jax.data.progress import Track
@@ -81,6 +82,12 @@ class Prepared(NamedTuple):
             "word_order": words.to_tree() if words else None,
         }
 
+    def private(self, phase: Phase) -> dict[str, int]:
+        """How many private strings of each kind the text of a phase has; none without the extra `privacy`."""
+        with contextlib.suppress(InputError):
+            return dict(private.count(record["text"] for record in self.corpora[phase.name].read("train")))
+        return {}
+
     def token_weights(self, phase: Phase) -> np.ndarray | None:
         """The loss weight of each token as a target, float32 [V]; None where a phase does not reweight."""
         if phase.reweight is None:
@@ -134,7 +141,8 @@ def prepare(
     words = tokenizer.Tokenizer.load(start[0]) if start else tokenizer.prepare(config, corpora, data_dir, track)
     digests["tokenizer"] = words.sha256
     check(digests)
-    prepared = {name: shards.prepare(found, words, data_dir, track) for name, found in corpora.items()}
+    planted = {phase.name: canaries.texts(config.seed, phase.name, phase.canaries) for phase in config.phase}
+    prepared = {name: shards.prepare(found, words, data_dir, track, planted[name]) for name, found in corpora.items()}
     held_out = _held_out_before(config, trained, words) | {name: one.validation for name, one in prepared.items()}
     return Prepared(corpora, prepared, words, digests, trained, held_out)
 

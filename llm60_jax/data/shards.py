@@ -1,8 +1,9 @@
 """Token shards: a corpus as arrays on disk. Each document is stored as BOS, its token ids, EOS; an answer to a question
 as BOS, question, separator, answer, EOS, with the length of what comes before the answer."""
 
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,13 @@ class PhaseShards:
     source_tokens: dict[str, int]  # of both splits together, by the source's name in the ledger
 
 
-def prepare(corpus: Corpus, tokenizer: Tokenizer, data_dir: Path, track: Track) -> PhaseShards:
+def prepare(
+    corpus: Corpus, tokenizer: Tokenizer, data_dir: Path, track: Track, planted: Sequence[str] = ()
+) -> PhaseShards:
     """Writes the shards of a corpus below `data_dir`/tokenized, or finds them there.
+
+    Args:
+      planted: texts that are added to the training text, each a document (canaries.py).
 
     Raises:
       InputError: the vocabulary does not fit uint16.
@@ -63,10 +69,12 @@ def prepare(corpus: Corpus, tokenizer: Tokenizer, data_dir: Path, track: Track) 
         "token": _TOKEN.str,
         "format": 3,
     }
+    if planted:
+        identity["planted"] = manifest.digest_of(list(planted))
     folder = Path(data_dir) / "tokenized" / f"{corpus.phase}-{manifest.digest_of(identity)[:16]}"
 
     def build(scratch: Path) -> dict[str, Any]:
-        return {split: _write(corpus, split, tokenizer, scratch, track) for split in SPLITS}
+        return {split: _write(corpus, split, tokenizer, scratch, track, planted) for split in SPLITS}
 
     record = manifest.build_once(folder, identity, build, f"token shards of phase '{corpus.phase}'")
     return _open(folder, record)
@@ -115,12 +123,16 @@ def load(folder: Path, tokenizer: Tokenizer) -> PhaseShards:
     return _open(Path(folder), record)
 
 
-def _write(corpus: Corpus, split: Split, tokenizer: Tokenizer, scratch: Path, track: Track) -> dict[str, Any]:
+def _write(
+    corpus: Corpus, split: Split, tokenizer: Tokenizer, scratch: Path, track: Track, planted: Sequence[str]
+) -> dict[str, Any]:
     by_source: Counter[str] = Counter()
     offsets, sizes, prompts = [0], [], []
-    documents = len(corpus.ids(split))
+    more = [{"text": text, "source": "canaries"} for text in planted] if split == "train" else []
+    documents = len(corpus.ids(split)) + len(more)
+    records = itertools.chain(corpus.read(split), more)
     with (scratch / f"{split}.tokens.bin").open("wb") as out:
-        for record in track(corpus.read(split), f"{corpus.phase}: tokenizing {split}", documents):
+        for record in track(records, f"{corpus.phase}: tokenizing {split}", documents):
             ids, prompt = _encoded(record, tokenizer)
             out.write(np.asarray(ids, dtype=_TOKEN).tobytes())
             offsets.append(offsets[-1] + len(ids))

@@ -1,0 +1,479 @@
+"""Proves that a run which is killed or interrupted goes on bit for bit, by doing it: real processes, real signals."""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import random
+import runpy
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from llm60_jax import config as config_module
+from llm60_jax import console, history, manifest, store
+from llm60_jax.errors import DamageError, Failure, InputError
+from llm60_jax.interrupts import Interrupts
+from llm60_jax.workdir import WorkDir
+
+LAUNCH = Path(__file__).resolve().parents[1] / "launch.py"
+EXAMPLES = """examples:
+  python tools/verify_resume.py configs/tiny.toml                        10 kills, about 3 minutes
+  python tools/verify_resume.py configs/tiny.toml --kills 200 --folder runs/kills
+  python tools/verify_resume.py configs/tiny.toml --kills 0 --interrupts 50 --signal TERM --fresh-data
+  python tools/verify_resume.py configs/llm60.toml --kills 3             the real model, on your machine: hours
+
+A short training of the configuration's phases (--steps each, gates open) runs once undisturbed. Then it runs again and
+again, and is killed at random: anywhere, or while a checkpoint is being written. Every checkpoint it commits must have
+the state of the undisturbed run at that step: weights, optimizer, random numbers, position in the data. None that was
+committed may be lost, and at the end all rows of metrics must be equal too.
+
+Last come negative controls, processes that resume wrongly on purpose: each must be found out. The exit code is 0 if
+everything is as it should be, else 1.
+"""
+GATE = "{min_fall=-100.0,min_gain=100.0,max_grammar_loss=1.0,max_forgetting=100.0}"  # asks for nothing
+PATIENCE = 600.0  # seconds that a process may take to come to where it is to be disturbed
+LEAVES_WITHIN = 2.0  # seconds after a second signal
+
+
+class Training(NamedTuple):
+    """The short training of a configuration, as a command."""
+
+    config: Path
+    overrides: tuple[str, ...]
+    steps: int  # of all phases together
+    script: Path = LAUNCH
+
+    def command(self, workdir: Path, *more: str, sabotage: str | None = None) -> list[str]:
+        by = ["--sabotaged", sabotage] if sabotage else []
+        own = [str(Path(__file__).resolve()), *by] if by else []
+        settings = [item for one in (*self.overrides, *more) for item in ("--set", one)]
+        return [sys.executable, *own, str(self.script), str(self.config), *settings, "--workdir", str(workdir)]
+
+    def start(self, workdir: Path, *more: str, sabotage: str | None = None) -> "subprocess.Popen[str]":
+        """Starts it in a process group of its own."""
+        workdir.parent.mkdir(parents=True, exist_ok=True)
+        with workdir.with_suffix(".out").open("a", encoding="utf-8") as out:
+            return subprocess.Popen(
+                self.command(workdir, *more, sabotage=sabotage),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+
+
+def training(config: Path, settings: list[str], steps: int, script: Path = LAUNCH) -> Training:
+    """A training of so many steps for each phase of a configuration. Raises InputError."""
+    found = config_module.load(config, settings)
+    tokens = steps * found.train.tokens_per_step
+    phases = [f"phase.{phase.name}.{entry}" for phase in found.phase for entry in (f"tokens={tokens}", f"gate={GATE}")]
+    often = ["train.log_every=1", f"train.evaluate_every={max(1, steps // 2)}", "train.save_every=1"]
+    made = Training(config, (*settings, *phases, *often), steps * len(found.phase), script)
+    config_module.load(config, list(made.overrides))
+    return made
+
+
+# --- What a run has committed ----------------------------------------------------------------------------------------
+
+
+def committed(workdir: Path) -> dict[str, str]:
+    """`state_sha256` of every finished checkpoint, by its place in the run. Raises DamageError."""
+    found = {}
+    for folder in store.listed(workdir):
+        with contextlib.suppress(FileNotFoundError):
+            found[folder.relative_to(workdir).as_posix()] = store.identity(folder, manifest.read)[1]
+    return found
+
+
+def step_of(workdir: Path) -> int:
+    """The step of a run's newest checkpoint; 0 before the first."""
+    found = store.listed(workdir)
+    return store.identity(found[0], manifest.read)[0] if found else 0
+
+
+def is_saving(workdir: Path) -> bool:
+    """Whether a checkpoint is being written, or one that was cut short stands there."""
+    return any(any(workdir.glob(f"{kind}/.*")) for kind in ("checkpoints", "phases", "adapters"))
+
+
+def _rows(workdir: Path) -> list[dict[str, Any]]:
+    return history.without_time(WorkDir(workdir).rows())
+
+
+def faults(workdir: Path, reference: Path, before: dict[str, str]) -> list[str]:
+    """What is wrong with a run that was disturbed, held against the undisturbed one; `before` was committed earlier."""
+    found, right, now = [], committed(reference), committed(workdir)
+    for name, digest in now.items():
+        if digest != right.get(name):
+            found.append(f"{name}: state {digest[:16]}, and {str(right.get(name))[:16]} in the undisturbed run")
+        try:
+            store.identity(workdir / name)  # every file of it
+        except DamageError as error:
+            found.append(str(error))
+    newest = max([int(Path(name).name) for name in before if name.startswith("checkpoints/")], default=0)
+    if step_of(workdir) < newest:
+        found.append(f"step {newest} was committed, and the newest checkpoint now is of step {step_of(workdir)}")
+    found += [f"{name}: was committed, and is lost" for name in before if "phases" in name and name not in now]
+    expected = {json.dumps(row, sort_keys=True) for row in _rows(reference)}
+    for row in _rows(workdir):
+        if json.dumps(row, sort_keys=True) not in expected:
+            found.append(f"metrics of step {row['step']} differ: {sorted(row.keys() - {'step', 'tokens'})}")
+    return found
+
+
+def final_faults(workdir: Path, reference: Path) -> list[str]:
+    """The same at the end of a run: arrays are read and hashed anew, and nothing may be missing."""
+    found = faults(workdir, reference, {})
+    for folder in store.listed(reference):
+        if folder.parent.name == "phases":
+            place = workdir / "phases" / folder.name
+            states = [store.state_sha256(state, meta["iterator"]) for state, meta in map(store.load, (place, folder))]
+            if states[0] != states[1]:
+                found.append(f"{place}: state {states[0][:16]}, and {states[1][:16]} in the undisturbed run")
+    if _rows(workdir) != _rows(reference):
+        found.append(f"{workdir}: the rows of its metrics are not those of the undisturbed run")
+    return found
+
+
+# --- Disturbing a run ------------------------------------------------------------------------------------------------
+
+
+class Tally:
+    """What was done and what came of it."""
+
+    def __init__(self) -> None:
+        self.disturbed = self.while_saving = self.completed = 0
+        self.seconds: list[float] = []  # from a signal to the end of the process
+        self.faults: list[str] = []
+
+    def to_tree(self) -> dict[str, Any]:
+        return {**vars(self), "seconds": [round(one, 2) for one in self.seconds]}
+
+
+class Way(NamedTuple):
+    """How a run is disturbed. `twice`: a second signal follows the first."""
+
+    signal: signal.Signals
+    twice: bool = False
+
+
+def disturb(
+    training: Training, folder: Path, way: Way, count: int, rng: random.Random, fresh_data: bool, tally: Tally
+) -> Iterator[int]:
+    """Disturbs so many processes of a training, one after the other on the same run until that is complete, then on a
+    new one; the last run is completed. Yields after each, and keeps the tally."""
+    workdir, reference = folder / way.signal.name.lower(), folder / "reference"
+    data = folder / "data"
+    more = (f"data_dir={data}",) if fresh_data else ()
+    while tally.disturbed < count:
+        shutil.rmtree(workdir, ignore_errors=True)
+        shutil.rmtree(data, ignore_errors=True)
+        is_complete = False
+        while not is_complete:
+            before = committed(workdir)
+            process = training.start(workdir, *more)
+            if tally.disturbed < count:
+                before |= _wait(process, workdir, _moment(rng, workdir, fresh_data))
+            seconds, errors = _strike(process, way, rng) if tally.disturbed < count else (0.0, process.communicate()[1])
+            is_complete = process.returncode == 0
+            if is_complete:
+                tally.completed += 1
+                tally.faults += final_faults(workdir, reference)
+                continue
+            if tally.disturbed == count:
+                raise Failure(f"{workdir}: does not come to its end: {errors[-800:]}")
+            tally.disturbed += 1
+            tally.seconds.append(seconds)
+            tally.while_saving += is_saving(workdir)
+            tally.faults += [f"{way.signal.name}: {fault}" for fault in _answer(process, errors, way, workdir, seconds)]
+            tally.faults += faults(workdir, reference, before)
+            yield tally.disturbed
+
+
+def _wait(process: "subprocess.Popen[str]", workdir: Path, moment: Callable[[], bool]) -> dict[str, str]:
+    """Waits for the moment to strike, or the end of the process, and returns what is committed then."""
+    deadline = time.monotonic() + PATIENCE
+    while process.poll() is None and not moment() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return committed(workdir) if process.poll() is None else {}
+
+
+def _strike(process: "subprocess.Popen[str]", way: Way, rng: random.Random) -> tuple[float, str]:
+    """Sends the signals, and returns how long the process took to end, and what it said."""
+    start = time.monotonic()
+    with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+        os.killpg(process.pid, way.signal)
+        if way.twice:
+            time.sleep(rng.uniform(0, 1))
+            start = time.monotonic()
+            os.killpg(process.pid, way.signal)
+    _, errors = process.communicate()
+    return time.monotonic() - start, errors
+
+
+def _moment(rng: random.Random, workdir: Path, from_the_beginning: bool) -> Callable[[], bool]:
+    """When to strike: at any time; some time after something was committed; or while a checkpoint is written."""
+    kind = rng.choices(["any", "committed", "saving"], [0.2, 0.3, 0.5])[0]
+    if kind == "any":
+        return _after(rng.uniform(0.1, 40.0 if from_the_beginning else 12.0))
+    known, wanted, wait = committed(workdir), rng.randint(1, 3), rng.uniform(0, 2.0 if kind == "committed" else 0.05)
+    met: set[str] = set()
+    timer: list[Callable[[], bool]] = []
+
+    def struck() -> bool:
+        if not timer:
+            if kind == "committed":
+                met.update(path.name for path in store.listed(workdir))
+            else:
+                met.update(path.name for path in workdir.glob("*/.*.partial-*"))
+            if len(met - {Path(name).name for name in known}) >= wanted:
+                timer.append(_after(wait))
+        return bool(timer) and timer[0]()
+
+    return struck
+
+
+def _after(seconds: float) -> Callable[[], bool]:
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() >= end
+
+
+def _answer(process: "subprocess.Popen[str]", errors: str, way: Way, workdir: Path, seconds: float) -> Iterator[str]:
+    """What is wrong with how a process took a signal."""
+    expected = -signal.SIGKILL if way.signal == signal.SIGKILL else 128 + way.signal
+    if process.returncode != expected:
+        yield f"exit code {process.returncode} instead of {expected}: {errors[-500:]}"
+    if "Traceback" in errors:
+        yield f"a traceback: {errors[-500:]}"
+    if not _is_gone(process.pid):
+        yield "left processes behind"
+    if way.signal == signal.SIGKILL:
+        return
+    if way.twice:
+        if seconds > LEAVES_WITHIN:
+            yield f"took {seconds:.1f} s to leave at once"
+        return
+    if workdir.joinpath("metrics.jsonl").exists():
+        done = max([row["step"] for row in _rows(workdir) if "loss" in row], default=0)
+        if step_of(workdir) < done:
+            yield f"step {done} was trained, and only step {step_of(workdir)} is saved"
+
+
+def _is_gone(group: int) -> bool:
+    """Whether no process of a group is left, or will be in a moment."""
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        time.sleep(0.1)
+    return False
+
+
+# --- Negative controls -----------------------------------------------------------------------------------------------
+
+
+def _lose_iterator() -> None:
+    from llm60_jax.session import Session
+
+    real = Session.open
+
+    def open_(*arguments: Any) -> Session:
+        found = real(*arguments)
+        found.iterator = None
+        return found
+
+    Session.open = open_  # type: ignore
+
+
+def _change_state(change: Callable[[Any], Any]) -> None:
+    from llm60_jax import session
+
+    real = session.read_state
+    session.read_state = lambda *arguments: change(real(*arguments))
+
+
+def _lose_rng() -> None:
+    _change_state(lambda state: dataclasses.replace(state, seed=state.seed + 1))
+
+
+def _lose_optimizer() -> None:
+    import jax
+
+    _change_state(lambda state: dataclasses.replace(state, opt_state=jax.tree.map(lambda x: 0 * x, state.opt_state)))
+
+
+def _skip_a_batch() -> None:
+    from llm60_jax import feed
+
+    real = feed.batches
+
+    def batches(*arguments: Any) -> Any:
+        found = real(*arguments)
+        next(found)
+        return found
+
+    feed.batches = batches  # type: ignore[assignment]
+
+
+SABOTAGES: dict[str, Callable[[], None]] = {
+    "iterator": _lose_iterator,
+    "rng": _lose_rng,
+    "optimizer": _lose_optimizer,
+    "batch": _skip_a_batch,
+}
+
+
+def sabotaged(name: str, script: str, *arguments: str) -> None:
+    """Runs a script that resumes wrongly."""
+    SABOTAGES[name]()
+    sys.argv = [script, *arguments]
+    sys.path.insert(0, str(LAUNCH.parent))
+    runpy.run_path(script, run_name="__main__")
+
+
+def controls(training: Training, folder: Path, names: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """For each sabotage what was found about a run resumed under it; nothing found is a failure of this test."""
+    reference, cut = folder / "reference", folder / "cut"
+    middle = _middle_of_a_stage(reference)
+    shutil.rmtree(cut, ignore_errors=True)
+    _run_until(training, cut, middle, None)
+    for name in names:
+        workdir = folder / f"without_{name}"
+        shutil.rmtree(workdir, ignore_errors=True)
+        shutil.copytree(cut, workdir)
+        try:
+            _run_until(training, workdir, middle + 1, name)
+            yield name, faults(workdir, reference, {})
+        except DamageError as error:
+            yield name, [str(error)]
+
+
+def _middle_of_a_stage(reference: Path) -> int:
+    for row in json.loads((reference / "plan.json").read_text(encoding="utf-8")):
+        if row["stop_step"] - row["start_step"] >= 3:
+            return int(row["start_step"]) + 1
+    raise InputError("--steps: no stage has three steps, so that one could be cut in its middle; ask for more")
+
+
+def _run_until(training: Training, workdir: Path, step: int, sabotage: str | None) -> None:
+    """Trains until a step is saved, and kills the process. Raises DamageError where it ends before."""
+    process = training.start(workdir, sabotage=sabotage)
+    while process.poll() is None and not manifest.exists(workdir / "checkpoints" / str(step)):
+        time.sleep(0.002)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    _, errors = process.communicate()
+    if not manifest.exists(workdir / "checkpoints" / str(step)):
+        raise DamageError(f"{workdir}: ended before step {step}: {errors[-800:]}")
+
+
+# --- The command -----------------------------------------------------------------------------------------------------
+
+
+def undisturbed(training: Training, folder: Path) -> None:
+    """The run that others are held against, all its checkpoints kept. Raises Failure."""
+    workdir = folder / "reference"
+    done = folder / "reference.done"
+    told = json.dumps(training.overrides)
+    if done.exists() and done.read_text(encoding="utf-8") == told:
+        return
+    shutil.rmtree(workdir, ignore_errors=True)
+    process = training.start(workdir, f"train.keep_rolling={training.steps + 1}")
+    _, errors = process.communicate()
+    if process.returncode:
+        raise Failure(f"the undisturbed run ended with exit code {process.returncode}:\n{errors[-2000:]}")
+    done.write_text(told, encoding="utf-8")
+
+
+def verify(training: Training, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Everything that is asked for, as JSON values. Raises Failure."""
+    folder.mkdir(parents=True, exist_ok=True)
+    console.say(f"the undisturbed run, in {folder / 'reference'}")
+    undisturbed(training, folder)
+    rng = random.Random(options.seed)
+    found: dict[str, Any] = {}
+    number = signal.Signals[f"SIG{options.signal}"]
+    for what, way, count in (
+        ("kills", Way(signal.SIGKILL), options.kills),
+        (f"{number.name}", Way(number), options.interrupts),
+        (f"{number.name} twice", Way(number, twice=True), options.twice),
+    ):
+        tally = Tally()
+        if count:
+            done = disturb(training, folder, way, count, rng, options.fresh_data, tally)
+            list(console.Tracker(Interrupts())(done, what, count))
+            found[what] = tally.to_tree()
+    if not options.no_controls:
+        names = console.Tracker(Interrupts())(controls(training, folder, list(SABOTAGES)), "controls", len(SABOTAGES))
+        found["controls"] = dict(names)
+    return found
+
+
+def passed(found: dict[str, Any]) -> bool:
+    """Whether nothing is wrong, and every sabotage was found out."""
+    tallies = [tally for name, tally in found.items() if name != "controls"]
+    return not any(tally["faults"] for tally in tallies) and all(found.get("controls", {"none": ["run"]}).values())
+
+
+def as_text(found: dict[str, Any]) -> str:
+    lines = []
+    for name, tally in found.items():
+        if name == "controls":
+            for key, told in tally.items():
+                lines.append(f"control, {key} not restored: {f'found out: {told[0]}' if told else 'NOT FOUND OUT'}")
+            continue
+        took = f"{statistics.median(tally['seconds']):.1f} s at the median, {max(tally['seconds']):.1f} s at most"
+        lines.append(
+            f"{name}: {tally['disturbed']} processes, {tally['while_saving']} of them while saving; "
+            f"{tally['completed']} runs completed; from the signal to the end {took}; {len(tally['faults'])} faults"
+        )
+        lines += [f"  {fault}" for fault in tally["faults"][:20]]
+    equal = "resumed runs equal the undisturbed one, bit for bit"
+    lines.append(f"verdict: {equal if passed(found) else 'NOT AS IT SHOULD BE'}")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line and returns its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["--sabotaged"]:  # a process of a negative control
+        sabotaged(*arguments[1:])
+        return 0
+    parser = console.config_parser(__doc__, EXAMPLES)
+    parser.add_argument("--kills", type=int, default=10, metavar="N", help="processes to kill (default 10)")
+    parser.add_argument("--interrupts", type=int, default=0, metavar="N", help="processes to interrupt (default 0)")
+    parser.add_argument("--twice", type=int, default=0, metavar="N", help="processes to interrupt twice (default 0)")
+    parser.add_argument("--signal", choices=["INT", "TERM", "HUP"], default="INT", help="to interrupt by (default INT)")
+    parser.add_argument("--fresh-data", action="store_true", help="prepare the text anew, to be disturbed in that too")
+    parser.add_argument("--steps", type=int, default=10, metavar="N", help="of each phase (default 10)")
+    parser.add_argument("--folder", type=Path, default=Path("runs/verify_resume"), help="where the runs are kept")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--no-controls", action="store_true", help="leave out the negative controls")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    if min(options.kills, options.interrupts, options.twice) < 0 or options.steps < 1:
+        parser.error("--kills, --interrupts and --twice must be 0 or more, --steps 1 or more")
+    console.console.quiet = options.json
+    found: dict[str, Any] = {}
+
+    def body() -> None:
+        found.update(verify(training(options.config, options.set, options.steps), options.folder, options))
+        print(json.dumps(found, indent=1)) if options.json else console.say(as_text(found))
+
+    return console.guarded("verify_resume.py", body) or int(not passed(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
