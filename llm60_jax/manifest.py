@@ -178,9 +178,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Deletes a finished folder, its manifest first, so that a half-deleted folder is not taken for a whole one."""
-    (folder / NAME).unlink()
-    shutil.rmtree(folder, ignore_errors=True)
+    """Deletes a finished folder. It is renamed first, so that a half-deleted one is taken for nothing else."""
+    going = folder.with_name(f".{folder.name}{_PARTIAL}removed")
+    shutil.rmtree(going, ignore_errors=True)
+    folder.rename(going)
+    shutil.rmtree(going, ignore_errors=True)
 
 
 def remove_partial(parent: Path) -> None:

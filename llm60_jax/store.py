@@ -274,9 +274,10 @@ class Checkpoints:
         Raises:
           DamageError: checkpoints exist, and every one is damaged: a run never starts over by itself.
         """
-        faults = {folder: fault for folder in self.all() if (fault := _fault(folder, manifest.read))}
+        faults = {folder: f"{folder / manifest.NAME}: missing" for folder in self._without_manifest()}
+        faults |= {folder: fault for folder in self.all() if (fault := _fault(folder, manifest.read))}
         for folder in self.all():
-            if folder not in faults and (fault := _fault(folder, manifest.verify)):
+            if folder not in faults and (fault := _fault(folder, identity) or _fault(folder, read_meta)):
                 faults[folder] = fault
             if folder not in faults:
                 for damaged, fault in faults.items():
@@ -285,6 +286,15 @@ class Checkpoints:
         if faults:
             raise DamageError("no checkpoint of this run is whole:\n  " + "\n  ".join(faults.values()))
         return None
+
+    def _without_manifest(self) -> list[Path]:
+        """Folders that were checkpoints: nothing comes to such a place, or goes from it, but as a whole."""
+        inside = [*self._rolling.glob("*"), *self._phases.glob("*")]
+        return [
+            path
+            for path in inside
+            if path.is_dir() and not path.name.startswith(".") and path.suffix != DAMAGED and not manifest.exists(path)
+        ]
 
     def save_rolling(self, state: Any, meta: dict[str, Any]) -> Path:
         """Saves under the step's number unless that step is saved already, then drops rolling ones beyond the limit."""

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import random
-import runpy
 import shutil
 import signal
 import statistics
@@ -17,8 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from llm60_jax import config as config_module
-from llm60_jax import console, history, manifest, store
+from llm60_jax import console, manifest, store, trial
 from llm60_jax.errors import DamageError, Failure, InputError
 from llm60_jax.interrupts import Interrupts
 from llm60_jax.workdir import WorkDir
@@ -38,110 +36,8 @@ committed may be lost, and at the end all rows of metrics must be equal too.
 Last come negative controls, processes that resume wrongly on purpose: each must be found out. The exit code is 0 if
 everything is as it should be, else 1.
 """
-GATE = "{min_fall=-100.0,min_gain=100.0,max_grammar_loss=1.0,max_forgetting=100.0}"  # asks for nothing
 PATIENCE = 600.0  # seconds that a process may take to come to where it is to be disturbed
 LEAVES_WITHIN = 2.0  # seconds after a second signal
-
-
-class Training(NamedTuple):
-    """The short training of a configuration, as a command."""
-
-    config: Path
-    overrides: tuple[str, ...]
-    steps: int  # of all phases together
-    script: Path = LAUNCH
-
-    def command(self, workdir: Path, *more: str, sabotage: str | None = None) -> list[str]:
-        by = ["--sabotaged", sabotage] if sabotage else []
-        own = [str(Path(__file__).resolve()), *by] if by else []
-        settings = [item for one in (*self.overrides, *more) for item in ("--set", one)]
-        return [sys.executable, *own, str(self.script), str(self.config), *settings, "--workdir", str(workdir)]
-
-    def start(self, workdir: Path, *more: str, sabotage: str | None = None) -> "subprocess.Popen[str]":
-        """Starts it in a process group of its own."""
-        workdir.parent.mkdir(parents=True, exist_ok=True)
-        with workdir.with_suffix(".out").open("a", encoding="utf-8") as out:
-            return subprocess.Popen(
-                self.command(workdir, *more, sabotage=sabotage),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.PIPE,
-                text=True,
-                start_new_session=True,
-            )
-
-
-def training(config: Path, settings: list[str], steps: int, script: Path = LAUNCH) -> Training:
-    """A training of so many steps for each phase of a configuration. Raises InputError."""
-    found = config_module.load(config, settings)
-    tokens = steps * found.train.tokens_per_step
-    phases = [f"phase.{phase.name}.{entry}" for phase in found.phase for entry in (f"tokens={tokens}", f"gate={GATE}")]
-    often = ["train.log_every=1", f"train.evaluate_every={max(1, steps // 2)}", "train.save_every=1"]
-    made = Training(config, (*settings, *phases, *often), steps * len(found.phase), script)
-    config_module.load(config, list(made.overrides))
-    return made
-
-
-# --- What a run has committed ----------------------------------------------------------------------------------------
-
-
-def committed(workdir: Path) -> dict[str, str]:
-    """`state_sha256` of every finished checkpoint, by its place in the run. Raises DamageError."""
-    found = {}
-    for folder in store.listed(workdir):
-        with contextlib.suppress(FileNotFoundError):
-            found[folder.relative_to(workdir).as_posix()] = store.identity(folder, manifest.read)[1]
-    return found
-
-
-def step_of(workdir: Path) -> int:
-    """The step of a run's newest checkpoint; 0 before the first."""
-    found = store.listed(workdir)
-    return store.identity(found[0], manifest.read)[0] if found else 0
-
-
-def is_saving(workdir: Path) -> bool:
-    """Whether a checkpoint is being written, or one that was cut short stands there."""
-    return any(any(workdir.glob(f"{kind}/.*")) for kind in ("checkpoints", "phases", "adapters"))
-
-
-def _rows(workdir: Path) -> list[dict[str, Any]]:
-    return history.without_time(WorkDir(workdir).rows())
-
-
-def faults(workdir: Path, reference: Path, before: dict[str, str]) -> list[str]:
-    """What is wrong with a run that was disturbed, held against the undisturbed one; `before` was committed earlier."""
-    found, right, now = [], committed(reference), committed(workdir)
-    for name, digest in now.items():
-        if digest != right.get(name):
-            found.append(f"{name}: state {digest[:16]}, and {str(right.get(name))[:16]} in the undisturbed run")
-        try:
-            store.identity(workdir / name)  # every file of it
-        except DamageError as error:
-            found.append(str(error))
-    newest = max([int(Path(name).name) for name in before if name.startswith("checkpoints/")], default=0)
-    if step_of(workdir) < newest:
-        found.append(f"step {newest} was committed, and the newest checkpoint now is of step {step_of(workdir)}")
-    found += [f"{name}: was committed, and is lost" for name in before if "phases" in name and name not in now]
-    expected = {json.dumps(row, sort_keys=True) for row in _rows(reference)}
-    for row in _rows(workdir):
-        if json.dumps(row, sort_keys=True) not in expected:
-            found.append(f"metrics of step {row['step']} differ: {sorted(row.keys() - {'step', 'tokens'})}")
-    return found
-
-
-def final_faults(workdir: Path, reference: Path) -> list[str]:
-    """The same at the end of a run: arrays are read and hashed anew, and nothing may be missing."""
-    found = faults(workdir, reference, {})
-    for folder in store.listed(reference):
-        if folder.parent.name == "phases":
-            place = workdir / "phases" / folder.name
-            states = [store.state_sha256(state, meta["iterator"]) for state, meta in map(store.load, (place, folder))]
-            if states[0] != states[1]:
-                found.append(f"{place}: state {states[0][:16]}, and {states[1][:16]} in the undisturbed run")
-    if _rows(workdir) != _rows(reference):
-        found.append(f"{workdir}: the rows of its metrics are not those of the undisturbed run")
-    return found
 
 
 # --- Disturbing a run ------------------------------------------------------------------------------------------------
@@ -167,7 +63,7 @@ class Way(NamedTuple):
 
 
 def disturb(
-    training: Training, folder: Path, way: Way, count: int, rng: random.Random, fresh_data: bool, tally: Tally
+    training: trial.Training, folder: Path, way: Way, count: int, rng: random.Random, fresh_data: bool, tally: Tally
 ) -> Iterator[int]:
     """Disturbs so many processes of a training, one after the other on the same run until that is complete, then on a
     new one; the last run is completed. Yields after each, and keeps the tally."""
@@ -179,7 +75,7 @@ def disturb(
         shutil.rmtree(data, ignore_errors=True)
         is_complete = False
         while not is_complete:
-            before = committed(workdir)
+            before = trial.committed(workdir)
             process = training.start(workdir, *more)
             if tally.disturbed < count:
                 before |= _wait(process, workdir, _moment(rng, workdir, fresh_data))
@@ -187,15 +83,15 @@ def disturb(
             is_complete = process.returncode == 0
             if is_complete:
                 tally.completed += 1
-                tally.faults += final_faults(workdir, reference)
+                tally.faults += trial.final_faults(workdir, reference)
                 continue
             if tally.disturbed == count:
                 raise Failure(f"{workdir}: does not come to its end: {errors[-800:]}")
             tally.disturbed += 1
             tally.seconds.append(seconds)
-            tally.while_saving += is_saving(workdir)
+            tally.while_saving += bool(trial.being_saved(workdir))
             tally.faults += [f"{way.signal.name}: {fault}" for fault in _answer(process, errors, way, workdir, seconds)]
-            tally.faults += faults(workdir, reference, before)
+            tally.faults += trial.faults(workdir, reference, before)
             yield tally.disturbed
 
 
@@ -204,7 +100,7 @@ def _wait(process: "subprocess.Popen[str]", workdir: Path, moment: Callable[[], 
     deadline = time.monotonic() + PATIENCE
     while process.poll() is None and not moment() and time.monotonic() < deadline:
         time.sleep(0.001)
-    return committed(workdir) if process.poll() is None else {}
+    return trial.committed(workdir) if process.poll() is None else {}
 
 
 def _strike(process: "subprocess.Popen[str]", way: Way, rng: random.Random) -> tuple[float, str]:
@@ -225,7 +121,11 @@ def _moment(rng: random.Random, workdir: Path, from_the_beginning: bool) -> Call
     kind = rng.choices(["any", "committed", "saving"], [0.2, 0.3, 0.5])[0]
     if kind == "any":
         return _after(rng.uniform(0.1, 40.0 if from_the_beginning else 12.0))
-    known, wanted, wait = committed(workdir), rng.randint(1, 3), rng.uniform(0, 2.0 if kind == "committed" else 0.05)
+    known, wanted, wait = (
+        trial.committed(workdir),
+        rng.randint(1, 3),
+        rng.uniform(0, 2.0 if kind == "committed" else 0.05),
+    )
     met: set[str] = set()
     timer: list[Callable[[], bool]] = []
 
@@ -234,7 +134,7 @@ def _moment(rng: random.Random, workdir: Path, from_the_beginning: bool) -> Call
             if kind == "committed":
                 met.update(path.name for path in store.listed(workdir))
             else:
-                met.update(path.name for path in workdir.glob("*/.*.partial-*"))
+                met.update(trial.being_saved(workdir))
             if len(met - {Path(name).name for name in known}) >= wanted:
                 timer.append(_after(wait))
         return bool(timer) and timer[0]()
@@ -263,9 +163,9 @@ def _answer(process: "subprocess.Popen[str]", errors: str, way: Way, workdir: Pa
             yield f"took {seconds:.1f} s to leave at once"
         return
     if workdir.joinpath("metrics.jsonl").exists():
-        done = max([row["step"] for row in _rows(workdir) if "loss" in row], default=0)
-        if step_of(workdir) < done:
-            yield f"step {done} was trained, and only step {step_of(workdir)} is saved"
+        done = max([row["step"] for row in WorkDir(workdir).rows() if "loss" in row], default=0)
+        if trial.step_of(workdir) < done:
+            yield f"step {done} was trained, and only step {trial.step_of(workdir)} is saved"
 
 
 def _is_gone(group: int) -> bool:
@@ -335,15 +235,7 @@ SABOTAGES: dict[str, Callable[[], None]] = {
 }
 
 
-def sabotaged(name: str, script: str, *arguments: str) -> None:
-    """Runs a script that resumes wrongly."""
-    SABOTAGES[name]()
-    sys.argv = [script, *arguments]
-    sys.path.insert(0, str(LAUNCH.parent))
-    runpy.run_path(script, run_name="__main__")
-
-
-def controls(training: Training, folder: Path, names: list[str]) -> Iterator[tuple[str, list[str]]]:
+def controls(training: trial.Training, folder: Path, names: list[str]) -> Iterator[tuple[str, list[str]]]:
     """For each sabotage what was found about a run resumed under it; nothing found is a failure of this test."""
     reference, cut = folder / "reference", folder / "cut"
     middle = _middle_of_a_stage(reference)
@@ -355,7 +247,7 @@ def controls(training: Training, folder: Path, names: list[str]) -> Iterator[tup
         shutil.copytree(cut, workdir)
         try:
             _run_until(training, workdir, middle + 1, name)
-            yield name, faults(workdir, reference, {})
+            yield name, trial.faults(workdir, reference, {})
         except DamageError as error:
             yield name, [str(error)]
 
@@ -367,9 +259,10 @@ def _middle_of_a_stage(reference: Path) -> int:
     raise InputError("--steps: no stage has three steps, so that one could be cut in its middle; ask for more")
 
 
-def _run_until(training: Training, workdir: Path, step: int, sabotage: str | None) -> None:
+def _run_until(training: trial.Training, workdir: Path, step: int, sabotage: str | None) -> None:
     """Trains until a step is saved, and kills the process. Raises DamageError where it ends before."""
-    process = training.start(workdir, sabotage=sabotage)
+    through = [str(Path(__file__).resolve()), "--sabotaged", sabotage] if sabotage else []
+    process = training.start(workdir, through=through)
     while process.poll() is None and not manifest.exists(workdir / "checkpoints" / str(step)):
         time.sleep(0.002)
     with contextlib.suppress(ProcessLookupError):
@@ -382,26 +275,11 @@ def _run_until(training: Training, workdir: Path, step: int, sabotage: str | Non
 # --- The command -----------------------------------------------------------------------------------------------------
 
 
-def undisturbed(training: Training, folder: Path) -> None:
-    """The run that others are held against, all its checkpoints kept. Raises Failure."""
-    workdir = folder / "reference"
-    done = folder / "reference.done"
-    told = json.dumps(training.overrides)
-    if done.exists() and done.read_text(encoding="utf-8") == told:
-        return
-    shutil.rmtree(workdir, ignore_errors=True)
-    process = training.start(workdir, f"train.keep_rolling={training.steps + 1}")
-    _, errors = process.communicate()
-    if process.returncode:
-        raise Failure(f"the undisturbed run ended with exit code {process.returncode}:\n{errors[-2000:]}")
-    done.write_text(told, encoding="utf-8")
-
-
-def verify(training: Training, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+def verify(training: trial.Training, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Everything that is asked for, as JSON values. Raises Failure."""
     folder.mkdir(parents=True, exist_ok=True)
     console.say(f"the undisturbed run, in {folder / 'reference'}")
-    undisturbed(training, folder)
+    trial.undisturbed(training, folder)
     rng = random.Random(options.seed)
     found: dict[str, Any] = {}
     number = signal.Signals[f"SIG{options.signal}"]
@@ -449,7 +327,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["--sabotaged"]:  # a process of a negative control
-        sabotaged(*arguments[1:])
+        trial.sabotaged(SABOTAGES, *arguments[1:])
         return 0
     parser = console.config_parser(__doc__, EXAMPLES)
     parser.add_argument("--kills", type=int, default=10, metavar="N", help="processes to kill (default 10)")
@@ -469,7 +347,7 @@ def main(arguments: list[str] | None = None) -> int:
     found: dict[str, Any] = {}
 
     def body() -> None:
-        found.update(verify(training(options.config, options.set, options.steps), options.folder, options))
+        found.update(verify(trial.training(options.config, options.set, options.steps), options.folder, options))
         print(json.dumps(found, indent=1)) if options.json else console.say(as_text(found))
 
     return console.guarded("verify_resume.py", body) or int(not passed(found))
