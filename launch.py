@@ -1,7 +1,6 @@
 """Trains a language model from raw text, or resumes the training: `python launch.py CONFIG`."""
 
 import argparse
-import logging
 import os
 import shlex
 import sys
@@ -35,7 +34,6 @@ exit codes:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
-    _set_up_messages()
     options = _parse(arguments)
     command = shlex.join(["python", *(sys.argv if arguments is None else ["launch.py", *arguments])])
     logs: list[Path] = []
@@ -104,21 +102,6 @@ def _run(config: Config, command: str, overridden: str | None, why: str | None) 
     from llm60_jax import loop
 
     loop.run(config, INTERRUPTS, command, loop.Override(overridden, why) if overridden and why else None)
-
-
-def _set_up_messages() -> None:
-    """Warnings go to the terminal, everything goes to the run's log.txt, and no character stops a message."""
-    logger = logging.getLogger("llm60_jax")
-    logger.propagate = False
-    handler = logging.StreamHandler()
-    handler.setLevel(logging.WARNING)
-    handler.addFilter(lambda record: record.levelno == logging.WARNING)  # errors are told once, by `main`
-    handler.setFormatter(logging.Formatter("launch.py: warning: %(message)s"))
-    logger.handlers = [handler]
-    logging.raiseExceptions = False  # a closed terminal is no reason to stop
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

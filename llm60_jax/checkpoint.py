@@ -19,6 +19,7 @@ from llm60_jax.model import Transformer
 from llm60_jax.phase import Lora
 from llm60_jax.workdir import TOKENIZER
 
+_TOKENIZER_BYTES = 2**27  # a vocabulary of 65,536 pieces, the largest there is here, has a hundredth of it
 _SCORE = jax.jit(step.eval_step, static_argnums=(0, 1))
 
 
@@ -82,6 +83,7 @@ def _tokenizer(path: Path, folder: Path, meta: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer that a checkpoint was trained with; another one is not even opened."""
     recorded = meta["digests"].get("tokenizer", "no tokenizer")
     try:
+        manifest.require_size(path, _TOKENIZER_BYTES)
         found = manifest.sha256_of(path)
     except OSError as error:
         raise DamageError(f"{path}: the tokenizer of {folder} cannot be read: {error.strerror or error}") from None

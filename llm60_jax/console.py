@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from llm60_jax.errors import Failure, MachineError, printable
+from llm60_jax.errors import Failure, MachineError, PrintableFormatter, printable
 from llm60_jax.interrupts import Interrupts
 from llm60_jax.plan import Plan
 
@@ -67,6 +67,26 @@ def config_parser(description: str | None, examples: str) -> argparse.ArgumentPa
     return found
 
 
+@contextlib.contextmanager
+def _messages(command: str) -> Iterator[None]:
+    """Warnings go to the terminal, a run adds a log of everything, and no character stops a message or commands the
+    terminal."""
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.addFilter(lambda record: record.levelno == logging.WARNING)  # errors are told once, by `guarded`
+    handler.setFormatter(PrintableFormatter(f"{command}: warning: %(message)s"))
+    before = log.handlers, log.propagate, logging.raiseExceptions
+    log.handlers, log.propagate = [handler], False
+    logging.raiseExceptions = False  # a closed terminal is no reason to stop
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        log.handlers, log.propagate, logging.raiseExceptions = before
+
+
 def guarded(command: str, body: Callable[[], None], log_file: Callable[[], Path | None] = lambda: None) -> int:
     """Runs the body of a command and returns its exit code: whatever ends it is told in one message.
 
@@ -81,7 +101,8 @@ def guarded(command: str, body: Callable[[], None], log_file: Callable[[], Path 
             print(f"{command}: {printable(message)}", file=sys.stderr, flush=True)
 
     try:
-        body()
+        with _messages(command):
+            body()
     except Failure as failure:
         tell(str(failure))
         return failure.exit_code

@@ -11,12 +11,15 @@ import json
 import logging
 import os
 import shutil
+import stat
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from llm60_jax.errors import DamageError, MachineError
 
@@ -48,16 +51,33 @@ def exists(folder: Path) -> bool:
     return (folder / NAME).is_file() and not folder.name.startswith(".")
 
 
+def require_size(path: Path, most: int) -> None:
+    """Raises DamageError for a file that is so large, or so strange, that it is not ours; OSError without one."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > most:
+        raise DamageError(f"{path}: no plain file of at most {most:,} bytes")
+
+
 def read_text(path: Path) -> str:
     """A small file of text. Raises DamageError for one that is missing, unreadable, or so large that it is not ours."""
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise DamageError(f"{path}: {path.stat().st_size:,} bytes, where {_MOST_BYTES:,} are the limit")
+        require_size(path, _MOST_BYTES)
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise DamageError(f"{path}: missing") from None
     except (OSError, ValueError) as error:
         raise DamageError(f"{path}: cannot be read ({type(error).__name__})") from None
+
+
+def read_array(path: Path) -> np.ndarray:
+    """An array of plain numbers as `numpy.save` wrote it; its file is as long as it claims, and holds no objects.
+
+    Raises DamageError.
+    """
+    try:
+        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError, EOFError, OverflowError, TypeError, SyntaxError) as error:
+        raise DamageError(f"{path}: not an array of numbers: {str(error)[:200]}") from None
 
 
 def read(folder: Path) -> dict[str, Any]:

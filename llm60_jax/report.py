@@ -12,6 +12,7 @@ from typing import Any
 from llm60_jax import arithmetic, charts, doctor, manifest
 from llm60_jax.charts import Band, Line, chart
 from llm60_jax.console import duration
+from llm60_jax.errors import printable
 from llm60_jax.history import History
 from llm60_jax.phase import Phase
 from llm60_jax.step_key import StepKey
@@ -22,7 +23,7 @@ NAME = "report.html"
 def write(run: History) -> Path:
     """Makes the report of a run anew, in its directory."""
     path = run.path / NAME
-    manifest.write_text(path, page(run))
+    manifest.write_text(path, printable(page(run)))  # whoever looks at it in a terminal
     return path
 
 

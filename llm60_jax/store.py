@@ -12,18 +12,20 @@ checkpoint is on the disk before training goes on. The state is an opaque tree o
 devices it was on: it can be read on any others.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import math
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+import tensorstore
 from orbax.checkpoint import v1 as ocp
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic's own; that of the standard library it takes from 3.12 on
@@ -170,9 +172,11 @@ def read(folder: Path, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
     """`load` for a folder that is verified already."""
     meta = read_meta(folder)
     place = (folder / STATE).absolute()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Orbax warns of absent shardings and of its own renamed arguments
+    with _quiet():
         try:
+            # Orbax would open all arrays at once, and tell of a broken index once for each, on the terminal.
+            index = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{place / 'state'}/"}}
+            tensorstore.KvStore.open(index).result().list().result()
             stored = ocp.metadata(place).metadata
             claimed = _claimed(stored)
         except Exception as error:  # of many kinds, from several libraries, for a file that somebody else made
@@ -192,7 +196,26 @@ def read(folder: Path, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
     absent = [path for path, leaf in jax.tree_util.tree_leaves_with_path(state) if not hasattr(leaf, "__array__")]
     if absent:
         raise DamageError(f"{folder}: {jax.tree_util.keystr(absent[0])} is not in the checkpoint")
+    if (found := state_sha256(state, meta["iterator"])) != meta["state_sha256"]:
+        raise DamageError(f"{folder}: its state is {found[:16]}, and {meta['state_sha256'][:16]} was saved")
     return state, meta
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbax warns of absent shardings and of its own renamed arguments, and of damage in pages that say less than the
+    error it raises."""
+    loud = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    levels = [one.level for one in loud]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            for one in loud:
+                one.setLevel(logging.CRITICAL + 1)
+            yield
+        finally:
+            for one, level in zip(loud, levels, strict=True):
+                one.setLevel(level)
 
 
 def _claimed(stored: Any) -> int:

@@ -11,11 +11,14 @@ from llm60_jax import explain
 from llm60_jax.errors import InputError
 
 T = TypeVar("T")
+_MOST_BYTES = 2**20
 
 
 def read(path: Path) -> dict[str, Any]:
     """The tree of a TOML file. Raises InputError when it cannot be read or parsed (with line and column)."""
     try:
+        if (size := path.stat().st_size) > _MOST_BYTES:
+            raise InputError(f"{path}: {size:,} bytes; no configuration has more than {_MOST_BYTES:,}")
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         near = sorted(str(p) for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []

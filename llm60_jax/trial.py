@@ -3,12 +3,14 @@
 What the tools share that prove how a run stands up to trouble: real processes, real files.
 """
 
+import contextlib
 import json
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -146,3 +148,23 @@ def sabotaged(sabotages: Mapping[str, Callable[[], None]], name: str, script: st
     sys.argv = [script, *arguments]
     sys.path.insert(0, str(LAUNCH.parent))
     runpy.run_path(script, run_name="__main__")
+
+
+class TooSlow(BaseException):
+    """Not an Exception: what guards against broken files must not catch it."""
+
+
+@contextlib.contextmanager
+def limited(seconds: int) -> Iterator[None]:
+    """Raises TooSlow in the block after so many seconds."""
+
+    def ring(number: int, frame: Any) -> None:
+        raise TooSlow(f"not done after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)

@@ -28,7 +28,7 @@ import numpy as np
 from llm60_jax import config as config_module
 from llm60_jax import manifest
 from llm60_jax.config import Config
-from llm60_jax.errors import DamageError, Failure, InputError, MachineError, printable
+from llm60_jax.errors import DamageError, Failure, InputError, MachineError, PrintableFormatter
 
 log = logging.getLogger("llm60_jax")
 
@@ -43,6 +43,7 @@ FREE = {
 
 
 RESCUES = "rescues.json"
+_METRICS_BYTES = 2**30
 _QUIET = 600  # seconds without a word in the log after which a process on another computer is taken for ended
 TOKENIZER = Path("tokenizer") / "tokenizer.model"
 
@@ -133,9 +134,11 @@ class WorkDir:
             self.mirror(row)
 
     def rows(self) -> list[dict[str, Any]]:
-        """All whole rows of metrics.jsonl; a line that a crash cut short, or that is none of ours, is left out."""
+        """All whole rows of metrics.jsonl; a line that a crash cut short, or that is none of ours, is left out. Raises
+        DamageError for a file that cannot be one."""
         found = []
         if self.metrics_path.exists():
+            manifest.require_size(self.metrics_path, _METRICS_BYTES)
             for line in self.metrics_path.read_text(encoding="utf-8", errors="replace").splitlines():
                 with contextlib.suppress(ValueError):
                     row = json.loads(line)
@@ -209,7 +212,7 @@ def opened(path: Path) -> Iterator[WorkDir]:
     with lock:
         left_behind = _locked(path, lock)
         handler = logging.FileHandler(path / "log.txt", encoding="utf-8", errors="backslashreplace")
-        handler.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
         logger = logging.getLogger("llm60_jax")
         logger.setLevel(logging.INFO)
         logger.addHandler(handler)
@@ -267,13 +270,6 @@ def _locked(path: Path, lock: TextIO) -> str:
     lock.write(f"pid {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
     lock.flush()
     return left_behind
-
-
-class _Printable(logging.Formatter):
-    """What a log holds may come from a text or a file's name, and a terminal shows it one day."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
 
 
 def _write_all(file: BinaryIO | io.RawIOBase, data: bytes) -> None:

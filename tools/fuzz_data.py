@@ -3,7 +3,6 @@ named, no traceback, no hang, bounded memory. A failure tells the number of its 
 
 import argparse
 import bz2
-import contextlib
 import email.message
 import gzip
 import io
@@ -12,13 +11,12 @@ import os
 import random
 import resource
 import shutil
-import signal
 import sys
 import tempfile
 import time
 import traceback
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +26,7 @@ from llm60_jax.data.progress import silent
 from llm60_jax.errors import Failure
 from llm60_jax.interrupts import Interrupts
 from llm60_jax.phase import Phase
+from llm60_jax.trial import TooSlow, limited
 
 EXAMPLES = """examples:
   python tools/fuzz_data.py                              500 corpora
@@ -271,26 +270,6 @@ def check(folder: Path, data_dir: Path) -> None:
         for record in made.read(split):
             assert record["text"].strip(), record
             record["text"].encode("utf-8")
-
-
-class TooSlow(BaseException):
-    """Not an Exception: what guards against broken files must not catch it."""
-
-
-@contextlib.contextmanager
-def limited(seconds: int) -> Iterator[None]:
-    """Raises TooSlow in the block after so many seconds."""
-
-    def ring(number: int, frame: Any) -> None:
-        raise TooSlow(f"not done after {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def fuzz(first: int, count: int, keep: Path | None, track: Any) -> list[str]:

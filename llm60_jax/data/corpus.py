@@ -95,7 +95,7 @@ def read_sketches(folder: Path, split: Split) -> tuple[list[str], dedup.Sketches
     ids = (folder / f"{split}.ids").read_text(encoding="ascii").split()
     path = folder / f"{split}.sketches.bin"
     hashes = np.memmap(path, "<u8", "r") if path.stat().st_size else np.empty(0, "<u8")
-    return ids, dedup.Sketches(hashes, np.load(folder / f"{split}.sizes.npy", allow_pickle=False))
+    return ids, dedup.Sketches(hashes, manifest.read_array(folder / f"{split}.sizes.npy"))
 
 
 class Plan:

@@ -154,7 +154,7 @@ def _open_split(folder: Path, split: Split) -> TokenShard:
     path = folder / f"{split}.tokens.bin"
     try:
         offsets, sizes, prompts = (
-            np.load(folder / f"{split}.{name}.npy", allow_pickle=False) for name in ("offsets", "bytes", "prompts")
+            manifest.read_array(folder / f"{split}.{name}.npy") for name in ("offsets", "bytes", "prompts")
         )
         tokens = np.memmap(path, dtype=_TOKEN, mode="r")
     except (OSError, ValueError, EOFError) as error:
