@@ -24,6 +24,7 @@ EXAMPLES = """examples:
   python launch.py configs/quickstart.toml              again: goes on where it stopped
   python launch.py configs/llm60.toml --dry-run         check everything and print the plan
   python launch.py configs/llm60.toml --set phase.grammar.tokens=204800 --workdir runs/short
+  python launch.py configs/llm60.toml --back-to 12000       from a checkpoint before the newest one
   python launch.py configs/llm60.toml --override-gate grammar --why "a trial of phase 2; the model is not for use"
 
 exit codes:
@@ -35,7 +36,7 @@ exit codes:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
     options = _parse(arguments)
-    command = shlex.join(["python", *(sys.argv if arguments is None else ["launch.py", *arguments])])
+    command = shlex.join(["python", *_without_back_to(sys.argv if arguments is None else ["launch.py", *arguments])])
     logs: list[Path] = []
 
     def body() -> None:
@@ -44,9 +45,18 @@ def main(arguments: list[str] | None = None) -> int:
         if options.dry_run:
             _dry_run(config)
         else:
-            _run(config, command, options.override_gate, options.why)
+            _run(config, command, options)
 
     return console.guarded("launch.py", body, lambda: logs[0] if logs else None)
+
+
+def _without_back_to(command: list[str]) -> list[str]:
+    """The command that goes on, once the run has gone back."""
+    found = [part for part in command if not part.startswith("--back-to=")]
+    if "--back-to" in found:
+        at = found.index("--back-to")
+        del found[at : at + 2]
+    return found
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -55,6 +65,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help="validate everything, print the plan, train nothing")
     parser.add_argument("--override-gate", metavar="PHASE", help="close this phase against its gate; recorded for good")
     parser.add_argument("--why", metavar="REASON", help="the reason for it")
+    parser.add_argument(
+        "--back-to", type=int, metavar="STEP", help="go on from this step; what came after is set aside"
+    )
     options = parser.parse_args(arguments)
     if (options.override_gate is None) != (not (options.why or "").strip()):
         parser.error("--override-gate PHASE needs --why REASON, and the other way round")
@@ -94,14 +107,17 @@ def _dry_run(config: Config) -> None:
     )
 
 
-def _run(config: Config, command: str, overridden: str | None, why: str | None) -> None:
+def _run(config: Config, command: str, options: argparse.Namespace) -> None:
+    overridden, why = options.override_gate, options.why
     if overridden is not None and overridden not in [phase.name for phase in config.phase]:
         names = ", ".join(phase.name for phase in config.phase)
         raise InputError(f"--override-gate: there is no phase '{overridden}'; there are {names}")
     # The heavy imports come after the configuration is known to be good.
     from llm60_jax import loop
 
-    loop.run(config, INTERRUPTS, command, loop.Override(overridden, why) if overridden and why else None)
+    loop.run(
+        config, INTERRUPTS, command, loop.Override(overridden, why) if overridden and why else None, options.back_to
+    )
 
 
 if __name__ == "__main__":

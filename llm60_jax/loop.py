@@ -67,7 +67,13 @@ class Override(NamedTuple):
     why: str
 
 
-def run(config: Config, interrupts: Interrupts, resume_command: str, override: Override | None = None) -> None:
+def run(
+    config: Config,
+    interrupts: Interrupts,
+    resume_command: str,
+    override: Override | None = None,
+    back_to: int | None = None,
+) -> None:
     """Trains a configuration to the end of its last phase, from wherever its run directory stands.
 
     Args:
@@ -75,6 +81,7 @@ def run(config: Config, interrupts: Interrupts, resume_command: str, override: O
       interrupts: looked at wherever stopping is safe.
       resume_command: what a person types to go on; part of the message on an interruption.
       override: of a gate, recorded for good.
+      back_to: a step that the run goes back to; what it has committed after that is set aside.
 
     Raises:
       Failure: any of `errors`; state is saved where there is any.
@@ -83,6 +90,9 @@ def run(config: Config, interrupts: Interrupts, resume_command: str, override: O
     gates.check_names(config.phase)
     with opened(Path(config.workdir)) as workdir:
         workdir.check_identity(config)
+        if back_to is not None and (branch := store.set_aside_after(workdir.path, back_to)):
+            workdir.forget_rescues(back_to)
+            say(f"going back to step {back_to:,}; what came after it is in {branch}")
         if workdir.is_new:
             ancestry.check_baseline(config)
             for line in advice.departures(config):

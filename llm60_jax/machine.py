@@ -15,14 +15,14 @@ import psutil
 
 import llm60_jax
 from llm60_jax.config import Config
-from llm60_jax.errors import MachineError
+from llm60_jax.errors import InputError, MachineError
 from llm60_jax.plan import Plan
 
 
 def versions() -> dict[str, str]:
     """Versions and device that the promise of bitwise equal resumption rests on.
 
-    Raises MachineError when JAX finds no device to run on.
+    Raises MachineError when JAX finds no device to run on, InputError for one of several processes.
     """
     import jax
 
@@ -34,6 +34,8 @@ def versions() -> dict[str, str]:
             f"JAX finds no usable device (JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS', 'not set')!r}): "
             f"{type(error).__name__} {error}. JAX_PLATFORMS=cpu always works"
         ) from None
+    if jax.process_count() > 1:
+        raise InputError(f"{jax.process_count()} processes were started; one process trains a run, on all its devices")
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "sentencepiece")
     found = {name: importlib.metadata.version(name) for name in names}
     return {"llm60_jax": llm60_jax.__version__, **found, "python": platform.python_version(), "device": device}

@@ -37,6 +37,7 @@ from llm60_jax.errors import DamageError, InputError, MachineError
 
 log = logging.getLogger("llm60_jax")
 STATE, META = "state", "meta.json"
+BRANCHES = "branches"  # what was set aside when a run went back to an earlier step
 DAMAGED = ".damaged"  # what a checkpoint that no longer matches its digests is renamed to
 _AROUND = 2**19  # bytes of a checkpoint beside its arrays, about
 _INFLATION = 256  # arrays that claim more than so many bytes for each one on the disk are not believed
@@ -270,7 +271,9 @@ def find(path: Path) -> Path:
     found = listed(path)
     if found:
         return found[0]
-    raise InputError(f"{path}: neither a checkpoint nor a run directory with one")
+    near = sorted(str(found.parent) for found in path.absolute().parent.glob("*/config.json"))
+    told = f"; runs beside it: {', '.join(near[:5])}" if near else ""
+    raise InputError(f"{path}: neither a checkpoint nor a run directory with one{told}")
 
 
 class Checkpoints:
@@ -340,6 +343,32 @@ class Checkpoints:
         if not manifest.exists(folder):
             save(folder, state, meta)
         return folder
+
+
+def set_aside_after(workdir: Path, step: int) -> Path | None:
+    """Moves what a run has committed after a step out of its way, into a folder that is returned, so that it goes on
+    from there; None where there is nothing. Nothing is deleted.
+
+    Raises:
+      InputError: no checkpoint of exactly that step is there.
+    """
+    found = listed(workdir)
+    if not any(_step(folder) == step for folder in found):
+        steps = ", ".join(f"{_step(folder):,}" for folder in reversed(found)) or "none"
+        raise InputError(f"{workdir}: no checkpoint of step {step:,} is there; those that are: {steps}")
+    later = [folder for folder in found if _step(folder) > step]
+    if not later:
+        return None
+    number = 1 + len(list((workdir / BRANCHES).glob("*")))
+    branch = workdir / BRANCHES / f"{number:03}-after-{step}"
+    closed = [folder.name for folder in later if folder.parent.name == "phases"]
+    kept = [workdir / name for name in ("metrics.jsonl", "plan.json", "rescues.json") if (workdir / name).exists()]
+    moved = [*later, *(path for name in closed for path in workdir.glob(f"*/{name}.json"))]
+    for path in [*moved, *kept]:
+        target = branch / path.relative_to(workdir)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target) if path in moved else shutil.copy2(path, target)
+    return branch
 
 
 def _fault(folder: Path, look: Callable[[Path], Any]) -> str | None:

@@ -7,6 +7,8 @@ metrics.jsonl   a row per logged step, evaluation, look at the representations, 
 tokenizer/      the tokenizer, copied at the start
 rescues.json    where the run went back and on at a lower learning rate (train.rewinds), if it did
 report.html     the report, made anew at the end of every phase
+branches/       what a run had committed after the step that it was sent back to (launch.py --back-to)
+privacy/        what a model was found to give away (privacy.py)
 checkpoints/  phases/  gates/  samples/  log.txt
 """
 
@@ -162,6 +164,12 @@ class WorkDir:
             return []
         except (OSError, ValueError, TypeError) as error:
             raise DamageError(f"{path}: unreadable ({type(error).__name__}); restore it") from None
+
+    def forget_rescues(self, step: int) -> None:
+        """Drops the rescues after a step that the run goes back to."""
+        kept = [entry for entry in self.rescues() if entry.get("step", 0) <= step]
+        if len(kept) < len(self.rescues()):
+            self.write(RESCUES, manifest.dump(kept))
 
     def keep_batch(self, step: int, batch: Mapping[str, Any]) -> Path:
         """Keeps the rows of a step that was not applied, to be looked at."""
