@@ -1,0 +1,68 @@
+from llm60_jax import clock, plan
+
+
+class Times:
+    """Two clocks that are set by hand."""
+
+    def __init__(self):
+        self.running = self.with_sleep = 0.0
+
+    def pass_(self, running, asleep=0.0):
+        self.running += running
+        self.with_sleep += running + asleep
+
+    def awake(self):
+        return clock.AwakeTime(lambda: self.running, lambda: self.with_sleep)
+
+
+def test_time_asleep_or_stopped_is_told_and_does_not_count():
+    times = Times()
+    awake = times.awake()
+    for _ in range(5):
+        times.pass_(1.0)
+        awake()
+    assert awake() == 5.0
+    assert awake.take_pause() == 0.0
+    times.pass_(3600.0)  # stopped: the clock runs, and nobody looks at it
+    assert awake() == 6.0
+    assert awake.take_pause() == 3599.0
+    times.pass_(1.0, asleep=11_520.0)  # asleep: the clock of running time stands still
+    assert awake() == 7.0
+    assert awake.take_pause() == 11_520.0
+    assert awake.take_pause() == 0.0
+
+
+def test_a_slow_step_is_no_pause():
+    times = Times()
+    awake = times.awake()
+    for _ in range(30):  # the thread looks all the while
+        times.pass_(1.0)
+        awake()
+    assert awake() == 30.0
+    assert awake.take_pause() == 0.0
+
+
+def test_the_clock_of_the_day_plays_no_part(monkeypatch):
+    monkeypatch.setattr(clock.time, "time", lambda: -1e9)
+    awake = clock.AwakeTime()
+    assert awake() <= awake()
+    assert awake.take_pause() == 0.0
+
+
+def test_speed_and_eta_leave_pauses_out(tiny):
+    times, stage_plan = Times(), plan.build(tiny)
+    awake = times.awake()
+    found, stage = clock.StageClock(tiny, stage_plan, awake), stage_plan.stages[0]
+    undisturbed = clock.StageClock(tiny, stage_plan, lambda: times.running)
+    for _ in range(4):
+        times.pass_(2.0)
+        found.tick(stage)
+        undisturbed.tick(stage)
+    before = found.rate(stage), found.remaining(4)
+    assert before == (undisturbed.rate(stage), undisturbed.remaining(4))
+    times.pass_(1000.0)  # of which 999 stopped
+    found.tick(stage)
+    times.pass_(3.0)
+    found.tick(stage)
+    assert found.rate(stage) == before[0]
+    assert found.remaining(4) == before[1]

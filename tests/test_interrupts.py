@@ -1,0 +1,116 @@
+"""Signals, sent for real to a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from conftest import PROJECT
+
+# A process whose main thread is inside one long call of C, where Python runs no handler, and which has a child.
+BUSY = """
+import subprocess, sys, hashlib
+from llm60_jax import interrupts
+interrupts.GRACE = float(sys.argv[1])
+signals = interrupts.Interrupts()
+signals.install()
+child = subprocess.Popen(["sleep", "100"])
+print(child.pid, flush=True)
+hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+"""
+
+
+def busy(grace, before=()):
+    process = subprocess.Popen(
+        [*before, sys.executable, "-c", BUSY, str(grace)],
+        cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    return process, int(process.stdout.readline())
+
+
+def end(process, child):
+    start = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    seconds = time.monotonic() - start
+    assert is_gone(child)
+    return seconds, errors
+
+
+def is_gone(pid):
+    for _ in range(100):
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_leaves_at_once_whatever_is_going_on(number):
+    process, child = busy(60)
+    process.send_signal(number)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(number)
+    seconds, errors = end(process, child)
+    assert process.returncode == 128 + number
+    assert seconds < 10
+    assert "Stopping at the next safe point, or in 60 s" in errors
+
+
+def test_the_time_of_grace_ends():
+    process, child = busy(1)
+    process.send_signal(signal.SIGTERM)
+    _, errors = end(process, child)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "1 s are over" in errors
+
+
+def test_what_is_ignored_stays_ignored():
+    process, child = busy(60, before=["nohup"])
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    if process.poll() is None:  # two at once may come as one
+        process.send_signal(signal.SIGTERM)
+    end(process, child)
+
+
+WORKERS = """
+import os, sys, time
+from pathlib import Path
+from llm60_jax.data import units
+
+def work(unit, parent):
+    Path(sys.argv[1], str(os.getpid())).touch()
+    time.sleep(100)
+
+if __name__ == "__main__":
+    from concurrent.futures import ProcessPoolExecutor
+    import multiprocessing
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, context, initializer=units._begin_worker, initargs=(os.getpid(),)) as pool:
+        list(pool.map(work, range(2), range(2)))
+"""
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    script, marks = tmp_path / "workers.py", tmp_path / "marks"
+    script.write_text(WORKERS)
+    marks.mkdir()
+    command = [sys.executable, str(script), str(marks)]
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(PROJECT)})
+    deadline = time.monotonic() + 60
+    while len(list(marks.iterdir())) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    workers = [int(mark.name) for mark in marks.iterdir()]
+    assert len(workers) == 2
+    process.kill()
+    process.wait()
+    assert all(is_gone(pid) for pid in workers)
