@@ -27,13 +27,14 @@ import jax
 import numpy as np
 import tensorstore
 from orbax.checkpoint import v1 as ocp
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic's own; that of the standard library it takes from 3.12 on
 
 from llm60_jax import config as config_module
 from llm60_jax import manifest
 from llm60_jax.config import Config
 from llm60_jax.errors import DamageError, InputError, MachineError
+from llm60_jax.fields import Count
 
 log = logging.getLogger("llm60_jax")
 STATE, META = "state", "meta.json"
@@ -46,10 +47,12 @@ _INFLATION = 256  # arrays that claim more than so many bytes for each one on th
 class Meta(TypedDict):
     """The readable facts of a checkpoint, as `meta.json` holds them (session.py fills them in)."""
 
-    step: int
-    tokens: int
+    __pydantic_config__ = ConfigDict(strict=True)  # type: ignore[misc]
+
+    step: Count
+    tokens: Count
     phase: str
-    stage: int
+    stage: Count
     permanent: bool  # kept for ever
     closed: bool  # the end of a phase: a plain model
     iterator: dict[str, Any] | None  # position in the data
@@ -64,7 +67,7 @@ class Meta(TypedDict):
     phase_start: dict[str, Any] | None
     late: list[tuple[int, float]]
     watch: Any
-    refused: int
+    refused: Count
     frozen: dict[str, str] | None
     looks: dict[str, Any]
     ancestors: dict[str, str]

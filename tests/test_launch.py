@@ -252,16 +252,6 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(short, tmp_pat
     assert without_time(metrics(workdir)) == without_time(metrics(reference))
 
 
-def test_killed_without_warning_and_resumed_equals_uninterrupted(short, tmp_path):
-    path, reference, _ = short
-    workdir = tmp_path / "run"
-    code, _ = interrupted(path, workdir, signal.SIGKILL, 7)
-    assert code == -signal.SIGKILL
-    assert launch(path, "--workdir", workdir).returncode == 0
-    assert state_digest(workdir) == state_digest(reference)
-    assert without_time(metrics(workdir)) == without_time(metrics(reference))
-
-
 def test_a_changed_configuration_or_text_is_refused(short, tmp_path):
     path, _, _ = short
     refused(2, path, "--set", "seed=8", words=["seed: 7 in the run, 8 now", "--workdir"])

@@ -1,9 +1,13 @@
+import dataclasses
 import json
+import subprocess
+import sys
 
 import chex
 import jax
 import numpy as np
 import pytest
+from conftest import PROJECT
 
 from llm60_jax import phase_groups, step, store
 from llm60_jax.errors import DamageError, InputError, MachineError
@@ -46,28 +50,6 @@ def test_the_digest_covers_every_leaf_and_the_position(state):
         changed.reshape(-1)[0] += 1
         other = structure.unflatten([*leaves[:index], changed, *leaves[index + 1 :]])
         assert store.state_sha256(other, None) != whole
-
-
-def test_every_damaged_file_is_noticed_and_named(tiny, state, tmp_path):
-    folder = tmp_path / "3"
-    store.save(folder, state, meta(3))
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    assert len(files) > 5
-    for path in files:
-        content = path.read_bytes()
-        flipped = bytearray(content or b"\0")
-        flipped[len(flipped) // 2] ^= 1
-        for damage in (None, b"", content[: len(content) // 2], bytes(flipped)):
-            if damage == content:
-                continue
-            if damage is None:
-                path.unlink()
-            else:
-                path.write_bytes(damage)
-            with pytest.raises(DamageError, match=path.name):
-                store.load(folder, phase_groups.abstract(tiny, None))
-            path.write_bytes(content)
-    store.load(folder, phase_groups.abstract(tiny, None))
 
 
 def test_the_newest_whole_one_is_used_and_none_means_none(tiny, state, tmp_path):
@@ -146,3 +128,103 @@ def test_other_shapes_are_refused(tiny, state, tmp_path, tree):
 def test_the_metadata_is_plain_json(state, tmp_path):
     store.save(tmp_path / "1", state, meta(1))
     assert json.loads((tmp_path / "1" / "meta.json").read_text())["step"] == 1
+
+
+def test_a_checkpoint_without_its_manifest_is_named(state, tmp_path, caplog):
+    kept = store.Checkpoints(tmp_path, keep_rolling=3)
+    for at in (9, 10):
+        kept.save_rolling(state, meta(at))
+    (tmp_path / "checkpoints" / "10" / "manifest.json").unlink()
+    assert kept.newest().name == "9"
+    assert "checkpoints/10/manifest.json: missing; it is set aside as 10.damaged" in caplog.text
+
+
+def test_a_link_is_no_file_of_a_checkpoint(state, tmp_path):
+    store.save(tmp_path / "1", state, meta(1))
+    path = tmp_path / "1" / "meta.json"
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DamageError, match=r"meta\.json: a symbolic link"):
+        store.load(tmp_path / "1")
+
+
+def test_a_state_that_is_not_the_saved_one_is_noticed_behind_right_digests(tiny, state, tmp_path, monkeypatch):
+    """A reader that gets a number wrong, or a folder that somebody has sealed anew."""
+    store.save(tmp_path / "1", state, meta(1))
+    real = store.ocp.load
+
+    def load(path, wanted):
+        found = real(path, wanted)
+        return dataclasses.replace(found, seed=found.seed + 1)
+
+    monkeypatch.setattr(store.ocp, "load", load)
+    with pytest.raises(DamageError, match=r"its state is \w{16}, and \w{16} was saved"):
+        store.load(tmp_path / "1", phase_groups.abstract(tiny, None))
+
+
+def test_room_is_looked_for_before_anything_is_written(state, tmp_path, monkeypatch):
+    needed = store.nbytes(state)
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: store.shutil._ntuple_diskusage(1, 1, needed))
+    monkeypatch.setattr(store.ocp, "save", lambda *a: pytest.fail("it was written"))
+    with pytest.raises(MachineError, match=rf"takes [\d,]+ bytes, and {needed:,} are free; make room"):
+        store.save(tmp_path / "1", state, meta(1))
+    assert not list(tmp_path.iterdir())
+
+
+def test_metadata_that_is_none_is_refused(state, tmp_path):
+    store.save(tmp_path / "1", state, meta(1))
+    path = tmp_path / "1" / "meta.json"
+    broken_as = {
+        "[": "its JSON",
+        "[" * 10**5: "its JSON",
+        '{"step": "1"}': "step",
+        '{"step": -1}': "step",
+        "{}": "step",
+    }
+    for broken, told in broken_as.items():
+        path.write_text(broken)
+        with pytest.raises(DamageError, match=rf"meta\.json: not the facts of a checkpoint: {told}"):
+            store.read_meta(tmp_path / "1")
+    path.write_bytes(b"\xff")
+    with pytest.raises(DamageError, match="cannot be read"):
+        store.read_meta(tmp_path / "1")
+
+
+def test_a_run_goes_back_and_nothing_is_deleted(state, tmp_path):
+    kept = store.Checkpoints(tmp_path, keep_rolling=9)
+    for at in (1, 2, 3):
+        kept.save_rolling(state, meta(at))
+    kept.save_phase("grammar", state, meta(3))
+    (tmp_path / "gates").mkdir()
+    (tmp_path / "gates" / "grammar.json").write_text("{}")
+    with pytest.raises(InputError, match="no checkpoint of step 7 is there; those that are: 1, 2, 3, 3"):
+        store.set_aside_after(tmp_path, 7)
+    branch = store.set_aside_after(tmp_path, 2)
+    assert [path.name for path in kept.all()] == ["2", "1"]
+    moved = {path.relative_to(branch).as_posix() for path in branch.glob("*/*")}
+    assert moved == {"checkpoints/3", "phases/grammar", "gates/grammar.json"}
+    assert store.set_aside_after(tmp_path, 2) is None
+
+
+DEVICES = """
+import os, sys
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={sys.argv[1]}"
+import jax, numpy as np
+from pathlib import Path
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from llm60_jax import store
+assert len(jax.devices()) == int(sys.argv[1])
+sys.path.insert(0, "tests")
+from test_store import meta
+mesh = Mesh(np.array(jax.devices()), ("devices",))
+put = lambda spec: jax.device_put(np.arange(8.0), NamedSharding(mesh, PartitionSpec(*spec)))
+store.save(Path(sys.argv[2]), {"a": put(()), "b": put(("devices",))}, meta(1))
+"""
+
+
+def test_what_was_saved_on_other_devices_is_read_here(tmp_path):
+    folder = tmp_path / "1"
+    subprocess.run([sys.executable, "-c", DEVICES, "4", str(folder)], cwd=PROJECT, check=True)
+    state, _ = store.load(folder)
+    for leaf in state.values():
+        np.testing.assert_array_equal(leaf, np.arange(8.0))

@@ -1,13 +1,21 @@
 import copy
+import errno
 import json
+import logging
+import os
+import platform
+import re
+import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from conftest import PROJECT
 
 from llm60_jax import config
+from llm60_jax import workdir as workdir_module
 from llm60_jax.errors import DamageError, InputError, MachineError
 from llm60_jax.workdir import opened
 
@@ -100,3 +108,89 @@ def test_metrics_survive_a_cut_line_and_rewind(tmp_path):
         workdir.rewind(2)
         assert [row["step"] for row in workdir.rows()] == [1, 2]
         assert json.loads(workdir.metrics_path.read_text().splitlines()[1])["loss"] == 2 / 3
+
+
+def test_a_refusal_says_who_is_there(tmp_path):
+    with opened(tmp_path):
+        told = (tmp_path / "lock").read_text()
+    assert (tmp_path / "lock").read_text() == ""  # it has left in order
+    assert re.fullmatch(r"pid \d+ on \S+, since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d", told)
+
+
+def test_a_process_that_left_without_a_word_is_told(tmp_path, caplog):
+    host = platform.node()
+    (tmp_path / "lock").write_text(f"pid 999999 on {host}, since 2026-01-01 00:00:00")
+    with caplog.at_level("WARNING", "llm60_jax"), opened(tmp_path):
+        pass
+    assert "the last process here (pid 999999" in caplog.text
+    caplog.clear()
+    with caplog.at_level("WARNING", "llm60_jax"), opened(tmp_path):
+        pass
+    assert not caplog.text
+
+
+def test_a_folder_that_another_computer_writes_to_is_refused(tmp_path, caplog):
+    (tmp_path / "lock").write_text("pid 7 on elsewhere, since 2026-01-01 00:00:00")
+    (tmp_path / "log.txt").write_text("a word")
+    with pytest.raises(InputError, match=r"another computer \(pid 7 on elsewhere.* delete .*lock"), opened(tmp_path):
+        pass
+    os.utime(tmp_path / "log.txt", (time.time() - 3600, time.time() - 3600))
+    with caplog.at_level("WARNING", "llm60_jax"), opened(tmp_path):
+        pass
+    assert "the last process here (pid 7 on elsewhere" in caplog.text
+
+
+def test_a_run_is_for_its_owners_eyes_only(tmp_path):
+    (tmp_path / "there").mkdir(mode=0o755)
+    for path in (tmp_path / "new", tmp_path / "there"):
+        with opened(path):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+def test_what_changes_under_a_run_is_recorded(tree, tmp_path):
+    with opened(tmp_path / "run") as workdir:
+        for value in (1, 3, 3):
+            workdir.begin(changed(tree, ("train", "log_every"), value), {}, Path(__file__))
+    (change,) = json.loads(workdir.config_path.read_text())["changes"]
+    assert change.pop("time")
+    assert change == {"train.log_every": [1, 3]}
+    assert "train.log_every: 1 -> 3" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_a_field_that_came_later_does_not_part_a_run_from_its_configuration(tiny, tmp_path):
+    with opened(tmp_path / "run") as workdir:
+        workdir.begin(tiny, {}, Path(__file__))
+        record = json.loads(workdir.config_path.read_text())
+        for phase in record["config"]["phase"]:
+            del phase["canaries"]  # as an older version left it
+        del record["changes"]
+        workdir.config_path.write_text(json.dumps(record))
+        workdir.check_identity(tiny)
+        workdir.begin(tiny, {}, Path(__file__))
+    assert json.loads(workdir.config_path.read_text())["changes"] == []
+
+
+def test_rows_that_a_full_disk_refuses_come_later(tmp_path, monkeypatch, caplog):
+    real = workdir_module._write_all
+
+    def half(file, data):
+        file.write(data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with opened(tmp_path) as workdir:
+        workdir.append({"step": 1, "phase": "grammar"})
+        monkeypatch.setattr(workdir_module, "_write_all", half)
+        for step in (2, 3):
+            workdir.append({"step": step, "phase": "grammar"})
+        assert "its rows are kept in memory" in caplog.text
+        assert [row["step"] for row in workdir.rows()] == [1]
+        monkeypatch.setattr(workdir_module, "_write_all", real)
+        workdir.append({"step": 4, "phase": "grammar"})
+        assert [row["step"] for row in workdir.rows()] == [1, 2, 3, 4]
+
+
+def test_a_log_commands_no_terminal(tmp_path):
+    with opened(tmp_path):
+        logging.getLogger("llm60_jax").info("a name: \x1b]0;owned\x07")
+    assert "\x1b" not in (tmp_path / "log.txt").read_text()
+    assert "a name: \\x1b]0;owned\\x07" in (tmp_path / "log.txt").read_text()

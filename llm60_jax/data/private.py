@@ -143,6 +143,8 @@ def _is_address(text: str) -> bool:
 
 def _is_random(text: str) -> bool:
     """Whether a long word has the letters, digits and entropy of a key; not a path, a name with hyphens, a number."""
+    if 12 * text.count("/") > len(text):
+        return False
     kinds = sum(any(map(kind, text)) for kind in (str.islower, str.isupper, str.isdigit))
     mixed = kinds == 3 or (kinds == 2 and any(map(str.isdigit, text)) and len(text) >= 32)
     shares = [n / len(text) for n in Counter(text).values()]

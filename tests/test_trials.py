@@ -1,0 +1,143 @@
+"""The proofs of reliability in short: the tools run them in full (docs/reliability.md)."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT, tiny_tree, to_toml
+
+from llm60_jax import config as config_module
+from llm60_jax import store, trial
+from llm60_jax.data.progress import silent
+from tools import fault_trial, fuzz_files, verify_resume
+
+QUICK = PROJECT / "tests" / "quick_launch.py"
+
+
+@pytest.fixture(scope="module")
+def short(texts, tmp_path_factory):
+    """A folder and the training of one phase of six steps, of which blocks freeze after the third."""
+    folder = tmp_path_factory.mktemp("trials")
+    tree = tiny_tree(texts) | {"tokenizer": {"phases": ["grammar"]}}
+    tree["phase"] = [tree["phase"][0] | {"context": [[0.0, 16]], "freeze": [[0.0, 0], [0.5, 2]]}]
+    (folder / "tiny.toml").write_text(to_toml(tree))
+    return folder, trial.training(folder / "tiny.toml", [], 6, QUICK)
+
+
+def test_killed_runs_go_on_bit_for_bit_and_a_lost_position_is_found_out(short, monkeypatch, capsys):
+    folder, training = short
+    monkeypatch.setattr(verify_resume.trial, "training", lambda *arguments: training)
+    monkeypatch.setattr(verify_resume, "SABOTAGES", {"iterator": verify_resume.SABOTAGES["iterator"]})
+    options = ["--kills", "2", "--steps", "6", "--folder", str(folder / "kills"), "--json"]
+    assert verify_resume.main([str(training.config), *options]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["kills"]["disturbed"] == 2
+    assert found["kills"]["faults"] == []
+    assert found["kills"]["completed"] >= 1
+    assert "state" in found["controls"]["iterator"][0]
+    shutil.copytree(folder / "kills" / "reference", folder / "reference")
+    shutil.copy(folder / "kills" / "reference.done", folder)
+
+
+def test_faults_of_a_run_are_seen(short):
+    folder, training = short
+    trial.undisturbed(training, folder)
+    reference, run = folder / "reference", folder / "faulty"
+    shutil.copytree(reference, run)
+    assert trial.final_faults(run, reference) == []
+    rows = (run / "metrics.jsonl").read_text()
+    (run / "metrics.jsonl").write_text(rows.replace('"loss": ', '"loss": 1', 1))
+    assert "metrics of step 1 differ" in trial.faults(run, reference, {})[0]
+    (run / "metrics.jsonl").write_text(rows)
+    assert trial.faults(run, reference, {"phases/other": "", "checkpoints/99": ""}) == [
+        "step 99 was committed, and the newest checkpoint now is of step 6",
+        "phases/other: was committed, and is lost",
+    ]
+    shutil.rmtree(run / "checkpoints" / "5")
+    shutil.copytree(run / "checkpoints" / "4", run / "checkpoints" / "5")
+    assert any("checkpoints/5: state" in fault for fault in trial.faults(run, reference, {}))
+
+
+def test_damage_is_named_and_unnoticed_without_digests(short):
+    folder, training = short
+    trial.undisturbed(training, folder)
+    run = folder / "few"
+    for one in store.listed(folder / "reference")[:2]:
+        shutil.copytree(one, run / one.relative_to(folder / "reference"))
+    tried, wrong = fault_trial.try_damage(run, silent)
+    assert wrong == []
+    assert tried > 60
+    path = store.listed(run)[0] / "meta.json"
+    with fault_trial._unchecked():
+        assert list(fault_trial._after_damage(run, path, path.parent.name, {f"phases/{path.parent.name}": ""}))
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="disks in memory need Linux and root")
+def test_a_disk_that_fills_up_loses_nothing(short):
+    folder, training = short
+    trial.undisturbed(training, folder)
+    ended, wrong = fault_trial.try_disk(training, folder, 100_000)
+    assert wrong == []
+    assert ended == "exit code 5"
+
+
+def test_broken_configurations_are_refused_and_unknown_fields_noticed():
+    result = fuzz_files.try_configs(100, 1, silent)
+    assert result.wrong == []
+    assert all(result.controls.values())
+
+
+@pytest.fixture(scope="module")
+def small(short):
+    """The run of `short`, to be broken."""
+    folder, training = short
+    trial.undisturbed(training, folder)
+    config = config_module.load(training.config, list(training.overrides), str(folder / "small"))
+    shutil.copytree(
+        folder / "reference", folder / "small", ignore=lambda place, names: [n for n in names if n in "123"]
+    )
+    (shard,) = Path(config.data_dir, "tokenized").glob(f"grammar-*{_shard(config, folder / 'small')}")
+    return fuzz_files.Run(folder / "small", shard, config)
+
+
+def _shard(config, run):
+    from llm60_jax import manifest
+
+    digest = json.loads((run / "config.json").read_text())["digests"]["tokenizer"]
+    found = [
+        path.name
+        for path in Path(config.data_dir, "tokenized").glob("grammar-*")
+        if manifest.read(path)["identity"]["tokenizer"] == digest
+    ]
+    return found[0].removeprefix("grammar-")
+
+
+def test_broken_files_are_refused(small):
+    assert list(fuzz_files.files(small, 10, 2, silent)) == []
+
+
+HOSTILE = (
+    "code in meta.json",
+    "objects in train",
+    "a huge train.bytes",
+    "a link",
+    "a pipe",
+    "a script",
+    "an escape",
+    "1000",
+)
+
+
+def test_hostile_files_do_no_harm(small, monkeypatch):
+    real = fuzz_files.attacks
+    monkeypatch.setattr(
+        fuzz_files, "attacks",
+        lambda canary: {name: attack for name, attack in real(canary).items() if name.startswith(HOSTILE)},
+    )  # fmt: skip
+    assert len(real(small.path)) >= 60
+    result = fuzz_files.try_hostile(small, silent)
+    assert result.wrong == []
+    assert all(result.controls.values()), result.controls
