@@ -14,18 +14,19 @@ import psutil
 from llm60_jax.errors import Interrupted
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-GRACE = 30.0  # seconds from the first signal to the moment when the process leaves, whatever it is doing
+GRACE = 30.0  # seconds from the first signal to the moment when the process leaves, whatever it is doing, at least
 
 
 class Interrupts:
-    """Remembers the first signal; a second one, or `GRACE` seconds, end the process at once, and what it has started.
+    """Remembers the first signal; a second one, or `grace` seconds, end the process at once, and what it has started.
 
-    Signals are awaited by a thread, because the main one may be inside a compiled step or a library for seconds, where
+    Whoever knows that the next safe point is further away may raise `grace`. Signals are awaited by a thread, because the main one may be inside a compiled step or a library for seconds, where
     Python runs no handler of its own.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self.grace = GRACE
 
     def install(self) -> None:
         """Takes over Ctrl-C, termination and hang-up for this process, unless they are ignored (nohup). Main thread
@@ -51,10 +52,11 @@ class Interrupts:
     def _watch(self, waiting: socket.socket, arriving: socket.socket) -> None:
         first = waiting.recv(1)[0]
         self.received = self.received or first
-        _tell(f"Stopping at the next safe point, or in {GRACE:.0f} s; once more to leave at once.")
-        if select.select([waiting], [], [], GRACE)[0]:
+        grace = self.grace
+        _tell(f"Stopping at the next safe point, or in {grace:.0f} s; once more to leave at once.")
+        if select.select([waiting], [], [], grace)[0]:
             _leave(waiting.recv(1)[0])
-        _tell(f"{GRACE:.0f} s are over: leaving at once. What was saved before is whole.")
+        _tell(f"{grace:.0f} s are over: leaving at once. What was saved before is whole.")
         _leave(first)
 
 

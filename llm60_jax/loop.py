@@ -45,7 +45,7 @@ from llm60_jax.data import bigrams
 from llm60_jax.data.prepare import prepare
 from llm60_jax.errors import DamageError, GateError, Interrupted, MachineError, TrainingError
 from llm60_jax.evaluate import validation
-from llm60_jax.interrupts import Interrupts
+from llm60_jax.interrupts import GRACE, Interrupts
 from llm60_jax.measures import Measures
 from llm60_jax.phase import Phase
 from llm60_jax.plan import Stage
@@ -53,6 +53,7 @@ from llm60_jax.session import Session
 from llm60_jax.workdir import opened
 
 log = logging.getLogger("llm60_jax")
+_GRACE_STEPS = 3  # that a signal may take, at least
 _RETRY_SAVE = 60.0  # seconds from a save that failed to the next one
 
 
@@ -396,6 +397,8 @@ class Trainer:
             return
         self._tell_pause(done, stage)
         speed = self.clock.rate(stage)
+        if speed:  # a slow machine needs longer to finish a step and save
+            session.interrupts.grace = max(GRACE, _GRACE_STEPS * session.plan.tokens_per_step / speed)
         row = {
             **session.position(done, stage),
             "context": stage.context,
