@@ -20,8 +20,8 @@ GRACE = 30.0  # seconds from the first signal to the moment when the process lea
 class Interrupts:
     """Remembers the first signal; a second one, or `grace` seconds, end the process at once, and what it has started.
 
-    Whoever knows that the next safe point is further away may raise `grace`. Signals are awaited by a thread, because the main one may be inside a compiled step or a library for seconds, where
-    Python runs no handler of its own.
+    Whoever knows that the next safe point is further away may raise `grace`. Signals are awaited by a thread, because
+    the main one may be inside a compiled step or a library for seconds, where Python runs no handler of its own.
     """
 
     def __init__(self) -> None:
