@@ -30,9 +30,17 @@ class AwakeTime:
         self._looked = monotonic(), self._with_sleep()
         self._stopped = self._untold = 0.0
 
-    def watch(self) -> None:
-        """Starts the thread."""
-        threading.Thread(target=self._watch, name="awake", daemon=True).start()
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Keeps the thread inside the block; without it only the caller looks."""
+        done = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(done,), name="awake", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
     def __call__(self) -> float:
         with self._lock:
@@ -54,9 +62,8 @@ class AwakeTime:
             found, self._untold = self._untold, 0.0
         return found
 
-    def _watch(self) -> None:
-        while True:
-            time.sleep(self._EVERY)
+    def _watch(self, done: threading.Event) -> None:
+        while not done.wait(self._EVERY):
             self()
 
 

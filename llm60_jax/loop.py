@@ -118,6 +118,7 @@ def _trained(session: Session, override: Override | None) -> bool:
         if session.config.train.tensorboard:
             workdir.mirror = stack.enter_context(contextlib.closing(events.Events(workdir.path, session.step)))
         trainer = Trainer(session, override)
+        stack.enter_context(trainer.awake.watching())
         try:
             trainer.train()
         except _Rewind:
@@ -160,7 +161,6 @@ class Trainer:
         self.cache = compilation_cache.open_in(Path(session.config.data_dir))
         self.programs = programs.CompiledSteps(session.config)
         self.awake = clock.AwakeTime()
-        self.awake.watch()
         self.clock = clock.StageClock(session.config, session.plan, self.awake)
         self.measures = Measures(session, self.clock)
         self.line = console.ProgressLine()

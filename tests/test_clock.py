@@ -1,3 +1,6 @@
+import threading
+import time
+
 from llm60_jax import clock, plan
 
 
@@ -40,6 +43,19 @@ def test_a_slow_step_is_no_pause():
         awake()
     assert awake() == 30.0
     assert awake.take_pause() == 0.0
+
+
+def test_a_thread_looks_while_a_step_takes_long(monkeypatch):
+    monkeypatch.setattr(clock.AwakeTime, "_EVERY", 0.01)
+    monkeypatch.setattr(clock.AwakeTime, "_GAP", 0.2)
+    awake = clock.AwakeTime()
+    with awake.watching():
+        time.sleep(0.5)
+        assert awake.take_pause() == 0.0
+    threads = [thread.name for thread in threading.enumerate()]
+    assert "awake" not in threads
+    time.sleep(0.3)  # nobody looks any more
+    assert awake.take_pause() > 0.2
 
 
 def test_the_clock_of_the_day_plays_no_part(monkeypatch):
