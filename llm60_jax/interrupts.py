@@ -9,8 +9,6 @@ import threading
 from types import FrameType
 from typing import NoReturn
 
-import psutil
-
 from llm60_jax.errors import Interrupted
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -66,6 +64,8 @@ def _tell(text: str) -> None:
 
 
 def _leave(number: int) -> NoReturn:
+    import psutil  # here, because signals are taken over before anything that takes time to import
+
     with contextlib.suppress(psutil.Error):
         for child in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):

@@ -21,7 +21,6 @@ from llm60_jax.errors import DamageError, Failure, InputError
 from llm60_jax.interrupts import Interrupts
 from llm60_jax.workdir import WorkDir
 
-LAUNCH = Path(__file__).resolve().parents[1] / "launch.py"
 EXAMPLES = """examples:
   python tools/verify_resume.py configs/tiny.toml                        10 kills, about 3 minutes
   python tools/verify_resume.py configs/tiny.toml --kills 200 --folder runs/kills
@@ -121,23 +120,18 @@ def _moment(rng: random.Random, workdir: Path, from_the_beginning: bool) -> Call
     kind = rng.choices(["any", "committed", "saving"], [0.2, 0.3, 0.5])[0]
     if kind == "any":
         return _after(rng.uniform(0.1, 40.0 if from_the_beginning else 12.0))
-    known, wanted, wait = (
-        trial.committed(workdir),
-        rng.randint(1, 3),
-        rng.uniform(0, 2.0 if kind == "committed" else 0.05),
-    )
+    known, wanted = {path.name for path in store.listed(workdir)}, rng.randint(1, 3)
+    wait = rng.uniform(0, 2.0 if kind == "committed" else 0.05)
     met: set[str] = set()
-    timer: list[Callable[[], bool]] = []
+    due: list[Callable[[], bool]] = []
 
     def struck() -> bool:
-        if not timer:
-            if kind == "committed":
-                met.update(path.name for path in store.listed(workdir))
-            else:
-                met.update(trial.being_saved(workdir))
-            if len(met - {Path(name).name for name in known}) >= wanted:
-                timer.append(_after(wait))
-        return bool(timer) and timer[0]()
+        if not due:
+            now = (path.name for path in store.listed(workdir)) if kind == "committed" else trial.being_saved(workdir)
+            met.update(now)
+            if len(met - known) >= wanted:
+                due.append(_after(wait))
+        return bool(due) and due[0]()
 
     return struck
 
