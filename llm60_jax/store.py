@@ -318,7 +318,7 @@ class Checkpoints:
 
     def _without_manifest(self) -> list[Path]:
         """Folders that were checkpoints: nothing comes to such a place, or goes from it, but as a whole."""
-        inside = [*self._rolling.glob("*"), *self._phases.glob("*")]
+        inside = [*(path for path in self._rolling.glob("*") if path.name.isdecimal()), *self._phases.glob("*")]
         return [
             path
             for path in inside
