@@ -126,4 +126,6 @@ if __name__ == "__main__":
         sys.stdout.flush()
     except OSError:  # the reader is gone; Python would turn that into an exit code of its own
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if code > 128:  # all is saved; a program that is being compiled in the background is not waited for
+        os._exit(code)
     sys.exit(code)
