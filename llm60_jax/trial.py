@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from llm60_jax import config as config_module
 from llm60_jax import history, manifest, store
 from llm60_jax.errors import DamageError, Failure
+from llm60_jax.interrupts import SIGNALS
 from llm60_jax.workdir import WorkDir
 
 LAUNCH = Path(__file__).resolve().parents[1] / "launch.py"
@@ -47,7 +48,14 @@ class Training(NamedTuple):
                 stderr=subprocess.PIPE,
                 text=True,
                 start_new_session=True,
+                preexec_fn=_answering_signals,
             )
+
+
+def _answering_signals() -> None:
+    """A shell starts what runs in the background with Ctrl-C ignored, and children inherit that."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def training(config: Path, settings: list[str], steps: int, script: Path = LAUNCH) -> Training:

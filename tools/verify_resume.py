@@ -82,6 +82,8 @@ def disturb(
             is_complete = process.returncode == 0
             if is_complete:
                 tally.completed += 1
+                if tally.completed > 2 * count + 10:
+                    raise Failure(f"{workdir}: processes end before they can be disturbed; ask for more --steps")
                 tally.faults += trial.final_faults(workdir, reference)
                 continue
             if tally.disturbed == count:
