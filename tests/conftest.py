@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+# Tests send signals; a shell starts what runs in the background with Ctrl-C ignored, and children inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before jax is imported: subprocesses of the tests inherit it, so each program is compiled once a session.
 _CACHE = tempfile.TemporaryDirectory(prefix="llm60_jax-compiled-")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE.name)
