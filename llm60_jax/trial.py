@@ -48,18 +48,17 @@ class Training(NamedTuple):
                 stderr=subprocess.PIPE,
                 text=True,
                 start_new_session=True,
-                preexec_fn=_answering_signals,
             )
 
 
-def _answering_signals() -> None:
-    """A shell starts what runs in the background with Ctrl-C ignored, and children inherit that."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
-
-
 def training(config: Path, settings: list[str], steps: int, script: Path = LAUNCH) -> Training:
-    """A training of so many steps for each phase of a configuration. Raises InputError."""
+    """A training of so many steps for each phase of a configuration. Raises InputError.
+
+    Main thread only: a shell starts what runs in the background with Ctrl-C ignored, and children would inherit that.
+    """
+    for number in SIGNALS:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     found = config_module.load(config, settings)
     tokens = steps * found.train.tokens_per_step
     phases = [f"phase.{phase.name}.{entry}" for phase in found.phase for entry in (f"tokens={tokens}", f"gate={GATE}")]
