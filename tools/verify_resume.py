@@ -36,6 +36,7 @@ Last come negative controls, processes that resume wrongly on purpose: each must
 everything is as it should be, else 1.
 """
 PATIENCE = 600.0  # seconds that a process may take to come to where it is to be disturbed
+_BEGUN = 1.0  # seconds after which Python is sure to run our code; before, it answers signals in its own way
 LEAVES_WITHIN = 2.0  # seconds after a second signal
 
 
@@ -121,7 +122,7 @@ def _moment(rng: random.Random, workdir: Path, from_the_beginning: bool) -> Call
     """When to strike: at any time; some time after something was committed; or while a checkpoint is written."""
     kind = rng.choices(["any", "committed", "saving"], [0.2, 0.3, 0.5])[0]
     if kind == "any":
-        return _after(rng.uniform(0.1, 40.0 if from_the_beginning else 12.0))
+        return _after(rng.uniform(_BEGUN, 40.0 if from_the_beginning else 12.0))
     known, wanted = {path.name for path in store.listed(workdir)}, rng.randint(1, 3)
     wait = rng.uniform(0, 2.0 if kind == "committed" else 0.05)
     met: set[str] = set()
