@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from llm60_jax import manifest
@@ -82,3 +83,21 @@ def test_a_broken_manifest_is_damage(tmp_path: Path, content: str) -> None:
     (tmp_path / manifest.NAME).write_text(content)
     with pytest.raises(DamageError, match="not a readable manifest"):
         manifest.verify(tmp_path)
+
+
+def test_an_array_that_is_none_is_damage(tmp_path):
+    path = tmp_path / "x.npy"
+    np.save(path, np.arange(3), allow_pickle=False)
+    whole = path.read_bytes()
+    np.testing.assert_array_equal(manifest.read_array(path), np.arange(3))
+    for broken in (
+        b"",
+        whole[:20],
+        whole[:-1],
+        whole.replace(b"}", b"("),
+        whole.replace(b"(3,)", b"(9,)"),
+        b"\x93NUMPY",
+    ):
+        path.write_bytes(broken)
+        with pytest.raises(DamageError, match=r"x\.npy: not an array of numbers"):
+            manifest.read_array(path)
