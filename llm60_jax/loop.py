@@ -501,10 +501,9 @@ class Trainer:
         """Disk and memory that are running short, told once until they no longer are."""
         needed = store.nbytes(self.session.state)
         found = machine.strain(self.session.workdir.path, needed)
-        for line in found:
-            if line.partition(":")[0] not in self.strained:
-                log.warning("%s", line)
-        self.strained = {line.partition(":")[0] for line in found}
+        for what in found.keys() - self.strained:
+            log.warning("%s", found[what])
+        self.strained = set(found)
 
     def _tell_pause(self, done: int, stage: Stage) -> None:
         """Notes that the computer slept, or the process was stopped."""

@@ -62,20 +62,20 @@ def cpu_seconds() -> float:
     return time.process_time()
 
 
-def strain(place: Path, needed: int) -> list[str]:
-    """What will soon be short on this machine, for a person: disk for `needed` bytes twice over, or memory."""
-    found = []
+def strain(place: Path, needed: int) -> dict[str, str]:
+    """What will soon be short on this machine, each told for a person: disk for `needed` bytes twice over, memory."""
+    found = {}
     with contextlib.suppress(OSError):
         free = shutil.disk_usage(place).free
         if free < 2 * needed:
-            found.append(
+            found["disk"] = (
                 f"{place}: {free / 1e9:.2f} GB are free, and a checkpoint takes {needed / 1e9:.2f} GB; make room, or "
                 "saving will fail"
             )
     with contextlib.suppress(psutil.Error, OSError):
         memory = psutil.virtual_memory()
         if memory.available < 0.04 * memory.total:
-            found.append(
+            found["memory"] = (
                 f"memory: {memory.available / 1e9:.2f} GB of {memory.total / 1e9:.1f} GB are left, this run holds "
                 f"{resident_bytes() / 1e9:.2f} GB; close other programs, or go on with fewer sequences in "
                 "train.micro_batch"
@@ -90,9 +90,9 @@ def require(config: Config, plan: Plan) -> None:
       MachineError: a directory that cannot be written, too little disk for the checkpoints, too little memory.
     """
     for field, place in (("workdir", config.workdir), ("data_dir", config.data_dir)):
-        standing = _standing(Path(place))
-        if not standing.is_dir() or not os.access(standing, os.W_OK | os.X_OK):
-            raise MachineError(f"{field} {place}: {standing} cannot be written; choose another place")
+        nearest = standing(Path(place))
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            raise MachineError(f"{field} {place}: {nearest} cannot be written; choose another place")
     weights = 4 * config.model.parameter_count  # bytes
     # Adafactor's state is a few per cent of the weights, AdamW's twice as large as they are.
     state = 3 * weights if config.optimizer.name == "adamw" else weights
@@ -107,7 +107,7 @@ def require(config: Config, plan: Plan) -> None:
     existing = [p for kind in ("checkpoints", "phases") for p in workdir.glob(f"{kind}/*/manifest.json")]
     to_come = config.train.keep_rolling + 1 + plan.freezes + len(config.phase) - len(existing)
     wanted = max(1, to_come) * state
-    free = shutil.disk_usage(_standing(workdir)).free
+    free = shutil.disk_usage(standing(workdir)).free
     if free < wanted:
         raise MachineError(
             f"workdir {config.workdir}: its checkpoints need {wanted / 1e9:,.1f} GB, and {free / 1e9:.1f} GB are "
@@ -115,6 +115,6 @@ def require(config: Config, plan: Plan) -> None:
         )
 
 
-def _standing(place: Path) -> Path:
+def standing(place: Path) -> Path:
     """The place itself or the nearest folder above it that exists."""
     return next(p for p in (place.absolute(), *place.absolute().parents) if p.exists())

@@ -14,6 +14,7 @@ import functools
 import json
 import math
 import random
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ from llm60_jax.data import canaries, private
 from llm60_jax.data.progress import Track
 from llm60_jax.data.tokenizer import Tokenizer
 from llm60_jax.errors import DamageError, GateError
+from llm60_jax.workdir import WorkDir
 
 PREFIX, CONTINUED = 32, 32  # tokens that are given, and that must follow word for word
 DRAWS = 20  # samples within which a continuation must not come
@@ -169,16 +171,13 @@ def check(
     written = (word for record in held_out for word in record["text"].split())
     words = sorted({word for word in written if word.isalpha() and word.islower()})
     judge = functools.partial(_known, trained, before, settings.decoys, rng)
-    counts: dict[str, int] = {}
-    for _, one in strings:
-        counts[one.kind] = counts.get(one.kind, 0) + 1
     return Report(
         checkpoint=str(trained.folder),
         state_sha256=trained.meta["state_sha256"],
         settings=settings,
         trained_on=_continued(trained, training, settings.prefixes, rng, track, "training text"),
         held_out=_continued(trained, held_out, settings.prefixes, rng, track, "held-out text"),
-        private_strings=counts,
+        private_strings=dict(Counter(one.kind for _, one in strings)),
         secrets=[
             judge(
                 one.kind, record["id"][:16], one.masked,
@@ -262,9 +261,8 @@ def _known(
 def _scores(trained: Trained, context: str, candidates: Sequence[str]) -> np.ndarray:
     """log P(candidate | context) in nats, float64 [n]."""
     tokenizer, most = trained.tokenizer, trained.config.model.max_context
-    rows, starts = [], []
+    ids, rows, starts = _ids(tokenizer, context), [], []
     for candidate in candidates:
-        ids = _ids(tokenizer, context)
         whole = _ids(tokenizer, context + candidate)
         same = next((i for i, (a, b) in enumerate(zip(ids, whole, strict=False)) if a != b), min(len(ids), len(whole)))
         cut = max(0, min(same - 1, len(whole) - most))
@@ -317,10 +315,8 @@ def path_of(run: Path, folder: Path) -> Path:
 
 def keep(run: Path, folder: Path, report: Report, override: str | None) -> Path:
     """Writes the report; `override` is why the model may be given away all the same. Raises MachineError."""
-    path = path_of(run, folder)
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    manifest.write_text(path, manifest.dump(report.to_tree() | {"override": override if report.refused else None}))
-    return path
+    told = manifest.dump(report.to_tree() | {"override": override if report.refused else None})
+    return WorkDir(run).write(str(path_of(run, folder).relative_to(run)), told)
 
 
 def require(run: Path, folder: Path, state_sha256: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic's own; that of the standard library it takes from 3.12 on
 
 from llm60_jax import config as config_module
-from llm60_jax import manifest
+from llm60_jax import machine, manifest
 from llm60_jax.config import Config
 from llm60_jax.errors import DamageError, InputError, MachineError
 from llm60_jax.fields import Count
@@ -42,6 +42,13 @@ BRANCHES = "branches"  # what was set aside when a run went back to an earlier s
 DAMAGED = ".damaged"  # what a checkpoint that no longer matches its digests is renamed to
 _AROUND = 2**19  # bytes of a checkpoint beside its arrays, about
 _INFLATION = 256  # arrays that claim more than so many bytes for each one on the disk are not believed
+
+
+class Recorded(TypedDict):
+    """A corpus that the model has been trained on (`Prepared.record`)."""
+
+    phase: str
+    left_out: list[str]
 
 
 class Meta(TypedDict):
@@ -62,7 +69,7 @@ class Meta(TypedDict):
     extensions: list[dict[str, Any]]
     overrides: dict[str, str]
     digests: dict[str, str]
-    corpora: dict[str, dict[str, Any]]
+    corpora: dict[str, Recorded]  # by the names of their folders
     versions: dict[str, str]
     phase_start: dict[str, Any] | None
     late: list[tuple[int, float]]
@@ -129,8 +136,7 @@ def nbytes(state: Any) -> int:
 
 def require_room(place: Path, needed: int) -> None:
     """Raises MachineError where a disk has too little room for so many bytes and the files around them."""
-    standing = next(parent for parent in (place, *place.absolute().parents) if parent.exists())
-    free, needed = shutil.disk_usage(standing).free, needed + _AROUND
+    free, needed = shutil.disk_usage(machine.standing(place)).free, needed + _AROUND
     if free < needed:
         raise MachineError(f"{place}: a checkpoint takes {needed:,} bytes, and {free:,} are free; make room")
 

@@ -167,8 +167,9 @@ class WorkDir:
 
     def forget_rescues(self, step: int) -> None:
         """Drops the rescues after a step that the run goes back to."""
-        kept = [entry for entry in self.rescues() if entry.get("step", 0) <= step]
-        if len(kept) < len(self.rescues()):
+        found = self.rescues()
+        kept = [entry for entry in found if entry.get("step", 0) <= step]
+        if len(kept) < len(found):
             self.write(RESCUES, manifest.dump(kept))
 
     def keep_batch(self, step: int, batch: Mapping[str, Any]) -> Path:

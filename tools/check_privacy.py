@@ -9,7 +9,7 @@ from typing import Any
 
 from llm60_jax import checkpoint, console, manifest, privacy, session
 from llm60_jax.checkpoint import Trained
-from llm60_jax.data.corpus import Corpus
+from llm60_jax.data.corpus import SPLITS, recorded
 from llm60_jax.errors import DamageError, GateError, InputError
 from llm60_jax.interrupts import Interrupts
 
@@ -32,19 +32,19 @@ def texts_of(trained: Trained, data_dir: Path) -> tuple[list[Mapping[str, str]],
       InputError: they are no longer in `data_dir`.
       DamageError: they are not what they were.
     """
-    phase, splits = trained.meta["phase"], ("train", "validation")
-    found: dict[str, list[Mapping[str, str]]] = {split: [] for split in splits}
+    phase = trained.meta["phase"]
+    found: dict[str, list[Mapping[str, str]]] = {split: [] for split in SPLITS}
     for name, entry in trained.meta["corpora"].items():
         if entry.get("phase") != phase:
             continue
-        folder = data_dir / "processed" / name
-        if not manifest.exists(folder):
-            raise InputError(f"{folder}: the text of phase {phase} is not here; prepare it again, or name --data-dir")
-        manifest.verify(folder)
-        paths = [folder / f"{split}.jsonl" for split in splits]
-        corpus = Corpus(phase, "", folder, paths[0], paths[1], {}, frozenset(entry.get("left_out", ())))
-        found["train"] += corpus.read("train")
-        found["validation"] += corpus.read("validation")
+        corpus = recorded(data_dir, name, entry)
+        if not manifest.exists(corpus.folder):
+            raise InputError(
+                f"{corpus.folder}: the text of phase {phase} is not here; prepare it again, or name --data-dir"
+            )
+        manifest.verify(corpus.folder)
+        for split in SPLITS:
+            found[split] += corpus.read(split)
     if not found["train"]:
         raise InputError(f"{trained.folder}: records no text of phase {phase}")
     return found["train"], found["validation"]

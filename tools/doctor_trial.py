@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import logging
 import random
 import shutil
 import sys
@@ -250,7 +249,6 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     results: list[Result] = []
 
-    logging.getLogger("llm60_jax").propagate = False  # what a run has to say it prints
     console.console.quiet = options.json
 
     def body() -> None:

@@ -213,7 +213,7 @@ def disk(training: Training, folder: Path, sizes: int, track: Track) -> dict[str
     trial.undisturbed(training, folder)
     checkpoint = store.listed(folder / "reference")[0]
     whole = sum(path.stat().st_size for path in checkpoint.rglob("*"))
-    # From nothing to three checkpoints; a quarter of them where one nearly fits, and with no check ahead of it.
+    # From nothing to three checkpoints, each room larger than the one before by the same factor.
     rooms = [0] + [round(whole * 0.05 * 60 ** (i / max(1, sizes - 2))) for i in range(sizes - 1)]
     wrong, ends = [], {}
     for room in track(rooms, "disks", len(rooms)):

@@ -4,7 +4,6 @@
 import random
 from typing import NamedTuple
 
-MOST = 200
 OFTEN = 4  # times that every other one stands in the text; the others stand there once
 
 _NAMES = "Ardel Brisk Corvan Delphe Eskil Farrow Galt Hesper Ibby Jorun Kestrel Lorne Mabry Nolan Orrin Perrin".split()

@@ -7,7 +7,7 @@ import itertools
 import json
 import shutil
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -88,6 +88,14 @@ class Corpus:
                 record = json.loads(line)
                 if record["id"] not in self.left_out:
                     yield record
+
+
+def recorded(data_dir: Path, name: str, entry: Mapping[str, Any]) -> Corpus:
+    """The corpus that a checkpoint has recorded by its folder's name (`Prepared.record`), to be read; whether it is
+    there is the caller's to see."""
+    folder = data_dir / "processed" / name
+    train, validation = (folder / f"{split}.jsonl" for split in SPLITS)
+    return Corpus(entry["phase"], "", folder, train, validation, {}, frozenset(entry["left_out"]))
 
 
 def read_sketches(folder: Path, split: Split) -> tuple[list[str], dedup.Sketches]:

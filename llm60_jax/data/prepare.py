@@ -151,12 +151,10 @@ def _held_out_before(config: Config, trained: Mapping[str, Any], words: tokenize
     """What the phases of earlier runs were validated with, as far as it is here and a run scores it."""
     found = {}
     for name, entry in trained.items():
-        folder = Path(config.data_dir) / "processed" / name
-        if not (folder / "validation.jsonl").exists():
-            log.warning("%s: not here, so what is forgotten of phase %s does not show", folder, entry["phase"])
+        text = corpus.recorded(Path(config.data_dir), name, entry)
+        if not text.validation.exists():
+            log.warning("%s: not here, so what is forgotten of phase %s does not show", text.folder, entry["phase"])
             continue
-        paths = [folder / f"{split}.jsonl" for split in corpus.SPLITS]
-        text = Corpus(entry["phase"], "", folder, paths[0], paths[1], {}, frozenset(entry["left_out"]))
         label = entry["phase"]
         while label in found or any(label == phase.name for phase in config.phase):
             label += " before"
