@@ -89,7 +89,7 @@ def _dry_run(config: Config) -> None:
         console.say(f"note: {line}")
     gates.check_names(config.phase)
     machine.require(config, stage_plan)
-    machine.versions()  # finds a device, or says why not
+    machine.versions(config.train.devices)  # finds them, or says why not
     WorkDir(Path(config.workdir)).check_identity(config)
     ancestry.check_baseline(config)
     ancestry.start(config)

@@ -96,7 +96,7 @@ class StageClock:
         self._cost = {}  # operations of one token
         for stage in stage_plan.stages:
             key = StepKey.of(stage, phases[stage.phase], self._config)
-            self._cost[stage] = arithmetic.step_flops(self._config.model, key)[1] / key.tokens
+            self._cost[stage] = arithmetic.step_flops(self._config.model, key) / key.tokens
 
     def tick(self, stage: Stage) -> None:
         """A step of `stage` has finished. The first one since the start of a stage only sets the clock."""

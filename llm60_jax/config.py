@@ -120,6 +120,7 @@ class Train:
 
     tokens_per_step: Positive = 4096
     micro_batch: tuple[tuple[Positive, Positive], ...]  # (context, sequences in one micro-batch)
+    devices: Positive = 1  # that share the micro-batches of a step out; the CPU is cut into as many
     remat: Remat = "full"  # of every phase that does not say otherwise
     document_mask: bool = True  # attention inside documents only (playbook, section 17.4)
     log_every: Positive = 10  # steps
@@ -249,6 +250,12 @@ class Config:
                 per_step % (context * sizes[context]) == 0,
                 f"{where}.context: a micro-batch of {sizes[context]} x {context} tokens does not divide "
                 f"train.tokens_per_step ({per_step})",
+            )
+            micro_batches = per_step // (context * sizes[context])
+            require(
+                micro_batches % self.train.devices == 0,
+                f"{where}.context: at context {context} a step has {micro_batches} micro-batches, which "
+                f"train.devices = {self.train.devices} cannot share out evenly; make train.micro_batch smaller",
             )
         heads = [depth for depth in self.model.boundaries[1:-1] if depth > phase.freeze[0][1]]
         require(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from llm60_jax import layers, losses, model
+from llm60_jax import attention, layers, losses, model
 from llm60_jax.config import Model
 from llm60_jax.step_key import Noise
 
@@ -49,7 +49,7 @@ def measure(config: Model, params: model.Params, rows: dict[str, np.ndarray]) ->
 def _measure(config: Model, params: model.Params, rows: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
     network = model.merge(config, params)
     rope = layers.rope_tables(rows["tokens"].shape[1], config.head_dim, config.rope_base)
-    mask = layers.document_mask(rows["segments"])
+    seen = attention.sight(rows["segments"])
     known_BT1 = (rows["segments"] > 0)[..., None]
 
     def read(x_BTD: jax.Array) -> jax.Array:
@@ -67,7 +67,7 @@ def _measure(config: Model, params: model.Params, rows: dict[str, jax.Array]) ->
         static, stack = nnx.split(getattr(network, name))
 
         def body(x_BTD, block, static=static):
-            after_BTD = nnx.merge(static, block)(x_BTD, rope, mask, Noise(), None, _FLOAT32)
+            after_BTD = nnx.merge(static, block)(x_BTD, rope, seen, Noise(), None, _FLOAT32)
             return after_BTD, (size(after_BTD - x_BTD) / jnp.maximum(size(x_BTD), 1e-30), read(after_BTD))
 
         x_BTD, (share_n, nll_n) = jax.lax.scan(body, x_BTD, stack)

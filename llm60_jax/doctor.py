@@ -401,10 +401,10 @@ def _never_frozen(history: History, phase: Phase) -> Iterator[Finding]:
     if not keys:
         return
     third, two_thirds = _thirds(config)
-    now = statistics.fmean(arithmetic.step_flops(config.model, key)[1] / key.tokens for key in keys)
+    now = statistics.fmean(arithmetic.step_flops(config.model, key) / key.tokens for key in keys)
     then = statistics.fmean(
         sum(
-            share * arithmetic.step_flops(config.model, key._replace(frozen=depth))[1] / key.tokens
+            share * arithmetic.step_flops(config.model, key._replace(frozen=depth)) / key.tokens
             for share, depth in ((0.2, 0), (0.3, third), (0.5, two_thirds))
         )
         for key in keys
@@ -553,8 +553,8 @@ def _recomputed(history: History, phase: Phase) -> float:
     config, whole, again = history.config, 0.0, 0.0
     for stage in history.stages(phase):
         key = StepKey.of(stage, phase, config)
-        most = arithmetic.step_flops(config.model, key)[1] * stage.steps
-        least = arithmetic.step_flops(config.model, key._replace(remat="none"))[1] * stage.steps
+        most = arithmetic.step_flops(config.model, key) * stage.steps
+        least = arithmetic.step_flops(config.model, key._replace(remat="none")) * stage.steps
         whole, again = whole + most, again + most - least
     return again / whole if whole else 0.0
 

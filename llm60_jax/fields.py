@@ -14,7 +14,7 @@ Count = Annotated[int, Field(ge=0, le=10**15)]
 PathText = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
-Remat = Literal["full", "dots", "none"]
+Remat = Literal["full", "attention", "products", "none"]
 Piecewise = tuple[tuple[Fraction, Count], ...]  # (fraction of the phase's tokens, value from there on)
 
 

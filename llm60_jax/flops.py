@@ -41,6 +41,8 @@ def _count(jaxpr: Any) -> int:
             total += max(_count(inner) for inner in _inner(equation))
         else:
             repeats = equation.params["length"] if name == "scan" else 1
+            if name == "shard_map":  # every device does as much
+                repeats = equation.params["mesh"].size
             total += repeats * sum(_count(inner) for inner in _inner(equation))
     return total
 

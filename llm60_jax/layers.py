@@ -1,10 +1,16 @@
-"""The layers: norm, rotary embedding, attention, MLPs, block (Flax NNX), and the matrix products under them.
+"""The layers: norm, rotary embedding, MLPs, block (Flax NNX). Attention and the matrix products have their own files.
 
-Shape suffixes: B sequences, T positions, D model width, F MLP width, H heads, K head width, N tokens (B x T flat).
+Shape suffixes: B sequences, T positions, D model width, E three times D, F MLP width, H heads, K head width, N tokens
+(B x T flat).
 
 Dtype policy, stated once: parameters, residual stream, norms and softmax are float32. The operands of every matrix
 product are cast to a compute dtype (bfloat16 in training, float32 for scoring) and accumulate in float32, in the
-backward pass too. Modules hold parameters only; randomness comes in as an explicit key, None meaning "no noise".
+backward pass too. Queries, keys, values and what the MLP's activation takes are rounded to that dtype where they are
+made, so that a value that is kept and one that is computed again are the same. Modules hold parameters only, and
+randomness comes in as an explicit key, None meaning "no noise".
+
+The functions with a derivative of their own (`layer_norm`, `gelu`, `split_heads`) have it because autodiff's would write
+and read several more arrays of the residual stream's size, which on a CPU costs as much as the products.
 
 What an enhancement changes is chosen once, from a table of classes, when a block is built (`MLPS`, `RESIDUALS`,
 `_linear`); the forward pass has no switches.
@@ -18,13 +24,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.experimental.layout import Layout, with_layout_constraint
 
+from llm60_jax import attention
+from llm60_jax.attention import Sight
 from llm60_jax.config import Model
 from llm60_jax.phase import Lora
+from llm60_jax.products import Array, materialised, matmul, named, tagged
 from llm60_jax.step_key import Noise
-
-Array = jax.Array
 
 
 class Outputs(NamedTuple):
@@ -35,75 +41,11 @@ class Outputs(NamedTuple):
     mask_coverage: Array  # float32, share of the causal pairs of positions that the mask in use leaves open
 
 
-# --- Matrix products -------------------------------------------------------------------------------------------------
-#
-# Autodiff of a bfloat16 product with float32 accumulation hands a float32 cotangent to the backward products, which
-# then miss the CPU's bfloat16 kernels. These two products, each the other's derivative, cast the cotangent instead.
-
-
-def _dot(a: Array, b: Array, contract_b: int, dtype: jnp.dtype) -> Array:
-    batch = tuple(range(a.ndim - 2))
-    dims = (((a.ndim - 1,), (b.ndim + contract_b,)), (batch, batch))
-    return jax.lax.dot_general(a.astype(dtype), b.astype(dtype), dims, preferred_element_type=jnp.float32)
-
-
-def transposed(x: Array) -> Array:
-    """x[..., M, N] -> [..., N, M], materialised: one folded into the product is 3 to 6 times slower on a CPU."""
-    x = x.swapaxes(-1, -2)
-    if jax.default_backend() != "cpu":
-        return x
-    return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def matmul(a: Array, b: Array, dtype: jnp.dtype) -> Array:
-    """a[..., M, K] @ b[..., K, N] -> float32 [..., M, N]; equal batch axes; operands and cotangent cast to `dtype`."""
-    return _dot(a, b, -2, dtype)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def matmul_nt(a: Array, b: Array, dtype: jnp.dtype) -> Array:
-    """a[..., M, K] @ b[..., N, K]^T -> float32 [..., M, N]; otherwise as `matmul`."""
-    return _dot(a, b, -1, dtype)
-
-
-def _forward(contract_b: int, a: Any, b: Any, dtype: jnp.dtype):
-    """Saves only what the backward pass will use: an operand that no gradient is asked for (a frozen kernel, the input
-    of the lowest live block) costs it neither memory nor a product."""
-    x, y = a.value.astype(dtype), b.value.astype(dtype)
-    # Zero-size stand-ins carry the primal dtypes, which the cotangents must have.
-    kinds = jnp.zeros(0, a.value.dtype), jnp.zeros(0, b.value.dtype)
-    return _dot(x, y, contract_b, dtype), (x if b.perturbed else None, y if a.perturbed else None, kinds)
-
-
-def _matmul_backward(dtype: jnp.dtype, saved, g: Array):
-    a, b, (kind_a, kind_b) = saved
-    g = g.astype(dtype)
-    d_a = None if b is None else _dot(g, b, -1, dtype).astype(kind_a.dtype)
-    d_b = None if a is None else _dot(transposed(a), g, -2, dtype).astype(kind_b.dtype)
-    return d_a, d_b
-
-
-def _matmul_nt_backward(dtype: jnp.dtype, saved, g: Array):
-    a, b, (kind_a, kind_b) = saved
-    g = g.astype(dtype)
-    d_a = None if b is None else _dot(g, b, -2, dtype).astype(kind_a.dtype)
-    d_b = None if a is None else _dot(transposed(g), a, -2, dtype).astype(kind_b.dtype)
-    return d_a, d_b
-
-
-matmul.defvjp(functools.partial(_forward, -2), _matmul_backward, symbolic_zeros=True)
-matmul_nt.defvjp(functools.partial(_forward, -1), _matmul_nt_backward, symbolic_zeros=True)
-
-
 # --- Small functions -------------------------------------------------------------------------------------------------
 
 
 def dropout(x: Array, rate: float, key: Array | None) -> Array:
-    """Zeroes a share `rate` of x and scales the rest up; the identity when `key` is None or the rate 0.
-
-    Draws 16 random bits an element, half the cost of a float32 draw; the rate is exact to 1/65536.
-    """
+    """Zeroes a share `rate` of x and scales the rest up; the identity when `key` is None or the rate 0."""
     if key is None or rate == 0:
         return x
     return _thinned(x, x.shape, rate, key)
@@ -121,14 +63,33 @@ def jitter(x: Array, deviation: float, key: Array | None) -> Array:
     """Adds uniform noise of a standard deviation; the identity when `key` is None or the deviation 0."""
     if key is None or deviation == 0:
         return x
-    bits = jax.random.bits(key, x.shape, jnp.uint16).astype(jnp.float32)
-    return x + (bits / 65_535 - 0.5) * (deviation * math.sqrt(12))
+    return x + (_random_bits(key, x.shape).astype(jnp.float32) * 2.0**-32 - 0.5) * (deviation * math.sqrt(12))
 
 
 def _thinned(x: Array, shape: tuple[int, ...], rate: float, key: Array) -> Array:
-    dropped = round(rate * 65_536)
-    keep = jax.random.bits(key, shape, jnp.uint16) >= dropped
-    return jnp.where(keep, x * (65_536 / (65_536 - dropped)), 0)
+    keep = _random_bits(key, shape) >= np.uint32(round(rate * 2**32))
+    return jnp.where(keep, x * (1 / (1 - rate)), 0)
+
+
+def _random_bits(key: Array, shape: tuple[int, ...]) -> Array:
+    """32 random bits an element, uint32: a hash of the key and of the element's number.
+
+    For noise only. Threefry, jax's own generator, would take a fifth of a training step on a CPU; this is ten
+    operations that fuse with what uses them. The constants were found by Wellons ("hash prospector", 2018).
+    """
+    low, high = jax.random.key_data(key).ravel()[:2]
+    first = _mixed(low + _mixed(high))
+    number = jnp.zeros(shape, jnp.uint32)
+    for axis in range(len(shape)):
+        number = number * np.uint32(shape[axis]) + jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
+    return _mixed(number * np.uint32(0x9E3779B9) + first, _mixed(high + first))
+
+
+def _mixed(bits: Array, secret: Any = np.uint32(0)) -> Array:
+    """A hash of uint32, two rounds of multiply and xor-shift."""
+    bits = (bits ^ (bits >> 16)) * np.uint32(0x21F0AAAD)
+    bits = (bits ^ (bits >> 15) ^ secret) * np.uint32(0x735A2D97)
+    return bits ^ (bits >> 15)
 
 
 def rope_tables(length: int, head_dim: int, base: float) -> tuple[np.ndarray, np.ndarray]:
@@ -145,27 +106,47 @@ def rotate(x_BHTK: Array, cos_TK: Array, sin_TK: Array) -> Array:
     return jnp.concatenate([low * cos_TK - high * sin_TK, high * cos_TK + low * sin_TK], axis=-1)
 
 
-def document_mask(segments_BT: Array) -> Array:
-    """Bool [B, 1, T, T]: position t sees s when s <= t and both belong to the same document. The diagonal is always
-    set, so padding (segment 0) has no empty row."""
-    length = segments_BT.shape[1]
-    same = segments_BT[:, :, None] == segments_BT[:, None, :]
-    return (same & np.tri(length, dtype=bool))[:, None]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def split_heads(
+    qkv_BTE: Array, cos_TK: Array, sin_TK: Array, heads: int, dtype: jnp.dtype
+) -> tuple[Array, Array, Array]:
+    """Rotated queries and keys, and values, each `dtype` [B, H, T, K], from their projections side by side."""
+    return _split_heads(qkv_BTE, cos_TK, sin_TK, heads, dtype)
 
 
-def attend(
-    q_BHTK: Array, k_BHSK: Array, v_BHSK: Array, mask: Array, rate: float, key: Array | None, dtype: jnp.dtype
-) -> Array:
-    """Masked softmax attention -> float32 [B, H, T, K]. `mask` is bool, broadcastable to [B, H, T, S]."""
-    scale = 1 / math.sqrt(q_BHTK.shape[-1])
-    scores_BHTS = matmul_nt(q_BHTK * scale, k_BHSK, dtype)
-    weights_BHTS = jax.nn.softmax(jnp.where(mask, scores_BHTS, -1e30), axis=-1)
-    return matmul(dropout(weights_BHTS, rate, key), v_BHSK, dtype)
+def _split_heads(qkv_BTE: Array, cos_TK: Array, sin_TK: Array, heads: int, dtype: jnp.dtype):
+    B, T, E = qkv_BTE.shape
+    parts = qkv_BTE.reshape(B, T, 3, heads, E // (3 * heads))
+    q, k, v = (parts[:, :, i].swapaxes(1, 2) for i in range(3))
+    rotated = rotate(q, cos_TK, sin_TK), rotate(k, cos_TK, sin_TK), v
+    q, k, v = (tagged(x.astype(dtype), "qkv") for x in rotated)
+    return q, k, v
+
+
+def _split_heads_forward(qkv_BTE: Array, cos_TK: Array, sin_TK: Array, heads: int, dtype: jnp.dtype):
+    return _split_heads(qkv_BTE, cos_TK, sin_TK, heads, dtype), (cos_TK, sin_TK)
+
+
+def _split_heads_backward(heads: int, dtype: jnp.dtype, saved, g: tuple[Array, Array, Array]):
+    cos_TK, sin_TK = saved
+    unrotated = *(materialised(rotate(x, cos_TK, -sin_TK).astype(dtype)) for x in g[:2]), g[2]
+    return jnp.concatenate([merge_heads(x) for x in unrotated], axis=-1).astype(jnp.float32), None, None
+
+
+split_heads.defvjp(_split_heads_forward, _split_heads_backward)
+
+
+def merge_heads(x_BHTK: Array) -> Array:
+    """[B, H, T, K] -> [B, T, H * K]. Written out before the heads are joined: in one go a CPU would look for every
+    element by a division."""
+    B, H, T, K = x_BHTK.shape
+    return materialised(x_BHTK.swapaxes(1, 2)).reshape(B, T, H * K)
 
 
 # --- Modules ---------------------------------------------------------------------------------------------------------
 
 
+@jax.custom_vjp
 def layer_norm(x: Array, scale: Array, bias: Array) -> Array:
     """Over the last axis, eps 1e-5, float32 (Ba et al. 2016)."""
     return standardised(x) * scale + bias
@@ -173,8 +154,48 @@ def layer_norm(x: Array, scale: Array, bias: Array) -> Array:
 
 def standardised(x: Array) -> Array:
     """Mean 0 and variance 1 over the last axis, eps 1e-5."""
-    centred = x - x.mean(-1, keepdims=True)
-    return centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-5)
+    mean, inverse = _moments(x)
+    return (x - mean) * inverse
+
+
+def _moments(x: Array) -> tuple[Array, Array]:
+    """Mean and inverse standard deviation over the last axis, which is read once."""
+    mean = x.mean(-1, keepdims=True)
+    variance = jnp.maximum(jnp.square(x).mean(-1, keepdims=True) - jnp.square(mean), 0)
+    return mean, jax.lax.rsqrt(variance + 1e-5)
+
+
+def _layer_norm_forward(x: Array, scale: Array, bias: Array):
+    mean, inverse = _moments(x)
+    return (x - mean) * inverse * scale + bias, (x, mean, inverse, scale)
+
+
+def _layer_norm_backward(saved, g: Array):
+    x, mean, inverse, scale = saved
+    normed, d_normed = (x - mean) * inverse, g * scale
+    d_x = inverse * (d_normed - d_normed.mean(-1, keepdims=True) - normed * (d_normed * normed).mean(-1, keepdims=True))
+    positions = tuple(range(x.ndim - 1))
+    return d_x, (g * normed).sum(positions), g.sum(positions)
+
+
+layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
+
+
+@jax.custom_vjp
+def gelu(x: Array) -> Array:
+    """GELU in its tanh form (Hendrycks and Gimpel 2016), float32."""
+    return jax.nn.gelu(x.astype(jnp.float32), approximate=True)
+
+
+def _gelu_backward(x: Array, g: Array):
+    wide = x.astype(jnp.float32)
+    tanh = jnp.tanh(_GELU * (wide + 0.044715 * wide**3))
+    slope = 0.5 * (1 + tanh) + 0.5 * wide * (1 - tanh * tanh) * (_GELU * (1 + 3 * 0.044715 * wide * wide))
+    return ((g * slope).astype(x.dtype),)
+
+
+_GELU = math.sqrt(2 / math.pi)
+gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
 
 
 class LayerNorm(nnx.Module):
@@ -237,15 +258,11 @@ class Attention(nnx.Module):
 
     def project(self, x_BTD: Array, cos_TK: Array, sin_TK: Array, dtype: jnp.dtype) -> tuple[Array, Array, Array]:
         """Rotated queries and keys, and values, each [B, H, T, K]."""
-        B, T, D = x_BTD.shape
-        qkv = self.qkv(x_BTD, dtype).reshape(B, T, 3, self.heads, D // self.heads)
-        q, k, v = (qkv[:, :, i].swapaxes(1, 2) for i in range(3))
-        return rotate(q, cos_TK, sin_TK), rotate(k, cos_TK, sin_TK), v
+        return split_heads(self.qkv(x_BTD, dtype), cos_TK, sin_TK, self.heads, dtype)
 
     def merge(self, o_BHTK: Array, dtype: jnp.dtype) -> Array:
         """Heads side by side, through the output projection: [B, T, D]."""
-        B, H, T, K = o_BHTK.shape
-        return self.out(o_BHTK.swapaxes(1, 2).reshape(B, T, H * K), dtype)
+        return self.out(merge_heads(o_BHTK), dtype)
 
 
 class MLP(nnx.Module):
@@ -257,18 +274,18 @@ class MLP(nnx.Module):
         self.down = _linear(c, lora, "mlp.down", residual_std, key_down)
 
     def __call__(self, x_BTD: Array, rate: float, key: Array | None, dtype: jnp.dtype) -> Array:
-        hidden_BTF = self._activate(self.up(x_BTD, dtype))
+        hidden_BTF = self._activate(named(self.up(x_BTD, dtype).astype(dtype), "mlp"))
         return self.down(dropout(hidden_BTF, rate, key), dtype)
 
     def _activate(self, x: Array) -> Array:
-        return jax.nn.gelu(x, approximate=True)
+        return gelu(x)
 
 
 class SwigluMLP(MLP):
     """D -> 2F -> F -> D: one half gates the other through SiLU (Shazeer 2020)."""
 
     def _activate(self, x: Array) -> Array:
-        gate, value = jnp.split(x, 2, axis=-1)
+        gate, value = jnp.split(x.astype(jnp.float32), 2, axis=-1)
         return jax.nn.silu(gate) * value
 
 
@@ -309,7 +326,7 @@ class Block(nnx.Module):
         self,
         x_BTD: Array,
         rope: tuple[Array, Array],
-        mask: Array,
+        seen: Sight,
         noise: Noise = Noise(),
         key: Array | None = None,
         dtype: jnp.dtype = jnp.dtype(jnp.bfloat16),
@@ -318,8 +335,14 @@ class Block(nnx.Module):
         keys = [None] * 6 if key is None else list(jax.random.split(key, 6))
         normed_BTD = jitter(self.attention_norm(x_BTD), noise.activation, keys[0])
         q, k, v = self.attention.project(normed_BTD, *rope, dtype)
-        branch_BTD = self.attention.merge(attend(q, k, v, mask, noise.attention, keys[1], dtype), dtype)
-        x_BTD = self.attention_residual(x_BTD, drop_path(branch_BTD, noise.drop_path, keys[2]))
+        if noise.attention and key is not None:
+            thin = functools.partial(dropout, rate=noise.attention, key=keys[1])
+            mixed_BHTK = attention.plain(q, k, v, seen.mask_B1TS, dtype, thin)
+            mixed_BHTK = named(mixed_BHTK.astype(dtype), "attention")
+        else:
+            mixed_BHTK = attention.attend(q, k, v, seen, dtype)
+        branch_BTD = self.attention.merge(mixed_BHTK, dtype)
+        x_BTD = named(self.attention_residual(x_BTD, drop_path(branch_BTD, noise.drop_path, keys[2])), "middle")
         normed_BTD = jitter(self.mlp_norm(x_BTD), noise.activation, keys[3])
         branch_BTD = self.mlp(normed_BTD, noise.mlp, keys[4], dtype)
         return self.mlp_residual(x_BTD, drop_path(branch_BTD, noise.drop_path, keys[5]))
@@ -337,6 +360,6 @@ class Block(nnx.Module):
             for old, new in zip(cache, (k, v), strict=True)
         )
         seen = jnp.arange(keys.shape[2]) <= position
-        branch_BTD = self.attention.merge(attend(q, keys, values, seen, 0.0, None, dtype), dtype)
+        branch_BTD = self.attention.merge(attention.plain(q, keys, values, seen, dtype), dtype)
         x_BTD = self.attention_residual(x_BTD, branch_BTD)
         return self.mlp_residual(x_BTD, self.mlp(self.mlp_norm(x_BTD), 0.0, None, dtype)), (keys, values)

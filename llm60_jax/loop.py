@@ -100,7 +100,7 @@ def run(
                 say(f"note: {line}")
         start = ancestry.start(config)
         try:
-            versions = machine.versions()  # finds the device, too, before hours of work rest on it
+            versions = machine.versions(config.train.devices)  # finds devices, too, before hours of work rest on them
             told = start.data if start else None
             prepared = prepare(config, console.Tracker(interrupts), workdir.check_digests, told)
             workdir.begin(config, prepared.digests, prepared.tokenizer.path)

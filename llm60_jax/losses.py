@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from llm60_jax.layers import matmul, matmul_nt, transposed
+from llm60_jax.products import matmul, matmul_nt, transposed
 
 Array = jax.Array
 CHUNK = 256  # tokens whose logits exist at one time: 256 x 32,000 float32 are 33 MB

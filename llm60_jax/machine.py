@@ -19,14 +19,18 @@ from llm60_jax.errors import InputError, MachineError
 from llm60_jax.plan import Plan
 
 
-def versions() -> dict[str, str]:
+def versions(devices: int = 1) -> dict[str, str]:
     """Versions and device that the promise of bitwise equal resumption rests on.
 
-    Raises MachineError when JAX finds no device to run on, InputError for one of several processes.
+    Raises MachineError when JAX finds no device to run on, or fewer than are asked for; InputError for one of several
+    processes.
     """
     import jax
 
     try:
+        if devices > 1:
+            with contextlib.suppress(RuntimeError):  # the devices are open already
+                jax.config.update("jax_num_cpu_devices", devices)
         device = jax.devices()[0].device_kind
     except Exception as error:
         # Plug-ins fail in many ways, AssertionError among them, and always for good.
@@ -34,6 +38,11 @@ def versions() -> dict[str, str]:
             f"JAX finds no usable device (JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS', 'not set')!r}): "
             f"{type(error).__name__} {error}. JAX_PLATFORMS=cpu always works"
         ) from None
+    if len(jax.local_devices()) < devices:
+        raise MachineError(
+            f"train.devices: {devices} were asked for, and this machine has {len(jax.local_devices())} ({device}); "
+            f"train with --set train.devices={len(jax.local_devices())}"
+        )
     if jax.process_count() > 1:
         raise InputError(f"{jax.process_count()} processes were started; one process trains a run, on all its devices")
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "sentencepiece")

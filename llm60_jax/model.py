@@ -28,16 +28,22 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from llm60_jax import layers
+from llm60_jax import attention, layers
 from llm60_jax.config import INIT_STD, Model
 from llm60_jax.fields import Remat
-from llm60_jax.layers import Array, Block, LayerNorm, Outputs
+from llm60_jax.layers import Block, LayerNorm, Outputs
 from llm60_jax.phase import Lora
+from llm60_jax.products import Array, matmul_nt
 from llm60_jax.step_key import Noise
 
 Params = dict[str, Any]  # groups of nested plain dicts of arrays, the pure form of a Transformer
 
-_POLICIES = {"full": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
+# What a policy keeps, by the names that `products.named` gives; all else is computed again in the backward pass.
+_KEPT: dict[Remat, tuple[str, ...]] = {
+    "full": (),
+    "attention": ("attention",),
+    "products": ("attention", "qkv", "middle", "mlp"),
+}
 
 
 class Transformer(nnx.Module):
@@ -80,7 +86,7 @@ class Transformer(nnx.Module):
           prefix_BTD: what the frozen blocks compute for these tokens, when it is known already; they do not run then.
         """
         rope = layers.rope_tables(tokens_BT.shape[1], self.config.head_dim, self.config.rope_base)
-        mask = layers.document_mask(segments_BT)
+        seen = attention.sight(segments_BT)
         if prefix_BTD is None:
             x_BTD = self.embedding[...][tokens_BT]
             if key is not None and not frozen:
@@ -98,15 +104,15 @@ class Transformer(nnx.Module):
                 getattr(self, name),
                 x_BTD,
                 _layer_keys(key if live else None, start, stop),
-                lambda block, x, k: block(x, rope, mask, noise, k, dtype),
+                lambda block, x, k: block(x, rope, seen, noise, k, dtype),
                 remat if live else "none",
             )
         length = tokens_BT.shape[1]
-        return Outputs(self.norm(x_BTD), stream, mask.mean() * (2 * length / (length + 1)))
+        return Outputs(self.norm(x_BTD), stream, seen.mask_B1TS.mean() * (2 * length / (length + 1)))
 
     def logits(self, hidden: Array, dtype: jnp.dtype = jnp.dtype(jnp.bfloat16)) -> Array:
         """Tied head: hidden[..., D] -> float32 [..., V]. For scoring and sampling; training uses losses.py."""
-        flat = layers.matmul_nt(hidden.reshape(-1, hidden.shape[-1]), self.embedding[...], dtype)
+        flat = matmul_nt(hidden.reshape(-1, hidden.shape[-1]), self.embedding[...], dtype)
         return flat.reshape(*hidden.shape[:-1], -1)
 
 
@@ -119,7 +125,7 @@ def _scan(stack: Block, x_BTD: Array, keys: Array | None, apply, remat: Remat) -
     graphdef, params = nnx.split(stack)
     if remat != "none":
         # CSE cannot undo the recomputation across iterations of a scan, so the barrier against it is not needed.
-        apply = nnx.remat(apply, prevent_cse=False, policy=_POLICIES[remat])
+        apply = nnx.remat(apply, prevent_cse=False, policy=jax.checkpoint_policies.save_only_these_names(*_KEPT[remat]))
 
     def body(x, block_and_key):
         params, key = block_and_key

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from llm60_jax import flops, phase_groups, step
+from llm60_jax import flops, parallel, phase_groups, step
 from llm60_jax.config import Config
 from llm60_jax.step import Batch, Metrics, TrainState
 from llm60_jax.step_key import StepKey
@@ -33,6 +33,7 @@ class CompiledSteps:
         self._config = config
         self._programs: dict[StepKey, concurrent.futures.Future[Any]] = {}
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="compile")
+        self._replicas = parallel.Replicas(config.train.devices) if config.train.devices > 1 else None
         self.compile_seconds: dict[StepKey, float] = {}
         self.flops: dict[StepKey, int] = {}  # operations of matrix products in one step, counted in the program
 
@@ -43,7 +44,16 @@ class CompiledSteps:
 
     def __getitem__(self, key: StepKey) -> Program:
         self.prefetch(key)
-        return self._programs[key].result()
+        program, replicas = self._programs[key].result(), self._replicas
+        if replicas is None:
+            return program
+
+        def on_all_devices(state: TrainState, batch: Batch, rate: np.float32, limit: np.float32):
+            batch = jax.device_put(batch, parallel.split(key.devices))
+            state, metrics = program(replicas.spread(state), batch, rate, limit)
+            return replicas.first(state), metrics
+
+        return on_all_devices
 
     def __len__(self) -> int:
         return len(self._programs)
@@ -75,6 +85,11 @@ def trace(config: Config, key: StepKey) -> Any:
     batch["weights"] = jax.ShapeDtypeStruct(shape, jnp.float32)
     if key.prefix_cached:
         batch["prefix"] = jax.ShapeDtypeStruct((*shape, config.model.dim), jnp.bfloat16)
-    function = jax.jit(functools.partial(step.train_step, config, key), donate_argnums=0)
-    scalar = jax.ShapeDtypeStruct((), jnp.float32)
-    return function.trace(phase_groups.abstract(config, key), batch, scalar, scalar)
+    state, scalar = phase_groups.abstract(config, key), jax.ShapeDtypeStruct((), jnp.float32)
+    function = functools.partial(step.train_step, config, key)
+    if key.devices == 1:
+        return jax.jit(function, donate_argnums=0).trace(state, batch, scalar, scalar)
+    everywhere, each = parallel.replicated(key.devices), parallel.split(key.devices)
+    shardings = (everywhere, each, everywhere, everywhere)
+    on_all = jax.jit(function, donate_argnums=0, in_shardings=shardings, out_shardings=everywhere)
+    return on_all.trace(state, batch, scalar, scalar)

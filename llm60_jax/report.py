@@ -354,7 +354,7 @@ def _foreseen(run: History) -> dict[tuple[str, int], float]:
     for phase in run.config.phase:
         for stage in run.stages(phase):
             key = StepKey.of(stage, phase, run.config)
-            costs[phase.name, stage.index] = arithmetic.step_flops(run.config.model, key)[1] * stage.steps, stage.tokens
+            costs[phase.name, stage.index] = arithmetic.step_flops(run.config.model, key) * stage.steps, stage.tokens
     cost, tokens = next(iter(costs.values()), (0, 0))
     if not cost:
         return {}

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from llm60_jax import layers, losses, model, optim
+from llm60_jax import layers, losses, model, optim, parallel
 from llm60_jax.config import Config, Model
 from llm60_jax.phase import Lora
 from llm60_jax.step_key import Noise, StepKey, tap_depths
@@ -87,7 +87,8 @@ def frozen_groups(config: Model, key: StepKey, names: Collection[str]) -> frozen
 def train_step(
     config: Config, key: StepKey, state: TrainState, batch: Batch, learning_rate: jax.Array, limit: Any = NO_LIMIT
 ) -> tuple[TrainState, Metrics]:
-    """Gradients summed over micro-batches by `lax.scan`, then one optimizer update of the live groups.
+    """Gradients summed over micro-batches by `lax.scan`, and over the devices that share them out; then one optimizer
+    update of the live groups.
 
     A step whose loss or gradient is not finite, or whose loss is above the limit, changes no parameter and no optimizer
     state.
@@ -106,19 +107,26 @@ def train_step(
     term_weights = {"next_token": 1.0, "deep_supervision": key.deep_supervision if tap_depths(config.model, key) else 0}
     noise_key = jax.random.fold_in(jax.random.key(state.seed), state.step)
 
-    def micro_loss(live, micro, index):
-        noise = None if key.noise == Noise() else jax.random.fold_in(noise_key, index)
-        total, terms, coverage = _losses(config.model, key, {**live, **fixed}, micro, noise, term_weights)
-        plain = {name: sums.plain / total_tokens for name, sums in terms.items()}
-        return total / total_weight, (plain, coverage / key.accumulation)
+    def gradients(shared, micro_batches):
+        live, fixed, total_weight, total_tokens, noise_key = shared
 
-    def accumulate(sums, indexed):
-        (objective, aux), grads = jax.value_and_grad(micro_loss, has_aux=True)(live, *indexed)
-        return jax.tree.map(jnp.add, sums, (objective, aux, grads)), None
+        def micro_loss(live, micro, index):
+            noise = None if key.noise == Noise() else jax.random.fold_in(noise_key, index)
+            total, terms, coverage = _losses(config.model, key, {**live, **fixed}, micro, noise, term_weights)
+            plain = {name: sums.plain / total_tokens for name, sums in terms.items()}
+            return total / total_weight, (plain, coverage / key.accumulation)
 
-    zeros = jnp.float32(0), ({name: jnp.float32(0) for name, w in term_weights.items() if w}, jnp.float32(0))
-    start = *zeros, jax.tree.map(jnp.zeros_like, live)
-    (objective, (terms, coverage), grads), _ = jax.lax.scan(accumulate, start, (batch, jnp.arange(key.accumulation)))
+        def accumulate(sums, indexed):
+            (objective, aux), grads = jax.value_and_grad(micro_loss, has_aux=True)(live, *indexed)
+            return jax.tree.map(jnp.add, sums, (objective, aux, grads)), None
+
+        zeros = jnp.float32(0), ({name: jnp.float32(0) for name, w in term_weights.items() if w}, jnp.float32(0))
+        return jax.lax.scan(accumulate, (*zeros, jax.tree.map(jnp.zeros_like, live)), micro_batches)[0]
+
+    if key.devices > 1:
+        gradients = parallel.summed(gradients, key.devices)
+    shared = live, fixed, total_weight, total_tokens, noise_key
+    objective, (terms, coverage), grads = gradients(shared, (batch, jnp.arange(key.accumulation)))
     grad_norm = optim.global_norm(grads)
     sound = jnp.isfinite(objective) & jnp.isfinite(grad_norm) & (objective <= limit)
     params, opt_state = jax.lax.cond(

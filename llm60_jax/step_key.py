@@ -35,6 +35,7 @@ class StepKey(NamedTuple):
     lora: Lora | None = None
     adapted_from: int = 0  # depth from which on blocks have adapters, where there are any
     prefix_cached: bool = False  # batches bring what the frozen blocks compute
+    devices: int = 1  # that share the micro-batches of a step out
 
     @staticmethod
     def of(stage: Stage, phase: Phase, config: Config) -> "StepKey":
@@ -54,6 +55,7 @@ class StepKey(NamedTuple):
             lora=phase.lora,
             adapted_from=phase.adapted_from,
             prefix_cached=phase.prefix_cache,
+            devices=config.train.devices,
         )
 
     @property

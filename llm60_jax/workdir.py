@@ -39,7 +39,7 @@ log = logging.getLogger("llm60_jax")
 FREE = {
     "workdir", "data_dir", "processes", "start", "baseline", "sampling", "train.log_every", "train.evaluate_every",
     "train.save_every", "train.keep_rolling", "train.most_refused", "train.rewinds", "train.tensorboard",
-    "train.remat", "train.micro_batch", "train.keep_awake",
+    "train.remat", "train.micro_batch", "train.devices", "train.keep_awake",
     "phase.*.remat", "phase.*.sources", "phase.*.gate",
 }  # fmt: skip
 

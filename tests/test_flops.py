@@ -43,7 +43,8 @@ def test_freezing_removes_exactly_the_backward_and_recomputation_of_the_frozen_b
     for frozen in (0, 2, 4):
         live = m.layers - frozen
         key = first._replace(frozen=frozen)
-        assert counted(tiny, key) == m.layers * forward + live * (3 * forward - down) + 3 * product
+        scores = 2 * tokens * context * m.dim  # the backward pass computes them once more
+        assert counted(tiny, key) == m.layers * forward + live * (3 * forward + scores - down) + 3 * product
         if frozen:  # a frozen embedding saves the product that its gradient is
             still = key._replace(embedding_frozen=True)
             assert counted(tiny, still) == counted(tiny, key) - product
@@ -71,10 +72,22 @@ def test_the_formula_counts_what_every_program_has(tree, architecture, way):
     tree["phase"][2] |= way
     c = config.parse(tree, "x")
     stages = plan.build(c).phase_stages("fine_tune")
-    for stage, remat in [(stages[0], "full"), (stages[0], "dots"), (stages[-1], "none")]:
+    for stage, remat in [(stages[0], "full"), (stages[0], "attention"), (stages[-1], "products"), (stages[-1], "none")]:
         key = StepKey.of(stage, c.phase[2], c)._replace(remat=remat)
-        least, most = arithmetic.step_flops(c.model, key)
-        assert least <= counted(c, key) <= most
+        for noise in (key.noise, Noise(attention=0.1)):
+            assert arithmetic.step_flops(c.model, key._replace(noise=noise)) == counted(c, key._replace(noise=noise))
+
+
+@pytest.mark.parametrize("context", [16, 128, 200, 512])
+def test_attention_costs_what_its_chunks_may_see(tiny, context):
+    key = StepKey.of(plan.build(tiny).stages[0], tiny.phase[0], tiny)._replace(context=context)
+    assert arithmetic.step_flops(tiny.model, key) == counted(tiny, key)
+
+
+def test_devices_share_the_operations_out(tiny):
+    key = StepKey.of(plan.build(tiny).stages[0], tiny.phase[0], tiny)
+    assert key.accumulation % 2 == 0
+    assert counted(tiny, key._replace(devices=2)) == counted(tiny, key) == arithmetic.step_flops(tiny.model, key)
 
 
 def test_noise_costs_no_product(tiny):
@@ -88,7 +101,7 @@ def test_freezing_saves_what_the_playbook_says():
     backward = whole = 0
     for stage in plan.build(c).phase_stages("grammar"):
         key = StepKey.of(stage, c.phase[0], c)
-        forward = arithmetic.step_flops(c.model, key._replace(frozen=60, prefix_cached=False))[1]
-        backward += stage.steps * (arithmetic.step_flops(c.model, key)[1] - forward)
-        whole += stage.steps * (arithmetic.step_flops(c.model, key._replace(frozen=0))[1] - forward)
+        forward = arithmetic.step_flops(c.model, key._replace(frozen=60, prefix_cached=False))
+        backward += stage.steps * (arithmetic.step_flops(c.model, key) - forward)
+        whole += stage.steps * (arithmetic.step_flops(c.model, key._replace(frozen=0)) - forward)
     assert 0.40 <= 1 - backward / whole <= 0.60

@@ -28,6 +28,8 @@ FLOORS = [
     {"step", "plasticity", "depth", "interrupts"},
     {"model", "losses", "optim", "manifest"},
     {"layers"},
+    {"attention", "parallel"},
+    {"products"},
     {"flops", "machine", "advice", "arithmetic", "spikes"},
     {"step_key"},
     {"plan"},
@@ -61,7 +63,7 @@ NEVER = {
     "workdir": {"jax"},
     "model": {"losses", "optim"},
     "losses": {"model", "optim"},
-    "optim": {"model", "losses", "layers"},
+    "optim": {"model", "losses", "layers", "attention", "products"},
 }
 
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from llm60_jax import layers
+from llm60_jax import attention, layers, products
 
 F32, BF16 = jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)
 
@@ -17,7 +17,7 @@ def normal(seed, *shape):
 def test_products_and_their_gradients_equal_autodiff_in_float32(batch, transposed):
     a, g = normal(0, *batch, 5, 7), normal(2, *batch, 5, 4)
     b = normal(1, *batch, *((4, 7) if transposed else (7, 4)))
-    ours = (lambda a, b: layers.matmul_nt(a, b, F32)) if transposed else (lambda a, b: layers.matmul(a, b, F32))
+    ours = (lambda a, b: products.matmul_nt(a, b, F32)) if transposed else (lambda a, b: products.matmul(a, b, F32))
     reference = lambda a, b: a @ (b.swapaxes(-1, -2) if transposed else b)  # noqa: E731
     for function in (ours, reference):
         value, pull = jax.vjp(jax.jit(function), a, b)
@@ -29,7 +29,7 @@ def test_products_and_their_gradients_equal_autodiff_in_float32(batch, transpose
 
 def test_bfloat16_products_give_float32_and_close_gradients():
     a, b = normal(0, 64, 96), normal(1, 96, 32)
-    value, grads = jax.jit(jax.value_and_grad(lambda a, b: layers.matmul(a, b, BF16).sum(), (0, 1)))(a, b)
+    value, grads = jax.jit(jax.value_and_grad(lambda a, b: products.matmul(a, b, BF16).sum(), (0, 1)))(a, b)
     exact = jax.grad(lambda a, b: (a @ b).sum(), (0, 1))(a, b)
     assert value.dtype == jnp.float32
     for got, want in zip(grads, exact, strict=True):
@@ -59,7 +59,7 @@ def test_rotary_scores_depend_on_distance_only():
 
 
 def test_document_mask_by_hand():
-    mask = np.asarray(layers.document_mask(jnp.array([[1, 1, 2, 0, 0]])))[0, 0]
+    mask = np.asarray(attention.document_mask(jnp.array([[1, 1, 2, 0, 0]])))[0, 0]
     assert mask.astype(int).tolist() == [
         [1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0],
@@ -74,3 +74,64 @@ def test_layer_norm_matches_its_definition():
     x = 3 * normal(0, 4, 16) + 2
     expected = (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True) + 1e-5)
     np.testing.assert_allclose(norm(x), expected, atol=1e-5)
+
+
+def agree(function, reference, *arguments, tolerance=1e-5):
+    """Value and gradients of both under one random cotangent."""
+    value, pull = jax.vjp(jax.jit(function), *arguments)
+    expected, expected_pull = jax.vjp(jax.jit(reference), *arguments)
+    cotangents = jax.tree.map(lambda x: normal(9, *x.shape), expected)
+    found = pull(jax.tree.map(lambda g, x: g.astype(x.dtype), cotangents, value))
+    for ours, theirs in zip(
+        jax.tree.leaves((value, found)), jax.tree.leaves((expected, expected_pull(cotangents))), strict=True
+    ):
+        gap = jnp.linalg.norm((ours - theirs).ravel()) / (jnp.linalg.norm(theirs.ravel()) + 1e-9)
+        assert gap < tolerance, f"{gap:.2g} apart"
+
+
+def test_hand_written_derivatives_are_those_of_autodiff():
+    x, scale, bias = 3 * normal(0, 6, 16) + 1, normal(1, 16), normal(2, 16)
+
+    def norm(x, scale, bias):
+        return (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True) + 1e-5) * scale + bias
+
+    agree(layers.layer_norm, norm, x, scale, bias)
+    agree(layers.gelu, lambda x: jax.nn.gelu(x, approximate=True), 4 * x)
+
+
+def test_heads_are_split_rotated_and_brought_back():
+    cos, sin = layers.rope_tables(6, 8, 10_000.0)
+
+    def reference(qkv):
+        q, k, v = (part.reshape(2, 6, 3, 8).swapaxes(1, 2) for part in jnp.split(qkv, 3, axis=-1))
+        return layers.rotate(q, cos, sin), layers.rotate(k, cos, sin), v
+
+    agree(lambda x: layers.split_heads(x, cos, sin, 3, F32), reference, normal(0, 2, 6, 72))
+    x = normal(1, 2, 3, 6, 8)
+    np.testing.assert_array_equal(layers.merge_heads(x), np.moveaxis(np.asarray(x), 1, 2).reshape(2, 6, 24))
+
+
+@pytest.mark.parametrize("length", [1, 16, 128, 129, 300])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(F32, 1e-5), (BF16, 0.02)])
+def test_attention_in_chunks_is_attention_by_its_definition(length, dtype, tolerance):
+    """With documents that end anywhere and padding at the end."""
+    q, k, v = (normal(i, 2, 3, length, 16) for i in range(3))
+    at = np.arange(length)
+    seen = attention.sight(jnp.stack([jnp.asarray(1 + at // 37), jnp.asarray(np.where(at > 0.9 * length, 0, 5))]))
+    agree(
+        lambda q, k, v: attention.attend(q, k, v, seen, dtype).astype(jnp.float32),
+        lambda q, k, v: attention.plain(q, k, v, seen.mask_B1TS, F32),
+        *(q, k, v),
+        tolerance=tolerance,
+    )
+
+
+def test_noise_of_different_keys_and_places_is_independent():
+    bits = np.stack([np.asarray(layers._random_bits(jax.random.key(seed), (64, 128))) for seed in range(32)])
+    ones = np.unpackbits(bits.view(np.uint8).reshape(32, 64, -1), axis=-1)
+    assert abs(ones.mean() - 0.5) < 0.001
+    assert abs(ones.mean((0, 1)) - 0.5).max() < 0.06  # every bit of every place
+    flat = (bits.astype(np.float64) / 2**32 - 0.5).reshape(32, -1)
+    correlations = np.corrcoef(flat) - np.eye(32)
+    assert abs(correlations).max() < 0.05
+    assert abs(np.corrcoef(flat[:, 1:].ravel(), flat[:, :-1].ravel())[0, 1]) < 0.01

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import metrics, tiny_tree
 
-from llm60_jax import arithmetic, config, flops, layers, loop, measures, optim, plan, proof, step, store
+from llm60_jax import arithmetic, attention, config, flops, loop, measures, optim, plan, proof, step, store
 from llm60_jax.data import packing, prepare
 from llm60_jax.data.tokenizer import BOS
 from llm60_jax.errors import TrainingError
@@ -46,7 +46,7 @@ def evidence(stage, **changes):
         leaks=0,
         weights=(1.0, 1.0),
         groups_changed=("a", "b"),
-        matmul_flops=arithmetic.step_flops(MODEL, key_of(stage))[0],
+        matmul_flops=arithmetic.step_flops(MODEL, key_of(stage)),
         state_bytes_updated=10,
         state_bytes_untouched=5,
     )
@@ -180,7 +180,7 @@ def test_a_mask_that_knows_no_documents_stops_the_run(one_stage, monkeypatch):
         length = segments_BT.shape[1]
         return jnp.broadcast_to(np.tri(length, dtype=bool), (len(segments_BT), 1, length, length))
 
-    monkeypatch.setattr(layers, "document_mask", causal)
+    monkeypatch.setattr(attention, "document_mask", causal)
     with pytest.raises(TrainingError, match=r"of the causal pairs open, the program's 1\.0000"):
         loop.run(one_stage, Interrupts(), "again")
 
@@ -195,13 +195,15 @@ def test_packing_that_joins_documents_stops_the_run(one_stage, monkeypatch):
 @pytest.mark.parametrize("open_to", ["documents", "future"])
 def test_attention_that_ignores_its_mask_stops_the_run(one_stage, monkeypatch, open_to):
     """The mask is right, and what uses it does not. A copy of the module is compiled, as programs are cached by it."""
-    real = layers.attend
+    real = attention.attend
 
-    def attend(q, k, v, mask, *rest):
-        causal = np.tri(mask.shape[-1], dtype=bool)[None, None]
-        return real(q, k, v, causal if open_to == "documents" else jnp.ones_like(mask), *rest)
+    def attend(q, k, v, seen, dtype):
+        mask = jnp.ones_like(seen.mask_B1TS)
+        if open_to == "documents":
+            mask &= np.tri(q.shape[2], dtype=bool)
+        return real(q, k, v, seen._replace(mask_B1TS=mask, mask_B1ST=mask.swapaxes(2, 3)), dtype)
 
-    monkeypatch.setattr(layers, "attend", attend)
+    monkeypatch.setattr(attention, "attend", attend)
     monkeypatch.setattr(measures, "_EVAL", jax.jit(lambda *a: step.eval_step(*a), static_argnums=(0, 1)))
     with pytest.raises(TrainingError, match=r"0 positions may see beyond their document or ahead, \d+ do"):
         loop.run(one_stage, Interrupts(), "again")

@@ -186,9 +186,9 @@ def test_releasing_forgets_programs_and_a_program_asked_for_again_is_the_same(ti
 
 
 def test_recomputation_is_chosen_stage_by_stage(tree):
-    tree["phase"][0]["remat"] = [[0.0, "none"], [0.5, "dots"], [0.7, "full"]]
+    tree["phase"][0]["remat"] = [[0.0, "none"], [0.5, "attention"], [0.7, "full"]]
     c = config.parse(tree, "x")
-    assert [key.remat for key in keys(c)] == ["none", "none", "none", "dots", "full"]
-    tree["phase"][0]["remat"] = [[0.0, "none"], [0.4, "dots"]]
+    assert [key.remat for key in keys(c)] == ["none", "none", "none", "attention", "full"]
+    tree["phase"][0]["remat"] = [[0.0, "none"], [0.4, "attention"]]
     with pytest.raises(InputError, match=r"remat: \[0\.4\] are no fractions of context or freeze"):
         config.parse(tree, "x")

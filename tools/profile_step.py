@@ -192,7 +192,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _profile(options: argparse.Namespace) -> None:
     config = config_module.load(options.config, options.set)
     phase = config.phase_named(options.phase) if options.phase else config.phase[0]
-    machine.versions()  # finds a device, or says why not
+    machine.versions(config.train.devices)  # finds them, or says why not
     compiled, track = programs.CompiledSteps(config), silent if options.json else console.Tracker(Interrupts())
     some = subjects(config, phase, [int(part) for part in options.stages.split(",") if part], compiled)
     time_steps(config, phase, some, options.rounds, track)

@@ -1,0 +1,124 @@
+"""Attention over packed rows: one function, `attend`, with an implementation for each kind of device.
+
+Shape suffixes: B sequences, H heads, T queries, S keys, K head width.
+"""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from llm60_jax.arithmetic import ATTENTION_CHUNK
+from llm60_jax.products import Array, dot, dot_nt, matmul, matmul_nt, tagged, transposed
+
+_NEVER = -1e30
+
+
+class Sight(NamedTuple):
+    """What each position of a row may look at, in the forms that implementations ask for."""
+
+    segments_BT: Array  # int32, document number inside the row, 0 for padding
+    mask_B1TS: Array  # bool, query t sees key s
+    mask_B1ST: Array  # the same, keys first
+
+
+def sight(segments_BT: Array) -> Sight:
+    """Position t sees s when s <= t and both belong to the same document. The diagonal is always set, so padding
+    (segment 0) has no empty row."""
+    mask_B1TS = document_mask(segments_BT)
+    return Sight(segments_BT, mask_B1TS, mask_B1TS.swapaxes(2, 3))
+
+
+def document_mask(segments_BT: Array) -> Array:
+    """Bool [B, 1, T, T], as `sight` says."""
+    length = segments_BT.shape[1]
+    same = segments_BT[:, :, None] == segments_BT[:, None, :]
+    return (same & np.tri(length, dtype=bool))[:, None]
+
+
+def attend(q_BHTK: Array, k_BHTK: Array, v_BHTK: Array, seen: Sight, dtype: jnp.dtype) -> Array:
+    """Softmax attention of a row over itself -> `dtype` [B, H, T, K], products with operands of `dtype`."""
+    return chunked(q_BHTK.astype(dtype), k_BHTK.astype(dtype), v_BHTK.astype(dtype), seen, dtype)
+
+
+def plain(
+    q_BHTK: Array, k_BHSK: Array, v_BHSK: Array, mask: Array, dtype: jnp.dtype, thin=lambda weights_BHTS: weights_BHTS
+) -> Array:
+    """The same by its definition, all scores at once -> float32 [B, H, T, K].
+
+    Args:
+      mask: bool, broadcastable to [B, H, T, S].
+      thin: what happens to the weights before they meet the values (dropout).
+    """
+    scores_BHTS = matmul_nt(q_BHTK, k_BHSK, dtype) * _scale(q_BHTK)
+    weights_BHTS = jax.nn.softmax(jnp.where(mask, scores_BHTS, _NEVER), axis=-1)
+    return matmul(thin(weights_BHTS), v_BHSK, dtype)
+
+
+def _scale(q: Array) -> float:
+    return 1 / math.sqrt(q.shape[-1])
+
+
+# --- For a CPU -------------------------------------------------------------------------------------------------------
+#
+# Queries go in chunks that meet only the keys they may see, so the masked half costs little. The backward pass keeps
+# the output and the logarithm of each softmax's denominator (Dao et al. 2022) and computes the weights again, keys
+# first: so only one of its five products needs a transposed operand.
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def chunked(q_BHTK: Array, k_BHTK: Array, v_BHTK: Array, seen: Sight, dtype: jnp.dtype) -> Array:
+    """As `attend`; q, k and v are of `dtype` already."""
+    return _chunked_forward(q_BHTK, k_BHTK, v_BHTK, seen, dtype)[0]
+
+
+def _chunked_forward(q: Array, k: Array, v: Array, seen: Sight, dtype: jnp.dtype):
+    outputs, logs = [], []
+    for start, stop in _spans(q.shape[2]):
+        scores_BHCS = dot_nt(q[:, :, start:stop], k[:, :, :stop], dtype) * _scale(q)
+        scores_BHCS = jnp.where(seen.mask_B1TS[:, :, start:stop, :stop], scores_BHCS, _NEVER)
+        top = scores_BHCS.max(-1, keepdims=True)
+        weights_BHCS = jnp.exp(scores_BHCS - top)
+        total = weights_BHCS.sum(-1, keepdims=True)
+        outputs.append((dot(weights_BHCS, v[:, :, :stop], dtype) / total).astype(dtype))
+        logs.append((top + jnp.log(total))[..., 0])
+    output_BHTK = tagged(_joined(outputs), "attention")
+    log_BHT = tagged(_joined(logs), "attention")
+    return output_BHTK, (q, k, v, seen, output_BHTK, log_BHT)
+
+
+def _chunked_backward(dtype: jnp.dtype, saved, d_output: Array):
+    q, k, v, seen, output, log_BHT = saved
+    scale, barrier = _scale(q), jax.lax.optimization_barrier
+    slope_BHT = (d_output.astype(jnp.float32) * output.astype(jnp.float32)).sum(-1)
+    spans = _spans(q.shape[2])
+    d_q: list[Any] = [0.0] * len(spans)
+    d_k, d_v = [], []
+    for number, (start, stop) in enumerate(spans):
+        q_BHTK, d_output_BHTK, k_BHCK = q[:, :, start:], d_output[:, :, start:], k[:, :, start:stop]
+        scores_BHCT = dot_nt(k_BHCK, q_BHTK, dtype) * scale
+        weights_BHCT = jnp.exp(scores_BHCT - log_BHT[:, :, None, start:])
+        weights_BHCT = jnp.where(seen.mask_B1ST[:, :, start:stop, start:], weights_BHCT, 0)
+        weights_BHCT = barrier(weights_BHCT.astype(dtype))
+        d_weights_BHCT = dot_nt(v[:, :, start:stop], d_output_BHTK, dtype) - slope_BHT[:, :, None, start:]
+        d_scores_BHCT = barrier((weights_BHCT.astype(jnp.float32) * d_weights_BHCT).astype(dtype))
+        d_v.append(dot(weights_BHCT, d_output_BHTK, dtype).astype(dtype))
+        d_k.append((dot(d_scores_BHCT, q_BHTK, dtype) * scale).astype(dtype))
+        part_BHTK = dot(transposed(d_scores_BHCT), k_BHCK, dtype)
+        for later, (first, last) in enumerate(spans[number:], number):
+            d_q[later] += part_BHTK[:, :, first - start : last - start]
+    return (_joined(d_q) * scale).astype(dtype), _joined(d_k), _joined(d_v), None
+
+
+chunked.defvjp(_chunked_forward, _chunked_backward)
+
+
+def _spans(length: int) -> list[tuple[int, int]]:
+    return [(start, min(start + ATTENTION_CHUNK, length)) for start in range(0, length, ATTENTION_CHUNK)]
+
+
+def _joined(parts: list[Array]) -> Array:
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=2)
