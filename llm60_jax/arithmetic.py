@@ -13,16 +13,21 @@ from llm60_jax.step_key import StepKey, tap_depths
 ATTENTION_CHUNK = 128  # positions
 
 
-def step_flops(model: Model, key: StepKey) -> int:
+def step_flops(model: Model, key: StepKey, fused: bool = False) -> int:
     """Operations of one step.
 
     A forward pass for every block, unless the frozen ones' outputs are cached. For a live block what its remat policy
     computes again and a backward pass: one product with respect to the inputs, and one with respect to each matrix that
     trains. For each head the logits, their gradient's way to the hidden states and, if it trains, to the embedding.
+
+    Args:
+      fused: attention is done by a kernel, whose operations are left out, as `flops.count` leaves them out.
     """
-    per_token: Fraction = (model.layers - key.frozen) * _live_block(model, key)
+    per_token: Fraction = (model.layers - key.frozen) * _live_block(model, key, fused)
     if not key.prefix_cached:
-        per_token += key.frozen * (_matrices(model) + 2 * _attention_product(model, key.context))
+        per_token += key.frozen * (
+            _matrices(model) + 2 * (Fraction(0) if fused else _attention_product(model, key.context))
+        )
         per_token += (key.frozen - key.adapted_from) * sum(_adapters(model, key).values())
     heads = 1 + len(tap_depths(model, key))
     per_token += heads * (4 if key.embedding_frozen else 6) * model.vocab_size * model.dim
@@ -41,13 +46,15 @@ def _attention_product(model: Model, context: int, chunk: int = ATTENTION_CHUNK)
     return Fraction(2 * pairs * model.dim, context)
 
 
-def _live_block(model: Model, key: StepKey) -> Fraction:
+def _live_block(model: Model, key: StepKey, fused: bool) -> Fraction:
     """Per token of a live block: forward, backward, and what is computed again in between."""
     adapters = _adapters(model, key)
     noisy = (
         key.noise.attention > 0
     )  # computed whole then, and kept for the backward pass where remat does not forbid it
     product = _attention_product(model, key.context, key.context if noisy else ATTENTION_CHUNK)
+    if fused and not noisy:
+        product = Fraction(0)
     forward = _matrices(model) + 2 * product + sum(adapters.values())
     trained = 2 if key.lora is None else 1  # under an adapter the matrix itself has no gradient
     backward = trained * _matrices(model) + 2 * sum(adapters.values()) + (4 if noisy else 5) * product

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from llm60_jax.arithmetic import ATTENTION_CHUNK
-from llm60_jax.products import Array, dot, dot_nt, matmul, matmul_nt, tagged, transposed
+from llm60_jax.products import Array, dot, dot_nt, matmul, matmul_nt, named, tagged, transposed
 
+FUSED_BLOCK = 128  # positions
 _NEVER = -1e30
 
 
@@ -40,8 +41,19 @@ def document_mask(segments_BT: Array) -> Array:
 
 
 def attend(q_BHTK: Array, k_BHTK: Array, v_BHTK: Array, seen: Sight, dtype: jnp.dtype) -> Array:
-    """Softmax attention of a row over itself -> `dtype` [B, H, T, K], products with operands of `dtype`."""
-    return chunked(q_BHTK.astype(dtype), k_BHTK.astype(dtype), v_BHTK.astype(dtype), seen, dtype)
+    """Softmax attention of a row over itself -> `dtype` [B, H, T, K], products with operands of `dtype`.
+
+    A GPU and a TPU use the library's fused kernels where they can, a CPU and all else `chunked`.
+    """
+    q_BHTK, k_BHTK, v_BHTK = (x.astype(dtype) for x in (q_BHTK, k_BHTK, v_BHTK))
+    if not is_fused(q_BHTK.shape[2]):
+        return chunked(q_BHTK, k_BHTK, v_BHTK, seen, dtype)
+    return named(_FUSED[jax.default_backend()](q_BHTK, k_BHTK, v_BHTK, seen), "attention")
+
+
+def is_fused(length: int) -> bool:
+    """Whether rows of this length go through a fused kernel on this machine's devices. Kernels take whole blocks."""
+    return jax.default_backend() in _FUSED and length % FUSED_BLOCK == 0
 
 
 def plain(
@@ -122,3 +134,26 @@ def _spans(length: int) -> list[tuple[int, int]]:
 
 def _joined(parts: list[Array]) -> Array:
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=2)
+
+
+# --- For a GPU and a TPU ---------------------------------------------------------------------------------------------
+
+
+def on_gpu(q_BHTK: Array, k_BHTK: Array, v_BHTK: Array, seen: Sight, interpret: bool = False) -> Array:
+    """jax's Triton kernel, whose backward pass is fused as well. `interpret` runs it on a CPU, for tests."""
+    from jax.experimental.pallas.ops.gpu.attention import mha
+
+    rows = (x.swapaxes(1, 2) for x in (q_BHTK, k_BHTK, v_BHTK))
+    mixed = mha(*rows, seen.segments_BT, sm_scale=_scale(q_BHTK), causal=True, interpret=interpret)
+    return mixed.swapaxes(1, 2)
+
+
+def on_tpu(q_BHTK: Array, k_BHTK: Array, v_BHTK: Array, seen: Sight) -> Array:
+    """jax's Mosaic kernel."""
+    from jax.experimental.pallas.ops.tpu.flash_attention import SegmentIds, flash_attention
+
+    ids = SegmentIds(seen.segments_BT, seen.segments_BT)
+    return flash_attention(q_BHTK, k_BHTK, v_BHTK, segment_ids=ids, causal=True, sm_scale=_scale(q_BHTK))
+
+
+_FUSED = {"gpu": on_gpu, "tpu": on_tpu}

@@ -9,8 +9,8 @@ backward pass too. Queries, keys, values and what the MLP's activation takes are
 made, so that a value that is kept and one that is computed again are the same. Modules hold parameters only, and
 randomness comes in as an explicit key, None meaning "no noise".
 
-The functions with a derivative of their own (`layer_norm`, `gelu`, `split_heads`) have it because autodiff's would write
-and read several more arrays of the residual stream's size, which on a CPU costs as much as the products.
+The functions with a derivative of their own (`layer_norm`, `gelu`, `split_heads`) have it because autodiff's writes
+and reads several more arrays of the residual stream's size, which on a CPU costs as much as the products.
 
 What an enhancement changes is chosen once, from a table of classes, when a block is built (`MLPS`, `RESIDUALS`,
 `_linear`); the forward pass has no switches.

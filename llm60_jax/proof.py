@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from llm60_jax import arithmetic
+from llm60_jax import arithmetic, attention
 from llm60_jax.config import Model
 from llm60_jax.data.tokenizer import BOS, PAD
 from llm60_jax.errors import TrainingError
@@ -105,7 +105,7 @@ def check(stage: Stage, model: Model, key: StepKey, expected: Expected, evidence
     planned, found = tuple(range(stage.frozen, model.layers)), evidence.blocks_with_gradient
     if found != planned if expected.every_block else not set(found) <= set(planned):
         raise differs(f"gradient in blocks {_span(planned)} planned, in {_span(found)} found")
-    planned_flops = arithmetic.step_flops(model, key)
+    planned_flops = arithmetic.step_flops(model, key, attention.is_fused(key.context))
     if evidence.matmul_flops != planned_flops:
         raise differs(
             f"{stage.frozen} frozen blocks leave {planned_flops:,} operations in a step, the program has "

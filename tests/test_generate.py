@@ -8,6 +8,7 @@ import pytest
 from llm60_jax import generate, model
 from llm60_jax.checkpoint import open_
 from llm60_jax.config import Model, Sampling
+from llm60_jax.errors import printable
 from llm60_jax.generate import FREE, Choice, Request
 from tools import generate as tool
 
@@ -161,7 +162,8 @@ def test_the_tool(base, capsys, monkeypatch):
     assert [text["seed"] for text in found["texts"]] == [4, 5]
     assert found["tokens_per_second"] > 0
     assert tool.main(command) == 0
-    assert capsys.readouterr().out.strip() == found["texts"][0]["text"].strip()
+    shown = printable(found["texts"][0]["text"]).strip()  # control characters by their escapes
+    assert capsys.readouterr().out.strip() == shown
     assert tool.main([*command, "--temperature", "0", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["choice"]["temperature"] == 0
     # Interactive: a prompt a line.
@@ -169,7 +171,7 @@ def test_the_tool(base, capsys, monkeypatch):
     monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     assert tool.main([str(base), "--tokens", "12", "--seed", "4"]) == 0
-    assert found["texts"][0]["text"].strip() in capsys.readouterr().out
+    assert shown in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

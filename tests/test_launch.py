@@ -326,7 +326,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 def test_a_closed_terminal_saves_and_exits_with_129(short, tmp_path):
     path, _, _ = short
-    command = [sys.executable, str(QUICK), str(path), "--workdir", str(tmp_path)]
+    command = [sys.executable, str(QUICK), str(path), "--workdir", str(tmp_path), "--set", "phase.grammar.tokens=38400"]
     watched = [sys.executable, "-c", HANG_UP, str(tmp_path / "metrics.jsonl"), *command]
     assert subprocess.run(watched, cwd=PROJECT).returncode == 129
     assert list((tmp_path / "checkpoints").glob("*/manifest.json"))

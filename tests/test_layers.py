@@ -1,7 +1,11 @@
+import contextlib
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.pallas import tpu as pltpu
 
 from llm60_jax import attention, layers, products
 
@@ -135,3 +139,30 @@ def test_noise_of_different_keys_and_places_is_independent():
     correlations = np.corrcoef(flat) - np.eye(32)
     assert abs(correlations).max() < 0.05
     assert abs(np.corrcoef(flat[:, 1:].ravel(), flat[:, :-1].ravel())[0, 1]) < 0.01
+
+
+@pytest.mark.parametrize("platform", ["gpu", "tpu"])
+def test_fused_kernels_are_attention_by_its_definition(platform):
+    """Run on the CPU by their interpreters."""
+    q, k, v = (normal(i, 1, 2, 128, 64) for i in range(3))
+    segments = np.where(np.arange(128) < 70, 1, np.where(np.arange(128) < 120, 2, 0))
+    seen = attention.sight(jnp.asarray(segments[None], jnp.int32))
+    fused = functools.partial(attention.on_gpu, interpret=True) if platform == "gpu" else attention.on_tpu
+    with pltpu.force_tpu_interpret_mode() if platform == "tpu" else contextlib.nullcontext():
+        agree(
+            lambda q, k, v: fused(q, k, v, seen),
+            lambda q, k, v: attention.plain(q, k, v, seen.mask_B1TS, F32),
+            *(q, k, v),
+        )
+
+
+def test_the_platform_chooses_the_kernel(monkeypatch):
+    assert not attention.is_fused(128)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert attention.is_fused(512)
+    assert not attention.is_fused(200)
+    asked = []
+    monkeypatch.setitem(attention._FUSED, "gpu", lambda q, k, v, seen: (asked.append(q.dtype), q)[1])
+    x = normal(0, 1, 1, 128, 16)
+    assert attention.attend(x, x, x, attention.sight(jnp.ones((1, 128), jnp.int32)), BF16).dtype == BF16
+    assert asked == [BF16]

@@ -142,7 +142,7 @@ def memorised(texts, tmp_path_factory):
     tree["train"] |= {"save_every": 1000}
     flat = {"context": [[0.0, 64]], "freeze": [[0.0, 0]], "mlp_dropout": 0.0}
     base = tree["phase"][0] | flat | {"tokens": 20 * 512}
-    own = tree["phase"][2] | flat | {"tokens": 300 * 512, "learning_rate": [4e-3, 1e-3], "canaries": 6, "exclude": {}}
+    own = tree["phase"][2] | flat | {"tokens": 400 * 512, "learning_rate": [4e-3, 1e-3], "canaries": 6, "exclude": {}}
     own["sources"] = [{"kind": "folder", "path": str(folder / "own")}]
     own["exclude"] = {"rules": ["boilerplate"]}
     tree["phase"] = [base, own]

@@ -208,7 +208,7 @@ def test_a_run_goes_back_and_nothing_is_deleted(state, tmp_path):
 
 DEVICES = """
 import os, sys
-os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={sys.argv[1]}"
+os.environ["JAX_NUM_CPU_DEVICES"] = sys.argv[1]
 import jax, numpy as np
 from pathlib import Path
 from jax.sharding import Mesh, NamedSharding, PartitionSpec

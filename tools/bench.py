@@ -1,0 +1,258 @@
+"""Measures the train steps of a configuration, stage by stage, and projects the hours of its whole plan; on request
+against the same model and step in PyTorch, on the same machine, in turn."""
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from llm60_jax import config as config_module
+from llm60_jax import console, plan
+from llm60_jax.config import Config
+from llm60_jax.data.progress import Track, silent
+from llm60_jax.errors import InputError, MachineError
+from llm60_jax.interrupts import Interrupts
+from llm60_jax.phase import Phase
+
+EXAMPLES = """examples:
+  python tools/bench.py --config configs/quickstart.toml                every stage of the first phase
+  python tools/bench.py --set 'train.micro_batch=[[128,8],[256,4],[512,2]]' --set train.remat=products
+  python tools/bench.py --against-torch --json > bench.json             takes up to an hour: torch.compile is slow
+  python tools/bench.py --against-torch --variants eager,remat --stages 1,5
+
+Both sides are processes of their own with the same allocator setting, the same weights, micro-batches and document
+mask. In every round each performs one whole step, so that a slow moment of the machine meets all of them; ratios are
+medians over rounds. PyTorch counts with its best variant. --against-torch needs: pip install -e '.[torch]'
+"""
+VARIANTS = ("eager", "remat", "compiled")
+_TOOLS = Path(__file__).parent
+# First touches of fresh pages cost up to a quarter of a step on Linux; both sides get the same.
+_ALLOCATOR = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+
+
+class Worker:
+    """A process that performs steps when it is asked to."""
+
+    def __init__(self, script: str, *arguments: str):
+        command = [sys.executable, str(_TOOLS / script), *arguments]
+        environment = _ALLOCATOR | os.environ
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        self._script = script
+        self.version = self._answer()["ready"]
+
+    def ask(self, do: str, **values: Any) -> dict[str, Any]:
+        """What the process answers. Raises MachineError when it has ended."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps({"do": do, **values}) + "\n")
+            self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            code = self._process.wait()
+            raise MachineError(f"{self._script} ended with {code}; what it said is above")
+        return json.loads(line)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@contextlib.contextmanager
+def workers(config: Config, phase: Phase, options: argparse.Namespace) -> Iterator[tuple[Worker, Worker | None, Any]]:
+    """The process of JAX, that of PyTorch if it is asked for, and the losses of both on the same weights and rows."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench")))
+        jax_side = Worker("bench_jax.py", str(options.config), phase.name, *options.set)
+        stack.callback(jax_side.close)
+        if not options.against_torch:
+            yield jax_side, None, None
+            return
+        weights, batch = str(folder / "weights.npz"), str(folder / "batch.npz")
+        losses = {"jax": jax_side.ask("export", weights=weights, batch=batch)["loss"]}
+        model = config.model
+        facts = {
+            "model": {
+                n: getattr(model, n) for n in ("vocab_size", "dim", "layers", "heads", "hidden_dim", "rope_base")
+            },
+            "dropout": phase.mlp_dropout,
+            "learning_rate": phase.learning_rate[1],
+            "tokens_per_step": config.train.tokens_per_step,
+            "weights": weights,
+        }
+        (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+        torch_side = Worker("bench_torch.py", str(folder / "facts.json"))
+        stack.callback(torch_side.close)
+        losses["torch"] = torch_side.ask("loss", batch=batch)["loss"]
+        yield jax_side, torch_side, losses
+
+
+def measure_stage(
+    jax_side: Worker, torch_side: Worker | None, index: int, options: Any, track: Track
+) -> dict[str, Any]:
+    """A stage's figures as plain values; PyTorch's variants are measured one after another, each in turn with JAX."""
+    facts = jax_side.ask("stage", index=index)
+    side = {name: jax_side.ask(name, index=index)["seconds"] for name in ("optimizer", "input")}
+    seconds: list[float] = []
+    ceilings: list[float] = []
+    ratios: dict[str, float] = {}
+    torch_seconds: dict[str, float] = {}
+    torch_facts: dict[str, Any] = {}
+    peak = 0
+    for variant in options.variants if torch_side else (None,):
+        if torch_side and variant:
+            shape = {name: facts[name] for name in ("context", "frozen", "micro_batch")}
+            torch_facts[variant] = torch_side.ask("stage", **shape, variant=variant)
+        paired, theirs = [], []
+        for _ in track(range(options.rounds), f"stage {index + 1} {variant or ''}", options.rounds):
+            ceilings.append(jax_side.ask("ceiling")["flops"])
+            ours = jax_side.ask("step", index=index)
+            seconds.append(ours["seconds"])
+            peak = ours["peak_bytes"]
+            if torch_side and variant:
+                answer = torch_side.ask("step")
+                theirs.append(answer["seconds"])
+                paired.append(answer["seconds"] / ours["seconds"])
+                torch_facts[variant]["peak_bytes"] = answer["peak_bytes"]
+        if variant:
+            ratios[variant], torch_seconds[variant] = statistics.median(paired), statistics.median(theirs)
+    middle, ceiling = statistics.median(seconds), statistics.median(ceilings)
+    best = min(torch_seconds, key=lambda name: ratios[name]) if ratios else None
+    return {
+        "stage": index + 1,
+        **facts,
+        "step_seconds": middle,
+        "tokens_per_second": facts["tokens"] / middle,
+        "flops_per_second": facts["matmul_flops"] / middle,
+        "ceiling_flops_per_second": ceiling,
+        "ceiling_share": facts["matmul_flops"] / middle / ceiling,
+        "optimizer_share": side["optimizer"] / middle,
+        "input_share": side["input"] / middle,
+        "peak_bytes": peak,
+        "torch_tokens_per_second": facts["tokens"] / torch_seconds[best] if best else None,
+        "torch_variant": best,
+        "torch": torch_facts or None,
+        "ratio": ratios[best] if best else None,
+        "ratios": ratios or None,
+    }
+
+
+def flat_seconds(torch_side: Worker, rows: list[dict[str, Any]], options: Any, track: Track) -> float:
+    """Seconds of PyTorch's best step at the largest context with nothing frozen: training without a plan."""
+    context = max(row["context"] for row in rows)
+    micro_batch = next(row["micro_batch"] for row in rows if row["context"] == context)
+    found = []
+    for variant in options.variants:
+        torch_side.ask("stage", context=context, frozen=0, micro_batch=micro_batch, variant=variant)
+        rounds = track(range(options.rounds), f"flat at {context} {variant}", options.rounds)
+        found.append(statistics.median(torch_side.ask("step")["seconds"] for _ in rounds))
+    return min(found)
+
+
+def hours(config: Config, rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Projected hours of every phase, training steps alone, at the speed measured for each context and depth."""
+    speeds = {(row["context"], row["frozen"]): row["step_seconds"] for row in rows}
+    found: dict[str, float] = {}
+    for stage in plan.build(config).stages:
+        if (stage.context, stage.frozen) not in speeds:
+            continue
+        seconds = stage.steps * speeds[stage.context, stage.frozen]
+        found[stage.phase] = found.get(stage.phase, 0.0) + seconds / 3600
+    return found
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The report for a person."""
+    headings = [
+        "stage", "context", "frozen", "tokens/s", "GFLOP/s", "of ceiling", "compile s", "temporaries MiB",
+        "resident MiB", "optimizer", "input",
+    ]  # fmt: skip
+    against = rows[0]["ratio"] is not None
+    headings += ["torch tokens/s", "best", "ratio"] if against else []
+    lines = []
+    for row in rows:
+        line = [
+            str(row["stage"]),
+            str(row["context"]),
+            str(row["frozen"]),
+            f"{row['tokens_per_second']:,.0f}",
+            f"{row['flops_per_second'] / 1e9:,.0f}",
+            f"{row['ceiling_share']:.0%}",
+            f"{row['compile_seconds']:.1f}",
+            f"{row['temporary_bytes'] / 2**20:,.0f}",
+            f"{row['peak_bytes'] / 2**20:,.0f}",
+            f"{row['optimizer_share']:.1%}",
+            f"{row['input_share']:.2%}",
+        ]
+        if against:
+            line += [f"{row['torch_tokens_per_second']:,.0f}", row["torch_variant"], f"{row['ratio']:.2f}"]
+        lines.append(tuple(line))
+    return console.columns(headings, lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = console.parser(__doc__, EXAMPLES)
+    parser.add_argument("--config", type=Path, default=Path("configs/llm60.toml"), metavar="CONFIG")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="override any field")
+    parser.add_argument("--phase", metavar="NAME", help="which phase (default: the first)")
+    parser.add_argument("--stages", default="", metavar="N,N", help="stages of the phase, from 1 (default: all)")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="steps timed on each side (default 5)")
+    parser.add_argument("--against-torch", action="store_true", help="measure PyTorch, too, in turn")
+    parser.add_argument("--variants", default=",".join(VARIANTS), metavar="V,V", help="of PyTorch (default: all)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    options.variants = [part for part in options.variants.split(",") if part]
+    if options.rounds < 1 or not all(part.isdecimal() for part in options.stages.split(",") if part):
+        parser.error("--rounds must be 1 or more, and --stages numbers separated by commas")
+    if not options.variants or not set(options.variants) <= set(VARIANTS):
+        parser.error(f"--variants: some of {', '.join(VARIANTS)}")
+    return console.guarded("bench.py", lambda: _bench(options))
+
+
+def _bench(options: argparse.Namespace) -> None:
+    config = config_module.load(options.config, options.set)
+    phase = config.phase_named(options.phase) if options.phase else config.phase[0]
+    if options.against_torch and importlib.util.find_spec("torch") is None:
+        raise InputError("--against-torch: PyTorch is not installed; pip install -e '.[torch]'")
+    if options.against_torch and (config.model.enhancements or phase.lora or phase.deep_supervision):
+        raise InputError("--against-torch: PyTorch's side has the plain model only, without enhancements")
+    stages = plan.build(config).phase_stages(phase.name)
+    wanted = [int(part) - 1 for part in options.stages.split(",") if part] or list(range(len(stages)))
+    if absent := [number + 1 for number in wanted if not 0 <= number < len(stages)]:
+        raise InputError(f"--stages: phase {phase.name} has stages 1 to {len(stages)}, and no {absent}")
+    track = silent if options.json else console.Tracker(Interrupts())
+    with workers(config, phase, options) as (jax_side, torch_side, losses):
+        rows = [measure_stage(jax_side, torch_side, index, options, track) for index in wanted]
+        flat = flat_seconds(torch_side, rows, options, track) if torch_side else None
+        versions = {"jax": jax_side.version, "torch": torch_side.version if torch_side else None}
+    steps = sum(row["steps"] for row in rows)
+    whole = flat * steps / sum(row["steps"] * row["step_seconds"] for row in rows) if flat else None
+    projected = hours(config, rows)
+    if options.json:
+        found = {"versions": versions, "phase": phase.name, "stages": rows, "hours": projected, "losses": losses}
+        print(json.dumps({**found, "flat_torch_step_seconds": flat, "whole_playbook_ratio": whole}, indent=1))
+        return
+    console.say(f"{options.config}, phase {phase.name}; {rows[0]['remat']} remat, {rows[0]['devices']} device(s)")
+    console.say(table(rows))
+    told = ", ".join(f"{name} {value:,.1f}" for name, value in projected.items())
+    console.say(f"hours at these speeds: {told}; {sum(projected.values()):,.1f} in all")
+    if losses and whole:
+        console.say(f"loss on the same weights and rows: {losses['jax']:.5f} here, {losses['torch']:.5f} in PyTorch")
+        console.say(f"whole plan against PyTorch without freezing at the largest context: {whole:.2f}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

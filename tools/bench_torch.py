@@ -1,0 +1,178 @@
+"""The same model and train step in PyTorch, as a process that `tools/bench.py --against-torch` measures. Not for use by
+itself: it reads one JSON object a line and answers with one.
+
+What a careful user of PyTorch would write: scaled dot product attention under the same document mask, bfloat16
+autocast, non-reentrant checkpointing of every live block, the frozen blocks under no_grad, gradients accumulated over
+the same micro-batches, Adafactor in its multi-tensor form.
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+def rope_tables(length: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
+    """Cosines and sines, float32 [length, head_dim / 2]."""
+    angles = torch.arange(length)[:, None] * base ** (-torch.arange(0, head_dim, 2) / head_dim)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    low, high = x.chunk(2, dim=-1)
+    return torch.cat([low * cos - high * sin, high * cos + low * sin], dim=-1)
+
+
+class Block(nn.Module):
+    """Pre-LN: attention, then an MLP with GELU in its tanh form."""
+
+    def __init__(self, dim: int, heads: int, hidden_dim: int, dropout: float):
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.attention_norm, self.mlp_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.qkv, self.out = nn.Linear(dim, 3 * dim, bias=False), nn.Linear(dim, dim, bias=False)
+        self.up, self.down = nn.Linear(dim, hidden_dim, bias=False), nn.Linear(hidden_dim, dim, bias=False)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+        B, T, D = x.shape
+        q, k, v = self.qkv(self.attention_norm(x)).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        q, k = rotate(q, cos, sin).to(v.dtype), rotate(k, cos, sin).to(v.dtype)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        x = x + self.out(mixed.transpose(1, 2).reshape(B, T, D))
+        hidden = F.gelu(self.up(self.mlp_norm(x)), approximate="tanh")
+        return x + self.down(F.dropout(hidden, self.dropout, self.training))
+
+
+class Transformer(nn.Module):
+    """A decoder with a tied head; its forward pass ends in the sum of the cross-entropies."""
+
+    def __init__(self, model: dict[str, Any], dropout: float):
+        super().__init__()
+        self.embedding = nn.Parameter(torch.empty(model["vocab_size"], model["dim"]))
+        sizes = model["dim"], model["heads"], model["hidden_dim"], dropout
+        self.blocks = nn.ModuleList(Block(*sizes) for _ in range(model["layers"]))
+        self.norm = nn.LayerNorm(model["dim"])
+
+    def forward(self, tokens, segments, targets, rope, frozen: int, remat: bool) -> Tensor:
+        T = tokens.shape[1]
+        causal = torch.ones(T, T, dtype=torch.bool).tril()
+        mask = ((segments[:, :, None] == segments[:, None, :]) & causal)[:, None]
+        with torch.no_grad() if frozen else contextlib.nullcontext():
+            x = F.embedding(tokens, self.embedding)
+            for block in self.blocks[:frozen]:
+                x = block(x, *rope, mask)
+        for block in self.blocks[frozen:]:
+            x = checkpoint(block, x, *rope, mask, use_reentrant=False) if remat else block(x, *rope, mask)
+        logits = F.linear(self.norm(x), self.embedding)
+        return F.cross_entropy(logits.view(-1, logits.shape[-1]).float(), targets.view(-1), reduction="sum")
+
+    def take(self, weights: dict[str, np.ndarray]) -> None:
+        """Parameters by the names of `tools/bench_jax.py`, blocks stacked along the first axis."""
+        places = {
+            "attention_norm.scale": "attention_norm.weight", "attention_norm.bias": "attention_norm.bias",
+            "mlp_norm.scale": "mlp_norm.weight", "mlp_norm.bias": "mlp_norm.bias",
+            "attention.qkv.kernel": "qkv.weight", "attention.out.kernel": "out.weight",
+            "mlp.up.kernel": "up.weight", "mlp.down.kernel": "down.weight",
+        }  # fmt: skip
+        with torch.no_grad():
+            self.embedding.copy_(torch.from_numpy(weights["embedding"]))
+            self.norm.weight.copy_(torch.from_numpy(weights["norm.scale"]))
+            self.norm.bias.copy_(torch.from_numpy(weights["norm.bias"]))
+            for number, block in enumerate(self.blocks):
+                mine = dict(block.named_parameters())
+                for name, place in places.items():
+                    value = torch.from_numpy(weights[f"blocks.{name}"][number])
+                    mine[place].copy_(value.T if name.endswith("kernel") else value)
+
+
+class Worker:
+    """Answers what bench.py asks."""
+
+    def __init__(self, facts: dict[str, Any]):
+        torch.manual_seed(0)
+        self.facts = facts
+        weights = dict(np.load(facts["weights"], allow_pickle=False))
+        self.model = Transformer(facts["model"], facts["dropout"])
+        self.model.take(weights)
+        self.function: Any = self.model
+
+    def stage(self, context: int, frozen: int, micro_batch: int, variant: str) -> dict[str, Any]:
+        """Sets a stage up and performs its first step, which compiles where it is to."""
+        torch._dynamo.reset()
+        block: Any
+        for number, block in enumerate(self.model.blocks):
+            block.requires_grad_(number >= frozen)
+            block.dropout = 0.0 if number < frozen else self.facts["dropout"]
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adafactor(trained, lr=self.facts["learning_rate"], foreach=True)
+        self.frozen, self.remat = frozen, variant == "remat"
+        self.function = torch.compile(self.model) if variant == "compiled" else self.model
+        self.rope = self._rope(context)
+        shape = self.facts["tokens_per_step"] // (context * micro_batch), micro_batch, context
+        self.batch = [torch.randint(4, self.facts["model"]["vocab_size"], shape) for _ in range(2)]
+        self.segments = torch.from_numpy(documents(shape))
+        return {"compile_seconds": self.step()["seconds"]}
+
+    def _rope(self, length: int) -> tuple[Tensor, Tensor]:
+        model = self.facts["model"]
+        return rope_tables(length, model["dim"] // model["heads"], model["rope_base"])
+
+    def step(self) -> dict[str, Any]:
+        start = time.perf_counter()
+        self.model.train()
+        total = 0.0
+        for tokens, targets, segments in zip(*self.batch, self.segments, strict=True):
+            with torch.autocast("cpu", torch.bfloat16):
+                part = self.function(tokens, segments, targets, self.rope, self.frozen, self.remat)
+            part = part / self.facts["tokens_per_step"]
+            part.backward()
+            total += float(part.detach())
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return {"seconds": time.perf_counter() - start, "loss": total, "peak_bytes": peak_bytes()}
+
+    def loss(self, batch: str) -> dict[str, Any]:
+        """Mean cross-entropy of a stored batch, without noise."""
+        stored = np.load(batch, allow_pickle=False)
+        tokens, targets, segments = (torch.from_numpy(stored[n]).long() for n in ("tokens", "targets", "segments"))
+        rope = self._rope(tokens.shape[1])
+        self.model.train(False)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            return {"loss": float(self.model(tokens, segments, targets, rope, 0, False)) / targets.numel()}
+
+
+def documents(shape: tuple[int, ...]) -> np.ndarray:
+    """Document numbers of packed rows: three documents in each."""
+    length = shape[-1]
+    return np.broadcast_to(1 + np.arange(length) // math.ceil(length / 3), shape).copy()
+
+
+def peak_bytes() -> int:
+    """Largest resident set of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("facts", type=Path, help="a JSON file that bench.py writes")
+    worker = Worker(json.loads(parser.parse_args().facts.read_text(encoding="utf-8")))
+    print(json.dumps({"ready": torch.__version__}), flush=True)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        print(json.dumps(getattr(worker, asked.pop("do"))(**asked)), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
