@@ -1,0 +1,47 @@
+"""tools/plan.py as a user calls it."""
+
+import json
+import sys
+
+import pytest
+from conftest import PROJECT, to_toml
+
+from llm60_jax import plan as plan_module
+
+sys.path.insert(0, str(PROJECT / "tools"))
+import plan as tool
+
+
+@pytest.fixture
+def path(tree, tmp_path):
+    (tmp_path / "c.toml").write_text(to_toml(tree))
+    return str(tmp_path / "c.toml")
+
+
+def test_a_plan_without_a_step(path, tiny, capsys):
+    assert tool.main([path, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    stages = plan_module.build(tiny).stages
+    assert [row["tokens"] for row in found["stages"]] == [stage.tokens for stage in stages]
+    assert found["hours"] == {}
+    assert tool.main([path]) == 0
+    assert "--measure runs a few steps" in capsys.readouterr().out
+
+
+def test_hours_are_steps_times_what_a_step_took(path, capsys):
+    assert tool.main([path, "--measure", "--rounds", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    for row in found["stages"]:
+        spread = row["step_seconds"]
+        assert 0 < spread["least"] <= spread["median"] <= spread["most"]
+        assert row["hours"]["median"] == pytest.approx(row["steps"] * spread["median"] / 3600)
+        assert row["peak_bytes"] > row["temporary_bytes"] > 0
+    total = found["hours"].pop("all")
+    assert total["median"] == pytest.approx(sum(sums["median"] for sums in found["hours"].values()))
+
+
+def test_nonsense_is_refused(path, capsys):
+    with pytest.raises(SystemExit):
+        tool.main([path, "--rounds", "0"])
+    assert tool.main([path, "--set", "train.remat=dots"]) == 2
+    assert "remat" in capsys.readouterr().err
