@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from llm60_jax import config as config_module
 from llm60_jax import console, plan
 from llm60_jax.config import Config
@@ -69,6 +71,20 @@ class Worker:
     def close(self) -> None:
         self._process.kill()
         self._process.wait()
+
+
+def serve(worker: Any, version: str) -> None:
+    """The other end of a `Worker`: answers what is asked by calling the method of that name, until nobody asks."""
+    print(json.dumps({"ready": version}), flush=True)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        print(json.dumps(getattr(worker, asked.pop("do"))(**asked)), flush=True)
+
+
+def documents(shape: tuple[int, ...]) -> np.ndarray:
+    """Document numbers of packed rows, int32: three documents in each row."""
+    length = shape[-1]
+    return np.broadcast_to(1 + np.arange(length, dtype=np.int32) // -(-length // 3), shape).copy()
 
 
 @contextlib.contextmanager

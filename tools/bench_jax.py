@@ -2,7 +2,6 @@
 JSON object a line and answers with one."""
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -12,6 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from bench import serve
+from profile_step import made_up_batch
 
 from llm60_jax import config as config_module
 from llm60_jax import losses, machine, model, optim, phase_groups, plan, programs, step
@@ -37,13 +38,6 @@ class Worker:
 
     def _key(self, index: int) -> StepKey:
         return StepKey.of(self.stages[index], self.phase, self.config)
-
-    def _batch(self, key: StepKey) -> step.Batch:
-        shape = (key.accumulation, key.micro_batch, key.context)
-        rng = np.random.default_rng(0)
-        batch = {name: rng.integers(4, self.config.model.vocab_size, shape, np.int32) for name in ("tokens", "targets")}
-        documents = 1 + np.arange(key.context, dtype=np.int32) // -(-key.context // 3)  # three in each row
-        return batch | {"segments": np.broadcast_to(documents, shape).copy(), "weights": np.ones(shape, np.float32)}
 
     def ceiling(self) -> dict[str, Any]:
         """Operations a second of one large bfloat16 product."""
@@ -75,7 +69,7 @@ class Worker:
     def step(self, index: int) -> dict[str, Any]:
         """One step, from a batch on the host to its loss on the host."""
         key = self._key(index)
-        batch, rate = self._batch(key), np.float32(self.phase.learning_rate[1])
+        batch, rate = made_up_batch(self.config, key), np.float32(self.phase.learning_rate[1])
         start = time.perf_counter()
         self.state, metrics = self.compiled[key](self.state, batch, rate, step.NO_LIMIT)
         loss = float(metrics.loss)
@@ -104,20 +98,20 @@ class Worker:
 
     def export(self, weights: str, batch: str) -> dict[str, Any]:
         """Writes the weights and a batch of one row for each context, and gives the loss on it without noise."""
-        config, params = self.config.model, phase_groups.plain(self.state.params)
+        model_config, params = self.config.model, phase_groups.plain(self.state.params)
         flat = {".".join(str(k.key) for k in path): np.asarray(x) for path, x in jax.tree.leaves_with_path(params)}
-        names = [name for name, _, _ in config.named_segments]
+        names = [name for name, _, _ in model_config.named_segments]
         found = {name: x for name, x in flat.items() if name.split(".")[0] not in names}
         for name in [name.split(".", 1)[1] for name in flat if name.startswith(f"{names[0]}.")]:
             found[f"blocks.{name}"] = np.concatenate([flat[f"{segment}.{name}"] for segment in names])
         np.savez(weights, **found)  # type: ignore[arg-type]
         key = self._key(len(self.stages) - 1)
-        rows = {name: x[0] for name, x in self._batch(key).items()}
+        rows = {name: x[0] for name, x in made_up_batch(self.config, key).items()}
         np.savez(batch, **rows)
 
         def loss(params: model.Params, rows: step.Batch) -> jax.Array:
-            network = model.merge(config, params)
-            hidden = network(rows["tokens"], rows["segments"]).hidden_BTD.reshape(-1, config.dim)
+            network = model.merge(model_config, params)
+            hidden = network(rows["tokens"], rows["segments"]).hidden_BTD.reshape(-1, model_config.dim)
             bfloat16 = jnp.dtype(jnp.bfloat16)
             return losses.token_losses(hidden, network.embedding[...], rows["targets"].reshape(-1), bfloat16).mean()
 
@@ -143,10 +137,7 @@ def main() -> int:
     config = config_module.load(options.config, options.settings)
     machine.versions(config.train.devices)
     worker = Worker(config, config.phase_named(options.phase))
-    print(json.dumps({"ready": jax.__version__}), flush=True)
-    for line in sys.stdin:
-        asked = json.loads(line)
-        print(json.dumps(getattr(worker, asked.pop("do"))(**asked)), flush=True)
+    serve(worker, jax.__version__)
     return 0
 
 

@@ -9,7 +9,6 @@ the same micro-batches, Adafactor in its multi-tensor form.
 import argparse
 import contextlib
 import json
-import math
 import resource
 import sys
 import time
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from bench import documents, serve
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -152,12 +152,6 @@ class Worker:
             return {"loss": float(self.model(tokens, segments, targets, rope, 0, False)) / targets.numel()}
 
 
-def documents(shape: tuple[int, ...]) -> np.ndarray:
-    """Document numbers of packed rows: three documents in each."""
-    length = shape[-1]
-    return np.broadcast_to(1 + np.arange(length) // math.ceil(length / 3), shape).copy()
-
-
 def peak_bytes() -> int:
     """Largest resident set of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -167,10 +161,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("facts", type=Path, help="a JSON file that bench.py writes")
     worker = Worker(json.loads(parser.parse_args().facts.read_text(encoding="utf-8")))
-    print(json.dumps({"ready": torch.__version__}), flush=True)
-    for line in sys.stdin:
-        asked = json.loads(line)
-        print(json.dumps(getattr(worker, asked.pop("do"))(**asked)), flush=True)
+    serve(worker, torch.__version__)
     return 0
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from bench import documents
 
 from llm60_jax import config as config_module
 from llm60_jax import console, machine, optim, phase_groups, plan, programs, step
@@ -60,18 +61,21 @@ def subjects(config: Config, phase: Phase, numbers: Sequence[int], compiled: pro
         keys = [(str(stage.index + 1), key)]
         if key.prefix_cached:
             keys.append((f"{stage.index + 1}, not cached", key._replace(prefix_cached=False)))
-        found += [Subject(name, key, compiled[key], _batch(config, key), []) for name, key in keys]
+        found += [
+            Subject(name, key, compiled[key], jax.device_put(made_up_batch(config, key)), []) for name, key in keys
+        ]
     return found
 
 
-def _batch(config: Config, key: StepKey) -> step.Batch:
+def made_up_batch(config: Config, key: StepKey) -> step.Batch:
+    """A step's batch of random tokens, three documents in each row, as arrays on the host."""
     shape = (key.accumulation, key.micro_batch, key.context)
     rng = np.random.default_rng(0)
     batch = {name: rng.integers(4, config.model.vocab_size, shape, np.int32) for name in ("tokens", "targets")}
-    batch |= {"segments": np.ones(shape, np.int32), "weights": np.ones(shape, np.float32)}
+    batch |= {"segments": documents(shape), "weights": np.ones(shape, np.float32)}
     if key.prefix_cached:
         batch["prefix"] = rng.standard_normal((*shape, config.model.dim), np.float32).astype(jnp.bfloat16)
-    return jax.device_put(batch)
+    return batch
 
 
 def time_steps(config: Config, phase: Phase, some: Sequence[Subject], rounds: int, track: Track) -> None:
