@@ -5,6 +5,7 @@ Shape suffixes: B sequences, H heads, T queries, S keys, K head width.
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -40,11 +41,21 @@ def document_mask(segments_BT: Array) -> Array:
     return (same & np.tri(length, dtype=bool))[:, None]
 
 
-def attend(q_BHTK: Array, k_BHTK: Array, v_BHTK: Array, seen: Sight, dtype: jnp.dtype) -> Array:
+def attend(
+    q_BHTK: Array,
+    k_BHTK: Array,
+    v_BHTK: Array,
+    seen: Sight,
+    dtype: jnp.dtype,
+    thin: Callable[[Array], Array] | None = None,
+) -> Array:
     """Softmax attention of a row over itself -> `dtype` [B, H, T, K], products with operands of `dtype`.
 
-    A GPU and a TPU use the library's fused kernels where they can, a CPU and all else `chunked`.
+    A GPU and a TPU use the library's fused kernels where they can, a CPU and all else `chunked`; weights that are
+    thinned out (dropout) go by the definition.
     """
+    if thin is not None:
+        return named(plain(q_BHTK, k_BHTK, v_BHTK, seen.mask_B1TS, dtype, thin).astype(dtype), "attention")
     q_BHTK, k_BHTK, v_BHTK = (x.astype(dtype) for x in (q_BHTK, k_BHTK, v_BHTK))
     if not is_fused(q_BHTK.shape[2]):
         return chunked(q_BHTK, k_BHTK, v_BHTK, seen, dtype)
@@ -57,7 +68,12 @@ def is_fused(length: int) -> bool:
 
 
 def plain(
-    q_BHTK: Array, k_BHSK: Array, v_BHSK: Array, mask: Array, dtype: jnp.dtype, thin=lambda weights_BHTS: weights_BHTS
+    q_BHTK: Array,
+    k_BHSK: Array,
+    v_BHSK: Array,
+    mask: Array,
+    dtype: jnp.dtype,
+    thin: Callable[[Array], Array] = lambda weights_BHTS: weights_BHTS,
 ) -> Array:
     """The same by its definition, all scores at once -> float32 [B, H, T, K].
 

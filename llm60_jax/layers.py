@@ -335,13 +335,9 @@ class Block(nnx.Module):
         keys = [None] * 6 if key is None else list(jax.random.split(key, 6))
         normed_BTD = jitter(self.attention_norm(x_BTD), noise.activation, keys[0])
         q, k, v = self.attention.project(normed_BTD, *rope, dtype)
-        if noise.attention and key is not None:
-            thin = functools.partial(dropout, rate=noise.attention, key=keys[1])
-            mixed_BHTK = attention.plain(q, k, v, seen.mask_B1TS, dtype, thin)
-            mixed_BHTK = named(mixed_BHTK.astype(dtype), "attention")
-        else:
-            mixed_BHTK = attention.attend(q, k, v, seen, dtype)
-        branch_BTD = self.attention.merge(mixed_BHTK, dtype)
+        noisy = key is not None and noise.attention > 0
+        thin = functools.partial(dropout, rate=noise.attention, key=keys[1]) if noisy else None
+        branch_BTD = self.attention.merge(attention.attend(q, k, v, seen, dtype, thin), dtype)
         x_BTD = named(self.attention_residual(x_BTD, drop_path(branch_BTD, noise.drop_path, keys[2])), "middle")
         normed_BTD = jitter(self.mlp_norm(x_BTD), noise.activation, keys[3])
         branch_BTD = self.mlp(normed_BTD, noise.mlp, keys[4], dtype)

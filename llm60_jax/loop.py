@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from llm60_jax import (
@@ -291,7 +290,9 @@ class Trainer:
             if self.proven != stage:
                 coverage = proof.mask_coverage(batch["tokens"], session.config.train.document_mask)
                 self.before = self.before or session.group_digests()
-            session.state, metrics = program(session.state, jax.device_put(batch), np.float32(rate), np.float32(limit))
+            session.state, metrics = program(
+                session.state, self.programs.put(batch), np.float32(rate), np.float32(limit)
+            )
             self._log_pending()
             session.step += 1
             self.pending = Pending(session.step, stage, rate, limit, metrics, batch, coverage)

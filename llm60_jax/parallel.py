@@ -15,7 +15,7 @@ _AXIS = "data"
 
 
 def mesh(devices: int) -> Mesh:
-    """The first local devices, in a row. There must be as many (`devices.require`)."""
+    """The first local devices, in a row. There must be as many (`machine.versions` sees to it)."""
     return Mesh(np.array(jax.local_devices()[:devices]), (_AXIS,))
 
 
@@ -55,8 +55,8 @@ class Replicas:
         known, self._known = self._known, {}
 
         def everywhere(x: Any) -> jax.Array:
-            mine, copies = known.get(id(x), (None, None))
-            return copies if mine is x and copies is not None else jax.device_put(x, self._sharding)
+            found = known.get(id(x))  # the array itself is kept beside its copies, so no other can have its id
+            return found[1] if found else jax.device_put(x, self._sharding)
 
         return jax.tree.map(everywhere, state)
 

@@ -72,24 +72,18 @@ def _forward(contract_b: int, a: Any, b: Any, dtype: jnp.dtype):
     return _dot(x, y, contract_b, dtype), (x if b.perturbed else None, y if a.perturbed else None, kinds)
 
 
-def _matmul_backward(dtype: jnp.dtype, saved, g: Array):
+def _backward(contract_b: int, dtype: jnp.dtype, saved, g: Array):
     a, b, (kind_a, kind_b) = saved
     g = g.astype(dtype)
-    d_a = None if b is None else dot_nt(g, b, dtype).astype(kind_a.dtype)
-    d_b = None if a is None else _outer(a, g, dtype).astype(kind_b.dtype)
-    return d_a, d_b
+    d_a = None if b is None else _dot(g, b, -3 - contract_b, dtype).astype(kind_a.dtype)  # over b's other axis
+    if a is None:
+        return d_a, None
+    left, right = (a, g) if contract_b == -2 else (g, a)  # as b is [K, N] or [N, K]
+    return d_a, _outer(left, right, dtype).astype(kind_b.dtype)
 
 
-def _matmul_nt_backward(dtype: jnp.dtype, saved, g: Array):
-    a, b, (kind_a, kind_b) = saved
-    g = g.astype(dtype)
-    d_a = None if b is None else dot(g, b, dtype).astype(kind_a.dtype)
-    d_b = None if a is None else _outer(g, a, dtype).astype(kind_b.dtype)
-    return d_a, d_b
-
-
-matmul.defvjp(functools.partial(_forward, -2), _matmul_backward, symbolic_zeros=True)
-matmul_nt.defvjp(functools.partial(_forward, -1), _matmul_nt_backward, symbolic_zeros=True)
+for _product, _axis in ((matmul, -2), (matmul_nt, -1)):
+    _product.defvjp(functools.partial(_forward, _axis), functools.partial(_backward, _axis), symbolic_zeros=True)
 
 
 def tagged(x: Array, name: str) -> Array:

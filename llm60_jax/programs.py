@@ -33,7 +33,9 @@ class CompiledSteps:
         self._config = config
         self._programs: dict[StepKey, concurrent.futures.Future[Any]] = {}
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="compile")
-        self._replicas = parallel.Replicas(config.train.devices) if config.train.devices > 1 else None
+        several = config.train.devices > 1
+        self._replicas = parallel.Replicas(config.train.devices) if several else None
+        self._batch_sharding = parallel.split(config.train.devices) if several else None
         self.compile_seconds: dict[StepKey, float] = {}
         self.flops: dict[StepKey, int] = {}  # operations of matrix products in one step, counted in the program
 
@@ -49,11 +51,14 @@ class CompiledSteps:
             return program
 
         def on_all_devices(state: TrainState, batch: Batch, rate: np.float32, limit: np.float32):
-            batch = jax.device_put(batch, parallel.split(key.devices))
             state, metrics = program(replicas.spread(state), batch, rate, limit)
             return replicas.first(state), metrics
 
         return on_all_devices
+
+    def put(self, batch: Batch) -> Batch:
+        """A batch on the device, or shared out over the devices, that the programs run on."""
+        return jax.device_put(batch, self._batch_sharding)
 
     def __len__(self) -> int:
         return len(self._programs)

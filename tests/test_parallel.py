@@ -23,7 +23,7 @@ def losses(c, steps, stage=0):
         shape = (key.accumulation, key.micro_batch, key.context)
         batch = {name: rng.integers(4, 300, shape, np.int32) for name in ("tokens", "targets")}
         batch |= {"segments": np.sort(rng.integers(1, 4, shape, np.int32)), "weights": rng.random(shape, np.float32)}
-        state, metrics = compiled[key](state, batch, np.float32(1e-3), step.NO_LIMIT)
+        state, metrics = compiled[key](state, compiled.put(batch), np.float32(1e-3), step.NO_LIMIT)
         found.append([float(metrics.loss), float(metrics.objective), float(metrics.grad_norm)])
     return np.array(found), state
 

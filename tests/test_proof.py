@@ -197,11 +197,11 @@ def test_attention_that_ignores_its_mask_stops_the_run(one_stage, monkeypatch, o
     """The mask is right, and what uses it does not. A copy of the module is compiled, as programs are cached by it."""
     real = attention.attend
 
-    def attend(q, k, v, seen, dtype):
+    def attend(q, k, v, seen, dtype, *rest):
         mask = jnp.ones_like(seen.mask_B1TS)
         if open_to == "documents":
             mask &= np.tri(q.shape[2], dtype=bool)
-        return real(q, k, v, seen._replace(mask_B1TS=mask, mask_B1ST=mask.swapaxes(2, 3)), dtype)
+        return real(q, k, v, seen._replace(mask_B1TS=mask, mask_B1ST=mask.swapaxes(2, 3)), dtype, *rest)
 
     monkeypatch.setattr(attention, "attend", attend)
     monkeypatch.setattr(measures, "_EVAL", jax.jit(lambda *a: step.eval_step(*a), static_argnums=(0, 1)))

@@ -87,6 +87,15 @@ def documents(shape: tuple[int, ...]) -> np.ndarray:
     return np.broadcast_to(1 + np.arange(length, dtype=np.int32) // -(-length // 3), shape).copy()
 
 
+def chosen(config: Config, phase: Phase, asked: str) -> list[plan.Stage]:
+    """Stages of a phase by their numbers, from 1, as --stages has them; all where it is empty. Raises InputError."""
+    stages = plan.build(config).phase_stages(phase.name)
+    numbers = [int(part) for part in asked.split(",") if part] or list(range(1, len(stages) + 1))
+    if absent := [number for number in numbers if not 1 <= number <= len(stages)]:
+        raise InputError(f"--stages: phase {phase.name} has stages 1 to {len(stages)}, and no {absent}")
+    return [stages[number - 1] for number in sorted(set(numbers))]
+
+
 @contextlib.contextmanager
 def workers(config: Config, phase: Phase, options: argparse.Namespace) -> Iterator[tuple[Worker, Worker | None, Any]]:
     """The process of JAX, that of PyTorch if it is asked for, and the losses of both on the same weights and rows."""
@@ -122,31 +131,28 @@ def measure_stage(
     """A stage's figures as plain values; PyTorch's variants are measured one after another, each in turn with JAX."""
     facts = jax_side.ask("stage", index=index)
     side = {name: jax_side.ask(name, index=index)["seconds"] for name in ("optimizer", "input")}
-    seconds: list[float] = []
+    shape = {name: facts[name] for name in ("context", "frozen", "micro_batch")}
+    ours: list[dict[str, Any]] = []
     ceilings: list[float] = []
-    ratios: dict[str, float] = {}
-    torch_seconds: dict[str, float] = {}
-    torch_facts: dict[str, Any] = {}
-    peak = 0
-    for variant in options.variants if torch_side else (None,):
-        if torch_side and variant:
-            shape = {name: facts[name] for name in ("context", "frozen", "micro_batch")}
-            torch_facts[variant] = torch_side.ask("stage", **shape, variant=variant)
-        paired, theirs = [], []
-        for _ in track(range(options.rounds), f"stage {index + 1} {variant or ''}", options.rounds):
+    theirs: dict[str, dict[str, Any]] = {}
+    for variant in options.variants if torch_side else ("",):
+        begun = torch_side.ask("stage", **shape, variant=variant) if torch_side else {}
+        answers: list[dict[str, Any]] = []
+        for _ in track(range(options.rounds), f"stage {index + 1} {variant}", options.rounds):
             ceilings.append(jax_side.ask("ceiling")["flops"])
-            ours = jax_side.ask("step", index=index)
-            seconds.append(ours["seconds"])
-            peak = ours["peak_bytes"]
-            if torch_side and variant:
-                answer = torch_side.ask("step")
-                theirs.append(answer["seconds"])
-                paired.append(answer["seconds"] / ours["seconds"])
-                torch_facts[variant]["peak_bytes"] = answer["peak_bytes"]
-        if variant:
-            ratios[variant], torch_seconds[variant] = statistics.median(paired), statistics.median(theirs)
-    middle, ceiling = statistics.median(seconds), statistics.median(ceilings)
-    best = min(torch_seconds, key=lambda name: ratios[name]) if ratios else None
+            ours.append(jax_side.ask("step", index=index))
+            if torch_side:
+                answers.append(torch_side.ask("step"))
+        if answers:
+            pairs = zip(answers, ours[-options.rounds :], strict=True)
+            theirs[variant] = {
+                **begun,
+                "peak_bytes": answers[-1]["peak_bytes"],
+                "step_seconds": statistics.median(answer["seconds"] for answer in answers),
+                "ratio": statistics.median(a["seconds"] / b["seconds"] for a, b in pairs),
+            }
+    middle, ceiling = statistics.median(one["seconds"] for one in ours), statistics.median(ceilings)
+    best = min(theirs, key=lambda name: theirs[name]["ratio"]) if theirs else None
     return {
         "stage": index + 1,
         **facts,
@@ -157,12 +163,12 @@ def measure_stage(
         "ceiling_share": facts["matmul_flops"] / middle / ceiling,
         "optimizer_share": side["optimizer"] / middle,
         "input_share": side["input"] / middle,
-        "peak_bytes": peak,
-        "torch_tokens_per_second": facts["tokens"] / torch_seconds[best] if best else None,
+        "peak_bytes": ours[-1]["peak_bytes"],
+        "torch_tokens_per_second": facts["tokens"] / theirs[best]["step_seconds"] if best else None,
         "torch_variant": best,
-        "torch": torch_facts or None,
-        "ratio": ratios[best] if best else None,
-        "ratios": ratios or None,
+        "torch": theirs or None,
+        "ratio": theirs[best]["ratio"] if best else None,
+        "ratios": {name: one["ratio"] for name, one in theirs.items()} or None,
     }
 
 
@@ -245,13 +251,10 @@ def _bench(options: argparse.Namespace) -> None:
         raise InputError("--against-torch: PyTorch is not installed; pip install -e '.[torch]'")
     if options.against_torch and (config.model.enhancements or phase.lora or phase.deep_supervision):
         raise InputError("--against-torch: PyTorch's side has the plain model only, without enhancements")
-    stages = plan.build(config).phase_stages(phase.name)
-    wanted = [int(part) - 1 for part in options.stages.split(",") if part] or list(range(len(stages)))
-    if absent := [number + 1 for number in wanted if not 0 <= number < len(stages)]:
-        raise InputError(f"--stages: phase {phase.name} has stages 1 to {len(stages)}, and no {absent}")
+    wanted = chosen(config, phase, options.stages)
     track = silent if options.json else console.Tracker(Interrupts())
     with workers(config, phase, options) as (jax_side, torch_side, losses):
-        rows = [measure_stage(jax_side, torch_side, index, options, track) for index in wanted]
+        rows = [measure_stage(jax_side, torch_side, stage.index, options, track) for stage in wanted]
         flat = flat_seconds(torch_side, rows, options, track) if torch_side else None
         versions = {"jax": jax_side.version, "torch": torch_side.version if torch_side else None}
     steps = sum(row["steps"] for row in rows)

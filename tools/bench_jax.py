@@ -71,7 +71,7 @@ class Worker:
         key = self._key(index)
         batch, rate = made_up_batch(self.config, key), np.float32(self.phase.learning_rate[1])
         start = time.perf_counter()
-        self.state, metrics = self.compiled[key](self.state, batch, rate, step.NO_LIMIT)
+        self.state, metrics = self.compiled[key](self.state, self.compiled.put(batch), rate, step.NO_LIMIT)
         loss = float(metrics.loss)
         jax.block_until_ready(self.state)
         return {"seconds": time.perf_counter() - start, "loss": loss, "peak_bytes": machine.peak_bytes()}

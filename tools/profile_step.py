@@ -13,15 +13,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from bench import documents
+from bench import chosen, documents
 
 from llm60_jax import config as config_module
-from llm60_jax import console, machine, optim, phase_groups, plan, programs, step
+from llm60_jax import console, machine, optim, phase_groups, programs, step
 from llm60_jax.config import Config
 from llm60_jax.data.progress import Track, silent
-from llm60_jax.errors import InputError
 from llm60_jax.interrupts import Interrupts
 from llm60_jax.phase import Phase
+from llm60_jax.plan import Stage
 from llm60_jax.step_key import StepKey
 
 EXAMPLES = """examples:
@@ -46,24 +46,16 @@ class Subject:
     seconds: list[float]
 
 
-def subjects(config: Config, phase: Phase, numbers: Sequence[int], compiled: programs.CompiledSteps) -> list[Subject]:
-    """The steps of a phase's stages (all, or those with these numbers, from 1), compiled; a stage that reads a prefix
-    cache appears a second time without it. Raises InputError for a number that is none."""
-    stages = plan.build(config).phase_stages(phase.name)
-    absent = [number for number in numbers if not 1 <= number <= len(stages)]
-    if absent:
-        raise InputError(f"--stages: phase {phase.name} has stages 1 to {len(stages)}, and no {absent}")
+def subjects(config: Config, phase: Phase, stages: Sequence[Stage], compiled: programs.CompiledSteps) -> list[Subject]:
+    """The steps of some of a phase's stages, compiled; a stage that reads a prefix cache appears a second time without
+    it."""
     found = []
     for stage in stages:
-        if numbers and stage.index + 1 not in numbers:
-            continue
         key = StepKey.of(stage, phase, config)
         keys = [(str(stage.index + 1), key)]
         if key.prefix_cached:
             keys.append((f"{stage.index + 1}, not cached", key._replace(prefix_cached=False)))
-        found += [
-            Subject(name, key, compiled[key], jax.device_put(made_up_batch(config, key)), []) for name, key in keys
-        ]
+        found += [Subject(name, key, compiled[key], compiled.put(made_up_batch(config, key)), []) for name, key in keys]
     return found
 
 
@@ -198,7 +190,7 @@ def _profile(options: argparse.Namespace) -> None:
     phase = config.phase_named(options.phase) if options.phase else config.phase[0]
     machine.versions(config.train.devices)  # finds them, or says why not
     compiled, track = programs.CompiledSteps(config), silent if options.json else console.Tracker(Interrupts())
-    some = subjects(config, phase, [int(part) for part in options.stages.split(",") if part], compiled)
+    some = subjects(config, phase, chosen(config, phase, options.stages), compiled)
     time_steps(config, phase, some, options.rounds, track)
     rows = report(config, phase, some, compiled, time_optimizer(config, phase, some, options.rounds))
     if options.trace:
