@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from llm60_jax import manifest, model, phase_groups, session, step, store
+from llm60_jax import devices, manifest, model, phase_groups, session, step, store
 from llm60_jax.config import Config
 from llm60_jax.data.tokenizer import Tokenizer
 from llm60_jax.errors import DamageError
@@ -74,6 +74,7 @@ def open_(path: Path) -> Trained:
     run = folder.absolute().parents[1]
     config = store.config_of(folder, meta)
     tokenizer = _tokenizer(run / TOKENIZER, folder, meta)
+    devices.settle("cpu" if config.device == "cpu" else "auto", Path(config.data_dir))
     state = jax.device_put(session.read_state(folder, meta, config, session.base_of(run, meta)))
     lora = config.phase_named(meta["phase"]).lora if session.has_adapters(state) else None
     return Trained(folder, meta, config, state.params, lora, tokenizer)

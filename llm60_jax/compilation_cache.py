@@ -9,13 +9,11 @@ import contextlib
 import json
 import logging
 import os
-import platform
 from pathlib import Path
 
 import jax
-import jaxlib
 
-from llm60_jax import manifest
+from llm60_jax import machine, manifest
 from llm60_jax.errors import MachineError
 
 log = logging.getLogger("llm60_jax")
@@ -30,7 +28,7 @@ def open_in(data_dir: Path) -> Path | None:
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return None
-    folder = data_dir / "compiled" / _machine()
+    folder = data_dir / "compiled" / manifest.digest_of(machine.facts())[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         dropped = _drop_unsealed(folder)
@@ -74,14 +72,3 @@ def _sealed(folder: Path) -> dict[str, str]:
 
 def _entries(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(("index", "."))]
-
-
-def _machine() -> str:
-    """A folder for each kind of processor and version of XLA: compiled code of one may not run on another."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        processor = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    except OSError:
-        processor = platform.processor()
-    facts = [platform.machine(), processor, jaxlib.__version__, os.environ.get("XLA_FLAGS", "")]
-    return manifest.digest_of(facts)[:16]

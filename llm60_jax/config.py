@@ -14,10 +14,11 @@ from pydantic import Field
 
 from llm60_jax import explain, override, toml_file
 from llm60_jax.errors import InputError
-from llm60_jax.fields import Count, Name, PathText, Positive, Remat, record, require
+from llm60_jax.fields import Count, Dtype, Name, PathText, Positive, Recompute, record, require
 from llm60_jax.phase import Goal, InstructionSource, Phase
 
 INIT_STD = 0.02  # of the initial weights (model.py)
+_UNTUNED = 1024  # tokens of a micro-batch, while "auto" has not been measured; the best of most CPUs
 RULE_6 = "Never add complexity before baseline trains"  # playbook, section 15
 
 
@@ -119,9 +120,11 @@ class Train:
     """How a step is cut into micro-batches, and how often the run reports, evaluates and saves."""
 
     tokens_per_step: Positive = 4096
-    micro_batch: tuple[tuple[Positive, Positive], ...]  # (context, sequences in one micro-batch)
+    micro_batch: tuple[tuple[Positive, Positive], ...] | Literal["auto"]  # (context, sequences in one micro-batch)
     devices: Positive = 1  # that share the micro-batches of a step out; the CPU is cut into as many
-    remat: Remat = "full"  # of every phase that does not say otherwise
+    remat: Recompute = "full"  # of every phase that does not say otherwise
+    memory_gb: Annotated[float, Field(gt=0)] | None = None  # that "auto" may use; None is half of the machine's
+    dtype: Dtype = "bfloat16"  # of the operands of matrix products; float32 where a CPU has no bfloat16
     document_mask: bool = True  # attention inside documents only (playbook, section 17.4)
     log_every: Positive = 10  # steps
     evaluate_every: Positive = 500  # steps
@@ -134,8 +137,25 @@ class Train:
     validation_tokens: Positive = 65_536  # bound on what one evaluation scores, per phase
 
     def __post_init__(self) -> None:
-        contexts = [context for context, _ in self.micro_batch]
+        contexts = [] if self.micro_batch == "auto" else [context for context, _ in self.micro_batch]
         require(len(set(contexts)) == len(contexts), f"micro_batch: one entry for each context, got {contexts}")
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether micro-batches or recomputation are to be found by measuring (tuning.py)."""
+        return "auto" in (self.micro_batch, self.remat)
+
+    def sequences(self, context: int) -> int | None:
+        """Sequences in a micro-batch of a context; None where `micro_batch` says nothing of it. Before "auto" is
+        settled: as many as make 1,024 tokens."""
+        if self.micro_batch == "auto":
+            return max([n for n in self.choices(context) if n * context <= _UNTUNED], default=1)
+        return dict(self.micro_batch).get(context)
+
+    def choices(self, context: int) -> list[int]:
+        """All sequences in a micro-batch, powers of two, that cut a step into equal shares for each device."""
+        rows, rest = divmod(self.tokens_per_step, context * self.devices)
+        return [2**n for n in range(rows.bit_length()) if rest == 0 and rows % 2**n == 0]
 
 
 @record
@@ -174,6 +194,7 @@ class Config:
     processes: Count = 0  # that clean text at once; 0 is one for each core
     evaluation_text: tuple[PathText, ...] = ()  # files and folders; what is near to it leaves the text of every phase
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    device: Annotated[str, Field(pattern=r"^[A-Za-z]+$")] = "auto"  # cpu, gpu, tpu, or a plug-in's (devices.py)
     start: PathText | None = None  # a checkpoint of another run, for example runs/llm60/phases/vocabulary
     baseline: PathText | None = None  # a finished run without enhancements, which using them in phase 1 asks for
     model: Model
@@ -234,28 +255,29 @@ class Config:
             )
 
     def _check_phase(self, phase: Phase) -> None:
-        sizes = dict(self.train.micro_batch)
-        per_step = self.train.tokens_per_step
+        train, per_step = self.train, self.train.tokens_per_step
         where = f"phase.{phase.name}"
         for _, context in phase.context:
             require(
                 context <= self.model.max_context,
                 f"{where}.context: {context} is above model.max_context ({self.model.max_context})",
             )
+            size = train.sequences(context)
+            if size is None:
+                known = sorted(dict(train.micro_batch)) if train.micro_batch != "auto" else []
+                raise ValueError(
+                    f"{where}.context: train.micro_batch has no entry for context {context} (it has {known})"
+                )
             require(
-                context in sizes,
-                f"{where}.context: train.micro_batch has no entry for context {context} (it has {sorted(sizes)})",
-            )
-            require(
-                per_step % (context * sizes[context]) == 0,
-                f"{where}.context: a micro-batch of {sizes[context]} x {context} tokens does not divide "
+                per_step % (context * size) == 0,
+                f"{where}.context: a micro-batch of {size} x {context} tokens does not divide "
                 f"train.tokens_per_step ({per_step})",
             )
-            micro_batches = per_step // (context * sizes[context])
+            micro_batches = per_step // (context * size)
             require(
-                micro_batches % self.train.devices == 0,
+                micro_batches % train.devices == 0,
                 f"{where}.context: at context {context} a step has {micro_batches} micro-batches, which "
-                f"train.devices = {self.train.devices} cannot share out evenly; make train.micro_batch smaller",
+                f"train.devices = {train.devices} cannot share out evenly; make train.micro_batch smaller",
             )
         heads = [depth for depth in self.model.boundaries[1:-1] if depth > phase.freeze[0][1]]
         require(

@@ -15,6 +15,8 @@ PathText = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
 Remat = Literal["full", "attention", "products", "none"]
+Recompute = Literal["full", "attention", "products", "none", "auto"]  # as it is asked for; "auto" is measured
+Dtype = Literal["bfloat16", "float32"]  # of the operands of matrix products in training
 Piecewise = tuple[tuple[Fraction, Count], ...]  # (fraction of the phase's tokens, value from there on)
 
 

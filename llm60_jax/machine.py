@@ -50,6 +50,22 @@ def versions(devices: int = 1) -> dict[str, str]:
     return {"llm60_jax": llm60_jax.__version__, **found, "python": platform.python_version(), "device": device}
 
 
+def facts() -> list[str]:
+    """What compiled code and its speed depend on: kind of processor, version of XLA and its flags."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        processor = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        processor = platform.processor()
+    xla = importlib.metadata.version("jaxlib"), os.environ.get("XLA_FLAGS", "")
+    return [platform.machine(), processor, *xla]
+
+
+def memory_bytes() -> int:
+    """Physical memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def differences(old: Mapping[str, str], new: Mapping[str, str]) -> str:
     """What changed from one set of `versions` to another, for a person."""
     return ", ".join(f"{name} {old.get(name)} -> {new[name]}" for name in new if old.get(name) != new[name])
@@ -105,7 +121,7 @@ def require(config: Config, plan: Plan) -> None:
     weights = 4 * config.model.parameter_count  # bytes
     # Adafactor's state is a few per cent of the weights, AdamW's twice as large as they are.
     state = 3 * weights if config.optimizer.name == "adamw" else weights
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = memory_bytes()
     if state + weights > memory:
         needed = (state + weights) / 1e9
         raise MachineError(

@@ -177,7 +177,7 @@ def build(
       InputError: a phase is too short for its stages to have a step each.
     """
     per_step = config.train.tokens_per_step
-    micro_batch = dict(config.train.micro_batch)
+    remat: Remat = "full" if config.train.remat == "auto" else config.train.remat
     stages: list[Stage] = []
     phase_start = 0
     for phase in config.phase:
@@ -188,7 +188,7 @@ def build(
             dataclasses.replace(d, step=d.step - phase_start) for d in decisions if d.phase == phase.name
         ]  # steps inside the phase
         context_at = _in_steps(phase.context, steps)
-        remat_at = _in_steps(phase.remat or ((0.0, config.train.remat),), steps)
+        remat_at = _in_steps(phase.remat or ((0.0, remat),), steps)
         freeze_at = {
             start + sum(d.wait for d in made if d.frozen == depth): depth
             for start, depth in _in_steps(phase.freeze, steps).items()
@@ -197,6 +197,8 @@ def build(
         reasons = {d.step: d.reason for d in made}
         for index, (start, stop) in enumerate(itertools.pairwise(edges)):
             context = _value_at(context_at, start)
+            micro_batch = config.train.sequences(context)
+            assert micro_batch is not None  # the configuration was validated
             stages.append(
                 Stage(
                     phase=phase.name,
@@ -206,8 +208,8 @@ def build(
                     token_start=start * per_step,
                     context=context,
                     frozen=_value_at(freeze_at, start),
-                    micro_batch=micro_batch[context],
-                    accumulation=per_step // (context * micro_batch[context]),
+                    micro_batch=micro_batch,
+                    accumulation=per_step // (context * micro_batch),
                     remat=_value_at(remat_at, start),
                     reason=reasons.get(start, "scheduled"),
                 )

@@ -37,9 +37,9 @@ log = logging.getLogger("llm60_jax")
 # Fields that may differ between two starts of one run: they change neither the model nor the data nor the
 # mathematics of a step. Sources are judged by the digest of the text they give.
 FREE = {
-    "workdir", "data_dir", "processes", "start", "baseline", "sampling", "train.log_every", "train.evaluate_every",
-    "train.save_every", "train.keep_rolling", "train.most_refused", "train.rewinds", "train.tensorboard",
-    "train.remat", "train.micro_batch", "train.devices", "train.keep_awake",
+    "workdir", "data_dir", "device", "processes", "start", "baseline", "sampling", "train.log_every",
+    "train.evaluate_every", "train.save_every", "train.keep_rolling", "train.most_refused", "train.rewinds",
+    "train.tensorboard", "train.remat", "train.micro_batch", "train.devices", "train.memory_gb", "train.keep_awake",
     "phase.*.remat", "phase.*.sources", "phase.*.gate",
 }  # fmt: skip
 

@@ -1,0 +1,157 @@
+"""The device that a run uses: plug-ins have to show that they train as the CPU does. Fake ones do not."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import jax
+import pytest
+from conftest import PROJECT
+
+from llm60_jax import devices
+from llm60_jax.errors import MachineError
+
+# A plug-in whose device is the CPU under another name, and what is wrong with it.
+FAULTS = {
+    "crash": "def spoil():\n    import os\n    os.abort()\n",
+    "hang": "def spoil():\n    import time\n    time.sleep(600)\n",
+    "fail": "def spoil():\n    raise RuntimeError('no such GPU')\n",
+    "wrong": """
+        def spoil():
+            import jax
+            real = jax.lax.dot_general
+            jax.lax.dot_general = lambda *a, **k: real(*a, **k) * 1.1
+    """,
+    "float16": """
+        def spoil():
+            import jax.numpy as jnp
+            def dot(*operands, **more):
+                raise NotImplementedError('bf16 is not supported')
+            jnp.dot = dot
+    """,
+    "healthy": "def spoil():\n    pass\n",
+}
+MAKE = """
+def make():
+    spoil()
+    from jax._src.lib import xla_client
+    return xla_client.make_cpu_client()
+
+
+def initialize():
+    from jax._src import xla_bridge
+    xla_bridge.register_backend_factory("fake", make, priority=500, fail_quietly=False)
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """`install(fault)` puts a plug-in where Python finds packages, in this process and those that it starts."""
+
+    def put(fault, at_once=False):
+        site = tmp_path / "site"
+        (site / "fake_gpu").mkdir(parents=True)
+        code = textwrap.dedent(FAULTS[fault]) + MAKE + ("\nspoil()\n" if at_once else "")
+        (site / "fake_gpu" / "__init__.py").write_text(code)
+        info = site / "fake_gpu-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-gpu\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("[jax_plugins]\nfake = fake_gpu\n")
+        monkeypatch.syspath_prepend(str(site))
+        monkeypatch.setenv("PYTHONPATH", str(site))
+        monkeypatch.delenv("JAX_PLATFORMS")
+        monkeypatch.delitem(sys.modules, "fake_gpu", raising=False)
+        return site
+
+    before = jax.config.jax_platforms
+    yield put
+    jax.config.update("jax_platforms", before)
+    sys.modules.pop("fake_gpu", None)
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("crash", "it crashes (SIGABRT)"),
+        ("hang", "it hangs: no answer within 5 s"),
+        ("fail", "no such GPU"),
+        ("wrong", "it computes wrongly: a "),
+        ("float16", "it has no bfloat16 products (NotImplementedError: bf16 is not supported)"),
+    ],
+)
+def test_a_plugin_that_cannot_be_trusted_ends_in_a_message_and_the_cpu(
+    install, tmp_path, monkeypatch, caplog, fault, told
+):
+    install(fault)
+    if fault == "hang":
+        monkeypatch.setattr(devices, "PATIENCE", 5.0)
+    devices.settle("auto", tmp_path / "data")
+    assert os.environ["JAX_PLATFORMS"] == "cpu"
+    assert sys.modules["fake_gpu"].initialize() is None  # what JAX would find is empty
+    assert told in caplog.text
+    assert "fake-gpu 1.0" in caplog.text
+    # The verdict is remembered, and asking for the device by name is an error.
+    monkeypatch.setattr(devices, "probed", lambda *a: pytest.fail("tried again"))
+    monkeypatch.delenv("JAX_PLATFORMS")
+    with pytest.raises(MachineError, match=r"device: fake-gpu 1\.0: it .*device = 'cpu' always works"):
+        devices.settle("fake", tmp_path / "data")
+
+
+def test_a_healthy_plugin_is_used_and_another_version_is_tried_anew(install, tmp_path, monkeypatch):
+    site = install("healthy")
+    devices.settle("auto", tmp_path / "data")
+    assert os.environ["JAX_PLATFORMS"] == "fake,cpu"
+    monkeypatch.setattr(devices, "probed", lambda *a: "it is gone")
+    monkeypatch.delenv("JAX_PLATFORMS")
+    devices.settle("fake", tmp_path / "data")
+    assert os.environ["JAX_PLATFORMS"] == "fake,cpu"
+    metadata = site / "fake_gpu-1.0.dist-info" / "METADATA"
+    metadata.write_text(metadata.read_text().replace("1.0", "1.1"))
+    monkeypatch.delenv("JAX_PLATFORMS")
+    with pytest.raises(MachineError, match=r"fake-gpu 1\.1: it is gone"):
+        devices.settle("fake", tmp_path / "data")
+
+
+def test_numbers_that_change_are_wrong():
+    numbers = {"bfloat16": [1.0], "training": [6.0, 1.0], "repeats": True}
+    assert devices._difference(numbers, numbers) is None
+    assert "other numbers each time" in devices._difference(numbers | {"repeats": False}, numbers)
+    assert "a loss is nan" in devices._difference(numbers | {"training": [float("nan"), 1.0]}, numbers)
+    assert "a gradient's norm is 2" in devices._difference(numbers | {"training": [6.0, 2.0]}, numbers)
+    assert devices._difference(numbers | {"training": [6.1, 1.0]}, numbers) is None
+
+
+def test_the_user_has_the_last_word(install, tmp_path, monkeypatch):
+    install("crash")
+    monkeypatch.setattr(devices, "probed", lambda *a: pytest.fail("tried"))
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    devices.settle("auto", tmp_path)
+    monkeypatch.delenv("JAX_PLATFORMS")
+    devices.settle("cpu", tmp_path)
+    assert os.environ["JAX_PLATFORMS"] == "cpu"
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_PLATFORMS")
+    with pytest.raises(MachineError, match="device: 'mps' is no plug-in that is installed here; auto, or one of cpu"):
+        devices.settle("mps", tmp_path)
+
+
+def test_without_plugins_nothing_is_tried_and_jax_chooses(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_PLATFORMS")
+    monkeypatch.setattr(devices, "probed", lambda *a: pytest.fail("tried"))
+    devices.settle("auto", tmp_path)
+    assert "JAX_PLATFORMS" not in os.environ
+    assert not list(tmp_path.iterdir())
+
+
+def test_launch_survives_a_plugin_that_crashes_as_soon_as_it_is_imported(install, tiny_file):
+    install("crash", at_once=True)
+    command = [sys.executable, str(PROJECT / "launch.py"), str(tiny_file), "--dry-run"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
+    assert done.returncode == 0, done.stderr
+    assert "warning: fake-gpu 1.0: it crashes (SIGABRT); using the CPU" in done.stderr
+    done = subprocess.run([*command, "--set", "device=fake"], capture_output=True, text=True, cwd=PROJECT)
+    assert done.returncode == 5
+    assert done.stderr.startswith("launch.py: device: fake-gpu 1.0: it crashes (SIGABRT). device = 'cpu'")
