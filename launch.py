@@ -25,6 +25,7 @@ EXAMPLES = """examples:
   python launch.py configs/llm60.toml --dry-run         check everything and print the plan
   python launch.py configs/llm60.toml --set phase.grammar.tokens=204800 --workdir runs/short
   python launch.py configs/llm60.toml --back-to 12000       from a checkpoint before the newest one
+  python launch.py configs/llm60.toml --profile 100:102      records three steps, and tells where their time goes
   python launch.py configs/llm60.toml --override-gate grammar --why "a trial of phase 2; the model is not for use"
 
 exit codes:
@@ -36,7 +37,7 @@ exit codes:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
     options = _parse(arguments)
-    command = shlex.join(["python", *_without_back_to(sys.argv if arguments is None else ["launch.py", *arguments])])
+    command = shlex.join(["python", *_to_go_on(sys.argv if arguments is None else ["launch.py", *arguments])])
     logs: list[Path] = []
 
     def body() -> None:
@@ -50,12 +51,14 @@ def main(arguments: list[str] | None = None) -> int:
     return console.guarded("launch.py", body, lambda: logs[0] if logs else None)
 
 
-def _without_back_to(command: list[str]) -> list[str]:
-    """The command that goes on, once the run has gone back."""
-    found = [part for part in command if not part.startswith("--back-to=")]
-    if "--back-to" in found:
-        at = found.index("--back-to")
-        del found[at : at + 2]
+def _to_go_on(command: list[str]) -> list[str]:
+    """The command that goes on, once the run has gone back, or has been profiled."""
+    found = list(command)
+    for option in ("--back-to", "--profile"):
+        found = [part for part in found if not part.startswith(f"{option}=")]
+        if option in found:
+            at = found.index(option)
+            del found[at : at + 2]
     return found
 
 
@@ -68,17 +71,28 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--back-to", type=int, metavar="STEP", help="go on from this step; what came after is set aside"
     )
+    parser.add_argument(
+        "--profile", metavar="A:B", help="record steps A to B with the profiler, into the run directory"
+    )
     options = parser.parse_args(arguments)
+    first, _, last = (options.profile or "1:1").partition(":")
+    if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+        parser.error(f"--profile {options.profile}: two steps, as in 100:102")
+    options.profile = (int(first), int(last)) if options.profile else None
     if (options.override_gate is None) != (not (options.why or "").strip()):
         parser.error("--override-gate PHASE needs --why REASON, and the other way round")
     return options
 
 
 def _dry_run(config: Config) -> None:
-    from llm60_jax import advice, ancestry, gates, machine
+    from llm60_jax import advice, ancestry, devices, gates, machine, tuning
     from llm60_jax.data import hub, sources
     from llm60_jax.workdir import WorkDir
 
+    devices.ready(config)  # finds them, or says why not
+    config = tuning.recalled(config)
+    if config.train.is_auto:
+        console.say('note: "auto" is not measured on this machine yet; the run does that first, or tools/tune.py')
     stage_plan = plan.build(config)
     console.say(console.plan_table(plan.to_rows(stage_plan, config)))
     console.say(
@@ -89,7 +103,6 @@ def _dry_run(config: Config) -> None:
         console.say(f"note: {line}")
     gates.check_names(config.phase)
     machine.require(config, stage_plan)
-    machine.versions(config.train.devices)  # finds them, or says why not
     WorkDir(Path(config.workdir)).check_identity(config)
     ancestry.check_baseline(config)
     ancestry.start(config)
@@ -113,11 +126,11 @@ def _run(config: Config, command: str, options: argparse.Namespace) -> None:
         names = ", ".join(phase.name for phase in config.phase)
         raise InputError(f"--override-gate: there is no phase '{overridden}'; there are {names}")
     # The heavy imports come after the configuration is known to be good.
-    from llm60_jax import loop
+    from llm60_jax import loop, profiling
 
-    loop.run(
-        config, INTERRUPTS, command, loop.Override(overridden, why) if overridden and why else None, options.back_to
-    )
+    override = loop.Override(overridden, why) if overridden and why else None
+    span = profiling.Span(*options.profile) if options.profile else None
+    loop.run(config, INTERRUPTS, command, override, options.back_to, span)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 import contextlib
 import math
+import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 from llm60_jax import arithmetic
 from llm60_jax.config import Config
@@ -77,11 +79,21 @@ class StageClock:
     """Measures seconds per step, stage by stage, pauses left out.
 
     A linear ETA is wrong when the cost of a token changes from stage to stage: stages not yet seen are estimated from
-    those seen, by their arithmetic.
+    what their programs took before on this machine (speed.py), times how much faster or slower this run is than that;
+    those never measured from stages that were, by their arithmetic.
+
+    Args:
+      measured: seconds of a step, by program, as known before the run.
     """
 
-    def __init__(self, config: Config, stage_plan: Plan, now: Callable[[], float] = time.monotonic):
-        self._config, self._now = config, now
+    def __init__(
+        self,
+        config: Config,
+        stage_plan: Plan,
+        now: Callable[[], float] = time.monotonic,
+        measured: Mapping[StepKey, float] = MappingProxyType({}),
+    ):
+        self._config, self._now, self._measured = config, now, measured
         self.replan(stage_plan)
         self._seconds: dict[Stage, float] = {}
         self._steps: dict[Stage, int] = {}
@@ -93,10 +105,13 @@ class StageClock:
         """Goes on with an amended plan."""
         phases = {phase.name: phase for phase in self._config.phase}
         self._plan = stage_plan
-        self._cost = {}  # operations of one token
+        self._cost = {}  # operations of one step
+        self._known = {}  # seconds of one step, as measured before the run
         for stage in stage_plan.stages:
             key = StepKey.of(stage, phases[stage.phase], self._config)
-            self._cost[stage] = arithmetic.step_flops(self._config.model, key) / key.tokens
+            self._cost[stage] = arithmetic.step_flops(self._config.model, key)
+            if key in self._measured:
+                self._known[stage] = self._measured[key]
 
     def tick(self, stage: Stage) -> None:
         """A step of `stage` has finished. The first one since the start of a stage only sets the clock."""
@@ -134,18 +149,29 @@ class StageClock:
 
     def rate(self, stage: Stage) -> float:
         """Measured tokens per second of a stage; 0.0 before its second step."""
+        seconds = self.step_seconds(stage)
+        return self._plan.tokens_per_step / seconds if seconds else 0.0
+
+    def step_seconds(self, stage: Stage) -> float:
+        """Measured seconds of a step of a stage; 0.0 before its second step."""
         steps = self._steps.get(stage, 0)
-        return steps * self._plan.tokens_per_step / self._seconds[stage] if steps > 0 else 0.0
+        return self._seconds[stage] / steps if steps > 0 else 0.0
+
+    def planned(self, stage: Stage) -> float | None:
+        """Seconds that a stage should take, by what its program took before the run; None where that is not known."""
+        return stage.steps * self._known[stage] if stage in self._known else None
 
     def remaining(self, done: int) -> float:
         """Seconds from step `done` to the end of the plan; infinite before anything was measured."""
-        measured = [(stage, self.rate(stage)) for stage in self._steps if self.rate(stage) > 0]
-        if not measured:
+        seen = {stage: seconds for stage in self._steps if (seconds := self.step_seconds(stage))}
+        changes = [seconds / self._known[stage] for stage, seconds in seen.items() if stage in self._known]
+        change = statistics.median(changes) if changes else 1.0
+        known = {stage: change * seconds for stage, seconds in self._known.items()} | seen
+        if not known:
             return math.inf
-        flops_per_second = sum(rate * self._cost[stage] for stage, rate in measured) / len(measured)
-        total = 0.0
-        for stage in self._plan.stages:
-            steps = max(0, stage.stop_step - max(done, stage.start_step))
-            speed = self.rate(stage) or flops_per_second / self._cost[stage]
-            total += steps * self._plan.tokens_per_step / speed
-        return total
+        per_operation = statistics.fmean(seconds / self._cost[stage] for stage, seconds in known.items())
+        return sum(
+            max(0, stage.stop_step - max(done, stage.start_step))
+            * (known.get(stage) or per_operation * self._cost[stage])
+            for stage in self._plan.stages
+        )

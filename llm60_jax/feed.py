@@ -50,8 +50,9 @@ def _prefix(session: Session, clock: StageClock, phase: Phase, stage: Stage) -> 
         "data": session.data.shards[phase.name].digest,
         "rows": repr(rows),
         "document_mask": config.train.document_mask,
+        "dtype": config.train.dtype,
     }
-    forward = jax.jit(functools.partial(step.frozen_prefix, config.model, stage.frozen))
+    forward = jax.jit(functools.partial(step.frozen_prefix, config.model, stage.frozen, config.train.dtype))
 
     def compute(tokens: np.ndarray, segments: np.ndarray) -> Any:
         return forward(params, tokens, segments if config.train.document_mask else np.minimum(segments, 1))

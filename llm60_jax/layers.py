@@ -333,15 +333,19 @@ class Block(nnx.Module):
     ) -> Array:
         """Residual stream in, residual stream out, float32 [B, T, D]. A key switches the noise on."""
         keys = [None] * 6 if key is None else list(jax.random.split(key, 6))
-        normed_BTD = jitter(self.attention_norm(x_BTD), noise.activation, keys[0])
-        q, k, v = self.attention.project(normed_BTD, *rope, dtype)
-        noisy = key is not None and noise.attention > 0
-        thin = functools.partial(dropout, rate=noise.attention, key=keys[1]) if noisy else None
-        branch_BTD = self.attention.merge(attention.attend(q, k, v, seen, dtype, thin), dtype)
-        x_BTD = named(self.attention_residual(x_BTD, drop_path(branch_BTD, noise.drop_path, keys[2])), "middle")
-        normed_BTD = jitter(self.mlp_norm(x_BTD), noise.activation, keys[3])
-        branch_BTD = self.mlp(normed_BTD, noise.mlp, keys[4], dtype)
-        return self.mlp_residual(x_BTD, drop_path(branch_BTD, noise.drop_path, keys[5]))
+        with jax.named_scope("norm"):
+            normed_BTD = jitter(self.attention_norm(x_BTD), noise.activation, keys[0])
+        with jax.named_scope("attention"):
+            q, k, v = self.attention.project(normed_BTD, *rope, dtype)
+            noisy = key is not None and noise.attention > 0
+            thin = functools.partial(dropout, rate=noise.attention, key=keys[1]) if noisy else None
+            branch_BTD = self.attention.merge(attention.attend(q, k, v, seen, dtype, thin), dtype)
+            x_BTD = named(self.attention_residual(x_BTD, drop_path(branch_BTD, noise.drop_path, keys[2])), "middle")
+        with jax.named_scope("norm"):
+            normed_BTD = jitter(self.mlp_norm(x_BTD), noise.activation, keys[3])
+        with jax.named_scope("mlp"):
+            branch_BTD = self.mlp(normed_BTD, noise.mlp, keys[4], dtype)
+            return self.mlp_residual(x_BTD, drop_path(branch_BTD, noise.drop_path, keys[5]))
 
     def extend(
         self, x_BTD: Array, rope: tuple[Array, Array], cache: tuple[Array, Array], position: Array, dtype: jnp.dtype

@@ -6,6 +6,7 @@ the newest checkpoint and in the prepared data, so running and resuming are the 
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import math
 import time
@@ -22,6 +23,7 @@ from llm60_jax import (
     closing,
     compilation_cache,
     console,
+    devices,
     doctor,
     events,
     feed,
@@ -31,18 +33,21 @@ from llm60_jax import (
     machine,
     manifest,
     plan,
+    profiling,
     programs,
     proof,
     report,
     samples,
+    speed,
     step,
     store,
+    tuning,
 )
 from llm60_jax.config import Config
 from llm60_jax.console import say
 from llm60_jax.data import bigrams
 from llm60_jax.data.prepare import prepare
-from llm60_jax.errors import DamageError, GateError, Interrupted, MachineError, TrainingError
+from llm60_jax.errors import DamageError, GateError, InputError, Interrupted, MachineError, TrainingError
 from llm60_jax.evaluate import validation
 from llm60_jax.interrupts import GRACE, Interrupts
 from llm60_jax.measures import Measures
@@ -73,6 +78,7 @@ def run(
     resume_command: str,
     override: Override | None = None,
     back_to: int | None = None,
+    span: profiling.Span | None = None,
 ) -> None:
     """Trains a configuration to the end of its last phase, from wherever its run directory stands.
 
@@ -82,6 +88,7 @@ def run(
       resume_command: what a person types to go on; part of the message on an interruption.
       override: of a gate, recorded for good.
       back_to: a step that the run goes back to; what it has committed after that is set aside.
+      span: steps to record with the profiler.
 
     Raises:
       Failure: any of `errors`; state is saved where there is any.
@@ -99,24 +106,31 @@ def run(
                 say(f"note: {line}")
         start = ancestry.start(config)
         try:
-            versions = machine.versions(config.train.devices)  # finds devices, too, before hours of work rest on them
+            versions = devices.ready(config)  # before hours of work rest on them
+            config = tuning.settled(config, console.Tracker(interrupts))
             told = start.data if start else None
             prepared = prepare(config, console.Tracker(interrupts), workdir.check_digests, told)
             workdir.begin(config, prepared.digests, prepared.tokenizer.path)
             with keep_awake.kept_awake(config.train.keep_awake):
-                while not _trained(Session.open(config, workdir, prepared, versions, interrupts, start), override):
+                stand = functools.partial(Session.open, config, workdir, prepared, versions, interrupts, start)
+                while not _trained(stand(), override, span):
                     pass  # from the checkpoint before, at a lower rate
         except Interrupted as stop:
             raise Interrupted(f"{stop}. To go on: {resume_command}", stop.exit_code - 128) from None
 
 
-def _trained(session: Session, override: Override | None) -> bool:
+def _trained(session: Session, override: Override | None, span: profiling.Span | None) -> bool:
     """Trains to the end; False where the run has to go back."""
     workdir = session.workdir
+    if span is not None and not session.step < span.first <= span.last <= session.plan.steps:
+        raise InputError(
+            f"--profile {span.first}:{span.last}: the run stands at step {session.step:,} of {session.plan.steps:,}, "
+            "and what is recorded must lie between"
+        )
     with contextlib.ExitStack() as stack:
         if session.config.train.tensorboard:
             workdir.mirror = stack.enter_context(contextlib.closing(events.Events(workdir.path, session.step)))
-        trainer = Trainer(session, override)
+        trainer = Trainer(session, override, span)
         stack.enter_context(trainer.awake.watching())
         try:
             trainer.train()
@@ -155,12 +169,14 @@ class Pending(NamedTuple):
 class Trainer:
     """The training of one run, and the order in which things happen."""
 
-    def __init__(self, session: Session, override: Override | None = None):
+    def __init__(self, session: Session, override: Override | None = None, span: profiling.Span | None = None):
         self.session, self.override = session, override
         self.cache = compilation_cache.open_in(Path(session.config.data_dir))
         self.programs = programs.CompiledSteps(session.config)
         self.awake = clock.AwakeTime()
-        self.clock = clock.StageClock(session.config, session.plan, self.awake)
+        self.recorder = profiling.Recorder(span, session.workdir.path, self.programs)
+        measured = {key: cost.middle for key, cost in speed.recall(session.config, session.plan).items()}
+        self.clock = clock.StageClock(session.config, session.plan, self.awake, measured)
         self.measures = Measures(session, self.clock)
         self.line = console.ProgressLine()
         self.pending: Pending | None = None
@@ -283,20 +299,21 @@ class Trainer:
             self._save_if_due(stage, batches)
             rate = plan.learning_rate(session.plan, phase, session.step)
             limit = session.watch.limit(session.step + 1)
-            with self.clock.waiting("data"):
+            self.recorder.before(session.step + 1, key, session.state)
+            with self.clock.waiting("data"), profiling.data():
                 batch = next(batches)
+                on_device = self.programs.put(batch)
             self._keep_order(batch)
             coverage = None
             if self.proven != stage:
                 coverage = proof.mask_coverage(batch["tokens"], session.config.train.document_mask)
                 self.before = self.before or session.group_digests()
-            session.state, metrics = program(
-                session.state, self.programs.put(batch), np.float32(rate), np.float32(limit)
-            )
+            session.state, metrics = program(session.state, on_device, np.float32(rate), np.float32(limit))
             self._log_pending()
             session.step += 1
             self.pending = Pending(session.step, stage, rate, limit, metrics, batch, coverage)
         self._log_pending()
+        self.recorder.close(session.state)
         self._end_stage(stage, waited)
 
     def _coming(self, phase: Phase, stage: Stage) -> list[Any]:
@@ -320,6 +337,7 @@ class Trainer:
             "compile_seconds": round(self.programs.compile_seconds[key], 2),
             "waited_seconds": round(waited, 2),
             "seconds": {"compile": round(waited, 3), **self.clock.account(stage)},
+            "planned_seconds": self.clock.planned(stage),
             "order": order.to_tree() if order else None,
             "cpu_seconds": round(machine.cpu_seconds() - self.cpu_seconds, 2),
             "temporary_bytes": self.programs.temporary_bytes(key),
@@ -328,12 +346,19 @@ class Trainer:
         }
         self.cpu_seconds = machine.cpu_seconds()
         session.workdir.append({**session.position(session.step, stage), "stage_end": account})
+        self._remember(stage, account)
         kept = f"{unchanged} frozen leaves unchanged, " if unchanged else ""
         self.line.end(
             f"{stage.phase} {stage.index + 1}: {console.speed(self.clock.rate(stage))}, {kept}"
             f"resident memory {account['resident_bytes'] / 2**20:,.0f} MiB, at its peak "
             f"{account['peak_resident_bytes'] / 2**20:,.0f} MiB"
         )
+
+    def _remember(self, stage: Stage, account: dict[str, Any]) -> None:
+        """Keeps what the stage's program took, for the next run's plan."""
+        if seconds := self.clock.step_seconds(stage):
+            cost = speed.Cost((seconds,), account["temporary_bytes"], account["peak_resident_bytes"])
+            speed.remember(self.session.config, {self.session.key(stage): cost})
 
     def _keep_order(self, batch: dict[str, Any]) -> None:
         if sum(kept["tokens"].size for kept in self.seen) < bigrams.SAMPLE:
@@ -363,7 +388,7 @@ class Trainer:
         with self.clock.paused("proof"):
             after = session.group_digests()
         leaks = self.measures.leaks(phase)
-        evidence = proof.gather(metrics, self.programs.flops[key], leaks, session.state.opt_state, self.before, after)
+        evidence = proof.gather(metrics, self.programs.flops(key), leaks, session.state.opt_state, self.before, after)
         assert pending.coverage is not None
         expected = proof.Expected(
             coverage=pending.coverage,

@@ -34,6 +34,7 @@ class Batch(NamedTuple):
     embedding_VD: Array
     targets_N: Array
     weights_N: Array
+    dtype: jnp.dtype = jnp.dtype(jnp.bfloat16)  # of the operands of products
 
 
 def _chunked(x: Array) -> Array:
@@ -113,14 +114,18 @@ def _next_token_backward(dtype, saved, g: Sums):
 next_token.defvjp(_next_token_forward, _next_token_backward, symbolic_zeros=True)
 
 
+def _next_token(batch: Batch, hidden_ND: Array) -> Sums:
+    return next_token(hidden_ND, batch.embedding_VD, batch.targets_N, batch.weights_N, batch.dtype)
+
+
 def _deep_supervision(batch: Batch) -> Sums:
     """The mean over the heads below the top (Lee et al. 2015), each with a norm of its own and the tied embedding."""
-    found = [next_token(x, batch.embedding_VD, batch.targets_N, batch.weights_N) for x in batch.tapped_ND]
+    found = [_next_token(batch, x) for x in batch.tapped_ND]
     return Sums(*(sum(values) / len(found) for values in zip(*found, strict=True)))
 
 
 TERMS: dict[str, Callable[[Batch], Sums]] = {
-    "next_token": lambda b: next_token(b.hidden_ND, b.embedding_VD, b.targets_N, b.weights_N),
+    "next_token": lambda batch: _next_token(batch, batch.hidden_ND),
     "deep_supervision": _deep_supervision,
 }
 

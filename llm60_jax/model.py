@@ -88,9 +88,10 @@ class Transformer(nnx.Module):
         rope = layers.rope_tables(tokens_BT.shape[1], self.config.head_dim, self.config.rope_base)
         seen = attention.sight(segments_BT)
         if prefix_BTD is None:
-            x_BTD = self.embedding[...][tokens_BT]
-            if key is not None and not frozen:
-                x_BTD = layers.dropout(x_BTD, noise.embedding, jax.random.fold_in(key, self.config.layers))
+            with jax.named_scope("embedding"):
+                x_BTD = self.embedding[...][tokens_BT]
+                if key is not None and not frozen:
+                    x_BTD = layers.dropout(x_BTD, noise.embedding, jax.random.fold_in(key, self.config.layers))
         else:
             x_BTD = prefix_BTD.astype(jnp.float32)
         stream: dict[int, Array] = {}
@@ -108,7 +109,9 @@ class Transformer(nnx.Module):
                 remat if live else "none",
             )
         length = tokens_BT.shape[1]
-        return Outputs(self.norm(x_BTD), stream, seen.mask_B1TS.mean() * (2 * length / (length + 1)))
+        with jax.named_scope("norm"):
+            hidden_BTD = self.norm(x_BTD)
+        return Outputs(hidden_BTD, stream, seen.mask_B1TS.mean() * (2 * length / (length + 1)))
 
     def logits(self, hidden: Array, dtype: jnp.dtype = jnp.dtype(jnp.bfloat16)) -> Array:
         """Tied head: hidden[..., D] -> float32 [..., V]. For scoring and sampling; training uses losses.py."""

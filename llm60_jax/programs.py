@@ -37,7 +37,8 @@ class CompiledSteps:
         self._replicas = parallel.Replicas(config.train.devices) if several else None
         self._batch_sharding = parallel.split(config.train.devices) if several else None
         self.compile_seconds: dict[StepKey, float] = {}
-        self.flops: dict[StepKey, int] = {}  # operations of matrix products in one step, counted in the program
+        # Operations of matrix products in one step, counted in the program.
+        self.flops_by_part: dict[StepKey, dict[str, int]] = {}
 
     def prefetch(self, key: StepKey) -> None:
         """Begins to compile a program, unless it is there or on its way."""
@@ -70,12 +71,32 @@ class CompiledSteps:
 
     def temporary_bytes(self, key: StepKey) -> int:
         """Bytes of scratch memory the compiled program asks for, beyond its arguments and results."""
-        return self._programs[key].result().memory_analysis().temp_size_in_bytes
+        return self.memory(key)["temporaries"]
+
+    def text(self, key: StepKey) -> str:
+        """The compiled program as XLA prints it: every instruction, with the scopes that it was written in."""
+        return self._programs[key].result().as_text()
+
+    def memory(self, key: StepKey) -> dict[str, int]:
+        """Bytes of the program's arguments, results and scratch memory; `shared` is what results take over from
+        arguments."""
+        found = self._programs[key].result().memory_analysis()
+        return {
+            "arguments": found.argument_size_in_bytes,
+            "results": found.output_size_in_bytes,
+            "shared": found.alias_size_in_bytes,
+            "temporaries": found.temp_size_in_bytes,
+            "code": found.generated_code_size_in_bytes,
+        }
+
+    def flops(self, key: StepKey) -> int:
+        """Operations of matrix products in one step."""
+        return sum(self.flops_by_part[key].values())
 
     def _compile(self, key: StepKey) -> Any:
         start = time.monotonic()
         traced = trace(self._config, key)
-        self.flops[key] = flops.count(traced.jaxpr)
+        self.flops_by_part[key] = flops.by_part(traced.jaxpr)
         program = traced.lower().compile()
         self.compile_seconds[key] = time.monotonic() - start
         log.info("compiled %s in %.1f s", key, self.compile_seconds[key])

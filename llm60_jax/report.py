@@ -77,6 +77,11 @@ def summary(run: History, phase: Phase) -> str:
     if shares := doctor.time_of(run, phase):
         told = ", ".join(f"{share.name} {duration(share.seconds)} ({share.share:.0%})" for share in shares)
         lines.append(f"  time: {told}")
+    ends = [row["stage_end"] for row in run.of(phase, "stage_end")]
+    if known := [end for end in ends if end.get("planned_seconds")]:
+        planned, took = (sum(seconds) for seconds in zip(*map(_planned_and_taken, known), strict=True))
+        of = "steps" if len(known) == len(ends) else f"steps of the {len(known)} stages measured before"
+        lines.append(f"  {of}: {duration(planned)} planned, {duration(took)} taken ({took / planned:.2f} times)")
     found = [one for one in doctor.examine(run) if one.phase == phase.name]
     lines.append(
         "  the doctor finds nothing wrong" if not found else "  the doctor: " + ", ".join(f.symptom for f in found)
@@ -334,18 +339,33 @@ def _time(run: History) -> str:
     if not stages:
         return ""
     note = (
-        "<p>Foreseen: from the speed of the run's first stage and the operations of each later one. What recomputation "
-        "takes is the share of the operations that it adds.</p>"
+        "<p>Foreseen: as the stage's program was measured on this machine before the run; where it was not, from the "
+        "speed of the run's first stage and the operations of each later one. What recomputation takes is the share of "
+        "the operations that it adds.</p>"
     )
     rates = [(row["tokens"], row["tokens_per_second"]) for row in run.rows if row.get("tokens_per_second")]
     speed = chart("tokens a second", [Line("tokens/s", rates)], _bands(run), include=[0], x_unit="tokens")
     return speed + _table(headings, stages) + note + _table(["phase", "time for", "", "share"], shares)
 
 
+def _planned_and_taken(end: dict[str, Any]) -> tuple[float, float]:
+    """Seconds of a stage's steps, by what its program took before the run, and in the run."""
+    spent = end.get("seconds", {})
+    return end["planned_seconds"], spent.get("steps", 0.0) + spent.get("data", 0.0)
+
+
 # --- Parts -----------------------------------------------------------------------------------------------------------
 
 
 def _foreseen(run: History) -> dict[tuple[str, int], float]:
+    """Seconds of steps for each stage: as its program was measured before the run, else from the measured rate of the
+    run's first stage."""
+    ends = [row for row in run.rows if "stage_end" in row and row["stage_end"].get("planned_seconds") is not None]
+    planned = {(row["phase"], row["stage"]): row["stage_end"]["planned_seconds"] for row in ends}
+    return _by_operations(run) | planned
+
+
+def _by_operations(run: History) -> dict[tuple[str, int], float]:
     """Seconds of steps for each stage, from the measured rate of the first one."""
     first = next((row["stage_end"] for row in run.rows if "stage_end" in row), None)
     if first is None or not first["tokens_per_second"]:

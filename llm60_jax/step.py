@@ -15,6 +15,7 @@ import numpy as np
 
 from llm60_jax import layers, losses, model, optim, parallel
 from llm60_jax.config import Config, Model
+from llm60_jax.fields import Dtype
 from llm60_jax.phase import Lora
 from llm60_jax.step_key import Noise, StepKey, tap_depths
 
@@ -118,7 +119,8 @@ def train_step(
 
         def accumulate(sums, indexed):
             (objective, aux), grads = jax.value_and_grad(micro_loss, has_aux=True)(live, *indexed)
-            return jax.tree.map(jnp.add, sums, (objective, aux, grads)), None
+            with jax.named_scope("gradients"):
+                return jax.tree.map(jnp.add, sums, (objective, aux, grads)), None
 
         zeros = jnp.float32(0), ({name: jnp.float32(0) for name, w in term_weights.items() if w}, jnp.float32(0))
         return jax.lax.scan(accumulate, (*zeros, jax.tree.map(jnp.zeros_like, live)), micro_batches)[0]
@@ -127,13 +129,14 @@ def train_step(
         gradients = parallel.summed(gradients, key.devices)
     shared = live, fixed, total_weight, total_tokens, noise_key
     objective, (terms, coverage), grads = gradients(shared, (batch, jnp.arange(key.accumulation)))
-    grad_norm = optim.global_norm(grads)
-    sound = jnp.isfinite(objective) & jnp.isfinite(grad_norm) & (objective <= limit)
-    params, opt_state = jax.lax.cond(
-        sound,
-        lambda: optim.update(optimizer(config), frozen, learning_rate, grads, state.opt_state, state.params),
-        lambda: (state.params, state.opt_state),
-    )
+    with jax.named_scope("optimizer"):
+        grad_norm = optim.global_norm(grads)
+        sound = jnp.isfinite(objective) & jnp.isfinite(grad_norm) & (objective <= limit)
+        params, opt_state = jax.lax.cond(
+            sound,
+            lambda: optim.update(optimizer(config), frozen, learning_rate, grads, state.opt_state, state.params),
+            lambda: (state.params, state.opt_state),
+        )
     metrics = Metrics(
         applied=sound,
         loss=terms.pop("next_token"),
@@ -153,7 +156,7 @@ def _losses(
     config: Model, key: StepKey, params: model.Params, micro: Batch, noise: jax.Array | None, weights: dict[str, float]
 ) -> tuple[jax.Array, dict[str, losses.Sums], jax.Array]:
     """The objective and the loss terms of one micro-batch, as sums over its tokens, and the coverage of its mask."""
-    network = model.merge(config, params, key.lora)
+    network, dtype = model.merge(config, params, key.lora), jnp.dtype(key.dtype)
     outputs = network(
         micro["tokens"],
         micro["segments"],
@@ -161,13 +164,15 @@ def _losses(
         remat=key.remat,
         noise=key.noise,
         key=noise,
+        dtype=dtype,
         prefix_BTD=micro.get("prefix"),
     )
-    tapped = [layers.layer_norm(outputs.stream[d], **params[f"head_{d}"]) for d in tap_depths(config, key)]
-    hidden_ND, *tapped_ND = (x.reshape(-1, config.dim) for x in (outputs.hidden_BTD, *tapped))
-    targets_N, weights_N = micro["targets"].reshape(-1), micro["weights"].reshape(-1)
-    batch = losses.Batch(hidden_ND, tapped_ND, network.embedding[...], targets_N, weights_N)
-    return *losses.objective(batch, weights), outputs.mask_coverage
+    with jax.named_scope("head"):
+        tapped = [layers.layer_norm(outputs.stream[d], **params[f"head_{d}"]) for d in tap_depths(config, key)]
+        hidden_ND, *tapped_ND = (x.reshape(-1, config.dim) for x in (outputs.hidden_BTD, *tapped))
+        targets_N, weights_N = micro["targets"].reshape(-1), micro["weights"].reshape(-1)
+        batch = losses.Batch(hidden_ND, tapped_ND, network.embedding[...], targets_N, weights_N, dtype)
+        return *losses.objective(batch, weights), outputs.mask_coverage
 
 
 def _block_gradients(config: Model, grads: model.Params) -> jax.Array:
@@ -195,10 +200,13 @@ def eval_step(config: Model, lora: Lora | None, params: model.Params, rows: Batc
     return nll_N.reshape(rows["targets"].shape)
 
 
-def frozen_prefix(config: Model, frozen: int, params: model.Params, tokens_BT: Any, segments_BT: Any) -> jax.Array:
+def frozen_prefix(
+    config: Model, frozen: int, dtype: Dtype, params: model.Params, tokens_BT: Any, segments_BT: Any
+) -> jax.Array:
     """What the lowest `frozen` blocks compute, bfloat16 [B, T, D]: the same products as in training, rounded once."""
     network = model.merge(config, params)
-    return network(tokens_BT, segments_BT, frozen=frozen).stream[frozen].astype(jnp.bfloat16)
+    stream = network(tokens_BT, segments_BT, frozen=frozen, dtype=jnp.dtype(dtype)).stream
+    return stream[frozen].astype(jnp.bfloat16)
 
 
 def optimizer(config: Config):

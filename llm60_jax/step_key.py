@@ -6,7 +6,7 @@ Phases whose stages agree share a compiled program. `arithmetic` tells what such
 from typing import NamedTuple
 
 from llm60_jax.config import Config, Model
-from llm60_jax.fields import Remat
+from llm60_jax.fields import Dtype, Remat
 from llm60_jax.phase import Lora, Phase
 from llm60_jax.plan import Stage
 
@@ -36,6 +36,7 @@ class StepKey(NamedTuple):
     adapted_from: int = 0  # depth from which on blocks have adapters, where there are any
     prefix_cached: bool = False  # batches bring what the frozen blocks compute
     devices: int = 1  # that share the micro-batches of a step out
+    dtype: Dtype = "bfloat16"
 
     @staticmethod
     def of(stage: Stage, phase: Phase, config: Config) -> "StepKey":
@@ -56,6 +57,7 @@ class StepKey(NamedTuple):
             adapted_from=phase.adapted_from,
             prefix_cached=phase.prefix_cache,
             devices=config.train.devices,
+            dtype=config.train.dtype,
         )
 
     @property

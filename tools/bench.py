@@ -14,10 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from llm60_jax import config as config_module
-from llm60_jax import console, plan
+from llm60_jax import console, plan, tuning
 from llm60_jax.config import Config
 from llm60_jax.data.progress import Track, silent
 from llm60_jax.errors import InputError, MachineError
@@ -79,12 +77,6 @@ def serve(worker: Any, version: str) -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         print(json.dumps(getattr(worker, asked.pop("do"))(**asked)), flush=True)
-
-
-def documents(shape: tuple[int, ...]) -> np.ndarray:
-    """Document numbers of packed rows, int32: three documents in each row."""
-    length = shape[-1]
-    return np.broadcast_to(1 + np.arange(length, dtype=np.int32) // -(-length // 3), shape).copy()
 
 
 def chosen(config: Config, phase: Phase, asked: str) -> list[plan.Stage]:
@@ -245,7 +237,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    config = config_module.load(options.config, options.set)
+    config = tuning.recalled(config_module.load(options.config, options.set))
     phase = config.phase_named(options.phase) if options.phase else config.phase[0]
     if options.against_torch and importlib.util.find_spec("torch") is None:
         raise InputError("--against-torch: PyTorch is not installed; pip install -e '.[torch]'")

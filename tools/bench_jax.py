@@ -5,6 +5,7 @@ import argparse
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from bench import serve
-from profile_step import made_up_batch
 
 from llm60_jax import config as config_module
-from llm60_jax import losses, machine, model, optim, phase_groups, plan, programs, step
+from llm60_jax import devices, losses, machine, model, phase_groups, plan, speed, step, tuning
 from llm60_jax.config import Config
-from llm60_jax.data import loader
-from llm60_jax.data.shards import TokenShard
 from llm60_jax.phase import Phase
 from llm60_jax.step_key import StepKey
 
@@ -31,8 +29,7 @@ class Worker:
     def __init__(self, config: Config, phase: Phase):
         self.config, self.phase = config, phase
         self.stages = plan.build(config).phase_stages(phase.name)
-        self.compiled = programs.CompiledSteps(config)
-        self.state = phase_groups.begin(config, phase, step.init(config))
+        self.steps = speed.Steps(config, phase)
         matrix = jnp.ones((PRODUCT, PRODUCT), jnp.bfloat16)
         self.product = jax.jit(lambda a, b: jnp.dot(a, b, preferred_element_type=jnp.float32)), matrix
 
@@ -49,10 +46,9 @@ class Worker:
 
     def stage(self, index: int) -> dict[str, Any]:
         """Compiles a stage's program and performs its first step."""
-        key = self._key(index)
-        self.compiled.release({key})
-        _ = self.compiled[key]
-        self.step(index)
+        key, compiled = self._key(index), self.steps.compiled
+        compiled.release({key})
+        self.steps.time(key)
         return {
             "context": key.context,
             "frozen": key.frozen,
@@ -61,44 +57,30 @@ class Worker:
             "devices": key.devices,
             "steps": self.stages[index].steps,
             "tokens": key.tokens,
-            "matmul_flops": self.compiled.flops[key],
-            "compile_seconds": self.compiled.compile_seconds[key],
-            "temporary_bytes": self.compiled.temporary_bytes(key),
+            "matmul_flops": compiled.flops(key),
+            "compile_seconds": compiled.compile_seconds[key],
+            "temporary_bytes": compiled.temporary_bytes(key),
         }
 
     def step(self, index: int) -> dict[str, Any]:
-        """One step, from a batch on the host to its loss on the host."""
-        key = self._key(index)
-        batch, rate = made_up_batch(self.config, key), np.float32(self.phase.learning_rate[1])
-        start = time.perf_counter()
-        self.state, metrics = self.compiled[key](self.state, self.compiled.put(batch), rate, step.NO_LIMIT)
-        loss = float(metrics.loss)
-        jax.block_until_ready(self.state)
-        return {"seconds": time.perf_counter() - start, "loss": loss, "peak_bytes": machine.peak_bytes()}
+        """One whole step."""
+        seconds, loss = self.steps.time(self._key(index))
+        return {"seconds": seconds, "loss": loss, "peak_bytes": machine.peak_bytes()}
 
     def optimizer(self, index: int) -> dict[str, Any]:
         """Seconds of the optimizer's update alone."""
-        params = self.state.params
-        frozen = step.frozen_groups(self.config.model, self._key(index), params)
-        live = {name: jax.tree.map(jnp.ones_like, group) for name, group in params.items() if name not in frozen}
-        tx, rate = step.optimizer(self.config), jnp.float32(1e-4)
-        update = jax.jit(lambda p, s, g: optim.update(tx, frozen, rate, g, s, p))
-        return {"seconds": _median(lambda: jax.block_until_ready(update(params, self.state.opt_state, live)))}
+        key = self._key(index)
+        return {"seconds": self.steps.optimizer_seconds([key])[key.frozen]}
 
     def input(self, index: int) -> dict[str, Any]:
         """Seconds in which the loader packs one batch of made-up documents."""
         stage = self.stages[index]
-        rng = np.random.default_rng(0)
-        sizes = rng.integers(50, 1500, 2000)
-        tokens = rng.integers(4, self.config.model.vocab_size, sizes.sum()).astype(np.uint16)
-        offsets = np.cumsum([0, *sizes])
-        shard = TokenShard(tokens, offsets, sizes * 4, np.zeros(len(sizes), np.int64))
-        batches = loader.batches(shard, stage, self.config.seed)
+        batches = speed.made_up_loader(self.config, stage)
         return {"seconds": _median(lambda: next(batches), min(20, stage.steps))}
 
     def export(self, weights: str, batch: str) -> dict[str, Any]:
         """Writes the weights and a batch of one row for each context, and gives the loss on it without noise."""
-        model_config, params = self.config.model, phase_groups.plain(self.state.params)
+        model_config, params = self.config.model, phase_groups.plain(self.steps.state.params)
         flat = {".".join(str(k.key) for k in path): np.asarray(x) for path, x in jax.tree.leaves_with_path(params)}
         names = [name for name, _, _ in model_config.named_segments]
         found = {name: x for name, x in flat.items() if name.split(".")[0] not in names}
@@ -106,7 +88,7 @@ class Worker:
             found[f"blocks.{name}"] = np.concatenate([flat[f"{segment}.{name}"] for segment in names])
         np.savez(weights, **found)  # type: ignore[arg-type]
         key = self._key(len(self.stages) - 1)
-        rows = {name: x[0] for name, x in made_up_batch(self.config, key).items()}
+        rows = {name: x[0] for name, x in speed.made_up_batch(self.config, key).items()}
         np.savez(batch, **rows)
 
         def loss(params: model.Params, rows: step.Batch) -> jax.Array:
@@ -118,7 +100,7 @@ class Worker:
         return {"loss": float(jax.jit(loss)(params, rows))}
 
 
-def _median(function: Any, times: int = 5) -> float:
+def _median(function: Callable[[], Any], times: int) -> float:
     """Seconds of a call; the first warms up and is an outlier at most."""
     seconds = []
     for _ in range(times):
@@ -134,8 +116,8 @@ def main() -> int:
     parser.add_argument("phase")
     parser.add_argument("settings", nargs="*")
     options = parser.parse_args()
-    config = config_module.load(options.config, options.settings)
-    machine.versions(config.train.devices)
+    config = tuning.recalled(config_module.load(options.config, options.settings))
+    devices.ready(config)
     worker = Worker(config, config.phase_named(options.phase))
     serve(worker, jax.__version__)
     return 0

@@ -1,20 +1,18 @@
-"""Shows what a configuration will do, stage by stage: tokens, steps, operations; with --measure also seconds, memory
-and hours on this machine."""
+"""Shows what a configuration will do, stage by stage: tokens, steps, operations, and the seconds, memory and hours that
+are known of this machine; --measure finds them out."""
 
 import argparse
 import json
-import statistics
 import sys
+from pathlib import Path
 from typing import Any
 
-from bench import Worker
-
-from llm60_jax import arithmetic, console, plan
+from llm60_jax import arithmetic, compilation_cache, console, devices, plan, speed, tuning
 from llm60_jax import config as config_module
 from llm60_jax.config import Config
-from llm60_jax.data.progress import Track, silent
-from llm60_jax.errors import InputError
+from llm60_jax.data.progress import silent
 from llm60_jax.interrupts import Interrupts
+from llm60_jax.speed import Cost
 from llm60_jax.step_key import StepKey
 
 EXAMPLES = """examples:
@@ -22,37 +20,15 @@ EXAMPLES = """examples:
   python tools/plan.py configs/llm60.toml --measure             some minutes: a few steps of every program
   python tools/plan.py configs/llm60.toml --measure --json --set train.remat=products > plan.json
 
-Hours are those of training steps: evaluation, saving and texts come on top, a few per cent. The range is that of the
-fastest and the slowest step seen; a machine that does other work, or grows hot, leaves it.
+What is measured is remembered below data_dir, and so is what stages of runs took: the next plan, and the time left that
+a run shows, begin with it. Hours are those of training steps: evaluation, saving and texts come on top, a few per
+cent. The range is that of the fastest and the slowest step seen; a machine that does other work, or grows hot, leaves
+it.
 """
 
 
-def measure(config: Config, options: argparse.Namespace, track: Track) -> dict[StepKey, dict[str, Any]]:
-    """Seconds of a few steps, temporary and resident memory, of every program of the plan."""
-    found: dict[StepKey, dict[str, Any]] = {}
-    for phase in config.phase:
-        stages = plan.build(config).phase_stages(phase.name)
-        wanted = {StepKey.of(stage, phase, config): stage.index for stage in stages}
-        wanted = {key: index for key, index in wanted.items() if key not in found}
-        if not wanted:
-            continue
-        worker = Worker("bench_jax.py", str(options.config), phase.name, *options.set)
-        try:
-            for key, index in track(wanted.items(), f"{phase.name}: programs", len(wanted)):
-                facts = worker.ask("stage", index=index)
-                steps = [worker.ask("step", index=index) for _ in range(options.rounds)]
-                found[key] = {
-                    "seconds": [one["seconds"] for one in steps],
-                    "temporary_bytes": facts["temporary_bytes"],
-                    "peak_bytes": steps[-1]["peak_bytes"],
-                }
-        finally:
-            worker.close()
-    return found
-
-
-def rows_of(config: Config, measured: dict[StepKey, dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row a stage, as plain values; what was not measured is None."""
+def rows_of(config: Config, costs: dict[StepKey, Cost]) -> list[dict[str, Any]]:
+    """A row a stage, as plain values; what is not known is None."""
     rows = []
     for stage in plan.build(config).stages:
         phase = config.phase_named(stage.phase)
@@ -64,6 +40,7 @@ def rows_of(config: Config, measured: dict[StepKey, dict[str, Any]]) -> list[dic
             "frozen": stage.frozen,
             "micro_batch": stage.micro_batch,
             "accumulation": stage.accumulation,
+            "remat": stage.remat,
             "steps": stage.steps,
             "tokens": stage.tokens,
             "matmul_flops": arithmetic.step_flops(config.model, key),
@@ -72,31 +49,29 @@ def rows_of(config: Config, measured: dict[StepKey, dict[str, Any]]) -> list[dic
             "temporary_bytes": None,
             "peak_bytes": None,
         }
-        if key in measured:
-            seconds = measured[key]["seconds"]
-            spread = {"median": statistics.median(seconds), "least": min(seconds), "most": max(seconds)}
-            row |= {name: measured[key][name] for name in ("temporary_bytes", "peak_bytes")}
+        if cost := costs.get(key):
+            spread = {"median": cost.middle, "least": min(cost.seconds), "most": max(cost.seconds)}
+            row |= {"temporary_bytes": cost.temporary_bytes, "peak_bytes": cost.peak_bytes}
             row |= {"step_seconds": spread, "hours": {n: stage.steps * s / 3600 for n, s in spread.items()}}
         rows.append(row)
     return rows
 
 
 def totals(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Hours of every phase and of `all`, where they were measured."""
+    """Hours of every phase of which all stages are known, and of `all` when all phases are."""
     found: dict[str, dict[str, float]] = {}
-    for row in rows:
-        for name in (row["phase"], "all") if row["hours"] else ():
-            sums = found.setdefault(name, dict.fromkeys(row["hours"], 0.0))
-            for kind, value in row["hours"].items():
-                sums[kind] += value
+    for name in [*dict.fromkeys(row["phase"] for row in rows), "all"]:
+        some = [row["hours"] for row in rows if name in (row["phase"], "all")]
+        if None not in some:
+            found[name] = {kind: sum(hours[kind] for hours in some) for kind in ("median", "least", "most")}
     return found
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The report for a person."""
-    headings = ["phase", "stage", "context", "frozen", "micro-batches", "steps", "tokens", "GFLOP/step"]
-    measured = any(row["hours"] for row in rows)
-    headings += ["s/step", "hours", "least", "most", "temporaries MiB", "resident MiB"] if measured else []
+    headings = ["phase", "stage", "context", "frozen", "micro-batches", "remat", "steps", "tokens", "GFLOP/step"]
+    known = any(row["hours"] for row in rows)
+    headings += ["s/step", "hours", "least", "most", "temporaries MiB", "resident MiB"] if known else []
     lines = []
     for row in rows:
         line = [
@@ -105,6 +80,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             str(row["context"]),
             str(row["frozen"]),
             f"{row['accumulation']} of {row['micro_batch']}",
+            row["remat"],
             f"{row['steps']:,}",
             f"{row['tokens']:,}",
             f"{row['matmul_flops'] / 1e9:,.1f}",
@@ -113,7 +89,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             line += [f"{row['step_seconds']['median']:.2f}"]
             line += [f"{row['hours'][kind]:.2f}" for kind in ("median", "least", "most")]
             line += [f"{row[kind] / 2**20:,.0f}" for kind in ("temporary_bytes", "peak_bytes")]
-        lines.append(tuple(line))
+        lines.append((*line, *["-"] * (len(headings) - len(line))))
     return console.columns(headings, lines)
 
 
@@ -129,11 +105,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    config = config_module.load(options.config, options.set)
-    if any(phase.prefix_cache for phase in config.phase) and options.measure:
-        raise InputError("--measure: a phase with prefix_cache cannot be measured yet; leave --measure out")
-    track = silent if options.json else console.Tracker(Interrupts())
-    rows = rows_of(config, measure(config, options, track) if options.measure else {})
+    config = tuning.recalled(config_module.load(options.config, options.set))
+    stage_plan = plan.build(config)
+    if options.measure:
+        devices.ready(config)
+        cache = compilation_cache.open_in(Path(config.data_dir))
+        track = silent if options.json else console.Tracker(Interrupts())
+        speed.remember(config, speed.measure(config, stage_plan, options.rounds, track))
+        compilation_cache.seal(cache)
+    rows = rows_of(config, speed.recall(config, stage_plan))
     hours = totals(rows)
     if options.json:
         print(json.dumps({"stages": rows, "hours": hours}, indent=1))
@@ -141,7 +121,9 @@ def _plan(options: argparse.Namespace) -> None:
     console.say(table(rows))
     for name, sums in hours.items():
         console.say(f"{name}: {sums['median']:,.1f} hours of steps ({sums['least']:,.1f} to {sums['most']:,.1f})")
-    if not options.measure:
+    if config.train.is_auto:
+        console.say('"auto" is not measured on this machine yet: tools/tune.py does that, and so does a run')
+    if "all" not in hours:
         console.say("--measure runs a few steps of every program and tells the hours on this machine")
 
 

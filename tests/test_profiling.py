@@ -1,0 +1,116 @@
+"""Where a step's time goes, told from a trace."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT, few_pairs, metrics
+
+from llm60_jax import flops, plan, profiling, programs
+from llm60_jax.step_key import StepKey
+
+sys.path.insert(0, str(PROJECT))
+import launch
+
+TEXT = """HloModule jit_train_step, is_scheduled=true
+
+%fused (p.0: f32[8,4]) -> f32[8,4] {
+  %p.0 = f32[8,4]{1,0} parameter(0)
+  ROOT %add.7 = f32[8,4]{1,0} add(%p.0, %p.0), metadata={op_name="jit(f)/jvp(while)/body/norm/add"}
+}
+
+ENTRY %main {
+  %dot.3 = f32[8,16]{1,0} dot(%a, %b), metadata={op_name="jit(f)/transpose(jvp())/while/body/attention/dot_general"}
+  %while.2 = (s32[], f32[8,4]{1,0}) while(%tuple), condition=%c, body=%b
+  ROOT %fusion.12 = f32[8,4]{1,0} fusion(%dot.3), kind=kLoop, calls=%fused
+}
+"""
+
+
+def test_a_program_is_read_as_the_compiler_prints_it():
+    found = profiling.instructions(TEXT)
+    assert found["dot.3"] == ("dot", "f32[8,16]", "jit(f)/transpose(jvp())/while/body/attention/dot_general")
+    assert found["while.2"].kind == "while"
+    assert found["fusion.12"] == ("fusion", "f32[8,4]", "")
+    assert found["add.7"].kind == "add"
+
+
+@pytest.mark.parametrize(
+    ("path", "part", "way"),
+    [
+        ("jit(train_step)/jvp()/while/body/closed_call/attention/dot_general", "attention", "forward"),
+        ("transpose(jvp())/while/body/closed_call/checkpoint/mlp/dot_general", "mlp", "backward"),
+        ("transpose(jvp())/while/body/checkpoint/rematted_computation/norm/reduce_sum", "norm", "again"),
+        ("jit(train_step)/jvp(head)/while/body/closed_call/exp", "head", "forward"),
+        ("jit(train_step)/optimizer/cond/branch_1_fun/mul", "optimizer", "forward"),
+        ("jit(train_step)/while/body/dynamic_slice", "other", "forward"),
+    ],
+)
+def test_a_path_of_scopes_names_part_and_pass(path, part, way):
+    assert (flops.part_of(path), profiling.way_of(path)) == (part, way)
+
+
+def test_operations_by_part_add_up_to_the_whole(tiny):
+    for stage, phase in ((plan.build(tiny).stages[0], tiny.phase[0]), (plan.build(tiny).stages[-1], tiny.phase[-1])):
+        traced = programs.trace(tiny, StepKey.of(stage, phase, tiny)).jaxpr
+        found = flops.by_part(traced)
+        assert sum(found.values()) == flops.count(traced)
+        assert set(found) == {"attention", "mlp", "head"}
+        live, tokens = tiny.model.layers - stage.frozen, tiny.train.tokens_per_step
+        products = 2 * (32 * 64 + 64 * 32)  # of one block's MLP
+        # Forward in every block; a live one has two products for each in the backward pass, and remat repeats `up`.
+        assert found["mlp"] == tokens * (6 * products + live * (2 * products + products // 2))
+
+
+def test_a_trace_is_told_by_part_operation_and_memory(tiny, tmp_path):
+    from llm60_jax import speed
+
+    steps = speed.Steps(tiny, tiny.phase[0])
+    key = StepKey.of(plan.build(tiny).stages[0], tiny.phase[0], tiny)
+    steps.time(key)
+    with profiling.recording(tmp_path):
+        with profiling.data():
+            speed.made_up_batch(tiny, key)
+        steps.time(key)
+    told = profiling.write(tmp_path, steps.compiled, key, 1)
+    found = profiling.profile(tmp_path, steps.compiled, key, 1)
+    for part in ("attention", "mlp", "norm", "head", "optimizer", "data"):
+        assert found.of(part) > 0, part
+        assert f"\n{part} " in told
+    assert found.of("attention", "again") > 0  # remat is full
+    assert found.seconds == pytest.approx(sum(map(found.of, {*flops.PARTS, "other", "data"})))
+    assert found.memory == steps.compiled.memory(key)
+    assert all(one.name.split(".")[0] not in ("while", "call") for one in found.operations)
+    written = json.loads((tmp_path / "profile.json").read_text())
+    assert written["flops"] == steps.compiled.flops_by_part[key]
+    assert "HloModule" in (tmp_path / "program.txt").read_text()
+    assert list(tmp_path.rglob("perfetto_trace.json.gz"))
+
+
+def test_a_run_records_the_steps_it_is_asked_to(tiny_file, tree, monkeypatch, capsys):
+
+    few_pairs(monkeypatch)
+    assert launch.main([str(tiny_file), "--profile", "4:5"]) == 0
+    out = capsys.readouterr().out
+    assert "profile of 2 steps" in out
+    folder = Path(tree["workdir"]) / "profile" / "4-5"
+    assert {"profile.txt", "profile.json", "program.txt"} <= {path.name for path in folder.iterdir()}
+    assert json.loads((folder / "profile.json").read_text())["steps"] == 2
+    assert len([row for row in metrics(Path(tree["workdir"])) if "loss" in row]) == 30  # the training is the same
+    # A second time there is nothing left to record.
+    assert launch.main([str(tiny_file), "--profile", "4:5"]) == 2
+    assert "the run stands at step 30 of 30" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("span", ["5", "5:", "6:5", "0:3", "a:b", "-1:2"])
+def test_a_span_that_is_none_is_refused(tiny_file, span, capsys):
+    with pytest.raises(SystemExit) as stop:
+        launch.main([str(tiny_file), f"--profile={span}"])
+    assert stop.value.code == 2
+    assert "--profile" in capsys.readouterr().err
+
+
+def test_the_command_to_go_on_records_nothing():
+    command = ["launch.py", "c.toml", "--profile", "4:5", "--back-to=3", "--set", "seed=1"]
+    assert launch._to_go_on(command) == ["launch.py", "c.toml", "--set", "seed=1"]
