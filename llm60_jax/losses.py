@@ -77,14 +77,14 @@ def next_token(
 
 
 def _next_token_forward(hidden: Any, embedding: Any, targets: Any, weights: Any, dtype: jnp.dtype):
-    table_VD = embedding.value.astype(dtype)
+    table_DV = transposed(embedding.value.astype(dtype))  # both products are faster with it on a CPU
     hidden_ND, targets_N, weights_N = hidden.value.astype(dtype), targets.value, weights.value
-    vocabulary = np.arange(table_VD.shape[0], dtype=np.int32)
+    vocabulary = np.arange(table_DV.shape[1], dtype=np.int32)
 
     def chunk(carry, piece):
         sums, d_embedding = carry
         hidden_nD, targets_n, weights_n = piece
-        logits = matmul_nt(hidden_nD, table_VD, dtype)
+        logits = matmul(hidden_nD, table_DV, dtype)
         top = logits.max(axis=1, keepdims=True)
         exponentials = jnp.exp(logits - top)
         total = exponentials.sum(axis=1, keepdims=True)
@@ -95,11 +95,11 @@ def _next_token_forward(hidden: Any, embedding: Any, targets: Any, weights: Any,
         if embedding.perturbed:
             # As [D, V], because hidden states are far smaller to transpose than the logits' gradient.
             d_embedding = d_embedding + matmul(transposed(hidden_nD), d_logits, dtype)
-        d_hidden = matmul(d_logits, table_VD, dtype) if hidden.perturbed else None
+        d_hidden = matmul_nt(d_logits, table_DV, dtype) if hidden.perturbed else None
         sums = Sums(sums.weighted + jnp.sum(nll_n * weights_n), sums.plain + jnp.sum(nll_n * (weights_n > 0)))
         return (sums, d_embedding), d_hidden
 
-    zero = jnp.zeros(table_VD.shape[::-1], jnp.float32) if embedding.perturbed else None
+    zero = jnp.zeros(table_DV.shape, jnp.float32) if embedding.perturbed else None
     start = Sums(jnp.float32(0), jnp.float32(0)), zero
     (sums, d_embedding), d_hidden = jax.lax.scan(chunk, start, (*map(_chunked, (hidden_ND, targets_N, weights_N)),))
     if d_hidden is not None:

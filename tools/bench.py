@@ -88,6 +88,30 @@ def chosen(config: Config, phase: Phase, asked: str) -> list[plan.Stage]:
     return [stages[number - 1] for number in sorted(set(numbers))]
 
 
+def torch_worker(config: Config, phase: Phase, folder: Path, weights: str) -> Worker:
+    """PyTorch's process, with the model of a configuration and stored weights."""
+    names = ("vocab_size", "dim", "layers", "heads", "hidden_dim", "rope_base")
+    facts = {
+        "model": {name: getattr(config.model, name) for name in names},
+        "seed": config.seed,
+        "dropout": phase.mlp_dropout,
+        "learning_rate": phase.learning_rate[1],
+        "optimizer": {name: getattr(config.optimizer, name) for name in ("weight_decay", "clip_rms", "decay_exponent")},
+        "tokens_per_step": config.train.tokens_per_step,
+        "weights": weights,
+    }
+    (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+    return Worker("bench_torch.py", str(folder / "facts.json"))
+
+
+def require_torch(config: Config, phase: Phase, option: str) -> None:
+    """Raises InputError where PyTorch is missing, or its side lacks what the configuration has."""
+    if importlib.util.find_spec("torch") is None:
+        raise InputError(f"{option}: PyTorch is not installed; pip install -e '.[torch]'")
+    if config.model.enhancements or phase.lora or phase.deep_supervision:
+        raise InputError(f"{option}: PyTorch's side has the plain model only, without enhancements")
+
+
 @contextlib.contextmanager
 def workers(config: Config, phase: Phase, options: argparse.Namespace) -> Iterator[tuple[Worker, Worker | None, Any]]:
     """The process of JAX, that of PyTorch if it is asked for, and the losses of both on the same weights and rows."""
@@ -100,18 +124,7 @@ def workers(config: Config, phase: Phase, options: argparse.Namespace) -> Iterat
             return
         weights, batch = str(folder / "weights.npz"), str(folder / "batch.npz")
         losses = {"jax": jax_side.ask("export", weights=weights, batch=batch)["loss"]}
-        model = config.model
-        facts = {
-            "model": {
-                n: getattr(model, n) for n in ("vocab_size", "dim", "layers", "heads", "hidden_dim", "rope_base")
-            },
-            "dropout": phase.mlp_dropout,
-            "learning_rate": phase.learning_rate[1],
-            "tokens_per_step": config.train.tokens_per_step,
-            "weights": weights,
-        }
-        (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
-        torch_side = Worker("bench_torch.py", str(folder / "facts.json"))
+        torch_side = torch_worker(config, phase, folder, weights)
         stack.callback(torch_side.close)
         losses["torch"] = torch_side.ask("loss", batch=batch)["loss"]
         yield jax_side, torch_side, losses
@@ -239,10 +252,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _bench(options: argparse.Namespace) -> None:
     config = tuning.recalled(config_module.load(options.config, options.set))
     phase = config.phase_named(options.phase) if options.phase else config.phase[0]
-    if options.against_torch and importlib.util.find_spec("torch") is None:
-        raise InputError("--against-torch: PyTorch is not installed; pip install -e '.[torch]'")
-    if options.against_torch and (config.model.enhancements or phase.lora or phase.deep_supervision):
-        raise InputError("--against-torch: PyTorch's side has the plain model only, without enhancements")
+    if options.against_torch:
+        require_torch(config, phase, "--against-torch")
     wanted = chosen(config, phase, options.stages)
     track = silent if options.json else console.Tracker(Interrupts())
     with workers(config, phase, options) as (jax_side, torch_side, losses):

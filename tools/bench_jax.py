@@ -5,7 +5,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from bench import serve
 
 from llm60_jax import config as config_module
 from llm60_jax import devices, losses, machine, model, phase_groups, plan, speed, step, tuning
-from llm60_jax.config import Config
+from llm60_jax.config import Config, Model
 from llm60_jax.phase import Phase
 from llm60_jax.step_key import StepKey
 
@@ -81,12 +81,7 @@ class Worker:
     def export(self, weights: str, batch: str) -> dict[str, Any]:
         """Writes the weights and a batch of one row for each context, and gives the loss on it without noise."""
         model_config, params = self.config.model, phase_groups.plain(self.steps.state.params)
-        flat = {".".join(str(k.key) for k in path): np.asarray(x) for path, x in jax.tree.leaves_with_path(params)}
-        names = [name for name, _, _ in model_config.named_segments]
-        found = {name: x for name, x in flat.items() if name.split(".")[0] not in names}
-        for name in [name.split(".", 1)[1] for name in flat if name.startswith(f"{names[0]}.")]:
-            found[f"blocks.{name}"] = np.concatenate([flat[f"{segment}.{name}"] for segment in names])
-        np.savez(weights, **found)  # type: ignore[arg-type]
+        np.savez(weights, **flat(model_config, params))  # type: ignore[arg-type]
         key = self._key(len(self.stages) - 1)
         rows = {name: x[0] for name, x in speed.made_up_batch(self.config, key).items()}
         np.savez(batch, **rows)
@@ -98,6 +93,29 @@ class Worker:
             return losses.token_losses(hidden, network.embedding[...], rows["targets"].reshape(-1), bfloat16).mean()
 
         return {"loss": float(jax.jit(loss)(params, rows))}
+
+
+def flat(config: Model, params: model.Params) -> dict[str, np.ndarray]:
+    """Parameters of a plain model as arrays by dotted names, those of all segments stacked as `blocks.`"""
+    found = {".".join(str(k.key) for k in path): np.asarray(x) for path, x in jax.tree.leaves_with_path(params)}
+    names = [name for name, _, _ in config.named_segments]
+    whole = {name: x for name, x in found.items() if name.split(".")[0] not in names}
+    for name in [name.split(".", 1)[1] for name in found if name.startswith(f"{names[0]}.")]:
+        whole[f"blocks.{name}"] = np.concatenate([found[f"{segment}.{name}"] for segment in names])
+    return whole
+
+
+def unflat(config: Model, arrays: Mapping[str, np.ndarray]) -> model.Params:
+    """The way back from `flat`."""
+
+    def leaf(path: Any, _: Any) -> jax.Array:
+        group, _, rest = ".".join(str(k.key) for k in path).partition(".")
+        for name, start, stop in config.named_segments:
+            if group == name:
+                return jnp.asarray(arrays[f"blocks.{rest}"][start:stop])
+        return jnp.asarray(arrays[f"{group}.{rest}" if rest else group])
+
+    return jax.tree.map_with_path(leaf, model.abstract_params(config))
 
 
 def _median(function: Callable[[], Any], times: int) -> float:

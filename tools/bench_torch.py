@@ -9,6 +9,7 @@ the same micro-batches, Adafactor in its multi-tensor form.
 import argparse
 import contextlib
 import json
+import math
 import resource
 import sys
 import time
@@ -83,29 +84,76 @@ class Transformer(nn.Module):
         return F.cross_entropy(logits.view(-1, logits.shape[-1]).float(), targets.view(-1), reduction="sum")
 
     def take(self, weights: dict[str, np.ndarray]) -> None:
-        """Parameters by the names of `tools/bench_jax.py`, blocks stacked along the first axis."""
-        places = {
+        """Sets the parameters, by the names of `tools/bench_jax.py`."""
+        with torch.no_grad():
+            for name, some in self.places().items():
+                values = weights[name] if name.startswith("blocks.") else weights[name][None]
+                for place, value in zip(some, values, strict=True):
+                    place.copy_(torch.from_numpy(value.T if name.endswith("kernel") else value))
+
+    def give(self) -> dict[str, np.ndarray]:
+        """The parameters as `take` takes them."""
+        found = {}
+        for name, some in self.places().items():
+            values = [place.detach().T if name.endswith("kernel") else place.detach() for place in some]
+            found[name] = torch.stack(values).numpy() if name.startswith("blocks.") else values[0].numpy()
+        return found
+
+    def places(self) -> dict[str, list[nn.Parameter]]:
+        """The parameters behind each name: one of each block, bottom first, or the one there is."""
+        names = {
             "attention_norm.scale": "attention_norm.weight", "attention_norm.bias": "attention_norm.bias",
             "mlp_norm.scale": "mlp_norm.weight", "mlp_norm.bias": "mlp_norm.bias",
             "attention.qkv.kernel": "qkv.weight", "attention.out.kernel": "out.weight",
             "mlp.up.kernel": "up.weight", "mlp.down.kernel": "down.weight",
         }  # fmt: skip
-        with torch.no_grad():
-            self.embedding.copy_(torch.from_numpy(weights["embedding"]))
-            self.norm.weight.copy_(torch.from_numpy(weights["norm.scale"]))
-            self.norm.bias.copy_(torch.from_numpy(weights["norm.bias"]))
-            for number, block in enumerate(self.blocks):
-                mine = dict(block.named_parameters())
-                for name, place in places.items():
-                    value = torch.from_numpy(weights[f"blocks.{name}"][number])
-                    mine[place].copy_(value.T if name.endswith("kernel") else value)
+        blocks = [dict(block.named_parameters()) for block in self.blocks]
+        found = {f"blocks.{name}": [block[place] for block in blocks] for name, place in names.items()}
+        whole = {"embedding": self.embedding, "norm.scale": self.norm.weight, "norm.bias": self.norm.bias}
+        return found | {name: [parameter] for name, parameter in whole.items()}
+
+
+class Adafactor:
+    """With absolute rates and a bound on each matrix's update, as llm60_jax/optim.py has it; torch.optim's own scales
+    its rate by the size of the parameter. For trainings that are compared, where the rule has to be the same."""
+
+    def __init__(self, parameters: list[nn.Parameter], weight_decay: float, clip_rms: float, decay_exponent: float):
+        self.parameters, self.rate, self.steps = parameters, 0.0, 0
+        self.weight_decay, self.clip_rms, self.decay_exponent = weight_decay, clip_rms, decay_exponent
+        self.means: dict[tuple[int, str], Tensor] = {}
+
+    @torch.no_grad()
+    def step(self) -> None:
+        self.steps += 1
+        for number, p in enumerate(self.parameters):
+            assert p.grad is not None
+            squared = p.grad.square() + 1e-30
+            if p.ndim == 2 and min(p.shape) >= 32:
+                row, column = self._mean(number, "row", squared.mean(1)), self._mean(number, "column", squared.mean(0))
+                update = p.grad * (row / row.mean()).rsqrt()[:, None] * column.rsqrt()
+            else:
+                update = p.grad * self._mean(number, "whole", squared).rsqrt()
+            update /= max(1.0, float(update.square().mean().sqrt()) / self.clip_rms)
+            if p.ndim == 2:
+                update.add_(p, alpha=self.weight_decay)
+            p.sub_(update, alpha=self.rate)
+
+    def zero_grad(self, set_to_none: bool) -> None:
+        for p in self.parameters:
+            p.grad = None
+
+    def _mean(self, number: int, name: str, value: Tensor) -> Tensor:
+        """The running mean of a value; the first one counts whole."""
+        keep = 1 - self.steps**-self.decay_exponent
+        old = self.means.setdefault((number, name), torch.zeros_like(value))
+        return old.mul_(keep).add_(value, alpha=1 - keep)
 
 
 class Worker:
     """Answers what bench.py asks."""
 
     def __init__(self, facts: dict[str, Any]):
-        torch.manual_seed(0)
+        torch.manual_seed(facts["seed"])
         self.facts = facts
         weights = dict(np.load(facts["weights"], allow_pickle=False))
         self.model = Transformer(facts["model"], facts["dropout"])
@@ -113,6 +161,16 @@ class Worker:
 
     def stage(self, context: int, frozen: int, micro_batch: int, variant: str) -> dict[str, Any]:
         """Sets a stage up and performs its first step, which compiles where it is to."""
+        trained = self._set_up(context, frozen, variant)
+        self.optimizer: Any = torch.optim.Adafactor(trained, lr=self.facts["learning_rate"], foreach=True)
+        shape = self.facts["tokens_per_step"] // (context * micro_batch), micro_batch, context
+        self.batch = [torch.randint(4, self.facts["model"]["vocab_size"], shape) for _ in range(2)]
+        # Three documents in each row, as on the other side (speed.documents).
+        self.segments = (1 + torch.arange(context) // -(-context // 3)).expand(shape)
+        return {"compile_seconds": self.step()["seconds"]}
+
+    def _set_up(self, context: int, frozen: int, variant: str) -> list[nn.Parameter]:
+        """The blocks as a stage has them; returns the parameters that train."""
         torch._dynamo.reset()
         block: Any
         for number, block in enumerate(self.model.blocks):
@@ -123,15 +181,8 @@ class Worker:
             block._compiled_call_impl = torch.compile(block._call_impl) if variant == "compiled" else None
         head: Any = self.model.head
         self.model.loss = torch.compile(head) if variant == "compiled" else head
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adafactor(trained, lr=self.facts["learning_rate"], foreach=True)
-        self.frozen, self.remat = frozen, variant == "remat"
-        self.rope = self._rope(context)
-        shape = self.facts["tokens_per_step"] // (context * micro_batch), micro_batch, context
-        self.batch = [torch.randint(4, self.facts["model"]["vocab_size"], shape) for _ in range(2)]
-        # Three documents in each row, as on the other side (speed.documents).
-        self.segments = (1 + torch.arange(context) // -(-context // 3)).expand(shape)
-        return {"compile_seconds": self.step()["seconds"]}
+        self.frozen, self.remat, self.rope = frozen, variant == "remat", self._rope(context)
+        return [p for p in self.model.parameters() if p.requires_grad]
 
     def _rope(self, length: int) -> tuple[Tensor, Tensor]:
         model = self.facts["model"]
@@ -139,17 +190,52 @@ class Worker:
 
     def step(self) -> dict[str, Any]:
         start = time.perf_counter()
+        tokens, targets = self.batch
+        total = self._step(tokens, targets, self.segments)
+        return {"seconds": time.perf_counter() - start, "loss": total, "peak_bytes": peak_bytes()}
+
+    def _step(self, tokens: Tensor, targets: Tensor, segments: Tensor) -> float:
+        """One step over micro-batches [G, B, T]; the mean loss of the targets that count."""
         self.model.train()
-        total = 0.0
-        for tokens, targets, segments in zip(*self.batch, self.segments, strict=True):
+        total, count = 0.0, int((targets >= 0).sum())
+        for micro in zip(tokens, segments, targets, strict=True):
             with torch.autocast("cpu", torch.bfloat16):
-                part = self.model(tokens, segments, targets, self.rope, self.frozen, self.remat)
-            part = part / self.facts["tokens_per_step"]
+                part = self.model(*micro, self.rope, self.frozen, self.remat)
+            part = part / count
             part.backward()
             total += float(part.detach())
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return {"seconds": time.perf_counter() - start, "loss": total, "peak_bytes": peak_bytes()}
+        return total
+
+    def restore(self, weights: str) -> dict[str, Any]:
+        """Takes stored weights."""
+        self.model.take(dict(np.load(weights, allow_pickle=False)))
+        return {}
+
+    def train(
+        self, rows: str, variant: str, seconds: float, rates: list[float], warmup: float, weights: str
+    ) -> dict[str, Any]:
+        """Trains on stored batches, nothing frozen, until so many seconds are over (compilation left out), and writes
+        the weights. The rate warms up and falls along a cosine with the share of the time that has gone by."""
+        stored = np.load(rows, allow_pickle=False)
+        tokens, targets, segments = (torch.from_numpy(stored[name]) for name in ("tokens", "targets", "segments"))
+        trained = self._set_up(tokens.shape[-1], 0, variant)
+        before = self.model.give()
+        self.optimizer = Adafactor(trained, **self.facts["optimizer"])
+        self._step(tokens[0].long(), targets[0].long(), segments[0])  # compiles; its rate is 0
+        self.model.take(before)
+        self.optimizer = Adafactor(trained, **self.facts["optimizer"])
+        peak, final = rates
+        start, done, total = time.perf_counter(), 0, 0.0
+        while (passed := (time.perf_counter() - start) / seconds) < 1:
+            falling = final + (peak - final) * 0.5 * (1 + math.cos(math.pi * (passed - warmup) / (1 - warmup)))
+            self.optimizer.rate = peak * passed / warmup if passed < warmup else falling
+            number = done % len(tokens)
+            total = self._step(tokens[number].long(), targets[number].long(), segments[number])
+            done += 1
+        np.savez(weights, **self.model.give())  # type: ignore[arg-type]
+        return {"seconds": time.perf_counter() - start, "steps": done, "loss": total}
 
     def loss(self, batch: str) -> dict[str, Any]:
         """Mean cross-entropy of a stored batch, without noise."""
