@@ -108,11 +108,12 @@ def next_logits(
     for name, _, _ in config.named_segments:
         graphdef, stack = nnx.split(getattr(network, name))
 
-        def body(x, layer, graphdef=graphdef):
-            params, cache = layer
-            return nnx.merge(graphdef, params).extend(x, rope, cache, position, float32)
+        def body(carry, layer, graphdef=graphdef):
+            params, number = layer
+            return nnx.merge(graphdef, params).extend(carry[0], rope, carry[1], number, position, float32), None
 
-        x_BTD, new[name] = jax.lax.scan(body, x_BTD, (stack, caches[name]))
+        numbers = jnp.arange(len(caches[name][0]))
+        (x_BTD, new[name]), _ = jax.lax.scan(body, (x_BTD, caches[name]), (stack, numbers))
     return network.logits(network.norm(x_BTD)[:, 0], float32), new
 
 

@@ -348,18 +348,32 @@ class Block(nnx.Module):
             return self.mlp_residual(x_BTD, drop_path(branch_BTD, noise.drop_path, keys[5]))
 
     def extend(
-        self, x_BTD: Array, rope: tuple[Array, Array], cache: tuple[Array, Array], position: Array, dtype: jnp.dtype
+        self,
+        x_BTD: Array,
+        rope: tuple[Array, Array],
+        caches: tuple[Array, Array],
+        number: Array,
+        position: Array,
+        dtype: jnp.dtype,
     ) -> tuple[Array, tuple[Array, Array]]:
-        """One token (T = 1) at `position`, given the keys and values [B, H, S, K] of the tokens before it.
+        """One token (T = 1) at `position`, given the keys and values of the tokens before it.
 
-        Returns the block's output and the cache with this token's key and value written in.
+        Args:
+          caches: keys and values of a stack of blocks, [n, B, H, S, K] each. They go through whole, so that a loop
+            writes this token into them where they are, instead of copying a block's.
+          number: int32 scalar, this block's place in the stack.
+
+        Returns:
+          The block's output, and the caches with this token's key and value written in.
         """
         q, k, v = self.attention.project(self.attention_norm(x_BTD), *rope, dtype)
+        place = number, 0, 0, position, 0
         keys, values = (
-            jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), position, axis=2)
-            for old, new in zip(cache, (k, v), strict=True)
+            jax.lax.dynamic_update_slice(old, new[None].astype(old.dtype), place)
+            for old, new in zip(caches, (k, v), strict=True)
         )
-        seen = jnp.arange(keys.shape[2]) <= position
-        branch_BTD = self.attention.merge(attention.plain(q, keys, values, seen, dtype), dtype)
+        k, v = (jax.lax.dynamic_index_in_dim(cache, number, keepdims=False) for cache in (keys, values))
+        seen = jnp.arange(keys.shape[3]) <= position
+        branch_BTD = self.attention.merge(attention.plain(q, k, v, seen, dtype), dtype)
         x_BTD = self.attention_residual(x_BTD, branch_BTD)
         return self.mlp_residual(x_BTD, self.mlp(self.mlp_norm(x_BTD), 0.0, None, dtype)), (keys, values)

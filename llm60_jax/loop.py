@@ -186,6 +186,7 @@ class Trainer:
         self.seen: list[dict[str, np.ndarray]] = []  # the stage's first batches, as many as tell whether they are text
         self.told: set[tuple[str, str]] = set()  # phases and symptoms that were told
         self.strained: set[str] = set()  # what is short on the machine, as told
+        self.has_stepped = False
         self.retry_save: float | None = None  # when a save that failed is to be tried again
 
     def train(self) -> None:
@@ -412,6 +413,9 @@ class Trainer:
         session = self.session
         objective, grad_norm = float(metrics.objective), float(metrics.grad_norm)
         self.clock.tick(stage)
+        if not self.has_stepped:
+            self.has_stepped = True
+            self.line.end(f"first step after {machine.age():.1f} s")
         if not bool(metrics.applied):
             self._refuse(pending, objective, grad_norm)
             return

@@ -82,6 +82,11 @@ def resident_bytes() -> int:
     return psutil.Process().memory_info().rss
 
 
+def age() -> float:
+    """Seconds since this process was started."""
+    return time.time() - psutil.Process().create_time()
+
+
 def cpu_seconds() -> float:
     """Processor time of this process so far, user and system, all threads."""
     return time.process_time()

@@ -8,7 +8,7 @@ host does to have a batch. Seconds are summed over the threads, or the streams, 
 import contextlib
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +55,8 @@ class Profile(NamedTuple):
     steps: int
     operations: list[Operation]  # the longest first
     data_seconds: float
+    window_seconds: float  # from the beginning of the first operation to the end of the last
+    idle_seconds: float  # of them, in which no thread had an operation: the host's work, and what falls between
     flops: dict[str, int]  # operations of matrix products in one step, by part
     memory: dict[str, int]  # bytes, by kind
 
@@ -95,16 +97,32 @@ def profile(folder: Path, compiled: CompiledSteps, key: StepKey, steps: int) -> 
     program = instructions(compiled.text(key))
     groups: dict[tuple[str, str, str, str, str], list[float]] = {}
     data_seconds = 0.0
-    for name, seconds in events(folder):
+    spans = []
+    for name, start, seconds in events(folder):
         if name == DATA:
             data_seconds += seconds
         elif (found := program.get(name)) and found.kind not in _CONTAINERS:
             kind, written = re.sub(r"[.\d]+$", "", name), found.path.rpartition("/")[2]
             group = kind, written, flops.part_of(found.path), way_of(found.path), found.shape
             groups.setdefault(group, []).append(seconds)
+            spans.append((start, start + seconds))
     operations = [Operation(*group, len(some), sum(some)) for group, some in groups.items()]
     operations.sort(key=lambda one: -one.seconds)
-    return Profile(steps, operations, data_seconds, compiled.flops_by_part[key], compiled.memory(key))
+    return Profile(
+        steps, operations, data_seconds, *window_and_idle(spans), compiled.flops_by_part[key], compiled.memory(key)
+    )
+
+
+def window_and_idle(spans: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The time from the first beginning to the last end, and how much of it no span covers."""
+    ordered = sorted(spans)
+    if not ordered:
+        return 0.0, 0.0
+    idle, latest = 0.0, ordered[0][0]
+    for start, stop in ordered:
+        idle += max(0.0, start - latest)
+        latest = max(latest, stop)
+    return latest - ordered[0][0], idle
 
 
 def way_of(path: str) -> str:
@@ -114,13 +132,13 @@ def way_of(path: str) -> str:
     return "backward" if "transpose(" in path else "forward"
 
 
-def events(folder: Path) -> Iterator[tuple[str, float]]:
-    """Names and seconds of everything in the newest trace below a folder."""
+def events(folder: Path) -> Iterator[tuple[str, float, float]]:
+    """Name, beginning and seconds of everything in the newest trace below a folder."""
     newest = max(folder.rglob("*.xplane.pb"), key=lambda path: path.stat().st_mtime_ns)
     for plane in jax.profiler.ProfileData.from_file(str(newest)).planes:
         for line in plane.lines:
             for event in line.events:
-                yield event.name, event.duration_ns / 1e9
+                yield event.name, event.start_ns / 1e9, event.duration_ns / 1e9
 
 
 def instructions(text: str) -> dict[str, Instruction]:
@@ -139,7 +157,7 @@ def instructions(text: str) -> dict[str, Instruction]:
 
 def tables(found: Profile) -> str:
     """By part, by operation, and the memory."""
-    return "\n\n".join([_parts(found), _operations(found), _memory(found.memory)])
+    return "\n\n".join([_parts(found), _operations(found), f"{_time(found)}\n{_memory(found.memory)}"])
 
 
 def _parts(found: Profile) -> str:
@@ -181,6 +199,11 @@ def _operations(found: Profile) -> str:
     ]
     headings = ("operation", "written as", "part", "pass", "share", "a step", "us each", "gives")
     return console.columns(headings, rows)
+
+
+def _time(found: Profile) -> str:
+    share = found.idle_seconds / (found.window_seconds or 1.0)
+    return f"time: {found.window_seconds:.3f} s from the first operation to the last, {share:.2%} of it without any"
 
 
 def _memory(memory: Mapping[str, int]) -> str:

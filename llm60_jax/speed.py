@@ -8,7 +8,7 @@ import contextlib
 import json
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,6 +62,17 @@ class Steps:
         loss = float(metrics.loss)
         jax.block_until_ready(self.state)
         return time.perf_counter() - start, loss
+
+    def in_turn(self, keys: Iterable[StepKey], rounds: int, track: Track) -> dict[StepKey, list[float]]:
+        """Seconds of whole steps, one of each program in every round after one that compiles and warms up, so that a
+        slow moment of the machine meets all of them."""
+        found: dict[StepKey, list[float]] = {key: [] for key in keys}
+        for key in track(found, "compiling programs", len(found)):
+            self.time(key)
+        for _ in track(range(rounds), "timing, rounds", rounds):
+            for key, seconds in found.items():
+                seconds.append(self.time(key)[0])
+        return found
 
     def optimizer_seconds(self, keys: Sequence[StepKey], rounds: int = 5) -> dict[int, float]:
         """Median seconds of the optimizer's update alone, by the number of frozen blocks, in turn."""

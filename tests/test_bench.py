@@ -62,3 +62,89 @@ def test_wrong_requests_are_one_message(command, capsys, monkeypatch):
     with pytest.raises(SystemExit):
         bench.main([*command, "--variants", "fast"])
     assert "some of eager, remat, compiled" in capsys.readouterr().err
+
+
+def test_both_sides_train_alike(tree):
+    """From the same weights, on the same rows, by the same rule: what quality for equal time rests on."""
+    pytest.importorskip("torch")
+    import bench_jax
+    import bench_torch
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    import torch
+
+    from llm60_jax import config, speed, step
+    from llm60_jax.step_key import Noise, StepKey
+
+    c = config.parse(tree, "tree")
+    key = StepKey(64, 1, 2, 0, False, "none", Noise())
+    batch, state = speed.made_up_batch(c, key), step.init(c)
+    batch["weights"][0, 0, :7] = 0
+    facts = bench.facts_of(c, c.phase[0])
+    worker = bench_torch.Worker({**facts, "dropout": 0.0}, bench_jax.flat(c.model, state.params))
+    worker.optimizer = bench_torch.Adafactor(worker._set_up(64, 0, "eager"), **facts["optimizer"])
+    worker.optimizer.rate = 1e-3
+    arrays = [torch.from_numpy(batch[name]) for name in ("tokens", "targets", "segments")]
+    arrays[1] = torch.where(torch.from_numpy(batch["weights"]) > 0, arrays[1], -100)
+    train = jax.jit(lambda state: step.train_step(c, key, state, batch, jnp.float32(1e-3)))
+    before = bench_jax.flat(c.model, state.params)
+    for _ in range(4):
+        state, metrics = train(state)
+        theirs = worker._step(arrays[0].long(), arrays[1].long(), arrays[2])
+        assert theirs == pytest.approx(float(metrics.loss), abs=2e-3)
+    ours, theirs = bench_jax.flat(c.model, state.params), worker.model.give()
+    assert ours.keys() == theirs.keys()
+    for name, start in before.items():
+        a, b = ours[name] - start, theirs[name] - start
+        assert (a * b).sum() > 0.97 * np.linalg.norm(a) * np.linalg.norm(b), name
+        assert np.linalg.norm(a) == pytest.approx(np.linalg.norm(b), rel=0.05)
+    back = bench_jax.unflat(c.model, ours)
+    assert all(jax.tree.leaves(jax.tree.map(lambda x, y: bool((x == y).all()), back, state.params)))
+
+
+def test_quality_for_equal_time_is_judged_by_one_scorer(tree, tmp_path, capsys):
+    pytest.importorskip("torch")
+    import quality
+
+    (tmp_path / "c.toml").write_text(to_toml(tree | {"phase": tree["phase"][:1], "tokenizer": {"phases": ["grammar"]}}))
+    command = [str(tmp_path / "c.toml"), "--minutes", "0.02", "--seeds", "5", "--dir", str(tmp_path / "q"), "--json"]
+    assert quality.main(command) == 0
+    found = json.loads(capsys.readouterr().out)
+    ours, theirs = found["rows"]
+    assert (ours["side"], theirs["side"], ours["seed"]) == ("ours", "torch", 5)
+    assert theirs["variant"] in ("eager", "compiled")
+    assert theirs["seconds"] == pytest.approx(ours["seconds"], abs=1.0)
+    assert found["summary"]["difference"]["mean"] == ours["bits_per_byte"] - theirs["bits_per_byte"]
+    assert 1 < ours["bits_per_byte"] < 8
+    assert 1 < theirs["bits_per_byte"] < 8
+    # What is finished is kept.
+    assert quality.main(command) == 0
+    assert json.loads(capsys.readouterr().out) == found
+    with pytest.raises(SystemExit):
+        quality.main([command[0], "--seeds", "a"])
+
+
+def test_each_optimization_is_measured_with_and_without(tree, tmp_path, capsys):
+    import optimizations
+
+    short = tree["phase"][0] | {"context": [[0.0, 16], [0.5, 64]], "freeze": [[0.0, 0], [0.5, 4]]}
+    (tmp_path / "c.toml").write_text(to_toml(tree | {"phase": [short], "tokenizer": {"phases": ["grammar"]}}))
+    assert optimizations.main([str(tmp_path / "c.toml"), "--rounds", "1", "--json"]) == 0
+    rows = {row["what"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    for name in (
+        "bfloat16",
+        "remat full",
+        "remat products",
+        "freezing",
+        "context ramp",
+        "cache of 4",
+        "jit",
+        "text in",
+    ):
+        assert any(what.startswith(name) for what in rows), name
+    for row in rows.values():
+        assert row["times"] == pytest.approx(row["seconds_without"] / row["seconds"])
+    assert rows["jit, against op by op (one micro-batch)"]["times"] > 2
+    packing = [rows[f"packing, context {context}"]["times"] for context in (16, 64)]
+    assert 1 < packing[0] < packing[1]  # the longer the row, the more of it a short document leaves empty

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, few_pairs, metrics
+from conftest import PROJECT, few_pairs, metrics, to_toml
 
 from llm60_jax import flops, plan, profiling, programs
 from llm60_jax.step_key import StepKey
@@ -51,6 +51,14 @@ def test_a_path_of_scopes_names_part_and_pass(path, part, way):
     assert (flops.part_of(path), profiling.way_of(path)) == (part, way)
 
 
+@pytest.mark.parametrize(
+    ("spans", "window", "idle"),
+    [([], 0, 0), ([(1, 2)], 1, 0), ([(3, 4), (0, 1)], 4, 2), ([(0, 5), (1, 2), (6, 7), (6, 9)], 9, 1)],
+)
+def test_time_without_any_operation(spans, window, idle):
+    assert profiling.window_and_idle(spans) == (window, idle)
+
+
 def test_operations_by_part_add_up_to_the_whole(tiny):
     for stage, phase in ((plan.build(tiny).stages[0], tiny.phase[0]), (plan.build(tiny).stages[-1], tiny.phase[-1])):
         traced = programs.trace(tiny, StepKey.of(stage, phase, tiny)).jaxpr
@@ -80,6 +88,8 @@ def test_a_trace_is_told_by_part_operation_and_memory(tiny, tmp_path):
         assert f"\n{part} " in told
     assert found.of("attention", "again") > 0  # remat is full
     assert found.seconds == pytest.approx(sum(map(found.of, {*flops.PARTS, "other", "data"})))
+    assert 0 < found.window_seconds < 60
+    assert 0 <= found.idle_seconds < found.window_seconds
     assert found.memory == steps.compiled.memory(key)
     assert all(one.name.split(".")[0] not in ("while", "call") for one in found.operations)
     written = json.loads((tmp_path / "profile.json").read_text())
@@ -88,7 +98,10 @@ def test_a_trace_is_told_by_part_operation_and_memory(tiny, tmp_path):
     assert list(tmp_path.rglob("perfetto_trace.json.gz"))
 
 
-def test_a_run_records_the_steps_it_is_asked_to(tiny_file, tree, monkeypatch, capsys):
+def test_a_run_records_the_steps_it_is_asked_to(tree, tmp_path, monkeypatch, capsys):
+    short = tree["phase"][0] | {"context": [[0.0, 16]], "freeze": [[0.0, 0]]}
+    (tmp_path / "c.toml").write_text(to_toml(tree | {"phase": [short], "tokenizer": {"phases": ["grammar"]}}))
+    tiny_file = tmp_path / "c.toml"
 
     few_pairs(monkeypatch)
     assert launch.main([str(tiny_file), "--profile", "4:5"]) == 0
@@ -97,10 +110,10 @@ def test_a_run_records_the_steps_it_is_asked_to(tiny_file, tree, monkeypatch, ca
     folder = Path(tree["workdir"]) / "profile" / "4-5"
     assert {"profile.txt", "profile.json", "program.txt"} <= {path.name for path in folder.iterdir()}
     assert json.loads((folder / "profile.json").read_text())["steps"] == 2
-    assert len([row for row in metrics(Path(tree["workdir"])) if "loss" in row]) == 30  # the training is the same
+    assert len([row for row in metrics(Path(tree["workdir"])) if "loss" in row]) == 10  # the training is the same
     # A second time there is nothing left to record.
     assert launch.main([str(tiny_file), "--profile", "4:5"]) == 2
-    assert "the run stands at step 30 of 30" in capsys.readouterr().err
+    assert "the run stands at step 10 of 10" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("span", ["5", "5:", "6:5", "0:3", "a:b", "-1:2"])

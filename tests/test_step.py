@@ -192,3 +192,19 @@ def test_recomputation_is_chosen_stage_by_stage(tree):
     tree["phase"][0]["remat"] = [[0.0, "none"], [0.4, "attention"]]
     with pytest.raises(InputError, match=r"remat: \[0\.4\] are no fractions of context or freeze"):
         config.parse(tree, "x")
+
+
+def test_products_in_float32_are_float32_throughout(tiny, tree):
+    """And nearly what bfloat16 gives."""
+    key = keys(tiny)[0]._replace(noise=Noise())
+    wide = key._replace(dtype="float32")
+    assert {k.dtype for k in keys(config.parse(tree | {"train": tree["train"] | {"dtype": "float32"}}, "x"))} == {
+        "float32"
+    }
+    text = str(programs.trace(tiny, wide).jaxpr)
+    assert "bf16" not in text
+    assert "bf16" in str(programs.trace(tiny, key).jaxpr)
+    state, batch = step.init(tiny), batch_for(key)
+    losses = [float(run(tiny, k, state, batch)[1].loss) for k in (key, wide)]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)

@@ -88,18 +88,22 @@ def chosen(config: Config, phase: Phase, asked: str) -> list[plan.Stage]:
     return [stages[number - 1] for number in sorted(set(numbers))]
 
 
-def torch_worker(config: Config, phase: Phase, folder: Path, weights: str) -> Worker:
-    """PyTorch's process, with the model of a configuration and stored weights."""
+def facts_of(config: Config, phase: Phase) -> dict[str, Any]:
+    """What PyTorch's side has to know of a configuration."""
     names = ("vocab_size", "dim", "layers", "heads", "hidden_dim", "rope_base")
-    facts = {
+    return {
         "model": {name: getattr(config.model, name) for name in names},
         "seed": config.seed,
         "dropout": phase.mlp_dropout,
         "learning_rate": phase.learning_rate[1],
         "optimizer": {name: getattr(config.optimizer, name) for name in ("weight_decay", "clip_rms", "decay_exponent")},
         "tokens_per_step": config.train.tokens_per_step,
-        "weights": weights,
     }
+
+
+def torch_worker(config: Config, phase: Phase, folder: Path, weights: str) -> Worker:
+    """PyTorch's process, with the model of a configuration and stored weights."""
+    facts = facts_of(config, phase) | {"weights": weights}
     (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
     return Worker("bench_torch.py", str(folder / "facts.json"))
 
@@ -259,18 +263,24 @@ def _bench(options: argparse.Namespace) -> None:
     with workers(config, phase, options) as (jax_side, torch_side, losses):
         rows = [measure_stage(jax_side, torch_side, stage.index, options, track) for stage in wanted]
         flat = flat_seconds(torch_side, rows, options, track) if torch_side else None
+        generation = jax_side.ask("generation")
         versions = {"jax": jax_side.version, "torch": torch_side.version if torch_side else None}
     steps = sum(row["steps"] for row in rows)
     whole = flat * steps / sum(row["steps"] * row["step_seconds"] for row in rows) if flat else None
     projected = hours(config, rows)
     if options.json:
         found = {"versions": versions, "phase": phase.name, "stages": rows, "hours": projected, "losses": losses}
+        found["generation"] = generation
         print(json.dumps({**found, "flat_torch_step_seconds": flat, "whole_playbook_ratio": whole}, indent=1))
         return
     console.say(f"{options.config}, phase {phase.name}; {rows[0]['remat']} remat, {rows[0]['devices']} device(s)")
     console.say(table(rows))
     told = ", ".join(f"{name} {value:,.1f}" for name, value in projected.items())
     console.say(f"hours at these speeds: {told}; {sum(projected.values()):,.1f} in all")
+    console.say(
+        f"writing one text: {generation['tokens_per_second']:,.1f} tokens/s, {generation['bandwidth_share']:.0%} of "
+        "what the memory's bandwidth allows when every weight is read once a token"
+    )
     if losses and whole:
         console.say(f"loss on the same weights and rows: {losses['jax']:.5f} here, {losses['torch']:.5f} in PyTorch")
         console.say(f"whole plan against PyTorch without freezing at the largest context: {whole:.2f}")

@@ -15,7 +15,7 @@ import numpy as np
 from bench import serve
 
 from llm60_jax import config as config_module
-from llm60_jax import devices, losses, machine, model, phase_groups, plan, speed, step, tuning
+from llm60_jax import devices, generate, losses, machine, model, phase_groups, plan, speed, step, tuning
 from llm60_jax.config import Config, Model
 from llm60_jax.phase import Phase
 from llm60_jax.step_key import StepKey
@@ -78,6 +78,29 @@ class Worker:
         batches = speed.made_up_loader(self.config, stage)
         return {"seconds": _median(lambda: next(batches), min(20, stage.steps))}
 
+    def generation(self, tokens: int = 64) -> dict[str, Any]:
+        """Speed of writing one text token by token, and how much of the memory's bandwidth it takes to read every
+        weight once for each."""
+        config, params = self.config.model, phase_groups.plain(self.steps.state.params)
+        choice = generate.Choice(eos=config.vocab_size)  # never comes, so nothing ends early
+        prompt = np.full((1, config.max_context), generate.FREE, np.int32)
+        prompt[0, 0] = 1
+        seconds = []
+        for _ in range(3):
+            rows = generate.advance(config, params, choice, generate.begin(config, prompt, [len(prompt[0])], [0]), 0)
+            start = time.perf_counter()
+            jax.block_until_ready(generate.advance(config, params, choice, rows, min(tokens, config.max_context - 1)))
+            seconds.append(time.perf_counter() - start)
+        speed = min(tokens, config.max_context - 1) / statistics.median(seconds)
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+        bandwidth = _bandwidth()
+        return {
+            "tokens_per_second": speed,
+            "bytes_per_token": size,
+            "bandwidth_bytes_per_second": bandwidth,
+            "bandwidth_share": speed * size / bandwidth,
+        }
+
     def export(self, weights: str, batch: str) -> dict[str, Any]:
         """Writes the weights and a batch of one row for each context, and gives the loss on it without noise."""
         model_config, params = self.config.model, phase_groups.plain(self.steps.state.params)
@@ -116,6 +139,13 @@ def unflat(config: Model, arrays: Mapping[str, np.ndarray]) -> model.Params:
         return jnp.asarray(arrays[f"{group}.{rest}" if rest else group])
 
     return jax.tree.map_with_path(leaf, model.abstract_params(config))
+
+
+def _bandwidth(size: int = 2**28) -> float:
+    """Bytes a second at which this machine's memory is read, in one large sum."""
+    numbers, total = jnp.ones(size // 4), jax.jit(jnp.sum)
+    jax.block_until_ready(total(numbers))
+    return size / _median(lambda: jax.block_until_ready(total(numbers)), 7)
 
 
 def _median(function: Callable[[], Any], times: int) -> float:

@@ -13,7 +13,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ class Transformer(nn.Module):
         logits = F.linear(self.norm(x), self.embedding)
         return F.cross_entropy(logits.view(-1, logits.shape[-1]).float(), targets.view(-1), reduction="sum")
 
-    def take(self, weights: dict[str, np.ndarray]) -> None:
+    def take(self, weights: Mapping[str, np.ndarray]) -> None:
         """Sets the parameters, by the names of `tools/bench_jax.py`."""
         with torch.no_grad():
             for name, some in self.places().items():
@@ -152,10 +152,9 @@ class Adafactor:
 class Worker:
     """Answers what bench.py asks."""
 
-    def __init__(self, facts: dict[str, Any]):
+    def __init__(self, facts: dict[str, Any], weights: Mapping[str, np.ndarray]):
         torch.manual_seed(facts["seed"])
         self.facts = facts
-        weights = dict(np.load(facts["weights"], allow_pickle=False))
         self.model = Transformer(facts["model"], facts["dropout"])
         self.model.take(weights)
 
@@ -210,7 +209,7 @@ class Worker:
 
     def restore(self, weights: str) -> dict[str, Any]:
         """Takes stored weights."""
-        self.model.take(dict(np.load(weights, allow_pickle=False)))
+        self.model.take(np.load(weights, allow_pickle=False))
         return {}
 
     def train(
@@ -255,7 +254,8 @@ def peak_bytes() -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("facts", type=Path, help="a JSON file that bench.py writes")
-    worker = Worker(json.loads(parser.parse_args().facts.read_text(encoding="utf-8")))
+    facts = json.loads(parser.parse_args().facts.read_text(encoding="utf-8"))
+    worker = Worker(facts, np.load(facts["weights"], allow_pickle=False))
     serve(worker, torch.__version__)
     return 0
 

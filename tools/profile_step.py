@@ -2,14 +2,13 @@
 part of the model and by operation, with its memory."""
 
 import argparse
-import dataclasses
 import json
 import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from bench import chosen
@@ -17,7 +16,7 @@ from bench import chosen
 from llm60_jax import config as config_module
 from llm60_jax import console, devices, profiling, speed, step, tuning
 from llm60_jax.config import Config
-from llm60_jax.data.progress import Track, silent
+from llm60_jax.data.progress import silent
 from llm60_jax.interrupts import Interrupts
 from llm60_jax.phase import Phase
 from llm60_jax.plan import Stage
@@ -35,14 +34,12 @@ every stage in turn, so that a slow moment of the machine meets all of them; fig
 """
 
 
-@dataclasses.dataclass
-class Subject:
+class Subject(NamedTuple):
     """One step under the clock."""
 
     name: str
     stage: Stage
     key: StepKey
-    seconds: list[float]
 
 
 def subjects(config: Config, phase: Phase, stages: Sequence[Stage]) -> list[Subject]:
@@ -50,19 +47,10 @@ def subjects(config: Config, phase: Phase, stages: Sequence[Stage]) -> list[Subj
     found = []
     for stage in stages:
         key, name = StepKey.of(stage, phase, config), str(stage.index + 1)
-        found.append(Subject(name, stage, key, []))
+        found.append(Subject(name, stage, key))
         if key.prefix_cached:
-            found.append(Subject(f"{name}, not cached", stage, key._replace(prefix_cached=False), []))
+            found.append(Subject(f"{name}, not cached", stage, key._replace(prefix_cached=False)))
     return found
-
-
-def time_steps(steps: speed.Steps, some: Sequence[Subject], rounds: int, track: Track) -> None:
-    """Fills in `seconds` of every subject, a step each in every round after one that warms up."""
-    for number in track(range(rounds + 1), "timing, rounds", rounds + 1):
-        for subject in some:
-            seconds, _ = steps.time(subject.key)
-            if number:
-                subject.seconds.append(seconds)
 
 
 def profiled(steps: speed.Steps, subject: Subject, folder: Path) -> str:
@@ -75,7 +63,9 @@ def profiled(steps: speed.Steps, subject: Subject, folder: Path) -> str:
     return profiling.write(folder, steps.compiled, subject.key, 1)
 
 
-def report(steps: speed.Steps, some: Sequence[Subject], optimizer: dict[int, float]) -> list[dict[str, Any]]:
+def report(
+    steps: speed.Steps, some: Sequence[Subject], times: dict[StepKey, list[float]], optimizer: dict[int, float]
+) -> list[dict[str, Any]]:
     """A row a subject, as plain values."""
     rows = []
     for subject in some:
@@ -84,8 +74,8 @@ def report(steps: speed.Steps, some: Sequence[Subject], optimizer: dict[int, flo
         held = {
             name: sum(leaf.nbytes for leaf in jax.tree.leaves(group)) for name, group in steps.state.opt_state.items()
         }
-        seconds = statistics.median(subject.seconds)
-        paired = [b / a for a, b in zip(subject.seconds, some[0].seconds, strict=True)]
+        seconds = statistics.median(times[key])
+        paired = [b / a for a, b in zip(times[key], times[some[0].key], strict=True)]
         rows.append(
             {
                 "stage": subject.name,
@@ -153,10 +143,11 @@ def _profile(options: argparse.Namespace) -> None:
     some = subjects(config, phase, chosen(config, phase, options.stage))
     device = devices.ready(config)["device"]
     steps, track = speed.Steps(config, phase), silent if options.json else console.Tracker(Interrupts())
-    time_steps(steps, some, options.rounds, track)
+    times = steps.in_turn((subject.key for subject in some), options.rounds, track)
     # What freezing saves the optimizer is told against nothing frozen.
     whole = some[0].key._replace(frozen=0, embedding_frozen=phase.lora is not None)
-    rows = report(steps, some, steps.optimizer_seconds([whole, *(subject.key for subject in some)], options.rounds))
+    optimizer = steps.optimizer_seconds([whole, *times], options.rounds)
+    rows = report(steps, some, times, optimizer)
     told = {}
     with tempfile.TemporaryDirectory(prefix="profile") as scratch:
         for row, subject in zip(rows, some, strict=True):

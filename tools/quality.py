@@ -31,8 +31,8 @@ from llm60_jax.interrupts import Interrupts
 from llm60_jax.workdir import WorkDir
 
 EXAMPLES = """examples:
-  python tools/quality.py configs/experiments/quality.toml --set phase.grammar.sources.0.path=my/books
-  python tools/quality.py configs/experiments/quality.toml --minutes 10 --seeds 1,2,3 --blimp blimp/data
+  python tools/quality.py configs/quality.toml --set phase.grammar.sources.0.path=my/books
+  python tools/quality.py configs/quality.toml --minutes 10 --seeds 1,2,3 --blimp blimp/data
 
 The minutes are those of train steps and of waiting for data; compiling, evaluating and saving are left out on both
 sides. Ours runs first, with as many tokens as fit by measurement; PyTorch, as fast as it goes here (compiled, if that
