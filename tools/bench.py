@@ -181,16 +181,25 @@ def measure_stage(
     }
 
 
-def flat_seconds(torch_side: Worker, rows: list[dict[str, Any]], options: Any, track: Track) -> float:
-    """Seconds of PyTorch's best step at the largest context with nothing frozen: training without a plan."""
+def against_flat(
+    jax_side: Worker, torch_side: Worker, rows: list[dict[str, Any]], options: Any, track: Track
+) -> tuple[float, float]:
+    """PyTorch trained without a plan, the largest context and nothing frozen: seconds of its best step, and how many
+    times as long it takes for the same tokens as all stages together. In every round one step of each, in turn."""
     context = max(row["context"] for row in rows)
     micro_batch = next(row["micro_batch"] for row in rows if row["context"] == context)
+    steps = sum(row["steps"] for row in rows)
     found = []
     for variant in options.variants:
         torch_side.ask("stage", context=context, frozen=0, micro_batch=micro_batch, variant=variant)
-        rounds = track(range(options.rounds), f"flat at {context} {variant}", options.rounds)
-        found.append(statistics.median(torch_side.ask("step")["seconds"] for _ in rounds))
-    return min(found)
+        flat, ratios = [], []
+        for _ in track(range(options.rounds), f"flat at {context} {variant}", options.rounds):
+            flat.append(torch_side.ask("step")["seconds"])
+            ours = sum(row["steps"] * jax_side.ask("step", index=row["stage"] - 1)["seconds"] for row in rows)
+            ratios.append(steps * flat[-1] / ours)
+        found.append((statistics.median(ratios), statistics.median(flat)))
+    ratio, seconds = min(found)
+    return seconds, ratio
 
 
 def hours(config: Config, rows: list[dict[str, Any]]) -> dict[str, float]:
@@ -262,11 +271,9 @@ def _bench(options: argparse.Namespace) -> None:
     track = silent if options.json else console.Tracker(Interrupts())
     with workers(config, phase, options) as (jax_side, torch_side, losses):
         rows = [measure_stage(jax_side, torch_side, stage.index, options, track) for stage in wanted]
-        flat = flat_seconds(torch_side, rows, options, track) if torch_side else None
+        flat, whole = against_flat(jax_side, torch_side, rows, options, track) if torch_side else (None, None)
         generation = jax_side.ask("generation")
         versions = {"jax": jax_side.version, "torch": torch_side.version if torch_side else None}
-    steps = sum(row["steps"] for row in rows)
-    whole = flat * steps / sum(row["steps"] * row["step_seconds"] for row in rows) if flat else None
     projected = hours(config, rows)
     if options.json:
         found = {"versions": versions, "phase": phase.name, "stages": rows, "hours": projected, "losses": losses}

@@ -47,7 +47,6 @@ class Worker:
     def stage(self, index: int) -> dict[str, Any]:
         """Compiles a stage's program and performs its first step."""
         key, compiled = self._key(index), self.steps.compiled
-        compiled.release({key})
         self.steps.time(key)
         return {
             "context": key.context,
