@@ -14,7 +14,7 @@ import plan as tool
 
 @pytest.fixture
 def path(tree, tmp_path):
-    (tmp_path / "c.toml").write_text(to_toml(tree))
+    (tmp_path / "c.toml").write_text(to_toml(tree | {"data_dir": str(tmp_path / "data")}))  # nothing is known here
     return str(tmp_path / "c.toml")
 
 

@@ -15,7 +15,8 @@ from llm60_jax.speed import Cost
 @pytest.fixture
 def alone(tree, tmp_path):
     """The first phase of the tiny configuration, with a data directory of its own."""
-    tree |= {"data_dir": str(tmp_path / "data"), "phase": tree["phase"][:1], "tokenizer": {"phases": ["grammar"]}}
+    short = tree["phase"][0] | {"context": [[0.0, 16], [0.5, 32]], "freeze": [[0.0, 0]]}
+    tree |= {"data_dir": str(tmp_path / "data"), "phase": [short], "tokenizer": {"phases": ["grammar"]}}
     return config.parse(tree, "alone")
 
 
