@@ -132,7 +132,7 @@ def test_each_optimization_is_measured_with_and_without(tree, tmp_path, capsys):
     tree |= {"phase": [short], "tokenizer": {"phases": ["grammar"]}}
     tree["model"] |= {"layers": 2, "segments": [1, 1]}
     (tmp_path / "c.toml").write_text(to_toml(tree))
-    assert optimizations.main([str(tmp_path / "c.toml"), "--rounds", "1", "--json"]) == 0
+    assert optimizations.main([str(tmp_path / "c.toml"), "--rounds", "1", "--no-jit", "--json"]) == 0
     rows = {row["what"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
     for name in (
         "bfloat16",
@@ -141,12 +141,10 @@ def test_each_optimization_is_measured_with_and_without(tree, tmp_path, capsys):
         "freezing",
         "context ramp",
         "cache of 1",
-        "jit",
         "text in",
     ):
         assert any(what.startswith(name) for what in rows), name
     for row in rows.values():
         assert row["times"] == pytest.approx(row["seconds_without"] / row["seconds"])
-    assert rows["jit, against op by op (one micro-batch)"]["times"] > 2
     packing = [rows[f"packing, context {context}"]["times"] for context in (16, 64)]
     assert 1 < packing[0] < packing[1]  # the longer the row, the more of it a short document leaves empty
