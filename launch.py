@@ -72,16 +72,19 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--back-to", type=int, metavar="STEP", help="go on from this step; what came after is set aside"
     )
     parser.add_argument(
-        "--profile", metavar="A:B", help="record steps A to B with the profiler, into the run directory"
+        "--profile", type=_span, metavar="A:B", help="record steps A to B with the profiler, into the run directory"
     )
     options = parser.parse_args(arguments)
-    first, _, last = (options.profile or "1:1").partition(":")
-    if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
-        parser.error(f"--profile {options.profile}: two steps, as in 100:102")
-    options.profile = (int(first), int(last)) if options.profile else None
     if (options.override_gate is None) != (not (options.why or "").strip()):
         parser.error("--override-gate PHASE needs --why REASON, and the other way round")
     return options
+
+
+def _span(text: str) -> tuple[int, int]:
+    first, _, last = text.partition(":")
+    if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+        raise argparse.ArgumentTypeError(f"{text}: two steps, as in 100:102")
+    return int(first), int(last)
 
 
 def _dry_run(config: Config) -> None:

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from llm60_jax import explain, override, toml_file
 from llm60_jax.errors import InputError
-from llm60_jax.fields import Count, Dtype, Name, PathText, Positive, Recompute, record, require
+from llm60_jax.fields import Count, Dtype, Name, PathText, Positive, Recompute, Remat, record, require
 from llm60_jax.phase import Goal, InstructionSource, Phase
 
 INIT_STD = 0.02  # of the initial weights (model.py)
@@ -137,8 +137,18 @@ class Train:
     validation_tokens: Positive = 65_536  # bound on what one evaluation scores, per phase
 
     def __post_init__(self) -> None:
-        contexts = [] if self.micro_batch == "auto" else [context for context, _ in self.micro_batch]
+        contexts = self.contexts
         require(len(set(contexts)) == len(contexts), f"micro_batch: one entry for each context, got {contexts}")
+
+    @property
+    def contexts(self) -> list[int]:
+        """The contexts that `micro_batch` speaks of; none for "auto"."""
+        return [] if self.micro_batch == "auto" else [context for context, _ in self.micro_batch]
+
+    @property
+    def policy(self) -> Remat:
+        """What is computed again where neither a phase nor a measurement says it."""
+        return "full" if self.remat == "auto" else self.remat
 
     @property
     def is_auto(self) -> bool:
@@ -264,7 +274,7 @@ class Config:
             )
             size = train.sequences(context)
             if size is None:
-                known = sorted(dict(train.micro_batch)) if train.micro_batch != "auto" else []
+                known = sorted(train.contexts)
                 raise ValueError(
                     f"{where}.context: train.micro_batch has no entry for context {context} (it has {known})"
                 )

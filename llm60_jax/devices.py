@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from llm60_jax import machine, manifest
+from llm60_jax import machine, manifest, memory
 from llm60_jax.config import Config
 from llm60_jax.errors import MachineError
 
@@ -54,13 +54,13 @@ def ready(config: Config) -> dict[str, str]:
     return machine.versions(config.train.devices)
 
 
-def settle(device: str, memory: Path) -> None:
+def settle(device: str, folder: Path) -> None:
     """Has JAX use a device. Call before JAX has opened any. JAX_PLATFORMS, where the user has set it, has the last
     word.
 
     Args:
       device: "auto", a name that JAX knows, or the platform of a plug-in.
-      memory: the folder in which verdicts are kept.
+      folder: in which verdicts are kept.
 
     Raises:
       MachineError: a plug-in that was asked for by name is not installed, or failed.
@@ -78,7 +78,7 @@ def settle(device: str, memory: Path) -> None:
         raise MachineError(f"device: '{device}' is no plug-in that is installed here; auto, or one of {there}")
     for plugin in wanted:
         others = [one.module for one in found if one != plugin]
-        fault = _verdict(plugin, others, memory)
+        fault = _verdict(plugin, others, folder)
         if fault is None:
             leave_out(others)
             _use(f"{plugin.platform},cpu")
@@ -86,7 +86,7 @@ def settle(device: str, memory: Path) -> None:
         told = f"{plugin.distribution} {plugin.version}: {fault}"
         if device != "auto":
             raise MachineError(f"device: {told}. device = 'cpu' always works")
-        log.warning("%s; using the CPU. It is tried again when a version changes, or without %s", told, _file(memory))
+        log.warning("%s; using the CPU. It is tried again when a version changes, or without %s", told, _file(folder))
     if wanted:
         leave_out(plugin.module for plugin in found)
         _use("cpu")
@@ -119,28 +119,21 @@ def leave_out(modules: Iterable[str]) -> None:
         sys.modules[name] = empty
 
 
-def _verdict(plugin: Plugin, others: list[str], memory: Path) -> str | None:
+def _verdict(plugin: Plugin, others: list[str], folder: Path) -> str | None:
     """What is wrong with a plug-in, None for nothing; looked up, or found now."""
     system = [platform.platform(), sys.version, importlib.metadata.version("jax")]
-    digest, path = manifest.digest_of([*plugin, *system]), _file(memory)
-    try:
-        known = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        known = {}
+    digest, path = manifest.digest_of([*plugin, *system]), _file(folder)
+    known = memory.read(path)
     if digest not in known:
         log.warning("%s: trying whether it trains as the CPU does; this happens once", plugin.distribution)
         known[digest] = {"plugin": plugin.distribution, "version": plugin.version, "fault": _tried(plugin, others)}
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            manifest.write_text(path, manifest.dump(known))
-        except (OSError, MachineError):
-            pass  # it is tried again next time
+        memory.add(path, {digest: known[digest]})
     fault = known[digest].get("fault")
     return None if fault is None else str(fault)
 
 
-def _file(memory: Path) -> Path:
-    return memory / "devices.json"
+def _file(folder: Path) -> Path:
+    return folder / "devices.json"
 
 
 def _tried(plugin: Plugin, others: list[str]) -> str | None:

@@ -177,7 +177,6 @@ def build(
       InputError: a phase is too short for its stages to have a step each.
     """
     per_step = config.train.tokens_per_step
-    remat: Remat = "full" if config.train.remat == "auto" else config.train.remat
     stages: list[Stage] = []
     phase_start = 0
     for phase in config.phase:
@@ -188,7 +187,7 @@ def build(
             dataclasses.replace(d, step=d.step - phase_start) for d in decisions if d.phase == phase.name
         ]  # steps inside the phase
         context_at = _in_steps(phase.context, steps)
-        remat_at = _in_steps(phase.remat or ((0.0, remat),), steps)
+        remat_at = _in_steps(phase.remat or ((0.0, config.train.policy),), steps)
         freeze_at = {
             start + sum(d.wait for d in made if d.frozen == depth): depth
             for start, depth in _in_steps(phase.freeze, steps).items()

@@ -5,7 +5,6 @@ machine and one version of this project; of others nothing is remembered.
 """
 
 import contextlib
-import json
 import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,12 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import llm60_jax
-from llm60_jax import machine, manifest, optim, phase_groups, programs, step
+from llm60_jax import machine, manifest, memory, optim, phase_groups, programs, step
 from llm60_jax.config import Config, to_tree
 from llm60_jax.data import loader
 from llm60_jax.data.progress import Track
 from llm60_jax.data.shards import TokenShard
-from llm60_jax.errors import MachineError
 from llm60_jax.phase import Phase
 from llm60_jax.plan import Plan, Stage
 from llm60_jax.step_key import StepKey
@@ -144,10 +142,10 @@ def measure(config: Config, plan: Plan, rounds: int, track: Track) -> dict[StepK
 
 def recall(config: Config, plan: Plan) -> dict[StepKey, Cost]:
     """What is known of a plan's programs on this machine."""
-    known, found = Memory(config, "steps"), {}
-    for key in keys_of(config, plan):
+    known, found = memory.read(place(config, "steps")), {}
+    for key, digest in _digests(config, keys_of(config, plan)).items():
         with contextlib.suppress(KeyError, TypeError, ValueError):  # not known, or not as we write it
-            told = known[_identity(config, key)]
+            told = known[digest]
             seconds = tuple(float(one) for one in told["seconds"])
             if seconds and min(seconds) > 0:
                 found[key] = Cost(seconds, int(told["temporary_bytes"]), int(told["peak_bytes"]))
@@ -156,7 +154,8 @@ def recall(config: Config, plan: Plan) -> dict[StepKey, Cost]:
 
 def remember(config: Config, costs: Mapping[StepKey, Cost]) -> None:
     """Keeps what programs took; what was known of them is replaced."""
-    Memory(config, "steps").add({_identity(config, key): cost._asdict() for key, cost in costs.items()})
+    digests = _digests(config, costs)
+    memory.add(place(config, "steps"), {digests[key]: cost._asdict() for key, cost in costs.items()})
 
 
 def keys_of(config: Config, plan: Plan) -> list[StepKey]:
@@ -164,31 +163,19 @@ def keys_of(config: Config, plan: Plan) -> list[StepKey]:
     return [StepKey.of(stage, config.phase_named(stage.phase), config) for stage in plan.stages]
 
 
-def _identity(config: Config, key: StepKey) -> str:
+def place(config: Config, kind: str) -> Path:
+    """The file for one kind of figures, of this kind of machine and this version."""
+    folder = manifest.digest_of([*machine.facts(), llm60_jax.__version__])[:16]
+    return Path(config.data_dir, "measured", folder, f"{kind}.json")
+
+
+def programs_of(config: Config, keys: Iterable[StepKey]) -> list[Any]:
+    """All that the programs of some keys are made from, as JSON values: model, optimizer, and an entry a key."""
     tree = to_tree(config)
-    lora = None if key.lora is None else repr(key.lora)
-    return manifest.digest_of([tree["model"], tree["optimizer"], key._replace(lora=None), lora])
+    return [tree["model"], tree["optimizer"], *(key._asdict() | {"lora": repr(key.lora)} for key in keys)]
 
 
-class Memory:
-    """JSON values by digest, in a file for each kind of machine below `data_dir/measured`. It is best effort: a file
-    that is damaged or cannot be written costs no more than another measurement."""
-
-    def __init__(self, config: Config, kind: str):
-        folder = manifest.digest_of([*machine.facts(), llm60_jax.__version__])[:16]
-        self._path = Path(config.data_dir, "measured", folder, f"{kind}.json")
-
-    def __getitem__(self, digest: str) -> Any:
-        return self._read()[digest]
-
-    def add(self, entries: Mapping[str, Any]) -> None:
-        """Adds entries to what the file holds now."""
-        with contextlib.suppress(OSError, MachineError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            manifest.write_text(self._path, manifest.dump({**self._read(), **entries}))
-
-    def _read(self) -> dict[str, Any]:
-        try:
-            return dict(json.loads(self._path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            return {}
+def _digests(config: Config, keys: Iterable[StepKey]) -> dict[StepKey, str]:
+    keys = list(dict.fromkeys(keys))
+    model, optimizer, *each = programs_of(config, keys)
+    return {key: manifest.digest_of([model, optimizer, one]) for key, one in zip(keys, each, strict=True)}

@@ -25,6 +25,14 @@ BEGINNING = "checkpoints/0"  # what an interruption saves before the first step,
 GATE = "{min_fall=-100.0,min_gain=100.0,max_grammar_loss=1.0,max_forgetting=100.0}"  # asks for nothing
 
 
+def command(
+    config: Path, settings: Sequence[str], workdir: Path, script: Path = LAUNCH, through: Sequence[str] = ()
+) -> list[str]:
+    """The command line that trains a configuration; `through` is a program that runs the script in its own way."""
+    overrides = [item for one in settings for item in ("--set", one)]
+    return [sys.executable, *through, str(script), str(config), *overrides, "--workdir", str(workdir)]
+
+
 class Training(NamedTuple):
     """The short training of a configuration, as a command."""
 
@@ -35,8 +43,7 @@ class Training(NamedTuple):
 
     def command(self, workdir: Path, *more: str, through: Sequence[str] = ()) -> list[str]:
         """The command line; `more` are settings, `through` is a program that runs the script in its own way."""
-        settings = [item for one in (*self.overrides, *more) for item in ("--set", one)]
-        return [sys.executable, *through, str(self.script), str(self.config), *settings, "--workdir", str(workdir)]
+        return command(self.config, (*self.overrides, *more), workdir, self.script, through)
 
     def start(self, workdir: Path, *more: str, through: Sequence[str] = ()) -> "subprocess.Popen[str]":
         """Starts it in a process group of its own; what it prints goes to a file beside its run directory."""

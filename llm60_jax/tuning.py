@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, get_args
 
 from llm60_jax import config as config_module
-from llm60_jax import machine, manifest, plan, speed
+from llm60_jax import machine, manifest, memory, plan, speed
 from llm60_jax.config import Config, to_tree
 from llm60_jax.data.progress import Track
 from llm60_jax.errors import InputError, MachineError
@@ -58,7 +58,7 @@ def recalled(config: Config) -> Config:
     if not config.train.is_auto:
         return config
     try:
-        told = speed.Memory(config, "tuned")[_identity(config)]
+        told = memory.read(speed.place(config, "tuned"))[_identity(config)]
         return _filled(config, told["micro_batch"], told["remat"])
     except (KeyError, TypeError, ValueError, InputError):  # not known, or not as we write it
         return config
@@ -73,7 +73,7 @@ def settled(config: Config, track: Track) -> Config:
 def tuned(config: Config, track: Track, rounds: int = 2) -> tuple[Config, Answer]:
     """The same, found anew in any case, and remembered."""
     answer = find(config, track, rounds)
-    speed.Memory(config, "tuned").add({_identity(config): answer._asdict()})
+    memory.add(speed.place(config, "tuned"), {_identity(config): answer._asdict()})
     return _filled(config, answer.micro_batch, answer.remat), answer
 
 
@@ -185,7 +185,7 @@ def _sizes(config: Config, stage: Stage) -> list[int]:
 def _filled(config: Config, micro_batch: Any, remat: dict[str, Any]) -> Config:
     tree = to_tree(config)
     tree["train"]["micro_batch"] = micro_batch
-    tree["train"]["remat"] = "full" if config.train.remat == "auto" else config.train.remat
+    tree["train"]["remat"] = config.train.policy
     for phase in tree["phase"]:
         phase["remat"] = remat.get(phase["name"]) or phase["remat"]
     return config_module.parse(tree, "what was measured")
@@ -193,7 +193,6 @@ def _filled(config: Config, micro_batch: Any, remat: dict[str, Any]) -> Config:
 
 def _identity(config: Config) -> str:
     """What the answer depends on: the programs of the plan before anything is filled in, and the budget."""
-    keys = [key._asdict() | {"lora": repr(key.lora)} for key in speed.keys_of(config, plan.build(config))]
-    train = config.train
+    train, keys = config.train, speed.keys_of(config, plan.build(config))
     asked = [train.micro_batch, train.remat, budget(config), [list(phase.remat) for phase in config.phase]]
-    return manifest.digest_of([to_tree(config)["model"], to_tree(config)["optimizer"], keys, asked])
+    return manifest.digest_of([speed.programs_of(config, keys), asked])

@@ -26,7 +26,7 @@ FLOORS = [
         "devices",
     },
     {"data", "phase_groups"},
-    {"step", "plasticity", "depth", "interrupts"},
+    {"step", "plasticity", "depth", "interrupts", "memory"},
     {"model", "losses", "optim", "manifest"},
     {"layers"},
     {"attention", "parallel"},

@@ -17,7 +17,7 @@ from typing import Any
 from llm60_jax import config as config_module
 from llm60_jax import console, plan, tuning
 from llm60_jax.config import Config
-from llm60_jax.data.progress import Track, silent
+from llm60_jax.data.progress import Track
 from llm60_jax.errors import InputError, MachineError
 from llm60_jax.interrupts import Interrupts
 from llm60_jax.phase import Phase
@@ -25,7 +25,7 @@ from llm60_jax.phase import Phase
 EXAMPLES = """examples:
   python tools/bench.py --config configs/quickstart.toml                every stage of the first phase
   python tools/bench.py --set 'train.micro_batch=[[128,8],[256,4],[512,2]]' --set train.remat=products
-  python tools/bench.py --against-torch --json > bench.json             takes up to an hour: torch.compile is slow
+  python tools/bench.py --against-torch --json > bench.json             some twenty minutes on two cores
   python tools/bench.py --against-torch --variants eager,remat --stages 1,5
 
 Both sides are processes of their own with the same allocator setting, the same weights, micro-batches and document
@@ -268,7 +268,7 @@ def _bench(options: argparse.Namespace) -> None:
     if options.against_torch:
         require_torch(config, phase, "--against-torch")
     wanted = chosen(config, phase, options.stages)
-    track = silent if options.json else console.Tracker(Interrupts())
+    track = console.Tracker(Interrupts(), quiet=options.json)
     with workers(config, phase, options) as (jax_side, torch_side, losses):
         rows = [measure_stage(jax_side, torch_side, stage.index, options, track) for stage in wanted]
         flat, whole = against_flat(jax_side, torch_side, rows, options, track) if torch_side else (None, None)

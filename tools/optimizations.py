@@ -2,6 +2,7 @@
 a configuration's first phase with it and without it, in turn."""
 
 import argparse
+import functools
 import itertools
 import json
 import statistics
@@ -19,7 +20,7 @@ from llm60_jax import compilation_cache, console, devices, optim, plan, speed, s
 from llm60_jax import config as config_module
 from llm60_jax.config import Config
 from llm60_jax.data.prepare import Prepared, prepare
-from llm60_jax.data.progress import Track, silent
+from llm60_jax.data.progress import Track
 from llm60_jax.interrupts import Interrupts
 from llm60_jax.step_key import StepKey
 
@@ -98,9 +99,7 @@ def of_optimizer(config: Config, rounds: int) -> dict[str, Any]:
     seconds: list[list[float]] = [[], []]
     for _ in range(rounds + 1):
         for function, times in zip(passes, seconds, strict=True):
-            start = time.perf_counter()
-            jax.block_until_ready(function(state.params, state.opt_state))
-            times.append(time.perf_counter() - start)
+            times.append(_seconds(functools.partial(function, state.params, state.opt_state)))
     return row("optimizer in one compiled pass, against op by op", *(times[1:] for times in seconds))
 
 
@@ -160,7 +159,7 @@ def _measure(options: argparse.Namespace) -> None:
     config = tuning.recalled(config_module.load(options.config, options.set))
     devices.ready(config)
     cache = compilation_cache.open_in(Path(config.data_dir))
-    track = silent if options.json else console.Tracker(Interrupts())
+    track = console.Tracker(Interrupts(), quiet=options.json)
     prepared = prepare(config, track, lambda digests: None)
     rows, step_seconds = of_steps(config, options.rounds, track)
     rows += [*of_text(config, prepared, step_seconds), of_optimizer(config, options.rounds)]

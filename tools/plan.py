@@ -10,7 +10,6 @@ from typing import Any
 from llm60_jax import arithmetic, compilation_cache, console, devices, plan, speed, tuning
 from llm60_jax import config as config_module
 from llm60_jax.config import Config
-from llm60_jax.data.progress import silent
 from llm60_jax.interrupts import Interrupts
 from llm60_jax.speed import Cost
 from llm60_jax.step_key import StepKey
@@ -110,7 +109,7 @@ def _plan(options: argparse.Namespace) -> None:
     if options.measure:
         devices.ready(config)
         cache = compilation_cache.open_in(Path(config.data_dir))
-        track = silent if options.json else console.Tracker(Interrupts())
+        track = console.Tracker(Interrupts(), quiet=options.json)
         speed.remember(config, speed.measure(config, stage_plan, options.rounds, track))
         compilation_cache.seal(cache)
     rows = rows_of(config, speed.recall(config, stage_plan))

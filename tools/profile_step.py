@@ -16,7 +16,6 @@ from bench import chosen
 from llm60_jax import config as config_module
 from llm60_jax import console, devices, profiling, speed, step, tuning
 from llm60_jax.config import Config
-from llm60_jax.data.progress import silent
 from llm60_jax.interrupts import Interrupts
 from llm60_jax.phase import Phase
 from llm60_jax.plan import Stage
@@ -142,7 +141,7 @@ def _profile(options: argparse.Namespace) -> None:
     phase = config.phase_named(options.phase) if options.phase else config.phase[0]
     some = subjects(config, phase, chosen(config, phase, options.stage))
     device = devices.ready(config)["device"]
-    steps, track = speed.Steps(config, phase), silent if options.json else console.Tracker(Interrupts())
+    steps, track = speed.Steps(config, phase), console.Tracker(Interrupts(), quiet=options.json)
     times = steps.in_turn((subject.key for subject in some), options.rounds, track)
     # What freezing saves the optimizer is told against nothing frozen.
     whole = some[0].key._replace(frozen=0, embedding_frozen=phase.lora is not None)

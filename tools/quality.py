@@ -3,6 +3,7 @@ flat (the longest context from the start, nothing frozen), both for so many minu
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import statistics
 import subprocess
@@ -12,20 +13,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from bench import Worker, require_torch, torch_worker
 from bench_jax import flat, unflat
 from evaluate import evaluate
+from optimizations import schedules
 
 from llm60_jax import config as config_module
-from llm60_jax import console, devices, manifest, plan, speed, step
+from llm60_jax import console, devices, manifest, plan, speed, step, trial
 from llm60_jax.checkpoint import Trained, open_
 from llm60_jax.config import Config
 from llm60_jax.data import loader, packing
 from llm60_jax.data.prepare import Prepared, prepare
-from llm60_jax.data.progress import Track, silent
-from llm60_jax.errors import Failure
+from llm60_jax.data.progress import Track
+from llm60_jax.errors import Failure, InputError
 from llm60_jax.evaluate import validation
 from llm60_jax.interrupts import Interrupts
 from llm60_jax.workdir import WorkDir
@@ -39,7 +40,6 @@ sides. Ours runs first, with as many tokens as fit by measurement; PyTorch, as f
 pays), gets the seconds that ours took. Same weights to begin with, text, rows at the longest context, optimizer, peak
 and final rate. Leave the machine alone meanwhile. What is finished is kept in the --dir, and the same command goes on.
 """
-LAUNCH = Path(__file__).resolve().parents[1] / "launch.py"
 _TRIAL_SECONDS = 10.0  # in which PyTorch's variants show their speed
 _HELD_OUT = 131_072  # tokens, at most, that both sides are judged on
 
@@ -58,11 +58,9 @@ def fitting(config: Config, seconds: float, track: Track) -> int:
 def train_ours(options: argparse.Namespace, tokens: int, seed: int, workdir: Path) -> float:
     """Trains one run by the command that a user types; returns the seconds of its steps. Raises Failure."""
     phase = config_module.load(options.config, options.set).phase[0].name
-    settings = [*options.set, f"seed={seed}", f"phase.{phase}.tokens={tokens}"]
-    command = [sys.executable, str(LAUNCH), str(options.config), "--workdir", str(workdir)]
-    done = subprocess.run(
-        [*command, *(item for one in settings for item in ("--set", one))], capture_output=True, text=True
-    )
+    settings = *options.set, f"seed={seed}", f"phase.{phase}.tokens={tokens}"
+    command = trial.command(options.config, settings, workdir)
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise Failure(f"{workdir}: ended with exit code {done.returncode}:\n{done.stderr[-2000:]}")
     ends = [row["stage_end"]["seconds"] for row in WorkDir(workdir).rows() if "stage_end" in row]
@@ -72,11 +70,8 @@ def train_ours(options: argparse.Namespace, tokens: int, seed: int, workdir: Pat
 def flat_rows(config: Config, prepared: Prepared, steps: int, path: Path) -> None:
     """Stores the batches of a flat training, int32 [steps, G, B, T]; targets that do not count are -100."""
     phase = config.phase[0]
-    tree = config_module.to_tree(config)
-    longest = [[0.0, max(context for _, context in phase.context)]]
-    tree["phase"][0] |= {"tokens": steps * config.train.tokens_per_step, "context": longest, "freeze": [[0.0, 0]]}
-    tree["phase"][0]["remat"] = []
-    (stage,) = plan.build(config_module.parse(tree, "flat")).stages
+    (stage,) = plan.build(schedules(config)["freezing and ramp"]).stages
+    stage = dataclasses.replace(stage, stop_step=steps)
     found: dict[str, list[np.ndarray]] = {"tokens": [], "targets": [], "segments": []}
     for batch in loader.batches(prepared.shards[phase.name].train, stage, config.seed):
         found["tokens"].append(batch["tokens"])
@@ -105,8 +100,7 @@ def judged(model: Trained, prepared: Prepared, blimp: Path | None, track: Track)
     shard, context = prepared.shards[model.config.phase[0].name].validation, model.config.model.max_context
     rows, size = packing.validation_rows(shard, context, _HELD_OUT)
     bins = np.zeros(model.config.model.vocab_size, np.int64)
-    score = jax.jit(lambda params, rows: step.eval_step(model.config.model, None, params, rows))
-    held_out = validation.score(score, model.params, rows, size, bins)
+    held_out = validation.score(lambda _, rows: model.score_rows(rows), None, rows, size, bins)
     grammar = evaluate(model, blimp, [], track)
     pairs = [one["accuracy"] for one in grammar["grammar"].values()]
     return {
@@ -193,10 +187,14 @@ def main(arguments: list[str] | None = None) -> int:
 def _compare(options: argparse.Namespace) -> None:
     config = config_module.load(options.config, options.set)
     require_torch(config, config.phase[0], "quality.py")
+    if len(config.phase) > 1:
+        raise InputError(
+            f"{options.config}: has {len(config.phase)} phases, and one is trained and compared; leave one"
+        )
     devices.ready(config)
     interrupts = Interrupts()
     interrupts.install()
-    track = silent if options.json else console.Tracker(interrupts)
+    track = console.Tracker(interrupts, quiet=options.json)
     options.dir.mkdir(parents=True, exist_ok=True)
     kept = options.dir / "quality.json"
     rows: list[dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8"))["rows"] if kept.exists() else []

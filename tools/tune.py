@@ -10,7 +10,6 @@ from typing import Any
 from llm60_jax import compilation_cache, console, devices, tuning
 from llm60_jax import config as config_module
 from llm60_jax.config import Config, to_tree
-from llm60_jax.data.progress import silent
 from llm60_jax.interrupts import Interrupts
 
 EXAMPLES = """examples:
@@ -84,7 +83,7 @@ def _tune(options: argparse.Namespace) -> None:
     config = _asked(options)
     devices.ready(config)
     cache = compilation_cache.open_in(Path(config.data_dir))
-    track = silent if options.json else console.Tracker(Interrupts())
+    track = console.Tracker(Interrupts(), quiet=options.json)
     found, answer = tuning.tuned(config, track, options.rounds)
     compilation_cache.seal(cache)
     if options.json:
