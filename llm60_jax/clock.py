@@ -98,6 +98,7 @@ class StageClock:
         self._seconds: dict[Stage, float] = {}
         self._steps: dict[Stage, int] = {}
         self._last = self._now()
+        self._hidden = False
         self._inside: dict[str, float] = {}
         self._aside: dict[str, float] = {}
 
@@ -116,10 +117,15 @@ class StageClock:
     def tick(self, stage: Stage) -> None:
         """A step of `stage` has finished. The first one since the start of a stage only sets the clock."""
         now = self._now()
-        if stage in self._steps:
+        if stage in self._steps and not self._hidden:
             self._seconds[stage] = self._seconds.get(stage, 0.0) + now - self._last
-        self._steps[stage] = self._steps.get(stage, -1) + 1
-        self._last = now
+            self._steps[stage] += 1
+        self._steps.setdefault(stage, 0)
+        self._last, self._hidden = now, False
+
+    def hide(self) -> None:
+        """Leaves the step that is under way out: some of it ran while the clock was paused."""
+        self._hidden = True
 
     @contextlib.contextmanager
     def paused(self, what: str) -> Iterator[None]:

@@ -399,6 +399,7 @@ class Trainer:
         )
         proof.check(stage, model, key, expected, evidence)
         self.proven = stage
+        self.clock.hide()  # the next step was dispatched before the proof, and ran beside it
         known = [old for old in session.workdir.rows() if "proof" in old and old["phase"] == stage.phase]
         if stage.index not in [old["stage"] for old in known]:  # a resumed stage was recorded before
             session.workdir.append({**session.position(done, stage), "proof": evidence.to_row()})

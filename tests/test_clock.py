@@ -82,3 +82,19 @@ def test_speed_and_eta_leave_pauses_out(tiny):
     found.tick(stage)
     assert found.rate(stage) == before[0]
     assert found.remaining(4) == before[1]
+
+
+def test_a_step_that_ran_beside_a_pause_is_left_out(tiny):
+    times, stage_plan = Times(), plan.build(tiny)
+    found, stage = clock.StageClock(tiny, stage_plan, lambda: times.running), stage_plan.stages[0]
+    times.pass_(2.0)
+    found.tick(stage)
+    with found.paused("proof"):
+        times.pass_(1.9)  # in which most of the next step is done
+    found.hide()
+    times.pass_(0.1)
+    found.tick(stage)
+    assert found.rate(stage) == 0.0
+    times.pass_(2.0)
+    found.tick(stage)
+    assert found.step_seconds(stage) == 2.0
