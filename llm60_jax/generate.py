@@ -19,6 +19,7 @@ from llm60_jax.data.tokenizer import Tokenizer
 
 Array = jax.Array
 FREE = -1  # in a row of tokens: to be drawn
+_ROOM = 128  # positions; what attention looks at grows by so many, and each size is a program of its own
 
 
 class Choice(NamedTuple):
@@ -65,9 +66,28 @@ def begin(config: Model, tokens_BS: Any, ends_B: Any, seeds_B: Any) -> Decoding:
     )
 
 
-@functools.partial(jax.jit, static_argnames=("config", "choice"), donate_argnames=("rows",))
-def advance(config: Model, params: model.Params, choice: Choice, rows: Decoding, until: Array) -> Decoding:
-    """Writes on until all tokens up to position `until` are known, or every row has ended."""
+def advance(config: Model, params: model.Params, choice: Choice, rows: Decoding, until: int) -> Decoding:
+    """Writes on until all tokens up to position `until` are known, or every row has ended.
+
+    Attention looks at no more of the caches than it has to, so that short texts cost less. How much that is follows
+    from the position alone: the same text comes out, whatever the pieces it is written in.
+    """
+    position = int(rows.position)
+    for room in _rooms(rows):
+        if position < room and room - _ROOM < until:
+            rows = _advance(config, params, choice, room, rows, np.int32(min(until, room)))
+    return rows
+
+
+def _rooms(rows: Decoding) -> list[int]:
+    """The numbers of positions that attention looks at, one after another."""
+    S = rows.tokens_BS.shape[1]
+    return [min(room, S) for room in range(_ROOM, S + _ROOM, _ROOM)]
+
+
+@functools.partial(jax.jit, static_argnames=("config", "choice", "room"), donate_argnames=("rows",))
+def _advance(config: Model, params: model.Params, choice: Choice, room: int, rows: Decoding, until: Array) -> Decoding:
+    """`advance` to a position of at most `room`."""
     network = model.merge(config, params)
     B, S = rows.tokens_BS.shape
 
@@ -76,7 +96,7 @@ def advance(config: Model, params: model.Params, choice: Choice, rows: Decoding,
 
     def write(rows: Decoding) -> Decoding:
         token_B = rows.tokens_BS[:, rows.position]
-        logits_BV, caches = next_logits(config, network, token_B, rows.caches, rows.position)
+        logits_BV, caches = next_logits(config, network, token_B, rows.caches, rows.position, room)
         met_BV = rows.met_BV.at[jnp.arange(B), token_B].set(True)
         keys_B = jax.vmap(jax.random.fold_in, (0, None))(rows.keys_B, rows.position)
         drawn_B = choose(choice, logits_BV, met_BV, keys_B)
@@ -98,8 +118,10 @@ def next_logits(
     token_B: Array,
     caches: dict[str, tuple[Array, Array]],
     position: Array,
+    room: int,
 ) -> tuple[Array, dict[str, tuple[Array, Array]]]:
-    """The logits of what follows the tokens at `position`, float32 [B, V], and the caches with those tokens in them."""
+    """The logits of what follows the tokens at `position`, float32 [B, V], and the caches with those tokens in them.
+    Attention looks at the first `room` positions of the caches."""
     float32 = jnp.dtype(jnp.float32)
     S = next(iter(caches.values()))[0].shape[3]
     cos_SK, sin_SK = (jnp.asarray(t) for t in layers.rope_tables(S, config.head_dim, config.rope_base))
@@ -110,7 +132,8 @@ def next_logits(
 
         def body(carry, layer, graphdef=graphdef):
             params, number = layer
-            return nnx.merge(graphdef, params).extend(carry[0], rope, carry[1], number, position, float32), None
+            block = nnx.merge(graphdef, params)
+            return block.extend(carry[0], rope, carry[1], number, position, room, float32), None
 
         numbers = jnp.arange(len(caches[name][0]))
         (x_BTD, new[name]), _ = jax.lax.scan(body, (x_BTD, caches[name]), (stack, numbers))
@@ -185,11 +208,12 @@ def write(
     prompts = [_prompt(tokenizer, request, config.max_context) for request in requests]
     ends = [min(len(ids) + request.tokens, config.max_context) for ids, request in zip(prompts, requests, strict=True)]
     rows = begin(config, _filled(prompts, max(ends)), ends, [request.seed for request in requests])
-    rows = jax.block_until_ready(advance(config, params, choice, rows, np.int32(0)))  # compiles, and writes nothing
+    for room in _rooms(rows):  # compiles, and writes nothing
+        rows = jax.block_until_ready(_advance(config, params, choice, room, rows, np.int32(0)))
     start, step = time.monotonic(), 16
     for until in range(step, max(ends) + step, step):
         check()
-        rows = jax.block_until_ready(advance(config, params, choice, rows, np.int32(until)))
+        rows = jax.block_until_ready(advance(config, params, choice, rows, until))
     seconds = time.monotonic() - start
     drawn = zip(requests, prompts, np.asarray(rows.tokens_BS), ends, strict=True)
     return Written([_text(tokenizer, *row) for row in drawn], seconds)
@@ -205,7 +229,7 @@ def stream(
     rows = begin(config, _filled([ids], config.max_context), [end], [request.seed])
     shown = ""
     for until in range(len(ids) - 1, end):
-        rows = advance(config, params, choice, rows, np.int32(until))
+        rows = advance(config, params, choice, rows, until)
         finished = bool(rows.ended_B[0]) or until == end - 1
         known = int(rows.position) + 1
         text = _text(tokenizer, request, ids, np.asarray(rows.tokens_BS[0]), known).text

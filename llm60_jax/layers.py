@@ -354,6 +354,7 @@ class Block(nnx.Module):
         caches: tuple[Array, Array],
         number: Array,
         position: Array,
+        room: int,
         dtype: jnp.dtype,
     ) -> tuple[Array, tuple[Array, Array]]:
         """One token (T = 1) at `position`, given the keys and values of the tokens before it.
@@ -362,6 +363,7 @@ class Block(nnx.Module):
           caches: keys and values of a stack of blocks, [n, B, H, S, K] each. They go through whole, so that a loop
             writes this token into them where they are, instead of copying a block's.
           number: int32 scalar, this block's place in the stack.
+          room: the number of cached positions that attention looks at; `position` is one of them.
 
         Returns:
           The block's output, and the caches with this token's key and value written in.
@@ -372,8 +374,9 @@ class Block(nnx.Module):
             jax.lax.dynamic_update_slice(old, new[None].astype(old.dtype), place)
             for old, new in zip(caches, (k, v), strict=True)
         )
-        k, v = (jax.lax.dynamic_index_in_dim(cache, number, keepdims=False) for cache in (keys, values))
-        seen = jnp.arange(keys.shape[3]) <= position
+        size = 1, *k.shape[:2], room, k.shape[3]
+        k, v = (jax.lax.dynamic_slice(cache, (number, 0, 0, 0, 0), size)[0] for cache in (keys, values))
+        seen = jnp.arange(room) <= position
         branch_BTD = self.attention.merge(attention.plain(q, k, v, seen, dtype), dtype)
         x_BTD = self.attention_residual(x_BTD, branch_BTD)
         return self.mlp_residual(x_BTD, self.mlp(self.mlp_norm(x_BTD), 0.0, None, dtype)), (keys, values)

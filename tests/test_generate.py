@@ -1,3 +1,4 @@
+import functools
 import json
 
 import jax
@@ -27,7 +28,7 @@ def decode(params, rows, choice=GREEDY, seeds=None, ends=None):
     rows = np.asarray(rows, np.int32)
     count, length = rows.shape
     begun = generate.begin(SMALL, rows, ends or [length] * count, range(count) if seeds is None else seeds)
-    return np.asarray(generate.advance(SMALL, params, choice, begun, np.int32(length)).tokens_BS)
+    return np.asarray(generate.advance(SMALL, params, choice, begun, length).tokens_BS)
 
 
 def prompts(*given, length=24):
@@ -50,12 +51,11 @@ def whole(params, tokens):
 def test_cached_logits_are_uncached_logits(params):
     tokens = np.random.default_rng(0).integers(4, 300, (2, 24)).astype(np.int32)
     caches = generate.begin(SMALL, tokens, [24, 24], [0, 1]).caches
-    step = jax.jit(
-        lambda token, caches, position: generate.next_logits(SMALL, model.merge(SMALL, params), token, caches, position)
-    )
+    network = model.merge(SMALL, params)
+    step = jax.jit(functools.partial(generate.next_logits, SMALL, network), static_argnums=3)
     expected = np.asarray(whole(params, tokens))
     for position in range(24):
-        logits, caches = step(tokens[:, position], caches, position)
+        logits, caches = step(tokens[:, position], caches, position, position // 8 * 8 + 8)
         np.testing.assert_allclose(logits, expected[:, position], rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
@@ -79,9 +79,21 @@ def test_writing_in_pieces_changes_nothing(params):
     choice = Choice(EOS, temperature=3.0)
     rows = generate.begin(SMALL, prompts(*TWO), [24, 24], [5, 6])
     for until in (1, 2, 9, 10, 24):
-        rows = generate.advance(SMALL, params, choice, rows, np.int32(until))
+        rows = generate.advance(SMALL, params, choice, rows, until)
         assert int(rows.position) == min(until, 23)
     np.testing.assert_array_equal(rows.tokens_BS, decode(params, prompts(*TWO), choice, seeds=[5, 6]))
+
+
+def test_looking_at_no_more_than_there_is_changes_nothing(params, monkeypatch):
+    given, choice = prompts(*TWO, length=30), Choice(EOS, temperature=3.0)
+    expected = decode(params, given, choice, seeds=[5, 6])
+    monkeypatch.setattr(generate, "_ROOM", 8)
+    np.testing.assert_array_equal(decode(params, given, choice, seeds=[5, 6]), expected)
+    rows = generate.begin(SMALL, given, [30, 30], [5, 6])
+    for until in (1, 7, 8, 9, 20, 30):
+        rows = generate.advance(SMALL, params, choice, rows, until)
+        assert int(rows.position) == min(until, 29)
+    np.testing.assert_array_equal(rows.tokens_BS, expected)
 
 
 def drawn(choice, logits, met=None, count=4000):
@@ -129,7 +141,7 @@ def test_a_finished_row_stays_finished_and_the_loop_ends_with_the_last(params):
     rows = prompts([2, 7, 9], length=12)
     first = int(decode(params, rows)[0, 3])
     begun = generate.begin(SMALL, rows, [12], [0])
-    found = generate.advance(SMALL, params, GREEDY._replace(eos=first), begun, np.int32(12))
+    found = generate.advance(SMALL, params, GREEDY._replace(eos=first), begun, 12)
     assert int(found.position) == 3
     assert np.asarray(found.tokens_BS)[0].tolist() == [2, 7, 9, first] + 8 * [FREE]
     both = decode(params, prompts([2, 7, 9], [2, 11], length=12), ends=[5, 12])

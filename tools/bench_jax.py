@@ -77,20 +77,19 @@ class Worker:
         batches = speed.made_up_loader(self.config, stage)
         return {"seconds": _median(lambda: next(batches), min(20, stage.steps))}
 
-    def generation(self, tokens: int = 64) -> dict[str, Any]:
-        """Speed of writing one text token by token, and how much of the memory's bandwidth it takes to read every
-        weight once for each."""
+    def generation(self) -> dict[str, Any]:
+        """Speed of writing one text of a whole context token by token, and how much of the memory's bandwidth it takes
+        to read every weight once for each."""
         config, params = self.config.model, phase_groups.plain(self.steps.state.params)
         choice = generate.Choice(eos=config.vocab_size)  # never comes, so nothing ends early
         prompt = np.full((1, config.max_context), generate.FREE, np.int32)
         prompt[0, 0] = 1
-        seconds = []
-        for _ in range(3):
-            rows = generate.advance(config, params, choice, generate.begin(config, prompt, [len(prompt[0])], [0]), 0)
-            start = time.perf_counter()
-            jax.block_until_ready(generate.advance(config, params, choice, rows, min(tokens, config.max_context - 1)))
-            seconds.append(time.perf_counter() - start)
-        speed = min(tokens, config.max_context - 1) / statistics.median(seconds)
+
+        def write() -> None:
+            rows = generate.begin(config, prompt, [config.max_context], [0])
+            jax.block_until_ready(generate.advance(config, params, choice, rows, config.max_context - 1))
+
+        speed = (config.max_context - 1) / _median(write, 3)
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
         bandwidth = _bandwidth()
         return {
