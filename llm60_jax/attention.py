@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from llm60_jax.arithmetic import ATTENTION_CHUNK
-from llm60_jax.products import Array, dot, dot_nt, matmul, matmul_nt, named, tagged, transposed
+from llm60_jax.products import Array, dot, dot_nt, joined, matmul, matmul_nt, named, tagged, transposed
 
 FUSED_BLOCK = 128  # positions
 _NEVER = -1e30
@@ -113,8 +113,8 @@ def _chunked_forward(q: Array, k: Array, v: Array, seen: Sight, dtype: jnp.dtype
         total = weights_BHCS.sum(-1, keepdims=True)
         outputs.append((dot(weights_BHCS, v[:, :, :stop], dtype) / total).astype(dtype))
         logs.append((top + jnp.log(total))[..., 0])
-    output_BHTK = tagged(_joined(outputs), "attention")
-    log_BHT = tagged(_joined(logs), "attention")
+    output_BHTK = tagged(joined(outputs, 2), "attention")
+    log_BHT = tagged(joined(logs, 2), "attention")
     return output_BHTK, (q, k, v, seen, output_BHTK, log_BHT)
 
 
@@ -138,7 +138,7 @@ def _chunked_backward(dtype: jnp.dtype, saved, d_output: Array):
         part_BHTK = dot(transposed(d_scores_BHCT), k_BHCK, dtype)
         for later, (first, last) in enumerate(spans[number:], number):
             d_q[later] += part_BHTK[:, :, first - start : last - start]
-    return (_joined(d_q) * scale).astype(dtype), _joined(d_k), _joined(d_v), None
+    return (joined(d_q, 2) * scale).astype(dtype), joined(d_k, 2), joined(d_v, 2), None
 
 
 chunked.defvjp(_chunked_forward, _chunked_backward)
@@ -146,10 +146,6 @@ chunked.defvjp(_chunked_forward, _chunked_backward)
 
 def _spans(length: int) -> list[tuple[int, int]]:
     return [(start, min(start + ATTENTION_CHUNK, length)) for start in range(0, length, ATTENTION_CHUNK)]
-
-
-def _joined(parts: list[Array]) -> Array:
-    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=2)
 
 
 # --- For a GPU and a TPU ---------------------------------------------------------------------------------------------

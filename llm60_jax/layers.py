@@ -29,7 +29,7 @@ from llm60_jax import attention
 from llm60_jax.attention import Sight
 from llm60_jax.config import Model
 from llm60_jax.phase import Lora
-from llm60_jax.products import Array, materialised, matmul, named, tagged
+from llm60_jax.products import Array, joined, materialised, matmul, named, tagged
 from llm60_jax.step_key import Noise
 
 
@@ -130,7 +130,7 @@ def _split_heads_forward(qkv_BTE: Array, cos_TK: Array, sin_TK: Array, heads: in
 def _split_heads_backward(heads: int, dtype: jnp.dtype, saved, g: tuple[Array, Array, Array]):
     cos_TK, sin_TK = saved
     unrotated = *(materialised(rotate(x, cos_TK, -sin_TK).astype(dtype)) for x in g[:2]), g[2]
-    return jnp.concatenate([merge_heads(x) for x in unrotated], axis=-1).astype(jnp.float32), None, None
+    return joined([merge_heads(x) for x in unrotated], 2).astype(jnp.float32), None, None
 
 
 split_heads.defvjp(_split_heads_forward, _split_heads_backward)
@@ -166,7 +166,7 @@ def _moments(x: Array) -> tuple[Array, Array]:
 
 
 def _layer_norm_forward(x: Array, scale: Array, bias: Array):
-    mean, inverse = _moments(x)
+    mean, inverse = (tagged(moment, "norm") for moment in _moments(x))
     return (x - mean) * inverse * scale + bias, (x, mean, inverse, scale)
 
 

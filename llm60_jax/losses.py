@@ -90,8 +90,9 @@ def _next_token_forward(hidden: Any, embedding: Any, targets: Any, weights: Any,
         total = exponentials.sum(axis=1, keepdims=True)
         chosen = jnp.take_along_axis(logits, targets_n[:, None], axis=1)
         nll_n = (top + jnp.log(total) - chosen)[:, 0]
-        d_logits = exponentials / total - (vocabulary[None] == targets_n[:, None])
-        d_logits = jax.lax.optimization_barrier((d_logits * weights_n[:, None]).astype(dtype))
+        hits = vocabulary[None] == targets_n[:, None]
+        d_logits = exponentials * (weights_n[:, None] / total) - jnp.where(hits, weights_n[:, None], 0)
+        d_logits = jax.lax.optimization_barrier(d_logits.astype(dtype))
         if embedding.perturbed:
             # As [D, V], because hidden states are far smaller to transpose than the logits' gradient.
             d_embedding = d_embedding + matmul(transposed(hidden_nD), d_logits, dtype)

@@ -41,8 +41,8 @@ Params = dict[str, Any]  # groups of nested plain dicts of arrays, the pure form
 # What a policy keeps, by the names that `products.named` gives; all else is computed again in the backward pass.
 _KEPT: dict[Remat, tuple[str, ...]] = {
     "full": (),
-    "attention": ("attention",),
-    "products": ("attention", "qkv", "middle", "mlp"),
+    "attention": ("attention", "norm"),
+    "products": ("attention", "norm", "qkv", "middle", "mlp"),
 }
 
 

@@ -6,6 +6,7 @@ materialise the transposes that a CPU's kernels cannot read in place (docs/perfo
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -42,6 +43,16 @@ def materialised(x: Array) -> Array:
     if jax.default_backend() != "cpu":
         return x
     return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
+
+
+def joined(parts: Sequence[Array], axis: int) -> Array:
+    """The parts side by side. Those of bfloat16 as bit patterns, because a CPU would widen them on the way."""
+    if len(parts) == 1:
+        return parts[0]
+    if parts[0].dtype != jnp.bfloat16:
+        return jnp.concatenate(parts, axis)
+    bits = jnp.concatenate([jax.lax.bitcast_convert_type(x, jnp.uint16) for x in parts], axis)
+    return jax.lax.bitcast_convert_type(bits, jnp.bfloat16)
 
 
 def _outer(a: Array, b: Array, dtype: jnp.dtype) -> Array:
