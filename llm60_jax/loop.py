@@ -300,7 +300,10 @@ class Trainer:
             self._save_if_due(stage, batches)
             rate = plan.learning_rate(session.plan, phase, session.step)
             limit = session.watch.limit(session.step + 1)
-            self.recorder.before(session.step + 1, key, session.state)
+            if self.recorder.is_due(session.step + 1):
+                self._log_pending()  # so that no step is under way while tables are written
+                with self.clock.paused("profile"):
+                    self.recorder.before(session.step + 1, key, session.state)
             with self.clock.waiting("data"), profiling.data():
                 batch = next(batches)
                 on_device = self.programs.put(batch)
@@ -314,7 +317,7 @@ class Trainer:
             session.step += 1
             self.pending = Pending(session.step, stage, rate, limit, metrics, batch, coverage)
         self._log_pending()
-        self.recorder.close(session.state)
+        self.recorder.close(session.step, session.state)
         self._end_stage(stage, waited)
 
     def _coming(self, phase: Phase, stage: Stage) -> list[Any]:

@@ -233,34 +233,34 @@ class Span(NamedTuple):
 
 
 class Recorder:
-    """Records some steps of a run: told before each step is dispatched, and when the run's stage ends."""
+    """Records some steps of a run: told before the steps at which it has something to do, and when a stage ends."""
 
     def __init__(self, span: Span | None, workdir: Path, compiled: CompiledSteps):
         self._span, self._compiled = span, compiled
         self._folder = workdir / "profile" / (f"{span.first}-{span.last}" if span else "")
         self._open = contextlib.ExitStack()
         self._key: StepKey | None = None
-        self._steps = 0
+
+    def is_due(self, step: int) -> bool:
+        """Whether a recording begins or ends before step number `step`."""
+        return self._span is not None and step in (self._span.first, self._span.last + 1)
 
     def before(self, step: int, key: StepKey, state: Any) -> None:
-        """Step number `step` is dispatched next."""
-        if self._span is None:
+        """Step number `step` is dispatched next, and it is due."""
+        if self._key is not None:
+            self.close(step - 1, state)
             return
-        if self._key is None and step == self._span.first:
-            jax.block_until_ready(state)  # what ran before is not to be recorded
-            self._open.enter_context(recording(self._folder))
-            self._key = key
-        if self._key is not None and step > self._span.last:
-            self.close(state)
-        elif self._key is not None:
-            self._steps += 1
+        jax.block_until_ready(state)  # what ran before is not to be recorded
+        self._open.enter_context(recording(self._folder))
+        self._key = key
 
-    def close(self, state: Any) -> None:
-        """Ends a recording that is under way, and tells what it shows."""
-        if self._key is None:
+    def close(self, done: int, state: Any) -> None:
+        """Ends a recording that is under way, after step number `done`, and tells what it shows."""
+        if self._key is None or self._span is None:
             return
         jax.block_until_ready(state)
         self._open.close()
+        steps = done + 1 - self._span.first
         key, self._key, self._span = self._key, None, None
-        told = write(self._folder, self._compiled, key, self._steps)
-        console.say(f"profile of {self._steps} steps: {self._folder}\n{told}")
+        told = write(self._folder, self._compiled, key, steps)
+        console.say(f"profile of {steps} steps: {self._folder}\n{told}")
