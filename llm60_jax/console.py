@@ -41,6 +41,16 @@ def say(text: str) -> None:
     _print(printable(text))
 
 
+@contextlib.contextmanager
+def silent(on: bool = True) -> Iterator[None]:
+    """Inside it nothing is said if `on`; for commands whose output is one JSON object."""
+    before, console.quiet = console.quiet, console.quiet or on
+    try:
+        yield
+    finally:
+        console.quiet = before
+
+
 def _print(text: str, end: str = "\n") -> None:
     with contextlib.suppress(OSError):  # the terminal is gone
         console.print(text, end=end)

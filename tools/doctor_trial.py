@@ -249,14 +249,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     results: list[Result] = []
 
-    console.console.quiet = options.json
-
     def body() -> None:
         names = options.only or list(TRIALS)
         if unknown := [name for name in names if name not in TRIALS]:
             raise InputError(f"--only: there is no trial '{unknown[0]}'; there are {', '.join(TRIALS)}")
-        for name in names:
-            results.append(run(name, options.folder / name, options.data_dir))
+        with console.silent(options.json):
+            for name in names:
+                results.append(run(name, options.folder / name, options.data_dir))
         if options.json:
             print(json.dumps([result._asdict() | {"passed": result.passed} for result in results], indent=2))
         else:

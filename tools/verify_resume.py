@@ -340,11 +340,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if min(options.kills, options.interrupts, options.twice) < 0 or options.steps < 1:
         parser.error("--kills, --interrupts and --twice must be 0 or more, --steps 1 or more")
-    console.console.quiet = options.json
     found: dict[str, Any] = {}
 
     def body() -> None:
-        found.update(verify(trial.training(options.config, options.set, options.steps), options.folder, options))
+        with console.silent(options.json):
+            found.update(verify(trial.training(options.config, options.set, options.steps), options.folder, options))
         print(json.dumps(found, indent=1)) if options.json else console.say(as_text(found))
 
     return console.guarded("verify_resume.py", body) or int(not passed(found))
