@@ -13,11 +13,13 @@ devices it was on: it can be read on any others.
 """
 
 import contextlib
+import glob
 import hashlib
 import json
 import logging
 import math
 import shutil
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -115,7 +117,8 @@ def save(folder: Path, state: Any, meta: dict[str, Any]) -> str:
     digest = state_sha256(state, meta["iterator"])
 
     def build(partial: Path) -> dict[str, Any]:
-        ocp.save((partial / STATE).absolute(), state)
+        with _without_patterns(partial.absolute()) as place:
+            ocp.save(place / STATE, state)
         (partial / META).write_text(json.dumps({**meta, "state_sha256": digest}, indent=1), encoding="utf-8")
         return {"permanent": meta["permanent"]}
 
@@ -127,6 +130,19 @@ def save(folder: Path, state: Any, meta: dict[str, Any]) -> str:
             f"{folder}: the checkpoint cannot be written, free some space: {str(error)[:300]}"
         ) from error
     return digest
+
+
+@contextlib.contextmanager
+def _without_patterns(folder: Path) -> Iterator[Path]:
+    """A path to a folder without `*`, `?` and `[`. Orbax looks for the pieces it has written by a pattern that begins
+    with their path: where that is a pattern itself it finds none, and leaves a checkpoint that cannot be read."""
+    if glob.escape(str(folder)) == str(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="llm60_jax-") as around:
+        link = Path(around, "checkpoint")
+        link.symlink_to(folder, target_is_directory=True)
+        yield link
 
 
 def nbytes(state: Any) -> int:

@@ -143,6 +143,18 @@ def short(texts, tmp_path_factory):
     return finished(tmp_path_factory.mktemp("short"), tree)
 
 
+STRICT = ("--set", "phase.grammar.gate.min_fall=50.0")
+
+
+@pytest.fixture(scope="module")
+def stopped(short, tmp_path_factory):
+    """A run whose first gate did not open, in a directory of an odd name."""
+    workdir = tmp_path_factory.mktemp("stopped") / "é 😀 [x]"
+    words = ["gate grammar: not passed", "fall of validation loss", "at least 50"]
+    assert "resumed" not in refused(3, short[0], *STRICT, "--workdir", workdir, words=words).stdout
+    return workdir
+
+
 def test_a_run_leaves_what_the_readme_promises(whole):
     _, workdir, output = whole
     rows = metrics(workdir)
@@ -260,13 +272,11 @@ def test_a_changed_configuration_or_text_is_refused(short, tmp_path):
     refused(2, path, "--set", override, words=["changed under this run", "data of phase vocabulary: "])
 
 
-def test_a_gate_that_does_not_open_stops_the_run_and_can_be_judged_again(short, tmp_path):
+def test_a_gate_that_does_not_open_stops_the_run_and_can_be_judged_again(short, stopped, tmp_path):
     path, reference, _ = short
-    workdir = tmp_path / "run"
-    strict = ["--set", "phase.grammar.gate.min_fall=50.0", "--workdir", workdir]
-    for attempt in range(2):
-        done = refused(3, path, *strict, words=["gate grammar: not passed", "fall of validation loss", "at least 50"])
-        assert ("resumed at step 6" in done.stdout) is (attempt == 1)
+    workdir = shutil.copytree(stopped, tmp_path / "run")
+    again = refused(3, path, *STRICT, "--workdir", workdir, words=["gate grammar: not passed"])
+    assert "resumed at step 6" in again.stdout
     assert not (workdir / "phases" / "grammar").exists()
     assert json.loads((workdir / "gates" / "grammar.json").read_text())["passed"] is False
     assert launch(path, "--workdir", workdir).returncode == 0
@@ -332,29 +342,25 @@ def test_a_closed_terminal_saves_and_exits_with_129(short, tmp_path):
     assert list((tmp_path / "checkpoints").glob("*/manifest.json"))
 
 
-def test_failures_and_tracebacks_are_in_the_log(short, tmp_path):
-    path, _, _ = short
-    refused(3, path, "--workdir", tmp_path, "--set", "phase.grammar.gate.min_fall=50.0")
-    assert "ERROR gate grammar: not passed" in (tmp_path / "log.txt").read_text()
+def test_failures_and_tracebacks_are_in_the_log(short, stopped, tmp_path):
+    path, workdir = short[0], shutil.copytree(stopped, tmp_path / "run")
+    assert "ERROR gate grammar: not passed" in (workdir / "log.txt").read_text()
     # An error of our own, provoked.
     code = (
         "import sys, launch; from llm60_jax import gates\n"
         "gates.judge = lambda *a, **k: 1 / 0\n"
-        f"sys.exit(launch.main([{str(path)!r}, '--workdir', {str(tmp_path)!r}]))"
+        f"sys.exit(launch.main([{str(path)!r}, '--workdir', {str(workdir)!r}]))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 1
     assert "internal error" in done.stderr
     assert "ZeroDivisionError" in done.stderr
     assert "Traceback" not in done.stderr
-    assert "Traceback" in (tmp_path / "log.txt").read_text()
+    assert "Traceback" in (workdir / "log.txt").read_text()
 
 
-def test_odd_directories(short, tiny_file, tmp_path):
-    odd = tmp_path / "é 😀 [x]"
-    done = launch(short[0], "--workdir", odd, "--set", "phase.grammar.gate.min_fall=50.0")
-    assert done.returncode == 3
-    assert (odd / "gates" / "grammar.json").exists()
+def test_odd_directories(stopped, tiny_file):
+    assert (stopped / "gates" / "grammar.json").exists()
     refused(2, tiny_file, "--workdir", "", words=["workdir"])
     refused(2, tiny_file, "--set", 'workdir="a\\u0000b"', words=["workdir"])
 

@@ -39,6 +39,16 @@ def test_what_is_saved_comes_back_bit_for_bit(tiny, state, tmp_path):
     assert store.state_sha256(untyped, {"next_index": 3}) == digest
 
 
+@pytest.mark.parametrize("name", ["a [b]", "what?", "é 😀 *"])
+def test_a_directory_may_have_a_name_that_is_a_pattern(tiny, state, tmp_path, name):
+    place = tmp_path / name / "3"
+    place.parent.mkdir()
+    store.save(place, state, meta(3))
+    found, _ = store.load(place, phase_groups.abstract(tiny, None))
+    chex.assert_trees_all_equal(found, state)
+    assert [path.name for path in place.parent.iterdir()] == ["3"]
+
+
 def test_the_digest_covers_every_leaf_and_the_position(state):
     whole = store.state_sha256(state, None)
     assert store.state_sha256(state, {"next_index": 1}) != whole
