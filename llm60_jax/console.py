@@ -42,7 +42,7 @@ def say(text: str) -> None:
 
 
 @contextlib.contextmanager
-def silent(on: bool = True) -> Iterator[None]:
+def hushed(on: bool) -> Iterator[None]:
     """Inside it nothing is said if `on`; for commands whose output is one JSON object."""
     before, console.quiet = console.quiet, console.quiet or on
     try:

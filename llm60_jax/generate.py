@@ -73,16 +73,16 @@ def advance(config: Model, params: model.Params, choice: Choice, rows: Decoding,
     from the position alone: the same text comes out, whatever the pieces it is written in.
     """
     position = int(rows.position)
-    for room in _rooms(rows):
-        if position < room and room - _ROOM < until:
+    for start, room in _rooms(rows):
+        if position < room and start < until:
             rows = _advance(config, params, choice, room, rows, np.int32(min(until, room)))
     return rows
 
 
-def _rooms(rows: Decoding) -> list[int]:
-    """The numbers of positions that attention looks at, one after another."""
+def _rooms(rows: Decoding) -> list[tuple[int, int]]:
+    """From which position on attention looks at how many, one after another."""
     S = rows.tokens_BS.shape[1]
-    return [min(room, S) for room in range(_ROOM, S + _ROOM, _ROOM)]
+    return [(start, min(start + _ROOM, S)) for start in range(0, S, _ROOM)]
 
 
 @functools.partial(jax.jit, static_argnames=("config", "choice", "room"), donate_argnames=("rows",))
@@ -208,7 +208,7 @@ def write(
     prompts = [_prompt(tokenizer, request, config.max_context) for request in requests]
     ends = [min(len(ids) + request.tokens, config.max_context) for ids, request in zip(prompts, requests, strict=True)]
     rows = begin(config, _filled(prompts, max(ends)), ends, [request.seed for request in requests])
-    for room in _rooms(rows):  # compiles, and writes nothing
+    for _, room in _rooms(rows):  # compiles, and writes nothing
         rows = jax.block_until_ready(_advance(config, params, choice, room, rows, np.int32(0)))
     start, step = time.monotonic(), 16
     for until in range(step, max(ends) + step, step):

@@ -144,14 +144,14 @@ def short(texts, tmp_path_factory):
 
 
 STRICT = ("--set", "phase.grammar.gate.min_fall=50.0")
+NOT_PASSED = ("gate grammar: not passed", "fall of validation loss", "at least 50")
 
 
 @pytest.fixture(scope="module")
 def stopped(short, tmp_path_factory):
     """A run whose first gate did not open, in a directory of an odd name."""
     workdir = tmp_path_factory.mktemp("stopped") / "é 😀 [x]"
-    words = ["gate grammar: not passed", "fall of validation loss", "at least 50"]
-    assert "resumed" not in refused(3, short[0], *STRICT, "--workdir", workdir, words=words).stdout
+    assert "resumed" not in refused(3, short[0], *STRICT, "--workdir", workdir, words=NOT_PASSED).stdout
     return workdir
 
 
@@ -275,7 +275,7 @@ def test_a_changed_configuration_or_text_is_refused(short, tmp_path):
 def test_a_gate_that_does_not_open_stops_the_run_and_can_be_judged_again(short, stopped, tmp_path):
     path, reference, _ = short
     workdir = shutil.copytree(stopped, tmp_path / "run")
-    again = refused(3, path, *STRICT, "--workdir", workdir, words=["gate grammar: not passed"])
+    again = refused(3, path, *STRICT, "--workdir", workdir, words=NOT_PASSED)
     assert "resumed at step 6" in again.stdout
     assert not (workdir / "phases" / "grammar").exists()
     assert json.loads((workdir / "gates" / "grammar.json").read_text())["passed"] is False

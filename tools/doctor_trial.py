@@ -253,7 +253,7 @@ def main(arguments: list[str] | None = None) -> int:
         names = options.only or list(TRIALS)
         if unknown := [name for name in names if name not in TRIALS]:
             raise InputError(f"--only: there is no trial '{unknown[0]}'; there are {', '.join(TRIALS)}")
-        with console.silent(options.json):
+        with console.hushed(options.json):
             for name in names:
                 results.append(run(name, options.folder / name, options.data_dir))
         if options.json:

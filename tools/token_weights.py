@@ -49,7 +49,7 @@ def weights_of(config: Config, only: str | None, track: Track = silent) -> dict[
 
 
 def _show(config: Config, options: argparse.Namespace) -> None:
-    track = silent if options.json else console.Tracker(Interrupts())
+    track = console.Tracker(Interrupts(), quiet=options.json)
     found = weights_of(config, options.phase, track)
     if options.json:
         print(json.dumps(found, ensure_ascii=False))

@@ -343,7 +343,7 @@ def main(arguments: list[str] | None = None) -> int:
     found: dict[str, Any] = {}
 
     def body() -> None:
-        with console.silent(options.json):
+        with console.hushed(options.json):
             found.update(verify(trial.training(options.config, options.set, options.steps), options.folder, options))
         print(json.dumps(found, indent=1)) if options.json else console.say(as_text(found))
 
