@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import special
 
 from llm60_jax.errors import DamageError, GateError, InputError
 from llm60_jax.evaluate import pairs, validation
@@ -133,6 +132,8 @@ def expected_gain(late: Sequence[tuple[int, float]], more: float = MORE) -> Mean
         return Mean(math.nan, math.inf)
     if len(tokens) < _LEAST:
         return Mean(float(losses[-1]) / 2, float(losses[-1]) / 2)
+    from scipy import special  # here, because it takes a third of a second to import, and a run needs it once a phase
+
     x = np.log(tokens) - np.log(tokens).mean()
     slope = float((x * losses).sum() / (x * x).sum())
     rest = losses - losses.mean() - slope * x

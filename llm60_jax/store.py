@@ -13,12 +13,14 @@ devices it was on: it can be read on any others.
 """
 
 import contextlib
+import functools
 import glob
 import hashlib
 import json
 import logging
 import math
 import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -113,6 +115,7 @@ def save(folder: Path, state: Any, meta: dict[str, Any]) -> str:
     if manifest.exists(folder):
         raise InputError(f"{folder}: holds a checkpoint already, and none is overwritten")
     require_room(folder.parent, nbytes(state))
+    _hide_late_errors()
     state = jax.device_get(state)  # Orbax would record the devices, and refuse others
     digest = state_sha256(state, meta["iterator"])
 
@@ -197,6 +200,7 @@ def load(folder: Path, abstract_state: Any = None) -> tuple[Any, dict[str, Any]]
 def read(folder: Path, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
     """`load` for a folder that is verified already."""
     meta = read_meta(folder)
+    _hide_late_errors()
     place = (folder / STATE).absolute()
     with _quiet():
         try:
@@ -242,6 +246,18 @@ def _quiet() -> Iterator[None]:
         finally:
             for one, level in zip(loud, levels, strict=True):
                 one.setLevel(level)
+
+
+def _hide_late_errors() -> None:
+    """At the first file that fails Orbax closes its event loop and raises; what other files still report finds the
+    loop closed, maybe seconds later, and Python would print a traceback of it beside our one message."""
+    if getattr(sys.unraisablehook, "func", None) is not _unless_late:
+        sys.unraisablehook = functools.partial(_unless_late, sys.unraisablehook)
+
+
+def _unless_late(tell: Callable[[Any], Any], error: Any) -> None:
+    if not (isinstance(error.exc_value, RuntimeError) and str(error.exc_value) == "Event loop is closed"):
+        tell(error)
 
 
 def _claimed(stored: Any) -> int:

@@ -7,6 +7,7 @@ import random
 import signal
 import tempfile
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,12 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")  # for what trains on several; all else uses the first
-# Programs of the tests run for milliseconds: compiling them well would take most of the suite's time.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Programs of the tests run for milliseconds: compiling them well would take most of the suite's time. XLA ends the
+# process at a flag that it does not know, so the second one is only given to versions that have it.
+_FLAGS = ["--xla_backend_optimization_level=0"]
+if metadata.version("jax").startswith("0.10."):
+    _FLAGS.append("--xla_cpu_use_fusion_emitters=false")  # compiles in half the time, runs at four fifths of the speed
+os.environ.setdefault("XLA_FLAGS", " ".join(_FLAGS))
 
 from llm60_jax import config as config_module  # noqa: E402
 from llm60_jax.history import without_time as without_time  # noqa: E402

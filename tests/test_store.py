@@ -108,6 +108,24 @@ def test_a_full_disk_is_told_as_such(state, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_reports_after_a_save_has_failed_is_not_told_a_second_time(state, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda error: told.append(str(error.exc_value)))
+    store.save(tmp_path / "3", state, meta(3))
+    store.save(tmp_path / "4", state, meta(4))
+
+    class Late:
+        def __init__(self, words):
+            self.words = words
+
+        def __del__(self):
+            raise RuntimeError(self.words)
+
+    for words in ("Event loop is closed", "something else"):
+        Late(words)
+    assert told == ["something else"]
+
+
 def test_a_phase_checkpoint_is_never_overwritten(state, tmp_path):
     kept = store.Checkpoints(tmp_path, keep_rolling=2)
     kept.save_phase("grammar", state, meta(3))

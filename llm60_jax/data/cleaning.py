@@ -12,8 +12,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 
-from ftfy import badness, fix_encoding
-
 VERSION = 3
 
 # Written out by number and not asked from `unicodedata`, so that every Python version removes the same characters.
@@ -85,6 +83,8 @@ def normalise(text: str) -> str:
 def _stable(line: str) -> str:
     """A line of which normalising changes nothing more: what is taken out can bring together what then looks like
     mojibake."""
+    from ftfy import badness, fix_encoding  # a tenth of a second to import: only where text is cleaned
+
     before = ""
     while line != before:
         before = line
