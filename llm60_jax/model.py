@@ -169,7 +169,7 @@ def abstract_params(config: Model) -> Params:
 def init(config: Model, key: Array) -> Params:
     """Fresh float32 parameters, initialised by the table at the top of this file, in one compiled program."""
     abstract_params(config)
-    return jax.jit(functools.partial(_init, config))(key)
+    return _compiled_init(config, key)
 
 
 def init_lora(config: Model, lora: Lora, adapted_from: int, key: Array) -> Params:
@@ -219,6 +219,9 @@ def _init(config: Model, key: Array) -> Params:
             module = params[name].pop(kind)
             params[name.replace("blocks", kind, 1)] = jax.tree.map(lambda x, k=period: x[::k], module)
     return params
+
+
+_compiled_init = jax.jit(_init, static_argnums=0)
 
 
 def _assembled(config: Model, params: Params) -> Params:
