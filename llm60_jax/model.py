@@ -153,6 +153,7 @@ def is_stacked(group: str) -> bool:
 _SHARED = ("attention", "mlp")
 
 
+@functools.cache
 def graphdef(config: Model, lora: Lora | None = None, adapted_from: int = 0) -> nnx.GraphDef:
     """The static half of a Transformer: with `Params` it merges back into a module."""
     return nnx.graphdef(nnx.eval_shape(lambda: Transformer(config, jax.random.key(0), lora, adapted_from)))
