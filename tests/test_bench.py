@@ -33,13 +33,16 @@ def test_stages_are_measured_and_hours_projected(command, capsys):
     assert first["matmul_flops"] > second["matmul_flops"]
     assert found["whole_playbook_ratio"] is None
     assert found["hours"]["grammar"] > 0
+    assert found["not_in_hours"][:3] == ["grammar 2", "grammar 4", "grammar 5"]
 
 
 def test_hours_weigh_every_stage_by_its_steps(tiny):
     rows = [{"context": 16, "frozen": 0, "step_seconds": 3600.0}]
-    grammar = [stage for stage in bench.plan.build(tiny).stages if (stage.context, stage.frozen) == (16, 0)]
-    expected = sum(stage.steps for stage in grammar if stage.phase == "grammar")
-    assert bench.hours(tiny, rows)["grammar"] == expected
+    stages = bench.plan.build(tiny).stages
+    measured = [stage for stage in stages if (stage.context, stage.frozen) == (16, 0)]
+    projected, left_out = bench.hours(tiny, rows)
+    assert projected["grammar"] == sum(stage.steps for stage in measured if stage.phase == "grammar")
+    assert len(left_out) == len(stages) - len(measured) > 0
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs the extra torch")

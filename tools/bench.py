@@ -202,16 +202,19 @@ def against_flat(
     return seconds, ratio
 
 
-def hours(config: Config, rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Projected hours of every phase, training steps alone, at the speed measured for each context and depth."""
+def hours(config: Config, rows: list[dict[str, Any]]) -> tuple[dict[str, float], list[str]]:
+    """Projected hours of every phase, training steps alone, at the speed measured for each context and depth; and the
+    stages that are left out of them, because nothing was measured at theirs."""
     speeds = {(row["context"], row["frozen"]): row["step_seconds"] for row in rows}
     found: dict[str, float] = {}
+    left_out = []
     for stage in plan.build(config).stages:
         if (stage.context, stage.frozen) not in speeds:
+            left_out.append(f"{stage.phase} {stage.index + 1}")
             continue
         seconds = stage.steps * speeds[stage.context, stage.frozen]
         found[stage.phase] = found.get(stage.phase, 0.0) + seconds / 3600
-    return found
+    return found, left_out
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -274,16 +277,18 @@ def _bench(options: argparse.Namespace) -> None:
         flat, whole = against_flat(jax_side, torch_side, rows, options, track) if torch_side else (None, None)
         generation = jax_side.ask("generation")
         versions = {"jax": jax_side.version, "torch": torch_side.version if torch_side else None}
-    projected = hours(config, rows)
+    projected, left_out = hours(config, rows)
     if options.json:
         found = {"versions": versions, "phase": phase.name, "stages": rows, "hours": projected, "losses": losses}
-        found["generation"] = generation
+        found |= {"generation": generation, "not_in_hours": left_out}
         print(json.dumps({**found, "flat_torch_step_seconds": flat, "whole_playbook_ratio": whole}, indent=1))
         return
     console.say(f"{options.config}, phase {phase.name}; {rows[0]['remat']} remat, {rows[0]['devices']} device(s)")
     console.say(table(rows))
     told = ", ".join(f"{name} {value:,.1f}" for name, value in projected.items())
     console.say(f"hours at these speeds: {told}; {sum(projected.values()):,.1f} in all")
+    if left_out:
+        console.say(f"not in these hours, as their context and depth were not measured: {', '.join(left_out)}")
     console.say(
         f"writing one text: {generation['tokens_per_second']:,.1f} tokens/s, {generation['bandwidth_share']:.0%} of "
         "what the memory's bandwidth allows when every weight is read once a token"
