@@ -108,12 +108,7 @@ def test_a_full_disk_is_told_as_such(state, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_reports_after_a_save_has_failed_is_not_told_a_second_time(state, tmp_path, monkeypatch):
-    told = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda error: told.append(str(error.exc_value)))
-    store.save(tmp_path / "3", state, meta(3))
-    store.save(tmp_path / "4", state, meta(4))
-
+def test_what_reports_after_a_failure_is_not_told_a_second_time(state, tmp_path, monkeypatch):
     class Late:
         def __init__(self, words):
             self.words = words
@@ -121,9 +116,17 @@ def test_what_reports_after_a_save_has_failed_is_not_told_a_second_time(state, t
         def __del__(self):
             raise RuntimeError(self.words)
 
-    for words in ("Event loop is closed", "something else"):
-        Late(words)
-    assert told == ["something else"]
+    def save_two():
+        store.save(tmp_path / "3", state, meta(3))
+        store.save(tmp_path / "4", state, meta(4))
+
+    for work in (save_two, lambda: store.load(tmp_path / "3")):
+        told: list[str] = []
+        monkeypatch.setattr(sys, "unraisablehook", lambda error, told=told: told.append(str(error.exc_value)))
+        work()
+        for words in ("Event loop is closed", "something else"):
+            Late(words)
+        assert told == ["something else"]
 
 
 def test_a_phase_checkpoint_is_never_overwritten(state, tmp_path):
