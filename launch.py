@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from llm60_jax.interrupts import Interrupts
+from llm60_jax.machine.signals import Interrupts
 
 INTERRUPTS = Interrupts()
 if __name__ == "__main__":  # before all else that takes time to import, so that no signal comes too early
@@ -15,9 +15,10 @@ if __name__ == "__main__":  # before all else that takes time to import, so that
 # ruff: noqa: E402
 
 from llm60_jax import config as config_module
-from llm60_jax import console, plan
+from llm60_jax import plan
 from llm60_jax.config import Config
 from llm60_jax.errors import InputError
+from llm60_jax.machine import cli, terminal
 
 EXAMPLES = """examples:
   python launch.py configs/quickstart.toml              the embedded default, all three phases
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             _run(config, command, options)
 
-    return console.guarded("launch.py", body, lambda: logs[0] if logs else None)
+    return cli.guarded("launch.py", body, lambda: logs[0] if logs else None)
 
 
 def _to_go_on(command: list[str]) -> list[str]:
@@ -63,7 +64,7 @@ def _to_go_on(command: list[str]) -> list[str]:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = console.config_parser(__doc__, EXAMPLES)
+    parser = cli.config_parser(__doc__, EXAMPLES)
     parser.add_argument("--workdir", metavar="DIR", help="the run directory, instead of the configuration's")
     parser.add_argument("--dry-run", action="store_true", help="validate everything, print the plan, train nothing")
     parser.add_argument("--override-gate", metavar="PHASE", help="close this phase against its gate; recorded for good")
@@ -88,36 +89,39 @@ def _span(text: str) -> tuple[int, int]:
 
 
 def _dry_run(config: Config) -> None:
-    from llm60_jax import advice, ancestry, devices, gates, machine, tuning
-    from llm60_jax.data import hub, sources
-    from llm60_jax.workdir import WorkDir
+    from llm60_jax import config as config_module
+    from llm60_jax.data.read import hub, sources
+    from llm60_jax.machine import devices
+    from llm60_jax.record.workdir import WorkDir
+    from llm60_jax.run import ancestry, gates, preflight
+    from llm60_jax.training import tuning
 
     devices.ready(config)  # finds them, or says why not
     config = tuning.recalled(config)
     if config.train.is_auto:
-        console.say('note: "auto" is not measured on this machine yet; the run does that first, or tools/tune.py')
+        terminal.say('note: "auto" is not measured on this machine yet; the run does that first, or tools/tune.py')
     stage_plan = plan.build(config)
-    console.say(console.plan_table(plan.to_rows(stage_plan, config)))
-    console.say(
+    terminal.say(plan.plan_table(plan.to_rows(stage_plan, config)))
+    terminal.say(
         f"{stage_plan.steps:,} steps of {stage_plan.tokens_per_step:,} tokens, {stage_plan.tokens:,} in all; "
         f"{config.model.parameter_count:,} parameters"
     )
-    for line in advice.departures(config):
-        console.say(f"note: {line}")
+    for line in config_module.departures(config):
+        terminal.say(f"note: {line}")
     gates.check_names(config.phase)
-    machine.require(config, stage_plan)
+    preflight.require(config, stage_plan)
     WorkDir(Path(config.workdir)).check_identity(config)
     ancestry.check_baseline(config)
     ancestry.start(config)
     for phase in config.phase:
         for source in phase.sources:
             if source.kind == "hub" and not hub.is_complete(source):
-                console.say(f"note: phase {phase.name}: {source.name} will be downloaded into {source.path}")
+                terminal.say(f"note: phase {phase.name}: {source.name} will be downloaded into {source.path}")
             else:
                 sources.inputs(source)
     for path in config.evaluation_text:
         sources.inputs(sources.folder(path))
-    console.say(
+    terminal.say(
         "The configuration is valid, its sources are there, and this machine can hold the run. Whether the text "
         "suffices for validation and vocabulary shows when it is prepared, at the start of the run"
     )
@@ -129,7 +133,8 @@ def _run(config: Config, command: str, options: argparse.Namespace) -> None:
         names = ", ".join(phase.name for phase in config.phase)
         raise InputError(f"--override-gate: there is no phase '{overridden}'; there are {names}")
     # The heavy imports come after the configuration is known to be good.
-    from llm60_jax import loop, profiling
+    from llm60_jax.run import loop
+    from llm60_jax.training import profiling
 
     override = loop.Override(overridden, why) if overridden and why else None
     span = profiling.Span(*options.profile) if options.profile else None

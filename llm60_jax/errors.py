@@ -5,8 +5,6 @@ without a traceback and exit with its code. Anything else that escapes is a bug 
 the log.
 """
 
-import logging
-
 
 class Failure(Exception):
     """Base of all expected failures; `exit_code` tells the class to scripts."""
@@ -50,15 +48,3 @@ class Interrupted(Failure):
     def __init__(self, message: str, signal_number: int):
         super().__init__(message)
         self.exit_code = 128 + signal_number
-
-
-class PrintableFormatter(logging.Formatter):
-    """Of log records: what they quote may come from a text or a file's name, and a terminal shows it one day."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
-
-
-def printable(text: str) -> str:
-    """Text for a terminal: control characters are shown instead of obeyed, newlines excepted."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from llm60_jax import layers, model
 from llm60_jax.config import Model, Sampling
-from llm60_jax.data.tokenizer import Tokenizer
+from llm60_jax.data.tokens.tokenizer import Tokenizer
+from llm60_jax.model import groups, layers, transformer
 
 Array = jax.Array
 FREE = -1  # in a row of tokens: to be drawn
@@ -66,7 +66,7 @@ def begin(config: Model, tokens_BS: Any, ends_B: Any, seeds_B: Any) -> Decoding:
     )
 
 
-def advance(config: Model, params: model.Params, choice: Choice, rows: Decoding, until: int) -> Decoding:
+def advance(config: Model, params: groups.Params, choice: Choice, rows: Decoding, until: int) -> Decoding:
     """Writes on until all tokens up to position `until` are known, or every row has ended.
 
     Attention looks at no more of the caches than it has to, so that short texts cost less. How much that is follows
@@ -86,15 +86,15 @@ def _rooms(rows: Decoding) -> list[tuple[int, int]]:
 
 
 @functools.partial(jax.jit, static_argnames=("config", "choice", "room"), donate_argnames=("rows",))
-def _advance(config: Model, params: model.Params, choice: Choice, room: int, rows: Decoding, until: Array) -> Decoding:
+def _advance(config: Model, params: groups.Params, choice: Choice, room: int, rows: Decoding, until: Array) -> Decoding:
     """`advance` to a position of at most `room`."""
-    network = model.merge(config, params)
+    network = groups.merge(config, params)
     B, S = rows.tokens_BS.shape
 
     def going_on(rows: Decoding) -> Array:
         return (rows.position < jnp.minimum(until, S - 1)) & ~rows.ended_B.all()
 
-    def write(rows: Decoding) -> Decoding:
+    def write_one(rows: Decoding) -> Decoding:
         token_B = rows.tokens_BS[:, rows.position]
         logits_BV, caches = next_logits(config, network, token_B, rows.caches, rows.position, room)
         met_BV = rows.met_BV.at[jnp.arange(B), token_B].set(True)
@@ -109,12 +109,12 @@ def _advance(config: Model, params: model.Params, choice: Choice, room: int, row
         changed = {"tokens_BS": tokens_BS, "position": following, "ended_B": ended_B}
         return rows._replace(**changed, met_BV=met_BV, caches=caches)
 
-    return jax.lax.while_loop(going_on, write, rows)
+    return jax.lax.while_loop(going_on, write_one, rows)
 
 
 def next_logits(
     config: Model,
-    network: model.Transformer,
+    network: transformer.Transformer,
     token_B: Array,
     caches: dict[str, tuple[Array, Array]],
     position: Array,
@@ -194,9 +194,9 @@ class Written(NamedTuple):
 
 def write(
     config: Model,
-    params: model.Params,
+    params: groups.Params,
     tokenizer: Tokenizer,
-    requests: Sequence[Request],
+    wanted: Sequence[Request],
     choice: Choice,
     check: Callable[[], None] = lambda: None,
 ) -> Written:
@@ -205,9 +205,9 @@ def write(
     Args:
       check: called between pieces of the work; may raise to interrupt.
     """
-    prompts = [_prompt(tokenizer, request, config.max_context) for request in requests]
-    ends = [min(len(ids) + request.tokens, config.max_context) for ids, request in zip(prompts, requests, strict=True)]
-    rows = begin(config, _filled(prompts, max(ends)), ends, [request.seed for request in requests])
+    prompts = [_prompt(tokenizer, request, config.max_context) for request in wanted]
+    ends = [min(len(ids) + request.tokens, config.max_context) for ids, request in zip(prompts, wanted, strict=True)]
+    rows = begin(config, _filled(prompts, max(ends)), ends, [request.seed for request in wanted])
     for _, room in _rooms(rows):  # compiles, and writes nothing
         rows = jax.block_until_ready(_advance(config, params, choice, room, rows, np.int32(0)))
     start, step = time.monotonic(), 16
@@ -215,12 +215,12 @@ def write(
         check()
         rows = jax.block_until_ready(advance(config, params, choice, rows, until))
     seconds = time.monotonic() - start
-    drawn = zip(requests, prompts, np.asarray(rows.tokens_BS), ends, strict=True)
+    drawn = zip(wanted, prompts, np.asarray(rows.tokens_BS), ends, strict=True)
     return Written([_text(tokenizer, *row) for row in drawn], seconds)
 
 
 def stream(
-    config: Model, params: model.Params, tokenizer: Tokenizer, request: Request, choice: Choice
+    config: Model, params: groups.Params, tokenizer: Tokenizer, request: Request, choice: Choice
 ) -> Iterator[str]:
     """Writes one text and yields what is new of it, the prompt first, word by word as they come."""
     ids = _prompt(tokenizer, request, config.max_context)

@@ -32,7 +32,7 @@ if metadata.version("jax").startswith("0.10."):
 os.environ.setdefault("XLA_FLAGS", " ".join(_FLAGS))
 
 from llm60_jax import config as config_module  # noqa: E402
-from llm60_jax.history import without_time as without_time  # noqa: E402
+from llm60_jax.record.history import without_time as without_time  # noqa: E402
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -134,10 +134,10 @@ def tree(texts: Path, tmp_path: Path) -> dict[str, Any]:
 
 def few_pairs(patch: pytest.MonkeyPatch) -> None:
     """Lets a run judge some minimal pairs of each phenomenon instead of all: tiny models learn nothing of them."""
-    from llm60_jax.evaluate import pairs
+    from llm60_jax.evaluate.grammar import suite
 
-    few = {name: some[:1] for name, some in pairs.suite().items()}
-    patch.setattr(pairs, "suite", lambda: few)
+    few = {name: some[:1] for name, some in suite.suite().items()}
+    patch.setattr(suite, "suite", lambda: few)
 
 
 COMPILED: dict[Any, Any] = {}
@@ -146,7 +146,7 @@ COMPILED: dict[Any, Any] = {}
 def shared_programs(patch: pytest.MonkeyPatch) -> None:
     """Lets the runs of a process share their compiled steps: tracing them is most of what a tiny run takes. A test
     that changes what a step computes puts an empty dict into the place of `COMPILED`."""
-    from llm60_jax import programs
+    from llm60_jax.training import programs
 
     real = programs.CompiledSteps._compile
 
@@ -164,8 +164,8 @@ def shared_programs(patch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def base(texts: Path, tmp_path_factory) -> Path:
     """The run directory of a finished run of one phase, which other runs go on from."""
-    from llm60_jax import loop
-    from llm60_jax.interrupts import Interrupts
+    from llm60_jax.machine.signals import Interrupts
+    from llm60_jax.run import loop
 
     found = tiny_tree(texts)
     found["workdir"] = str(tmp_path_factory.mktemp("base") / "run")
@@ -190,9 +190,9 @@ def tuning(tree: dict[str, Any], base: Path) -> dict[str, Any]:
 def train(monkeypatch) -> Callable[..., Path]:
     """`train(tree, stop_after=None)` runs a configuration in this process and returns its run directory. With
     `stop_after` a signal comes during that step, and the state after it is saved."""
-    from llm60_jax import loop
     from llm60_jax.errors import Interrupted
-    from llm60_jax.interrupts import Interrupts
+    from llm60_jax.machine.signals import Interrupts
+    from llm60_jax.run import loop
 
     def run(tree: dict[str, Any], stop_after: int | None = None) -> Path:
         interrupts, real = Interrupts(), loop.Trainer._save_if_due
@@ -222,7 +222,7 @@ def train(monkeypatch) -> Callable[..., Path]:
 def poisoned(monkeypatch) -> Callable[..., None]:
     """`poisoned(steps, times=inf)` gives the batches of these steps a weight that is not a number, the first `times`
     that they come."""
-    from llm60_jax import feed
+    from llm60_jax.run import feed
 
     def poison(steps, times=math.inf):
         real, seen = feed.batches, dict.fromkeys(steps, 0)

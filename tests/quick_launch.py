@@ -5,12 +5,12 @@ import runpy
 import sys
 from pathlib import Path
 
-from llm60_jax.evaluate import pairs
+from llm60_jax.evaluate.grammar import suite
 
 if __name__ == "__main__":  # and not in the processes that clean text
     project = Path(__file__).resolve().parents[1]
-    few = {name: some[:1] for name, some in pairs.suite().items()}
-    pairs.suite = lambda: few  # type: ignore[assignment]
+    few = {name: some[:1] for name, some in suite.suite().items()}
+    suite.suite = lambda: few  # type: ignore[assignment]
     sys.path.insert(0, str(project))
     sys.argv[0] = "launch.py"
     runpy.run_path(str(project / "launch.py"), run_name="__main__")

@@ -2,13 +2,10 @@
 
 import importlib.util
 import json
-import sys
 
-import pytest
-from conftest import PROJECT, to_toml
-
-sys.path.insert(0, str(PROJECT / "tools"))
 import bench
+import pytest
+from conftest import to_toml
 
 
 @pytest.fixture
@@ -77,12 +74,13 @@ def test_both_sides_train_alike(tree):
     import numpy as np
     import torch
 
-    from llm60_jax import config, speed, step
-    from llm60_jax.step_key import Noise, StepKey
+    from llm60_jax import config as config_module
+    from llm60_jax.plan import Noise, StepKey
+    from llm60_jax.training import costs, step
 
-    c = config.parse(tree, "tree")
+    c = config_module.parse(tree, "tree")
     key = StepKey(64, 1, 2, 0, False, "none", Noise())
-    batch, state = speed.made_up_batch(c, key), step.init(c)
+    batch, state = costs.made_up_batch(c, key), step.init(c)
     batch["weights"][0, 0, :7] = 0
     facts = bench.facts_of(c, c.phase[0])
     worker = bench_torch.Worker({**facts, "dropout": 0.0}, bench_jax.flat(c.model, state.params))

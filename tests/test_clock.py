@@ -1,7 +1,9 @@
 import threading
 import time
 
-from llm60_jax import clock, plan
+from llm60_jax import plan
+from llm60_jax.machine.awake import AwakeTime
+from llm60_jax.run import clock
 
 
 class Times:
@@ -15,7 +17,7 @@ class Times:
         self.with_sleep += running + asleep
 
     def awake(self):
-        return clock.AwakeTime(lambda: self.running, lambda: self.with_sleep)
+        return AwakeTime(lambda: self.running, lambda: self.with_sleep)
 
 
 def test_time_asleep_or_stopped_is_told_and_does_not_count():
@@ -46,9 +48,9 @@ def test_a_slow_step_is_no_pause():
 
 
 def test_a_thread_looks_while_a_step_takes_long(monkeypatch):
-    monkeypatch.setattr(clock.AwakeTime, "_EVERY", 0.01)
-    monkeypatch.setattr(clock.AwakeTime, "_GAP", 0.2)
-    awake = clock.AwakeTime()
+    monkeypatch.setattr(AwakeTime, "_EVERY", 0.01)
+    monkeypatch.setattr(AwakeTime, "_GAP", 0.2)
+    awake = AwakeTime()
     with awake.watching():
         time.sleep(0.5)
         assert awake.take_pause() == 0.0
@@ -60,7 +62,7 @@ def test_a_thread_looks_while_a_step_takes_long(monkeypatch):
 
 def test_the_clock_of_the_day_plays_no_part(monkeypatch):
     monkeypatch.setattr(clock.time, "time", lambda: -1e9)
-    awake = clock.AwakeTime()
+    awake = AwakeTime()
     assert awake() <= awake()
     assert awake.take_pause() == 0.0
 

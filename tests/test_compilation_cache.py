@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT
 
-from llm60_jax import compilation_cache
+from llm60_jax.machine import compilation_cache
 
 PROGRAM = """
 import sys, jax, jax.numpy as jnp

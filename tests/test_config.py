@@ -7,8 +7,9 @@ from conftest import PROJECT, tiny_tree, to_toml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm60_jax import config, plan
-from llm60_jax import override as override_module
+from llm60_jax import config as config_module
+from llm60_jax import plan
+from llm60_jax.config import schema
 from llm60_jax.errors import InputError
 
 CONFIGS = sorted((PROJECT / "configs").glob("*.toml"))
@@ -17,13 +18,13 @@ VALID = tiny_tree(Path("somewhere"))
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
 def test_every_config_loads_plans_and_round_trips(path):
-    loaded = config.load(path)
+    loaded = config_module.load(path)
     plan.build(loaded)
-    assert config.parse(config.to_tree(loaded), "again") == loaded
+    assert config_module.parse(config_module.to_tree(loaded), "again") == loaded
 
 
 def test_llm60_is_the_playbook():
-    c = config.load(PROJECT / "configs" / "llm60.toml")
+    c = config_module.load(PROJECT / "configs" / "llm60.toml")
     m = c.model
     assert (m.layers, m.dim, m.heads, m.head_dim, m.hidden_dim, m.vocab_size) == (60, 320, 5, 64, 640, 32_000)
     assert m.parameter_count == 59_469_440
@@ -78,7 +79,7 @@ def test_one_clear_message(override, words, tmp_path):
     path = tmp_path / "c.toml"
     path.write_text(to_toml(VALID))
     with pytest.raises(InputError) as caught:
-        plan.build(config.load(path, [override]))
+        plan.build(config_module.load(path, [override]))
     for word in words:
         assert word in str(caught.value)
     assert caught.value.exit_code == 2
@@ -87,7 +88,7 @@ def test_one_clear_message(override, words, tmp_path):
 def test_set_addresses_phases_by_name_and_lists_by_number(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text(to_toml(VALID))
-    c = config.load(
+    c = config_module.load(
         path, ["phase.fine_tune.tokens=2560", "phase.grammar.sources.0.path=my texts/a", "optimizer.clip_rms=2"]
     )
     assert c.phase[2].tokens == 2560
@@ -98,26 +99,26 @@ def test_set_addresses_phases_by_name_and_lists_by_number(tmp_path):
 def test_an_empty_value_takes_a_field_or_an_entry_out(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text(to_toml(VALID))
-    c = config.load(
+    c = config_module.load(
         path, ["phase.vocabulary=", "phase.grammar.mlp_dropout=", "train.keep_rolling=", "tokenizer.phases.1="]
     )
     assert [phase.name for phase in c.phase] == ["grammar", "fine_tune"]
     assert c.phase[0].mlp_dropout == 0
     assert c.tokenizer.phases == ("grammar",)
     with pytest.raises(InputError, match=r"phase\.grammar\.tokens"):
-        config.load(path, ["phase.grammar.tokens="])
+        config_module.load(path, ["phase.grammar.tokens="])
 
 
 def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "quick.toml").write_text("seed = 1")
     with pytest.raises(InputError, match=r"no such configuration file; did you mean '.*quick\.toml'"):
-        config.load(tmp_path / "quik.toml")
+        config_module.load(tmp_path / "quik.toml")
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00seed")
     with pytest.raises(InputError, match="UTF-8"):
-        config.load(tmp_path / "bytes.toml")
+        config_module.load(tmp_path / "bytes.toml")
     (tmp_path / "broken.toml").write_text("seed = 1\n[model\n")
     with pytest.raises(InputError, match="line 2"):
-        config.load(tmp_path / "broken.toml")
+        config_module.load(tmp_path / "broken.toml")
 
 
 def paths_of(node, prefix=()):
@@ -167,7 +168,7 @@ def test_mutated_values_load_or_are_refused(data):
             del node[last]
         elif isinstance(node, dict):
             node[data.draw(st.text(min_size=1, max_size=6)) + "_x"] = data.draw(JUNK)
-    message = refusal(lambda: plan.build(config.parse(mutated, "mutated")))
+    message = refusal(lambda: plan.build(config_module.parse(mutated, "mutated")))
     assert not message or message.startswith(("mutated: ", "phase."))
     assert len(message) < 3000
 
@@ -180,7 +181,7 @@ def test_mutated_text_loads_or_is_refused(tmp_path_factory, data):
     stop = min(len(text), start + data.draw(st.integers(0, 5)))
     path = tmp_path_factory.getbasetemp() / "text.toml"
     path.write_text(text[:start] + data.draw(st.text(max_size=4)) + text[stop:], encoding="utf-8", errors="replace")
-    message = refusal(lambda: plan.build(config.load(path)))
+    message = refusal(lambda: plan.build(config_module.load(path)))
     assert not message or message.startswith((str(path), "phase."))
 
 
@@ -188,7 +189,7 @@ def test_mutated_text_loads_or_is_refused(tmp_path_factory, data):
 @given(st.text(max_size=30))
 def test_any_override_is_taken_or_refused(override):
     tree = copy.deepcopy(VALID)
-    message = refusal(lambda: (override_module.apply(tree, override), config.parse(tree, "set")))
+    message = refusal(lambda: (schema.override(tree, override), config_module.parse(tree, "set")))
     assert not message or message.startswith(("set: ", "--set "))
 
 
@@ -199,7 +200,7 @@ def test_unknown_keys_are_refused_everywhere():
         mutated = copy.deepcopy(VALID)
         get(mutated, path)["zzz_unknown"] = 1
         with pytest.raises(InputError, match="zzz_unknown: unknown field; valid here"):
-            config.parse(mutated, "x")
+            config_module.parse(mutated, "x")
 
 
 def get(tree, path):

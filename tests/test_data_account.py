@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from llm60_jax import config as config_module
-from llm60_jax.data import account, corpus
-from llm60_jax.data.ledger import Ledger
-from llm60_jax.data.progress import silent
+from llm60_jax.data.corpus import account, corpus, joining
+from llm60_jax.data.read.ledger import Ledger
+from llm60_jax.machine.progress import silent
 
 
 def ledger() -> Ledger:
@@ -78,7 +78,7 @@ def test_the_page_shows_samples_and_obeys_none_of_them(tmp_path: Path) -> None:
         tmp_path / "validation.jsonl",
         {
             "sources": [ledger().to_tree()],
-            "splits": {split: {"documents": 1, "characters": 1} for split in corpus.SPLITS},
+            "splits": {split: {"documents": 1, "characters": 1} for split in joining.SPLITS},
             "too_few": "phase.grammar.sources: <too> few",
         },
         notes=("3 documents left out: a & b",),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from llm60_jax.data.cleaning import clean, cut, normalise
+from llm60_jax.data.clean.cleaning import clean, cut, normalise
 
 WILD = st.text(alphabet=st.one_of(st.characters(), st.sampled_from("\n\r\t  ab.é\u0301\u200b\u00ad\u2028\u2581")))
 PROSE = st.text(alphabet=st.sampled_from("abc. !?\n\"'"), max_size=400)

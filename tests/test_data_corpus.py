@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from conftest import WORDS
 
-from llm60_jax import manifest
-from llm60_jax.data import corpus, dedup, joining, sources
-from llm60_jax.data.progress import silent
+from llm60_jax.config import Exclude, FolderSource, Phase
+from llm60_jax.data.clean import dedup
+from llm60_jax.data.corpus import corpus, joining
+from llm60_jax.data.read import sources
 from llm60_jax.errors import DamageError, MachineError
-from llm60_jax.exclusion import Exclude
-from llm60_jax.phase import FolderSource, Phase
+from llm60_jax.machine import manifest
+from llm60_jax.machine.progress import silent
 
 
 def sentences(seed: int, count: int) -> str:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm60_jax.data import dedup
-from llm60_jax.data.dedup import Seen, Sketches, sketch
+from llm60_jax.data.clean import dedup
+from llm60_jax.data.clean.dedup import Seen, Sketches, sketch
 
 VOCABULARY = [f"w{number}" for number in range(3000)]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from llm60_jax.data.formats import items, kinds, plain, web, wiki
-from llm60_jax.data.formats.items import Broken, Text
+from llm60_jax.data.read import items, kinds, plain, web, wiki
+from llm60_jax.data.read.items import Broken, Text
 from llm60_jax.errors import InputError
 
 pytest.importorskip("trafilatura")

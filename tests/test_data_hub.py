@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from llm60_jax import config as config_module
-from llm60_jax.data import corpus, hub, sources
-from llm60_jax.data.progress import silent
+from llm60_jax.config import HubSource
+from llm60_jax.data.corpus import corpus, joining
+from llm60_jax.data.read import hub, sources
 from llm60_jax.errors import DamageError, InputError, MachineError
-from llm60_jax.phase import HubSource
+from llm60_jax.machine.progress import silent
 
 datasets = pytest.importorskip("datasets")
 pytest.importorskip("aiohttp")
@@ -247,7 +248,7 @@ def test_the_text_reaches_a_corpus(tree: dict[str, Any], tmp_path: Path, files: 
     made = corpus.prepare(phase, tmp_path / "data", silent)
     (ledger,) = made.ledger["sources"]
     assert (ledger["documents_in"], ledger["licence"]) == (60, "CC0")
-    titles = {record["title"] for split in corpus.SPLITS for record in made.read(split)}
+    titles = {record["title"] for split in joining.SPLITS for record in made.read(split)}
     assert titles == {f"T{i}" for i in range(20)}
 
 

@@ -7,8 +7,8 @@ import grain
 import numpy as np
 import pytest
 
-from llm60_jax.data import loader
-from llm60_jax.data.shards import TokenShard
+from llm60_jax.data.tokens import loader
+from llm60_jax.data.tokens.shards import TokenShard
 from llm60_jax.plan import Stage
 
 

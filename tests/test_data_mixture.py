@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm60_jax import config as config_module
-from llm60_jax.data import corpus, mixture
-from llm60_jax.data.progress import silent
+from llm60_jax.data.corpus import corpus, joining, mixture
 from llm60_jax.errors import InputError
+from llm60_jax.machine.progress import silent
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_small_dose_is_kept_small_and_counted(mixed: dict[str, Any], tmp_path:
     assert verse["characters_kept"] / (prose["characters_kept"] + verse["characters_kept"]) <= 0.2
     assert verse["characters_dropped"]["dose"] + verse["characters_kept"] == verse["characters_in"]
     assert made.digest != whole.digest
-    held = {record["id"] for split in corpus.SPLITS for record in made.read(split)}
+    held = {record["id"] for split in joining.SPLITS for record in made.read(split)}
     assert len(held) == 125
     # What is set aside for validation is spread over both: the dose does not take its ids from one end.
     assert {record["source"] for record in made.read("validation")} == {"prose", "verse"}

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm60_jax.data.packing import StageRows, _splitmix64, document_order, validation_rows
-from llm60_jax.data.shards import TokenShard
-from llm60_jax.data.tokenizer import BOS, EOS, PAD
+from llm60_jax.data.tokens.packing import StageRows, _splitmix64, document_order, validation_rows
+from llm60_jax.data.tokens.shards import TokenShard
+from llm60_jax.data.tokens.tokenizer import BOS, EOS, PAD
 
 LENGTHS = st.lists(st.integers(2, 30), min_size=1, max_size=12)
 

@@ -3,8 +3,8 @@
 import pytest
 from sample_texts import ESSAY_WITH_A_LIST, EXCLUDED, KEPT
 
-from llm60_jax.data import cleaning, gutenberg, screening
-from llm60_jax.exclusion import RULES, Exclude
+from llm60_jax.config import RULES, Exclude
+from llm60_jax.data.clean import cleaning, gutenberg, screening
 
 
 @pytest.mark.parametrize(("rule", "text"), [(rule, text) for rule, _, text in EXCLUDED], ids=[x[1] for x in EXCLUDED])

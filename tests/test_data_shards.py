@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from conftest import WORDS
 
-from llm60_jax.data import corpus, shards, tokenizer
-from llm60_jax.data.progress import silent
+from llm60_jax.config import FolderSource, Phase
+from llm60_jax.data.corpus import corpus
+from llm60_jax.data.tokens import shards, tokenizer
 from llm60_jax.errors import DamageError, InputError
-from llm60_jax.phase import FolderSource, Phase
+from llm60_jax.machine.progress import silent
 
 
 def learn(folder: Path, vocab_size: int) -> tokenizer.Tokenizer:

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from llm60_jax.data import sources
-from llm60_jax.data.formats import plain
-from llm60_jax.data.ledger import EXAMPLES, Ledger
+from llm60_jax.config import FolderSource, PackageSource
+from llm60_jax.data.read import plain, sources
+from llm60_jax.data.read.ledger import EXAMPLES, Ledger
 from llm60_jax.errors import InputError
-from llm60_jax.phase import FolderSource, PackageSource
 
 
 def installed(name: str) -> bool:

@@ -10,12 +10,12 @@ import sentencepiece
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from llm60_jax import config
-from llm60_jax.data import tokenizer
-from llm60_jax.data.cleaning import clean
-from llm60_jax.data.corpus import Corpus
-from llm60_jax.data.progress import silent
+from llm60_jax import config as config_module
+from llm60_jax.data.clean.cleaning import clean
+from llm60_jax.data.corpus.corpus import Corpus
+from llm60_jax.data.tokens import tokenizer
 from llm60_jax.errors import DamageError, InputError
+from llm60_jax.machine.progress import silent
 
 SYLLABLES = ["ka", "lo", "mi", "ter", "ban", "sen", "du", "ri", "ost", "ven"]
 
@@ -39,7 +39,7 @@ def fake(phase: str, texts: list[str], digest: str = "d") -> Corpus:
     return FakeCorpus(phase, digest, Path(), Path(), Path(), ledger)
 
 
-def settings(**changes: Any) -> config.Config:
+def settings(**changes: Any) -> config_module.Config:
     tree = {
         "workdir": "w",
         "model": {
@@ -58,7 +58,7 @@ def settings(**changes: Any) -> config.Config:
     for path, value in changes.items():
         table, field = path.split("__")
         tree[table][field] = value  # type: ignore[index]
-    return config.parse(tree, "test")
+    return config_module.parse(tree, "test")
 
 
 TEXTS = [words(seed, 60) + "\n\n" + words(seed + 1000, 20) + " 1945." for seed in range(40)]

@@ -9,19 +9,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import prepare_on_cluster
 import pytest
 from conftest import PROJECT, WORDS, to_toml
 
 from llm60_jax import config as config_module
-from llm60_jax import manifest
-from llm60_jax.data import corpus, evaluation_text, sources, units
-from llm60_jax.data.progress import silent
+from llm60_jax.config import Exclude, FolderSource, Phase
+from llm60_jax.data.corpus import corpus, evaluation_text, joining, units
+from llm60_jax.data.read import sources
 from llm60_jax.errors import InputError, MachineError
-from llm60_jax.exclusion import Exclude
-from llm60_jax.phase import FolderSource, Phase
-
-sys.path.insert(0, str(PROJECT / "tools"))
-import prepare_on_cluster
+from llm60_jax.machine import files
+from llm60_jax.machine.progress import silent
 
 
 def words(seed: int, count: int = 40) -> str:
@@ -214,27 +212,27 @@ def test_evaluation_text_leaves_the_corpus_and_is_counted(tmp_path: Path, text: 
     (ledger,) = made.ledger["sources"]
     assert ledger["dropped"] == {"duplicate": 9, "evaluation": 2}  # it was there twice
     assert ledger["characters_dropped"]["evaluation"] == 2 * len(words(3))
-    held = [record["text"] for split in corpus.SPLITS for record in made.read(split)]
+    held = [record["text"] for split in joining.SPLITS for record in made.read(split)]
     assert words(3) not in held
     assert words(4) in held
 
 
 def test_an_unreadable_file_is_counted_and_named(tmp_path: Path, text: Path, monkeypatch) -> None:
-    real = manifest.sha256_of
+    real = files.sha256_of
 
     def refuse(path: Path) -> str:
         if path.name == "07.txt":
             raise PermissionError(13, "Permission denied", str(path))
         return real(path)
 
-    monkeypatch.setattr(manifest, "sha256_of", refuse)
+    monkeypatch.setattr(files, "sha256_of", refuse)
     plan = corpus.Plan(phase(text), tmp_path / "data", silent)
     assert [digest for file, digest in plan.files[0] if file.name == "07.txt"] == [sources.UNREADABLE]
 
 
 def test_tasks_of_a_datatrove_pipeline_give_the_same_bytes(tmp_path: Path, text: Path, monkeypatch) -> None:
     pytest.importorskip("datatrove")
-    from llm60_jax.data.cluster import MakeUnits
+    from llm60_jax.data.corpus.cluster import MakeUnits
 
     one = content(prepared(text, tmp_path / "one").folder)
     monkeypatch.setattr(units, "UNIT_BYTES", 3_000)

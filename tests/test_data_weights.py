@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm60_jax.data import loader, weights
-from llm60_jax.data.instructions import pairs
-from llm60_jax.data.packing import FixedRows, StageRows
-from llm60_jax.data.shards import TokenShard
-from llm60_jax.data.tokenizer import BOS, EOS, PAD
-from llm60_jax.phase import Reweight
+from llm60_jax.config import Reweight
+from llm60_jax.data.read.instructions import pairs
+from llm60_jax.data.tokens import loader, weights
+from llm60_jax.data.tokens.packing import FixedRows, StageRows
+from llm60_jax.data.tokens.shards import TokenShard
+from llm60_jax.data.tokens.tokenizer import BOS, EOS, PAD
 from llm60_jax.plan import Stage
 
 COUNTS = st.lists(st.integers(0, 10_000), min_size=3, max_size=40).filter(lambda counts: sum(counts) > 0)

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from llm60_jax import depth, model, step
+from llm60_jax.evaluate import depth
+from llm60_jax.model import groups
+from llm60_jax.training import step
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def test_contributions_are_those_of_the_residual_stream(tiny, rows):
         for part, matrix in (("attention", "out"), ("mlp", "down")):
             kernel = params[name][part][matrix]["kernel"]
             params[name][part][matrix]["kernel"] = 50 * kernel.at[1].set(0)
-    network = model.merge(tiny.model, params)
+    network = groups.merge(tiny.model, params)
     stream = network(rows["tokens"], rows["segments"], dtype=jnp.dtype(jnp.float32)).stream
     before = {0: network.embedding[...][rows["tokens"]]} | stream
     known = (rows["segments"] > 0)[..., None]

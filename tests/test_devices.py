@@ -9,8 +9,8 @@ import jax
 import pytest
 from conftest import PROJECT
 
-from llm60_jax import devices
 from llm60_jax.errors import MachineError
+from llm60_jax.machine import devices
 
 # A plug-in whose device is the CPU under another name, and what is wrong with it.
 FAULTS = {

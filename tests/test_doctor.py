@@ -4,15 +4,17 @@ import json
 import math
 import random
 
+import doctor as tool
+import doctor_trial
 import numpy as np
 import pytest
 
-from llm60_jax import config, doctor, history, plan, report
-from llm60_jax.data import bigrams
+from llm60_jax import config as config_module
+from llm60_jax import plan
+from llm60_jax.data.tokens import bigrams
 from llm60_jax.errors import DamageError, InputError
-from llm60_jax.history import History
-from tools import doctor as tool
-from tools import doctor_trial
+from llm60_jax.record import doctor, history, report
+from llm60_jax.record.history import History
 
 DATA = {
     "documents": 40, "tokens": 200_000, "epochs": 1.0, "kept_share": 0.9, "duplicate_share": 0.02,
@@ -32,7 +34,7 @@ def healthy(tree, tmp_path):
 
 
 def made(tree, path):
-    parsed = config.parse(tree, "x")
+    parsed = config_module.parse(tree, "x")
     whole = plan.build(parsed)
     rows, gates = [], {}
     for phase in parsed.phase:
@@ -256,7 +258,7 @@ def test_the_freezing_it_proposes_is_one_that_the_model_can_do(tree, tmp_path, s
     [one] = doctor.examine(made(tree, tmp_path))
     assert one.symptom == "slow: nothing freezes"
     tree["phase"][0]["freeze"] = json.loads(one.fix.split("freeze=")[1].split("'")[0])
-    config.parse(tree, "x")
+    config_module.parse(tree, "x")
 
 
 def test_where_the_time_went(healthy):
@@ -342,7 +344,7 @@ def test_a_run_records_what_the_doctor_looks_at(tree, train):
 
 
 def test_a_fault_is_told_while_the_run_goes_on(tree, train, monkeypatch, capsys):
-    from llm60_jax.data import loader
+    from llm60_jax.data.tokens import loader
 
     tree["phase"] = [tree["phase"][0] | {"context": [[0.0, 16], [0.5, 32]], "freeze": [[0.0, 0], [0.5, 2]]}]
     tree["tokenizer"] = {"phases": ["grammar"]}
@@ -426,7 +428,7 @@ def test_the_report_shows_every_section(healthy):
 def test_trials_are_valid_configurations(name, tmp_path):
     tree = doctor_trial.base(tmp_path, tmp_path / "data")
     doctor_trial.TRIALS[name].change(tree, tmp_path)
-    assert plan.build(config.parse(tree, name)).steps > 0
+    assert plan.build(config_module.parse(tree, name)).steps > 0
 
 
 @pytest.mark.parametrize(

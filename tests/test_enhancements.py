@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 from conftest import metrics, state_of
 
-from llm60_jax import advice, config, layers, model, plan, step, store
+from llm60_jax import config as config_module
+from llm60_jax import plan
 from llm60_jax.errors import InputError
-from llm60_jax.step_key import Noise, StepKey
+from llm60_jax.model import groups, noise
+from llm60_jax.plan import Noise, StepKey
+from llm60_jax.record import store
+from llm60_jax.training import step
 
 F32 = jnp.dtype(jnp.float32)
 TOKENS = np.arange(32, dtype=np.int32).reshape(2, 16) + 5
@@ -20,24 +24,24 @@ TOKENS = np.arange(32, dtype=np.int32).reshape(2, 16) + 5
 def build(tree, **changes):
     other = copy.deepcopy(tree)
     other["model"] |= changes
-    return config.parse(other | {"baseline": "x"}, "x")
+    return config_module.parse(other | {"baseline": "x"}, "x")
 
 
 def hidden(c, params, **options):
-    return model.merge(c.model, params)(TOKENS, np.ones_like(TOKENS), **({"dtype": F32} | options)).hidden_BTD
+    return groups.merge(c.model, params)(TOKENS, np.ones_like(TOKENS), **({"dtype": F32} | options)).hidden_BTD
 
 
 def test_swiglu_matches_the_parameters_of_gelu():
-    real = config.load("configs/llm60.toml", ["baseline=x", "model.mlp=swiglu"]).model
-    plain = config.load("configs/llm60.toml").model
+    real = config_module.load("configs/llm60.toml", ["baseline=x", "model.mlp=swiglu"]).model
+    plain = config_module.load("configs/llm60.toml").model
     assert real.parameter_count == pytest.approx(plain.parameter_count, rel=0.005)
     assert real.mlp_width == 424
 
 
 def test_scaled_residuals_begin_as_plain_ones(tree):
     plain, scaled = build(tree), build(tree, residual="scaled")
-    params = model.init(plain.model, jax.random.key(0))
-    factors = model.init(scaled.model, jax.random.key(0))
+    params = groups.init(plain.model, jax.random.key(0))
+    factors = groups.init(scaled.model, jax.random.key(0))
     chex.assert_trees_all_equal(hidden(plain, params), hidden(scaled, factors))
     assert scaled.model.parameter_count == plain.model.parameter_count + 2 * 6
 
@@ -45,7 +49,7 @@ def test_scaled_residuals_begin_as_plain_ones(tree):
 def test_shared_parts_equal_the_same_parts_written_out(tree):
     """Two neighbours share attention and MLP; copying what they share into each gives the same function."""
     shared, plain = build(tree, share_attention=2, share_mlp=2), build(tree)
-    params = model.init(shared.model, jax.random.key(0))
+    params = groups.init(shared.model, jax.random.key(0))
     assert shared.model.parameter_count == sum(x.size for x in jax.tree.leaves(params))
     written_out = {name: group for name, group in params.items() if not name.startswith(("attention", "mlp"))}
     for name, _, _ in plain.model.named_segments:
@@ -67,27 +71,27 @@ def test_what_is_shared_has_the_sum_of_its_users_gradients_and_freezes_with_them
 
 def test_drop_path_leaves_out_whole_sequences_and_keeps_the_mean():
     branch = jnp.ones((4000, 2, 3))
-    found = np.asarray(layers.drop_path(branch, 0.25, jax.random.key(0)))
+    found = np.asarray(noise.drop_path(branch, 0.25, jax.random.key(0)))
     np.testing.assert_allclose(np.unique(found), [0, 1 / 0.75], rtol=1e-6)
     assert (found == found[:, :1, :1]).all()
     assert found.mean() == pytest.approx(1, abs=0.05)
-    assert layers.drop_path(branch, 0.25, None) is branch
-    assert layers.drop_path(branch, 0.0, jax.random.key(0)) is branch
+    assert noise.drop_path(branch, 0.25, None) is branch
+    assert noise.drop_path(branch, 0.0, jax.random.key(0)) is branch
 
 
 def test_activation_noise_has_the_deviation_it_is_given():
-    noise = np.asarray(layers.jitter(jnp.zeros((200, 200)), 0.1, jax.random.key(0)))
-    assert noise.std() == pytest.approx(0.1, rel=0.02)
-    assert abs(noise.mean()) < 0.002
+    found = np.asarray(noise.jitter(jnp.zeros((200, 200)), 0.1, jax.random.key(0)))
+    assert found.std() == pytest.approx(0.1, rel=0.02)
+    assert abs(found.mean()) < 0.002
     x = jnp.ones(3)
-    assert layers.jitter(x, 0.0, jax.random.key(0)) is layers.jitter(x, 0.1, None) is x
+    assert noise.jitter(x, 0.0, jax.random.key(0)) is noise.jitter(x, 0.1, None) is x
 
 
 @pytest.mark.parametrize("noise", [Noise(drop_path=0.5), Noise(activation=0.5)], ids=str)
 def test_noise_spares_frozen_blocks(tree, noise):
     c = build(tree)
-    params = model.init(c.model, jax.random.key(0))
-    network = model.merge(c.model, params)
+    params = groups.init(c.model, jax.random.key(0))
+    network = groups.merge(c.model, params)
     streams = [
         network(TOKENS, np.ones_like(TOKENS), frozen=2, noise=noise, key=jax.random.key(seed), dtype=F32).stream
         for seed in (0, 1)
@@ -114,15 +118,15 @@ def test_every_enhancement_trains_and_deep_supervision_drops_its_heads(tuning, b
 def test_deep_supervision_without_a_place_for_a_head_is_refused(tuning):
     tuning["phase"][0] |= {"deep_supervision": 0.3, "freeze": [[0.0, 4]]}
     with pytest.raises(InputError, match=r"deep_supervision: no segment ends between its frozen blocks and the top"):
-        config.parse(tuning, "x")
+        config_module.parse(tuning, "x")
 
 
 def test_departures_from_the_playbook_are_said(tree):
-    assert advice.departures(config.load("configs/llm60.toml")) == []
+    assert config_module.departures(config_module.load("configs/llm60.toml")) == []
     tree["phase"][0] |= {"warmup": 0.2, "mlp_dropout": 0.3}
     tree["train"] |= {"document_mask": False, "remat": "none"}
     tree["optimizer"] = {"name": "adamw"}
-    found = "\n".join(advice.departures(config.parse(tree, "x")))
+    found = "\n".join(config_module.departures(config_module.parse(tree, "x")))
     for field in ("phase.grammar.warmup: 0.2", "mlp_dropout: 0.3", "train.document_mask", "optimizer.name: adamw",
                   "train.remat", "train.tokens_per_step"):  # fmt: skip
         assert field in found

@@ -4,27 +4,26 @@ import json
 import math
 import random
 import re
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import evaluate
 import numpy as np
 import pytest
 from conftest import PROJECT, metrics
 
-from llm60_jax import checkpoint, manifest, store
-from llm60_jax.data import packing
-from llm60_jax.data.progress import silent
+from llm60_jax import checkpoint
+from llm60_jax.data.tokens import packing
 from llm60_jax.errors import DamageError, InputError
-from llm60_jax.evaluate import lexicon, minimal_pairs, pairs
-from llm60_jax.evaluate.minimal_pairs import Verdict
-from llm60_jax.evaluate.pairs import Pair
+from llm60_jax.evaluate.grammar import lexicon, scoring, suite
+from llm60_jax.evaluate.grammar.scoring import Verdict
+from llm60_jax.evaluate.grammar.suite import Pair
+from llm60_jax.machine import files
+from llm60_jax.machine.progress import silent
+from llm60_jax.record import checkpoints
 
-sys.path.insert(0, str(PROJECT / "tools"))
-import evaluate
-
-SUITE = pairs.suite()
+SUITE = suite.suite()
 WORD = re.compile(r"[a-z']+")
 
 
@@ -35,14 +34,14 @@ def words(sentence: str) -> list[str]:
 def test_there_are_a_hundred_different_pairs_of_each_phenomenon() -> None:
     assert len(SUITE) == 17
     for name, some in SUITE.items():
-        assert len(some) == len(set(some)) == pairs.PAIRS
+        assert len(some) == len(set(some)) == suite.PAIRS
         assert {pair.phenomenon for pair in some} == {name}
         assert all(pair.good != pair.bad for pair in some)
 
 
 def test_the_suite_is_the_same_everywhere() -> None:
     listed = [[pair.phenomenon, pair.good, pair.bad] for some in SUITE.values() for pair in some]
-    assert manifest.digest_of(listed)[:16] == "694ca56936d9b725"
+    assert files.digest_of(listed)[:16] == "694ca56936d9b725"
 
 
 @pytest.mark.parametrize("name", SUITE)
@@ -64,7 +63,7 @@ def test_a_model_of_word_frequencies_is_right_in_half_of_them(seed: int) -> None
     def score(sentences: list[str]) -> np.ndarray:
         return np.array([sum(sorted(probability[word] for word in words(sentence))) for sentence in sentences])
 
-    found = minimal_pairs.judge((pair for some in SUITE.values() for pair in some), score)
+    found = scoring.judge((pair for some in SUITE.values() for pair in some), score)
     assert {name: verdict.accuracy for name, verdict in found.items()} == dict.fromkeys(SUITE, 0.5)
     assert sum(verdict.ties for verdict in found.values()) == 0
 
@@ -130,7 +129,7 @@ def test_a_sentence_is_the_sum_of_its_tokens_in_any_company(judge: checkpoint.Tr
     tokenizer = judge.tokenizer
     model = Model(tokenizer.vocab_size)
     sentences = ["The river.", "The quiet captain opened the old window.", "A", "The river."]
-    found = minimal_pairs.log_probabilities(sentences, tokenizer, model, 64, silent)
+    found = scoring.log_probabilities(sentences, tokenizer, model, 64, silent)
     for sentence, value in zip(sentences, found, strict=True):
         ids = [tokenizer.bos, *tokenizer.encode(sentence)]
         nll = 0.0
@@ -139,13 +138,13 @@ def test_a_sentence_is_the_sum_of_its_tokens_in_any_company(judge: checkpoint.Tr
             nll += 0.1 * float(model._table[ids[i - 2], ids[i]]) if i > 1 else 0
         assert value == pytest.approx(-nll, rel=1e-6)
     assert found[0] == found[3]
-    alone = [minimal_pairs.log_probabilities([one], tokenizer, model, 64, silent)[0] for one in sentences]
+    alone = [scoring.log_probabilities([one], tokenizer, model, 64, silent)[0] for one in sentences]
     assert alone == found.tolist()
 
 
 def test_a_real_model_scores_a_sentence_as_a_row_of_its_own(judge: checkpoint.Trained) -> None:
     sentence = "The quiet river found the garden."
-    (found,) = minimal_pairs.log_probabilities([sentence], judge.tokenizer, judge.score_rows, 64, silent)
+    (found,) = scoring.log_probabilities([sentence], judge.tokenizer, judge.score_rows, 64, silent)
     ids = np.array([judge.tokenizer.bos, *judge.tokenizer.encode(sentence)], np.int32)
     row = {"tokens": ids[None, :-1], "targets": ids[None, 1:], "segments": np.ones((1, len(ids) - 1), np.int32)}
     assert found == pytest.approx(-float(np.asarray(judge.score_rows(row), np.float64).sum()), rel=1e-5)
@@ -153,13 +152,13 @@ def test_a_real_model_scores_a_sentence_as_a_row_of_its_own(judge: checkpoint.Tr
 
 def test_a_packed_sample_is_judged_like_sentences_alone(judge: checkpoint.Trained) -> None:
     some = [pair for found in SUITE.values() for pair in found[:6]]
-    sample = minimal_pairs.Sample.of(some, judge.tokenizer, 64)
+    sample = scoring.Sample.of(some, judge.tokenizer, 64)
     assert sample.pairs == some
     assert sample.rows["tokens"].shape[1] == 64
     assert all(len(np.unique(sample.rows["segments"][sample.owners == n])) == 1 for n in range(2 * len(some)))
 
     def score(sentences: list[str]) -> np.ndarray:
-        return minimal_pairs.log_probabilities(sentences, judge.tokenizer, judge.score_rows, 64, silent)
+        return scoring.log_probabilities(sentences, judge.tokenizer, judge.score_rows, 64, silent)
 
     alone = score([sentence for pair in some for sentence in pair[1:]])
     shapes = []
@@ -172,14 +171,14 @@ def test_a_packed_sample_is_judged_like_sentences_alone(judge: checkpoint.Traine
     assert set(shapes) == {(8, 64)}
     clear = {pair for pair, good, bad in zip(some, alone[::2], alone[1::2], strict=True) if abs(good - bad) > 1e-3}
     assert len(clear) > 90
-    assert found == minimal_pairs.judge(some, lambda sentences: alone) or len(clear) < len(some)
+    assert found == scoring.judge(some, lambda sentences: alone) or len(clear) < len(some)
 
 
 def test_pairs_that_do_not_fit_are_left_out(judge: checkpoint.Trained) -> None:
     some = [pair for found in SUITE.values() for pair in found[:6]]
-    sample = minimal_pairs.Sample.of(some, judge.tokenizer, 20)
+    sample = scoring.Sample.of(some, judge.tokenizer, 20)
     assert 0 < len(sample.pairs) < len(some)
-    assert not minimal_pairs.Sample.of(some, judge.tokenizer, 2).verdicts(judge.score_rows, 8)
+    assert not scoring.Sample.of(some, judge.tokenizer, 2).verdicts(judge.score_rows, 8)
 
 
 def test_a_run_records_a_grammar_curve(base: Path) -> None:
@@ -193,13 +192,13 @@ def test_a_run_records_a_grammar_curve(base: Path) -> None:
 def test_sentences_that_cannot_be_scored_are_named(judge: checkpoint.Trained) -> None:
     for sentence in ("", "word " * 100):
         with pytest.raises(InputError, match="1 to 64 can be scored"):
-            minimal_pairs.log_probabilities([sentence], judge.tokenizer, judge.score_rows, 64, silent)
+            scoring.log_probabilities([sentence], judge.tokenizer, judge.score_rows, 64, silent)
 
 
 def test_a_tie_is_no_success_and_is_reported() -> None:
     some = [Pair("a", "x", "y"), Pair("a", "y", "x"), Pair("b", "x", "x2"), Pair("b", "z", "y")]
     values = {"x": -1.0, "y": -2.0, "x2": -1.0, "z": -3.0}
-    found = minimal_pairs.judge(some, lambda sentences: np.array([values[s] for s in sentences]))
+    found = scoring.judge(some, lambda sentences: np.array([values[s] for s in sentences]))
     assert found == {"a": Verdict(2, 1, 0), "b": Verdict(2, 0, 1)}
     assert found["b"].accuracy == 0
 
@@ -229,13 +228,11 @@ def write_blimp(folder: Path) -> Path:
 
 
 def test_blimp_is_averaged_as_in_the_paper(tmp_path: Path) -> None:
-    some, groups = minimal_pairs.read_blimp(write_blimp(tmp_path / "blimp"))
+    some, groups = scoring.read_blimp(write_blimp(tmp_path / "blimp"))
     assert len(some) == 8
     right = {"Good one 0.", "Good two 0.", "Good two 1.", "Good three 1."}
-    found = minimal_pairs.blimp(
-        minimal_pairs.judge(
-            some, lambda sentences: np.array([2.0 if s in right else float(s[0] == "B") for s in sentences])
-        ),
+    found = scoring.blimp(
+        scoring.judge(some, lambda sentences: np.array([2.0 if s in right else float(s[0] == "B") for s in sentences])),
         groups,
     )
     assert found.paradigms["one"] == Verdict(4, 1, 0)
@@ -247,9 +244,9 @@ def test_blimp_is_averaged_as_in_the_paper(tmp_path: Path) -> None:
 def test_files_that_are_not_blimp_are_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.jsonl").write_text(text)
     with pytest.raises(InputError, match=r"--blimp: .*x\.jsonl"):
-        minimal_pairs.read_blimp(tmp_path)
+        scoring.read_blimp(tmp_path)
     with pytest.raises(InputError, match="no folder with BLiMP"):
-        minimal_pairs.read_blimp(tmp_path / "nothing")
+        scoring.read_blimp(tmp_path / "nothing")
 
 
 def test_the_tool_judges_a_run_a_phase_and_a_text(base: Path, tmp_path: Path, capsys, monkeypatch) -> None:
@@ -322,7 +319,7 @@ def test_unmerged_adapters_are_part_of_the_model(tuning: dict[str, Any], train, 
     assert plain.lora is None
     merged = train(tuning)
     assert checkpoint.open_(merged).lora is None
-    assert store.find(merged) == merged / "phases" / "fine_tune"
+    assert checkpoints.find(merged) == merged / "phases" / "fine_tune"
     rows = {name: np.ones((1, 8), np.int32) for name in ("tokens", "targets", "segments")}
     scores = [np.asarray(model.score_rows(rows)) for model in (adapted, plain)]
     assert not np.array_equal(*scores)

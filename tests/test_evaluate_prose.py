@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm60_jax.evaluate import cloze, prose, words
+from llm60_jax.evaluate import prose, rare_words, words
 
 
 def test_hdd_is_the_mean_over_all_samples():
@@ -118,18 +118,18 @@ def test_cloze_pairs_are_matched():
     counts = dict(sorted(counts.items(), key=lambda pair: -pair[1]))
     known = words.of(counts)
     texts = [f"The old man was {noun} and slow here." for noun in nouns]
-    found = cloze.pairs(texts, known, 50)
+    found = rare_words.pairs(texts, known, 50)
     assert len(found) == 50
-    assert found == cloze.pairs(texts, known, 50)
+    assert found == rare_words.pairs(texts, known, 50)
     for pair in found:
         good, bad = (sentence.split()[4] for sentence in (pair.good, pair.bad))
         assert pair.good.replace(good, bad) == pair.bad
         assert good != bad
         assert {good, bad} <= known.rare
-        assert cloze._kind(good, counts[good]) == cloze._kind(bad, counts[bad])
+        assert rare_words._kind(good, counts[good]) == rare_words._kind(bad, counts[bad])
         assert max(counts[good], counts[bad]) < 2 * min(counts[good], counts[bad])
     assert len({pair.good for pair in found}) == 50
-    assert not cloze.pairs(["The Glorbing man was old and slow here."], known, 5)
+    assert not rare_words.pairs(["The Glorbing man was old and slow here."], known, 5)
 
 
 def test_words_are_counted_once_and_found_again(tmp_path, texts, tiny):

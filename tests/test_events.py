@@ -5,8 +5,8 @@ import sys
 import pytest
 from conftest import metrics
 
-from llm60_jax import events
 from llm60_jax.errors import InputError
+from llm60_jax.record import tensorboard
 
 
 def read(folder):
@@ -29,7 +29,7 @@ def read(folder):
 
 
 def test_rows_become_named_numbers():
-    assert events.scalars({"step": 1, "loss": 2.0, "grad_norm": float("nan"), "frozen": 4}) == {
+    assert tensorboard.scalars({"step": 1, "loss": 2.0, "grad_norm": float("nan"), "frozen": 4}) == {
         "training/loss": 2.0,
         "training/frozen": 4.0,
     }
@@ -39,13 +39,13 @@ def test_rows_become_named_numbers():
         "loss_by_rarity": [1.0, None],
         "earlier_phases": {"grammar": {"validation_loss": 2.5}},
     }
-    assert events.scalars(row) == {
+    assert tensorboard.scalars(row) == {
         "validation/validation_loss": 3.0,
         "grammar/agreement": 0.5,
         "rarity/0": 1.0,
         "earlier/grammar": 2.5,
     }
-    assert events.scalars({"step": 3, "proof": {}}) == {}
+    assert tensorboard.scalars({"step": 3, "proof": {}}) == {}
 
 
 def test_a_run_writes_them_beside_its_rows(tree, train):
@@ -53,11 +53,11 @@ def test_a_run_writes_them_beside_its_rows(tree, train):
     tree["train"]["tensorboard"] = True
     train(tree, 6)
     run = train(tree)
-    written = read(run / events.FOLDER)
+    written = read(run / tensorboard.FOLDER)
     rows = {row["step"]: row["loss"] for row in metrics(run) if "loss" in row}
     assert {step: pytest.approx(value) for step, value in written["training/loss"]} == rows
     assert {step for step, _ in written["validation/validation_loss"]} >= {0, 5, 10}
-    assert len(list((run / events.FOLDER).iterdir())) == 2  # one for each time the run was started
+    assert len(list((run / tensorboard.FOLDER).iterdir())) == 2  # one for each time the run was started
 
 
 def test_without_the_extra_there_is_one_message(tree, train, monkeypatch):

@@ -6,11 +6,14 @@ import logging
 import pytest
 from conftest import few_pairs, metrics, shared_programs, state_of, without_time
 
-from llm60_jax import checkpoint, loop, machine, store
+from llm60_jax import checkpoint
 from llm60_jax import config as config_module
 from llm60_jax.errors import Interrupted, MachineError
-from llm60_jax.interrupts import Interrupts
-from llm60_jax.model import Transformer
+from llm60_jax.machine import facts
+from llm60_jax.machine.signals import Interrupts
+from llm60_jax.model.transformer import Transformer
+from llm60_jax.record import store
+from llm60_jax.run import loop, preflight
 
 
 @pytest.fixture
@@ -77,10 +80,10 @@ def test_an_interruption_that_cannot_be_saved_says_so(plain, monkeypatch):
 
 
 def test_what_runs_short_is_told_once(plain, train, monkeypatch, caplog):
-    monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: machine.shutil._ntuple_diskusage(1, 1, 10**6))
-    low = machine.psutil.virtual_memory()._replace(available=1)
-    monkeypatch.setattr(machine.psutil, "virtual_memory", lambda: low)
-    monkeypatch.setattr(machine, "require", lambda config, plan: None)
+    monkeypatch.setattr(facts.shutil, "disk_usage", lambda path: facts.shutil._ntuple_diskusage(1, 1, 10**6))
+    low = facts.psutil.virtual_memory()._replace(available=1)
+    monkeypatch.setattr(facts.psutil, "virtual_memory", lambda: low)
+    monkeypatch.setattr(preflight, "require", lambda config, plan: None)
     monkeypatch.setattr(store, "require_room", lambda place, needed: None)
     monkeypatch.setattr(loop.store, "nbytes", lambda state: 10**6)
     plain["train"]["evaluate_every"] = 1

@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from llm60_jax import arithmetic, config, flops, plan, programs
-from llm60_jax.step_key import Noise, StepKey
+from llm60_jax import config as config_module
+from llm60_jax import plan
+from llm60_jax.plan import Noise, StepKey, flops
+from llm60_jax.training import counted_flops, programs
 
 
 def shape(*dims):
@@ -17,7 +19,7 @@ def test_products_are_counted_with_their_repetitions():
         x = jax.lax.scan(lambda x, w: (jax.jit(lambda: x @ w)(), None), x, ws)[0]
         return jnp.einsum("bij,bjk->bik", x[None], x.T[None])
 
-    assert flops.matmul_flops(program, shape(3, 8), shape(7, 8, 8)) == 7 * 2 * 3 * 8 * 8 + 2 * 3 * 8 * 3
+    assert counted_flops.matmul_flops(program, shape(3, 8), shape(7, 8, 8)) == 7 * 2 * 3 * 8 * 8 + 2 * 3 * 8 * 3
 
 
 def test_a_loop_without_a_count_is_refused():
@@ -25,11 +27,11 @@ def test_a_loop_without_a_count_is_refused():
         return jax.lax.while_loop(lambda x: x.sum() < 1, lambda x: x @ x, x)
 
     with pytest.raises(ValueError, match="trip count"):
-        flops.matmul_flops(program, shape(4, 4))
+        counted_flops.matmul_flops(program, shape(4, 4))
 
 
 def counted(c, key):
-    return flops.count(programs.trace(c, key).jaxpr)
+    return counted_flops.count(programs.trace(c, key).jaxpr)
 
 
 def test_freezing_removes_exactly_the_backward_and_recomputation_of_the_frozen_blocks(tiny):
@@ -70,24 +72,24 @@ def test_the_formula_counts_what_every_program_has(tree, architecture, way):
     tree = copy.deepcopy(tree) | {"baseline": "x"}
     tree["model"] |= architecture
     tree["phase"][2] |= way
-    c = config.parse(tree, "x")
+    c = config_module.parse(tree, "x")
     stages = plan.build(c).phase_stages("fine_tune")
     for stage, remat in [(stages[0], "full"), (stages[0], "attention"), (stages[-1], "products"), (stages[-1], "none")]:
         key = StepKey.of(stage, c.phase[2], c)._replace(remat=remat)
         for noise in (key.noise, Noise(attention=0.1)):
-            assert arithmetic.step_flops(c.model, key._replace(noise=noise)) == counted(c, key._replace(noise=noise))
+            assert flops.step_flops(c.model, key._replace(noise=noise)) == counted(c, key._replace(noise=noise))
 
 
 @pytest.mark.parametrize("context", [16, 128, 200, 512])
 def test_attention_costs_what_its_chunks_may_see(tiny, context):
     key = StepKey.of(plan.build(tiny).stages[0], tiny.phase[0], tiny)._replace(context=context)
-    assert arithmetic.step_flops(tiny.model, key) == counted(tiny, key)
+    assert flops.step_flops(tiny.model, key) == counted(tiny, key)
 
 
 def test_devices_share_the_operations_out(tiny):
     key = StepKey.of(plan.build(tiny).stages[0], tiny.phase[0], tiny)
     assert key.accumulation % 2 == 0
-    assert counted(tiny, key._replace(devices=2)) == counted(tiny, key) == arithmetic.step_flops(tiny.model, key)
+    assert counted(tiny, key._replace(devices=2)) == counted(tiny, key) == flops.step_flops(tiny.model, key)
 
 
 def test_noise_costs_no_product(tiny):
@@ -97,11 +99,11 @@ def test_noise_costs_no_product(tiny):
 
 def test_freezing_saves_what_the_playbook_says():
     """Section 7: a 40 to 60 % reduction in backprop cost, over a phase of the real model."""
-    c = config.load("configs/llm60.toml")
+    c = config_module.load("configs/llm60.toml")
     backward = whole = 0
     for stage in plan.build(c).phase_stages("grammar"):
         key = StepKey.of(stage, c.phase[0], c)
-        forward = arithmetic.step_flops(c.model, key._replace(frozen=60, prefix_cached=False))
-        backward += stage.steps * (arithmetic.step_flops(c.model, key) - forward)
-        whole += stage.steps * (arithmetic.step_flops(c.model, key._replace(frozen=0)) - forward)
+        forward = flops.step_flops(c.model, key._replace(frozen=60, prefix_cached=False))
+        backward += stage.steps * (flops.step_flops(c.model, key) - forward)
+        whole += stage.steps * (flops.step_flops(c.model, key._replace(frozen=0)) - forward)
     assert 0.40 <= 1 - backward / whole <= 0.60

@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 from conftest import metrics, state_of, without_time
 
-from llm60_jax import config, gates, loop, plan
+from llm60_jax import config as config_module
+from llm60_jax import plan
+from llm60_jax.config import Gate
 from llm60_jax.errors import DamageError, GateError, InputError
-from llm60_jax.evaluate.minimal_pairs import Verdict as Judged
+from llm60_jax.evaluate.grammar.scoring import Verdict as Judged
 from llm60_jax.evaluate.overlap import Overlap, overlap
 from llm60_jax.evaluate.prose import Prose
 from llm60_jax.evaluate.validation import Mean
-from llm60_jax.gates import Evidence, Written
-from llm60_jax.interrupts import Interrupts
-from llm60_jax.phase import Gate
+from llm60_jax.machine.signals import Interrupts
+from llm60_jax.run import gates, loop
+from llm60_jax.run.gates import Evidence, Written
 
 PROSE = Prose(2000, 80.0, 0.85, 0.1, 2.0, 0.1, 0.1, 1.0, 2.0, 0.1)
 FLAT = tuple((tokens, 4.0 + 1e-4 * (tokens % 3)) for tokens in range(60, 101, 5))
@@ -121,7 +123,7 @@ def test_overlap_counts_runs_of_six_words():
 def test_a_phenomenon_without_pairs_is_refused(tree):
     tree["phase"][0]["gate"]["grammar"] = {"polaritty": 0.5}
     with pytest.raises(InputError, match=r"phase\.grammar\.gate\.grammar: 'polaritty' is none of"):
-        loop.run(config.parse(tree, "x"), Interrupts(), "again")
+        loop.run(config_module.parse(tree, "x"), Interrupts(), "again")
 
 
 # --- The plan of an extended phase -----------------------------------------------------------------------------------
@@ -129,7 +131,7 @@ def test_a_phenomenon_without_pairs_is_refused(tree):
 
 def test_an_extension_moves_later_phases_and_keeps_the_final_rate(tree):
     tree["phase"][0]["gate"]["extend_up_to"] = 1.25
-    c = config.parse(tree, "x")
+    c = config_module.parse(tree, "x")
     first = plan.build(c)
     more = plan.extend(first, c.phase[0], "it still improves")
     assert (more.phase, more.steps) == ("grammar", 1)
@@ -150,7 +152,7 @@ def test_an_extension_moves_later_phases_and_keeps_the_final_rate(tree):
 def test_late_marks_lie_in_the_last_stage(tree):
     tree["phase"][0]["tokens"] = 1000 * 128
     tree["phase"][1] |= {"tokens": 1000 * 128, "context": [[0.0, 16]], "freeze": [[0.0, 0]]}
-    made = plan.build(config.parse(tree, "x"))
+    made = plan.build(config_module.parse(tree, "x"))
     assert [step for step in range(1000) if made.is_late_mark("grammar", step)] == [700, 750, 800, 850, 900, 950]
     late = [step for step in range(1000, 2000) if made.is_late_mark("vocabulary", step)]
     assert (late[0], len(late)) == (1600, 6)
@@ -217,7 +219,7 @@ def test_a_plateau_is_told_from_the_checkpoint_even_if_metrics_are_lost(tree, tr
 
 def test_an_override_is_recorded_for_good(two, tmp_path):
     two["phase"][0]["gate"] |= {"extend_up_to": 1.0, "min_fall": 50.0}
-    parsed = config.parse(two, "x")
+    parsed = config_module.parse(two, "x")
     with pytest.raises(GateError, match="2 of 2 checks fell short"):
         loop.run(parsed, Interrupts(), "again")
     loop.run(parsed, Interrupts(), "again", loop.Override("grammar", "only a trial"))
@@ -279,7 +281,7 @@ def test_a_later_run_asks_for_the_gate(tuning, base, tmp_path):
     (run / "gates" / "grammar.json").unlink()
     tuning["start"] = str(run / "phases" / "grammar")
     with pytest.raises(GateError, match=r"grammar\.json: missing"):
-        loop.run(config.parse(tuning, "x"), Interrupts(), "again")
+        loop.run(config_module.parse(tuning, "x"), Interrupts(), "again")
 
 
 def test_the_command_line_of_an_override(tiny_file, capsys):

@@ -1,17 +1,18 @@
 import functools
 import json
 
+import generate as tool
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from llm60_jax import generate, model
+from llm60_jax import generate
 from llm60_jax.checkpoint import open_
 from llm60_jax.config import Model, Sampling
-from llm60_jax.errors import printable
 from llm60_jax.generate import FREE, Choice, Request
-from tools import generate as tool
+from llm60_jax.machine.terminal import printable
+from llm60_jax.model import groups
 
 SMALL = Model(vocab_size=320, layers=4, segments=(2, 2), dim=32, heads=2, hidden_dim=48, max_context=64)
 EOS = 319
@@ -21,7 +22,7 @@ GREEDY = Choice(EOS, temperature=0.0)
 @pytest.fixture(scope="module")
 def params():
     # Far larger than initial weights, so that the likeliest tokens differ and the choice is not a near tie.
-    return jax.tree.map(lambda x: 8 * x, model.init(SMALL, jax.random.key(0)))
+    return jax.tree.map(lambda x: 8 * x, groups.init(SMALL, jax.random.key(0)))
 
 
 def decode(params, rows, choice=GREEDY, seeds=None, ends=None):
@@ -43,7 +44,7 @@ TWO = ([2, 7, 8, 9, 10], [2, 11, 12, 13, 14, 15, 16, 17, 18])
 
 def whole(params, tokens):
     """Logits by one forward pass over all tokens."""
-    network = model.merge(SMALL, params)
+    network = groups.merge(SMALL, params)
     hidden = network(tokens, np.ones_like(tokens), dtype=jnp.dtype(jnp.float32)).hidden_BTD
     return network.logits(hidden, jnp.dtype(jnp.float32))
 
@@ -51,7 +52,7 @@ def whole(params, tokens):
 def test_cached_logits_are_uncached_logits(params):
     tokens = np.random.default_rng(0).integers(4, 300, (2, 24)).astype(np.int32)
     caches = generate.begin(SMALL, tokens, [24, 24], [0, 1]).caches
-    network = model.merge(SMALL, params)
+    network = groups.merge(SMALL, params)
     step = jax.jit(functools.partial(generate.next_logits, SMALL, network), static_argnums=3)
     expected = np.asarray(whole(params, tokens))
     for position in range(24):

@@ -13,7 +13,7 @@ from conftest import PROJECT
 # A process whose main thread is inside one long call of C, where Python runs no handler, and which has a child.
 BUSY = """
 import subprocess, sys, hashlib
-from llm60_jax import interrupts
+from llm60_jax.machine import signals
 signals = interrupts.Interrupts()
 signals.install()
 signals.grace = float(sys.argv[1])

@@ -5,7 +5,7 @@ import time
 import psutil
 import pytest
 
-from llm60_jax import keep_awake
+from llm60_jax.machine import awake
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def fake(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["caffeinate", "systemd-inhibit"])
 def test_the_computer_is_held_awake_for_as_long_as_the_block_lasts(fake, name):
     called = fake(name)
-    with keep_awake.kept_awake(True):
+    with awake.kept_awake(True):
         deadline = time.monotonic() + 10
         while not called.exists() and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -37,7 +37,7 @@ def test_the_computer_is_held_awake_for_as_long_as_the_block_lasts(fake, name):
 
 def test_nothing_is_started_unless_it_is_wanted(fake):
     called = fake("caffeinate")
-    with keep_awake.kept_awake(False):
+    with awake.kept_awake(False):
         time.sleep(0.2)
     assert not called.exists()
 
@@ -48,6 +48,6 @@ def test_where_it_cannot_be_done_the_run_goes_on(fake, monkeypatch, caplog, tmp_
         fake("systemd-inhibit", body)
     else:
         monkeypatch.setenv("PATH", str(tmp_path))
-    with caplog.at_level(logging.WARNING, "llm60_jax"), keep_awake.kept_awake(True):
+    with caplog.at_level(logging.WARNING, "llm60_jax"), awake.kept_awake(True):
         pass
     assert "neither caffeinate nor systemd-inhibit" in caplog.text

@@ -9,10 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+import compare_samples
 import pytest
 from conftest import PROJECT, metrics, tiny_tree, to_toml, without_time, write_corpus
-
-from tools import compare_samples
 
 QUICK = PROJECT / "tests" / "quick_launch.py"
 
@@ -347,7 +346,7 @@ def test_failures_and_tracebacks_are_in_the_log(short, stopped, tmp_path):
     assert "ERROR gate grammar: not passed" in (workdir / "log.txt").read_text()
     # An error of our own, provoked.
     code = (
-        "import sys, launch; from llm60_jax import gates\n"
+        "import sys, launch; from llm60_jax.run import gates\n"
         "gates.judge = lambda *a, **k: 1 / 0\n"
         f"sys.exit(launch.main([{str(path)!r}, '--workdir', {str(workdir)!r}]))"
     )

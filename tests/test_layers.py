@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.experimental.pallas import tpu as pltpu
 
-from llm60_jax import attention, layers, products
+from llm60_jax.model import attention, layers, matmul, noise
 
 F32, BF16 = jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)
 
@@ -21,7 +21,7 @@ def normal(seed, *shape):
 def test_products_and_their_gradients_equal_autodiff_in_float32(batch, transposed):
     a, g = normal(0, *batch, 5, 7), normal(2, *batch, 5, 4)
     b = normal(1, *batch, *((4, 7) if transposed else (7, 4)))
-    ours = (lambda a, b: products.matmul_nt(a, b, F32)) if transposed else (lambda a, b: products.matmul(a, b, F32))
+    ours = (lambda a, b: matmul.matmul_nt(a, b, F32)) if transposed else (lambda a, b: matmul.matmul(a, b, F32))
     reference = lambda a, b: a @ (b.swapaxes(-1, -2) if transposed else b)  # noqa: E731
     for function in (ours, reference):
         value, pull = jax.vjp(jax.jit(function), a, b)
@@ -33,7 +33,7 @@ def test_products_and_their_gradients_equal_autodiff_in_float32(batch, transpose
 
 def test_bfloat16_products_give_float32_and_close_gradients():
     a, b = normal(0, 64, 96), normal(1, 96, 32)
-    value, grads = jax.jit(jax.value_and_grad(lambda a, b: products.matmul(a, b, BF16).sum(), (0, 1)))(a, b)
+    value, grads = jax.jit(jax.value_and_grad(lambda a, b: matmul.matmul(a, b, BF16).sum(), (0, 1)))(a, b)
     exact = jax.grad(lambda a, b: (a @ b).sum(), (0, 1))(a, b)
     assert value.dtype == jnp.float32
     for got, want in zip(grads, exact, strict=True):
@@ -43,9 +43,9 @@ def test_bfloat16_products_give_float32_and_close_gradients():
 
 def test_dropout_is_off_without_a_key_and_unbiased_with_one():
     x = jnp.ones((200, 200))
-    assert layers.dropout(x, 0.5, None) is x
-    assert layers.dropout(x, 0.0, jax.random.key(0)) is x
-    noisy = layers.dropout(x, 0.1, jax.random.key(0))
+    assert noise.dropout(x, 0.5, None) is x
+    assert noise.dropout(x, 0.0, jax.random.key(0)) is x
+    noisy = noise.dropout(x, 0.1, jax.random.key(0))
     assert set(np.unique(np.round(np.asarray(noisy), 3))) == {0.0, np.float32(round(1 / 0.9, 3))}
     assert float(noisy.mean()) == pytest.approx(1.0, abs=0.01)
 
@@ -131,7 +131,7 @@ def test_attention_in_chunks_is_attention_by_its_definition(length, dtype, toler
 
 
 def test_noise_of_different_keys_and_places_is_independent():
-    bits = np.stack([np.asarray(layers._random_bits(jax.random.key(seed), (64, 128))) for seed in range(32)])
+    bits = np.stack([np.asarray(noise._random_bits(jax.random.key(seed), (64, 128))) for seed in range(32)])
     ones = np.unpackbits(bits.view(np.uint8).reshape(32, 64, -1), axis=-1)
     assert abs(ones.mean() - 0.5) < 0.001
     assert abs(ones.mean((0, 1)) - 0.5).max() < 0.06  # every bit of every place

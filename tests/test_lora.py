@@ -3,21 +3,23 @@
 import copy
 import json
 import shutil
-import sys
 
 import chex
 import jax
 import jax.numpy as jnp
+import merge_adapters
 import numpy as np
 import pytest
-from conftest import PROJECT, metrics, state_of, without_time
+from conftest import metrics, state_of, without_time
 
-from llm60_jax import config, gates, model, phase_groups, plan, step, store
+from llm60_jax import config as config_module
+from llm60_jax import plan
 from llm60_jax.errors import InputError
-from llm60_jax.step_key import StepKey
-
-sys.path.insert(0, str(PROJECT / "tools"))
-import merge_adapters
+from llm60_jax.model import groups
+from llm60_jax.plan import StepKey
+from llm60_jax.record import store
+from llm60_jax.run import gates
+from llm60_jax.training import phase_groups, step
 
 LORA = {"rank": 4, "alpha": 8.0}
 TARGETS = ["attention.qkv", "attention.out", "mlp.up", "mlp.down"]
@@ -35,14 +37,14 @@ def run(base, texts, tmp_path_factory):
     """One uninterrupted run with adapters: its configuration and its directory."""
     from conftest import few_pairs, tiny_tree
 
-    from llm60_jax import loop
-    from llm60_jax.interrupts import Interrupts
+    from llm60_jax.machine.signals import Interrupts
+    from llm60_jax.run import loop
 
     tree = tiny_tree(texts) | {"workdir": str(tmp_path_factory.mktemp("lora") / "run")}
     del tree["tokenizer"]
     tree |= {"start": str(base / "phases" / "grammar"), "phase": [tree["phase"][2]]}
     tree["phase"][0] |= {"tokens": 512, "context": [[0.0, 16]], "lora": LORA, "freeze": [[0.0, 2], [0.5, 4]]}
-    found = config.parse(tree, "x")
+    found = config_module.parse(tree, "x")
     with pytest.MonkeyPatch.context() as patch:
         few_pairs(patch)
         loop.run(found, Interrupts(), "again")
@@ -50,37 +52,37 @@ def run(base, texts, tmp_path_factory):
 
 
 def random_adapters(c, lora, adapted_from=0):
-    fresh = model.init_lora(c.model, lora, adapted_from, jax.random.key(1))
+    fresh = groups.init_lora(c.model, lora, adapted_from, jax.random.key(1))
     return jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(x.size), x.shape), fresh)
 
 
 @pytest.mark.parametrize("targets", [TARGETS, ["mlp.down"]], ids=str)
 def test_merged_equals_applied(adapted, targets):
     adapted["phase"][0]["lora"] = LORA | {"targets": targets}
-    c = config.parse(adapted, "x")
+    c = config_module.parse(adapted, "x")
     lora = c.phase[0].lora
-    params = model.init(c.model, jax.random.key(0))
+    params = groups.init(c.model, jax.random.key(0))
     params |= random_adapters(c, lora, 2)
     tokens = np.arange(32, dtype=np.int32).reshape(2, 16) + 5
     ones = np.ones_like(tokens)
-    applied = model.merge(c.model, params, lora)(tokens, ones, dtype=jnp.dtype(jnp.float32)).hidden_BTD
-    plain = model.merge_lora(params, lora)
-    assert set(plain) == set(model.init(c.model, jax.random.key(0)))
-    merged = model.merge(c.model, plain)(tokens, ones, dtype=jnp.dtype(jnp.float32)).hidden_BTD
+    applied = groups.merge(c.model, params, lora)(tokens, ones, dtype=jnp.dtype(jnp.float32)).hidden_BTD
+    plain = groups.merge_lora(params, lora)
+    assert set(plain) == set(groups.init(c.model, jax.random.key(0)))
+    merged = groups.merge(c.model, plain)(tokens, ones, dtype=jnp.dtype(jnp.float32)).hidden_BTD
     np.testing.assert_allclose(applied, merged, rtol=1e-4, atol=1e-5)
     bare = {name: group for name, group in params.items() if not name.startswith("lora_")}
-    without = model.merge(c.model, bare)(tokens, ones, dtype=jnp.dtype(jnp.float32)).hidden_BTD
+    without = groups.merge(c.model, bare)(tokens, ones, dtype=jnp.dtype(jnp.float32)).hidden_BTD
     assert float(jnp.abs(applied - without).max()) > 0.01  # they do act
 
 
 def test_fresh_adapters_change_nothing_and_only_live_ones_train(adapted):
-    c = config.parse(adapted, "x")
+    c = config_module.parse(adapted, "x")
     phase = c.phase[0]
     plain = step.init(c)
     state = phase_groups.begin(c, phase, plain)
     tokens = np.arange(16, dtype=np.int32)[None] + 5
     hidden = [
-        model.merge(c.model, s.params, lora)(tokens, np.ones_like(tokens)).hidden_BTD
+        groups.merge(c.model, s.params, lora)(tokens, np.ones_like(tokens)).hidden_BTD
         for s, lora in ((plain, None), (state, phase.lora))
     ]
     np.testing.assert_array_equal(*hidden)
@@ -117,7 +119,7 @@ def test_a_run_keeps_the_adapters_alone_a_plain_model_and_its_base(run, base):
     plain, _ = store.load(workdir / "phases" / "fine_tune")
     base_state, _ = store.load(base / "phases" / "grammar")
     assert set(plain["params"]) == set(base_state["params"])
-    merged = model.merge_lora(base_state["params"] | adapters["params"], c.phase[0].lora)
+    merged = groups.merge_lora(base_state["params"] | adapters["params"], c.phase[0].lora)
     chex.assert_trees_all_close(plain["params"], merged, rtol=0, atol=1e-7)
     chex.assert_trees_all_equal(plain["params"]["embedding"], base_state["params"]["embedding"])
     chex.assert_trees_all_equal(plain["params"]["blocks_0_1"], base_state["params"]["blocks_0_1"])

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llm60_jax import manifest
 from llm60_jax.errors import DamageError, MachineError
+from llm60_jax.machine import files, manifest
 
 IDENTITY = {"of": ("tuples", "too")}
 
@@ -89,7 +89,7 @@ def test_an_array_that_is_none_is_damage(tmp_path):
     path = tmp_path / "x.npy"
     np.save(path, np.arange(3), allow_pickle=False)
     whole = path.read_bytes()
-    np.testing.assert_array_equal(manifest.read_array(path), np.arange(3))
+    np.testing.assert_array_equal(files.read_array(path), np.arange(3))
     for broken in (
         b"",
         whole[:20],
@@ -100,4 +100,4 @@ def test_an_array_that_is_none_is_damage(tmp_path):
     ):
         path.write_bytes(broken)
         with pytest.raises(DamageError, match=r"x\.npy: not an array of numbers"):
-            manifest.read_array(path)
+            files.read_array(path)

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from conftest import PROJECT
 
-from llm60_jax import config, layers, model, products
+from llm60_jax import config as config_module
+from llm60_jax import plan
 from llm60_jax.config import Model
+from llm60_jax.model import groups, matmul
 
 SMALL = Model(
     vocab_size=320, layers=4, segments=(2, 2), dim=32, heads=2, hidden_dim=48, max_context=64
@@ -18,7 +20,7 @@ F32 = jnp.dtype(jnp.float32)
 
 @pytest.fixture(scope="module")
 def params():
-    return model.init(SMALL, jax.random.key(0))
+    return groups.init(SMALL, jax.random.key(0))
 
 
 def logits(params, tokens, segments=None, **options):
@@ -28,15 +30,15 @@ def logits(params, tokens, segments=None, **options):
 
     @jax.jit
     def run(params, tokens, segments):
-        network = model.merge(SMALL, params)
+        network = groups.merge(SMALL, params)
         return network.logits(network(tokens, segments, **options).hidden_BTD, F32)
 
     return np.asarray(run(params, jnp.asarray(tokens), jnp.asarray(segments)))
 
 
 def test_parameter_count_of_the_real_model():
-    m = config.load(PROJECT / "configs" / "llm60.toml").model
-    shapes = model.abstract_params(m)
+    m = config_module.load(PROJECT / "configs" / "llm60.toml").model
+    shapes = groups.abstract_params(m)
     assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)) == 59_469_440 == m.parameter_count
     assert {name: group for name, group in shapes.items() if name.startswith("blocks")}.keys() == {
         "blocks_0_19",
@@ -47,7 +49,7 @@ def test_parameter_count_of_the_real_model():
 
 def test_initialisation_follows_the_table(params):
     wide = Model(vocab_size=2048, layers=8, segments=(8,), dim=128, heads=2, hidden_dim=256, max_context=64)
-    made = model.init(wide, jax.random.key(1))
+    made = groups.init(wide, jax.random.key(1))
     blocks, residual = made["blocks_0_7"], 0.02 / math.sqrt(16)
     for leaf, std in [
         (made["embedding"], 0.02),
@@ -63,7 +65,7 @@ def test_initialisation_follows_the_table(params):
         assert bool((norm["scale"] == 1).all())
         assert not norm["bias"].any()
     assert bool((blocks["mlp"]["up"]["kernel"][0] != blocks["mlp"]["up"]["kernel"][1]).all())
-    chex.assert_trees_all_equal(params, model.init(SMALL, jax.random.key(0)))
+    chex.assert_trees_all_equal(params, groups.init(SMALL, jax.random.key(0)))
 
 
 def test_a_changed_token_changes_no_earlier_logit(params):
@@ -92,13 +94,13 @@ def test_packed_documents_equal_the_same_documents_alone(params):
     assert np.abs(unmasked[6:] - packed[6:]).max() > 1e-3
 
 
-def grads(params, frozen=0, remat="none", noise=layers.Noise(), key=None):
+def grads(params, frozen=0, remat="none", noise=plan.Noise(), key=None):
     tokens = np.random.default_rng(2).integers(0, 320, (2, 16))
 
     @jax.jit
     def run(params, key):
         def loss(params):
-            network = model.merge(SMALL, params)
+            network = groups.merge(SMALL, params)
             hidden = network(tokens, np.ones_like(tokens), frozen=frozen, remat=remat, noise=noise, key=key)
             return jnp.square(network.logits(hidden.hidden_BTD)).mean()
 
@@ -108,7 +110,7 @@ def grads(params, frozen=0, remat="none", noise=layers.Noise(), key=None):
 
 
 @pytest.mark.parametrize("remat", ["full", "attention", "products"])
-@pytest.mark.parametrize("noise", [layers.Noise(), layers.Noise(0.1, 0.1, 0.1)])
+@pytest.mark.parametrize("noise", [plan.Noise(), plan.Noise(0.1, 0.1, 0.1)])
 def test_remat_changes_no_gradient(params, remat, noise):
     key = jax.random.key(3)
     (loss, ours), (expected_loss, expected) = grads(params, 0, remat, noise, key), grads(params, 0, "none", noise, key)
@@ -121,10 +123,10 @@ def test_remat_is_really_on():
 
     def saved(remat):
         def loss(params):
-            return model.merge(SMALL, params)(tokens, tokens + 1, remat=remat).hidden_BTD.sum()
+            return groups.merge(SMALL, params)(tokens, tokens + 1, remat=remat).hidden_BTD.sum()
 
         return (
-            jax.jit(jax.grad(loss)).lower(model.abstract_params(SMALL)).compile().memory_analysis().temp_size_in_bytes
+            jax.jit(jax.grad(loss)).lower(groups.abstract_params(SMALL)).compile().memory_analysis().temp_size_in_bytes
         )
 
     assert saved("full") < saved("attention") < saved("products") < saved("none")
@@ -136,16 +138,16 @@ def test_nothing_below_the_boundary_has_a_gradient(params):
     assert all(leaf.any() for leaf in jax.tree.leaves(found["blocks_2_3"]))
     # The embedding trains through the head only: its gradient is that of a head over hidden states held constant.
     tokens = np.random.default_rng(2).integers(0, 320, (2, 16))
-    hidden = jax.jit(lambda p: model.merge(SMALL, p)(tokens, np.ones_like(tokens)).hidden_BTD)(params)
+    hidden = jax.jit(lambda p: groups.merge(SMALL, p)(tokens, np.ones_like(tokens)).hidden_BTD)(params)
     head_only = jax.grad(
-        lambda e: jnp.square(products.matmul_nt(hidden.reshape(-1, 32), e, jnp.dtype("bfloat16"))).mean()
+        lambda e: jnp.square(matmul.matmul_nt(hidden.reshape(-1, 32), e, jnp.dtype("bfloat16"))).mean()
     )
     np.testing.assert_allclose(found["embedding"], jax.jit(head_only)(params["embedding"]), rtol=1e-5, atol=1e-9)
 
 
 def test_noise_needs_a_key_and_spares_frozen_blocks(params):
     tokens = np.random.default_rng(2).integers(0, 320, (2, 16))
-    noise, key = layers.Noise(0.2, 0.1, 0.1), jax.random.key(5)
+    noise, key = plan.Noise(0.2, 0.1, 0.1), jax.random.key(5)
     plain = logits(params, tokens)
     np.testing.assert_array_equal(logits(params, tokens, noise=noise), plain)
     noisy = logits(params, tokens, noise=noise, key=key)

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from llm60_jax import optim
 from llm60_jax.config import Optimizer
+from llm60_jax.training import optim
 
 PLAIN = Optimizer(weight_decay=0.0)
 

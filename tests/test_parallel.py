@@ -4,14 +4,18 @@ import jax
 import numpy as np
 import pytest
 
-from llm60_jax import config, loop, machine, parallel, phase_groups, plan, programs, step
+from llm60_jax import config as config_module
+from llm60_jax import plan
 from llm60_jax.errors import InputError, MachineError
-from llm60_jax.interrupts import Interrupts
-from llm60_jax.step_key import StepKey
+from llm60_jax.machine import facts
+from llm60_jax.machine.signals import Interrupts
+from llm60_jax.plan import StepKey
+from llm60_jax.run import loop
+from llm60_jax.training import parallel, phase_groups, programs, step
 
 
 def on(devices, tree, **train):
-    return config.parse({**tree, "train": {**tree["train"], "devices": devices, **train}}, "x")
+    return config_module.parse({**tree, "train": {**tree["train"], "devices": devices, **train}}, "x")
 
 
 def losses(c, steps, stage=0):
@@ -71,6 +75,6 @@ def test_a_run_on_two_devices_goes_on_with_one(tree, tmp_path):
 
 def test_more_devices_than_there_are_and_shares_that_do_not_come_out_even_are_refused(tree):
     with pytest.raises(MachineError, match=r"train\.devices: 5 were asked for, and this machine has 2"):
-        machine.versions(5)
+        facts.versions(5)
     with pytest.raises(InputError, match=r"which train\.devices = 3 cannot share out evenly"):
         on(3, tree)

@@ -7,10 +7,11 @@ from conftest import PROJECT, tiny_tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm60_jax import config, plan
+from llm60_jax import config as config_module
+from llm60_jax import plan
 from llm60_jax.errors import InputError
 
-LLM60 = config.load(PROJECT / "configs" / "llm60.toml")
+LLM60 = config_module.load(PROJECT / "configs" / "llm60.toml")
 
 # phase, steps, context, sequences, micro-batch, accumulation, frozen
 TABLE = [
@@ -42,7 +43,7 @@ def test_the_exact_stage_table_of_llm60():
 
 
 def test_the_short_phase_of_fifty_steps():
-    short = config.load(PROJECT / "configs" / "llm60.toml", ["phase.grammar.tokens=204800"])
+    short = config_module.load(PROJECT / "configs" / "llm60.toml", ["phase.grammar.tokens=204800"])
     assert [s.steps for s in plan.build(short).phase_stages("grammar")] == [10, 5, 10, 10, 15]
 
 
@@ -57,13 +58,13 @@ def test_stages_tile_each_phase_without_gap_or_overlap(context_at, freeze_at, st
     phase["tokens"] = steps * 128
     phase["context"] = [[f, (16, 32, 64)[i % 3]] for i, f in enumerate(context_at)]
     phase["freeze"] = [[f, min(2 * i, 4)] for i, f in enumerate(freeze_at)]
-    c = config.parse(tree, "x")
+    c = config_module.parse(tree, "x")
     try:
         built = plan.build(c)
     except InputError as error:
         least = int(str(error).rsplit("at least ", 1)[1].split(" ")[0].replace(",", ""))
         tree["phase"][0]["tokens"] = least
-        plan.build(config.parse(tree, "x"))  # the remedy in the message works
+        plan.build(config_module.parse(tree, "x"))  # the remedy in the message works
         return
     at_step = 0
     for name in ("grammar", "vocabulary", "fine_tune"):
@@ -106,7 +107,7 @@ def test_learning_rate_warms_up_and_ends_exactly():
 
 
 def test_learning_rate_knows_nothing_of_stages():
-    flat = config.load(
+    flat = config_module.load(
         PROJECT / "configs" / "llm60.toml", ["phase.grammar.context=[[0.0, 128]]", "phase.grammar.freeze=[[0.0, 0]]"]
     )
     a, b = plan.build(LLM60), plan.build(flat)

@@ -1,15 +1,12 @@
 """tools/plan.py as a user calls it."""
 
 import json
-import sys
 
-import pytest
-from conftest import PROJECT, to_toml
-
-from llm60_jax import plan as plan_module
-
-sys.path.insert(0, str(PROJECT / "tools"))
 import plan as tool
+import pytest
+from conftest import to_toml
+
+from llm60_jax import plan
 
 
 @pytest.fixture
@@ -21,7 +18,7 @@ def path(tree, tmp_path):
 def test_a_plan_without_a_step(path, tiny, capsys):
     assert tool.main([path, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    stages = plan_module.build(tiny).stages
+    stages = plan.build(tiny).stages
     assert [row["tokens"] for row in found["stages"]] == [stage.tokens for stage in stages]
     assert found["hours"] == {}
     assert tool.main([path]) == 0

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from conftest import metrics, state_of, without_time
 
-from llm60_jax import config, prefix_cache, store
-from llm60_jax.data.packing import FixedRows
-from llm60_jax.data.shards import TokenShard
+from llm60_jax import config as config_module
+from llm60_jax.data.tokens.packing import FixedRows
+from llm60_jax.data.tokens.shards import TokenShard
 from llm60_jax.errors import InputError
+from llm60_jax.record import store
+from llm60_jax.training import prefix_cache
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def cached(tuning):
 def test_elsewhere_it_is_refused_with_the_reason(cached, changes, reason):
     cached["phase"][0] |= changes
     with pytest.raises(InputError) as caught:
-        config.parse(cached, "x")
+        config_module.parse(cached, "x")
     assert reason in str(caught.value)
 
 

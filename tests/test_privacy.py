@@ -4,14 +4,18 @@ import copy
 import json
 import random
 
+import check_privacy
 import pytest
 from conftest import NOUNS, few_pairs, shared_programs
 
-from llm60_jax import checkpoint, config, loop, privacy, store
-from llm60_jax.data import canaries, private
+from llm60_jax import checkpoint
+from llm60_jax import config as config_module
+from llm60_jax.data.clean import canaries, private
 from llm60_jax.errors import DamageError, GateError
-from llm60_jax.interrupts import Interrupts
-from tools import check_privacy
+from llm60_jax.evaluate import privacy
+from llm60_jax.machine.signals import Interrupts
+from llm60_jax.record import store
+from llm60_jax.run import loop
 
 FIRST = "anna ben clara david emma frank grace henry iris jack karen liam".split()
 LAST = "smith jones brown taylor wilson moore clark lewis walker hall young king".split()
@@ -149,7 +153,7 @@ def memorised(texts, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         few_pairs(patch)
         shared_programs(patch)
-        loop.run(config.parse(tree, "x"), Interrupts(), "again")
+        loop.run(config_module.parse(tree, "x"), Interrupts(), "again")
     return folder / "run"
 
 

@@ -1,17 +1,15 @@
 """Where a step's time goes, told from a trace."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, few_pairs, metrics, to_toml
+from conftest import few_pairs, metrics, to_toml
 
-from llm60_jax import flops, plan, profiling, programs
-from llm60_jax.step_key import StepKey
-
-sys.path.insert(0, str(PROJECT))
 import launch
+from llm60_jax import plan
+from llm60_jax.plan import StepKey
+from llm60_jax.training import counted_flops, profiling, programs
 
 TEXT = """HloModule jit_train_step, is_scheduled=true
 
@@ -48,7 +46,7 @@ def test_a_program_is_read_as_the_compiler_prints_it():
     ],
 )
 def test_a_path_of_scopes_names_part_and_pass(path, part, way):
-    assert (flops.part_of(path), profiling.way_of(path)) == (part, way)
+    assert (counted_flops.part_of(path), profiling.way_of(path)) == (part, way)
 
 
 @pytest.mark.parametrize(
@@ -62,8 +60,8 @@ def test_time_without_any_operation(spans, window, idle):
 def test_operations_by_part_add_up_to_the_whole(tiny):
     for stage, phase in ((plan.build(tiny).stages[0], tiny.phase[0]), (plan.build(tiny).stages[-1], tiny.phase[-1])):
         traced = programs.trace(tiny, StepKey.of(stage, phase, tiny)).jaxpr
-        found = flops.by_part(traced)
-        assert sum(found.values()) == flops.count(traced)
+        found = counted_flops.by_part(traced)
+        assert sum(found.values()) == counted_flops.count(traced)
         assert set(found) == {"attention", "mlp", "head"}
         live, tokens = tiny.model.layers - stage.frozen, tiny.train.tokens_per_step
         products = 2 * (32 * 64 + 64 * 32)  # of one block's MLP
@@ -72,14 +70,14 @@ def test_operations_by_part_add_up_to_the_whole(tiny):
 
 
 def test_a_trace_is_told_by_part_operation_and_memory(tiny, tmp_path):
-    from llm60_jax import speed
+    from llm60_jax.training import costs
 
-    steps = speed.Steps(tiny, tiny.phase[0])
+    steps = costs.Steps(tiny, tiny.phase[0])
     key = StepKey.of(plan.build(tiny).stages[0], tiny.phase[0], tiny)
     steps.time(key)
     with profiling.recording(tmp_path):
         with profiling.data():
-            speed.made_up_batch(tiny, key)
+            costs.made_up_batch(tiny, key)
         steps.time(key)
     told = profiling.write(tmp_path, steps.compiled, key, 1)
     found = profiling.profile(tmp_path, steps.compiled, key, 1)
@@ -87,7 +85,7 @@ def test_a_trace_is_told_by_part_operation_and_memory(tiny, tmp_path):
         assert found.of(part) > 0, part
         assert f"\n{part} " in told
     assert found.of("attention", "again") > 0  # remat is full
-    assert found.seconds == pytest.approx(sum(map(found.of, {*flops.PARTS, "other", "data"})))
+    assert found.seconds == pytest.approx(sum(map(found.of, {*counted_flops.PARTS, "other", "data"})))
     assert 0 < found.window_seconds < 60
     assert 0 <= found.idle_seconds < found.window_seconds
     assert found.memory == steps.compiled.memory(key)

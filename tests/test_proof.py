@@ -9,14 +9,20 @@ import numpy as np
 import pytest
 from conftest import metrics, tiny_tree
 
-from llm60_jax import arithmetic, attention, config, flops, loop, measures, optim, plan, proof, step, store
-from llm60_jax.data import packing, prepare
-from llm60_jax.data.tokenizer import BOS
+from llm60_jax import config as config_module
+from llm60_jax import plan
+from llm60_jax.data import prepare
+from llm60_jax.data.tokens import packing
+from llm60_jax.data.tokens.tokenizer import BOS
 from llm60_jax.errors import TrainingError
-from llm60_jax.interrupts import Interrupts
-from llm60_jax.step_key import StepKey
+from llm60_jax.machine.signals import Interrupts
+from llm60_jax.model import attention
+from llm60_jax.plan import StepKey, flops
+from llm60_jax.record import store
+from llm60_jax.run import loop, measures
+from llm60_jax.training import counted_flops, optim, proof, step
 
-TINY = config.parse(tiny_tree(Path("x")), "x")
+TINY = config_module.parse(tiny_tree(Path("x")), "x")
 MODEL = TINY.model
 
 
@@ -31,7 +37,7 @@ def one_stage(tree):
     """A run of two steps of one stage, two of six blocks frozen: what is broken shows at the first of them."""
     tree["tokenizer"] = {"phases": ["grammar"]}
     tree["phase"] = [tree["phase"][0] | {"tokens": 2 * 128, "context": [[0.0, 64]], "freeze": [[0.0, 2]]}]
-    return config.parse(tree, "x")
+    return config_module.parse(tree, "x")
 
 
 def key_of(stage):
@@ -46,7 +52,7 @@ def evidence(stage, **changes):
         leaks=0,
         weights=(1.0, 1.0),
         groups_changed=("a", "b"),
-        matmul_flops=arithmetic.step_flops(MODEL, key_of(stage)),
+        matmul_flops=flops.step_flops(MODEL, key_of(stage)),
         state_bytes_updated=10,
         state_bytes_untouched=5,
     )
@@ -107,7 +113,9 @@ def test_the_program_reports_what_it_does(tiny):
             state, batch
         )
         frozen = step.frozen_groups(tiny.model, key, state.params)
-        counted = flops.matmul_flops(lambda s, b, r, key=key: step.train_step(tiny, key, s, b, r), state, batch, 1e-3)
+        counted = counted_flops.matmul_flops(
+            lambda s, b, r, key=key: step.train_step(tiny, key, s, b, r), state, batch, 1e-3
+        )
         found = proof.gather(metrics, counted, 0, state.opt_state, digests(state), digests(after))
         same = batch["segments"][..., :, None] == batch["segments"][..., None, :]
         expected = np.tril(same).sum() / (same[..., 0, 0].size * key.context * (key.context + 1) / 2)
@@ -130,7 +138,7 @@ def digests(state):
 
 def test_a_run_records_the_proof_of_each_stage(tree, capsys):
     tree["phase"], tree["tokenizer"] = tree["phase"][:1], {"phases": ["grammar"]}
-    c = config.parse(tree, "x")
+    c = config_module.parse(tree, "x")
     loop.run(c, Interrupts(), "again")
     proofs = [(row["phase"], row["stage"], row["proof"]) for row in metrics(Path(c.workdir)) if "proof" in row]
     stages = plan.build(c).stages
@@ -231,4 +239,4 @@ def test_weights_that_do_not_arrive_stop_the_run(one_stage, tree, monkeypatch):
     tree["phase"][0]["reweight"] = {}
     monkeypatch.setattr(prepare.Prepared, "token_weights", lambda self, phase: None)
     with pytest.raises(TrainingError, match=r"different weights of tokens planned, from 1\.000 to 1\.000 found"):
-        loop.run(config.parse(tree, "x"), Interrupts(), "again")
+        loop.run(config_module.parse(tree, "x"), Interrupts(), "again")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from conftest import metrics, without_time
 
-from llm60_jax import config, plan
+from llm60_jax import config as config_module
+from llm60_jax import plan
 from llm60_jax.errors import DamageError, TrainingError
 from llm60_jax.plan import Rescue
 
@@ -41,7 +42,7 @@ def test_the_run_goes_back_once_and_on_at_half_the_rate(one, train, poisoned, ca
     assert [row["rescue"]["step"] for row in rows if "rescue" in row] == [newest]
     steps = [row for row in rows if "loss" in row]
     assert [row["step"] for row in steps] == list(range(1, 11))
-    parsed = config.parse(one, "x")
+    parsed = config_module.parse(one, "x")
     scheduled = [plan.learning_rate(plan.build(parsed), parsed.phase[0], step) for step in range(10)]
     factors = [row["learning_rate"] / rate for row, rate in zip(steps, scheduled, strict=True)]
     assert factors == pytest.approx([1.0] * newest + [0.5] * 5)

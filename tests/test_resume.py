@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from conftest import few_pairs, metrics, state_of, tiny_tree, without_time
 
-from llm60_jax import config, measures, plan
-from llm60_jax import loop as loop_module
+from llm60_jax import config as config_module
+from llm60_jax import plan
 from llm60_jax.errors import InputError
-from llm60_jax.interrupts import Interrupts
+from llm60_jax.machine.signals import Interrupts
 from llm60_jax.plan import Decision
+from llm60_jax.run import loop, measures
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +23,10 @@ def two_phases(texts, tmp_path_factory):
     for phase in tree["phase"]:
         phase |= {"tokens": 5 * 128, "context": [[0.0, 16], [0.6, 32]], "freeze": [[0.0, 0], [0.2, 2]]}
     tree["phase"][1]["reweight"] = {}
-    c = config.parse(tree, "x")
+    c = config_module.parse(tree, "x")
     with pytest.MonkeyPatch.context() as patch:
         few_pairs(patch)
-        loop_module.run(c, Interrupts(), "again")
+        loop.run(c, Interrupts(), "again")
     return tree, Path(c.workdir)
 
 
@@ -139,7 +140,7 @@ def test_an_amended_plan_is_resumed(converging, train, monkeypatch, tmp_path, st
 def test_decisions_move_one_freeze_and_nothing_else(converging):
     converging["phase"][0] |= {"freeze": [[0.0, 0], [0.3, 2], [0.65, 4]], "freeze_delay": 0.2}
     converging["phase"][0]["context"] = [[0.0, 16], [0.5, 32]]
-    c = config.parse(converging, "x")
+    c = config_module.parse(converging, "x")
     made = plan.build(c, [Decision("grammar", 3, 2, 2, "waits"), Decision("grammar", 5, 2, 0, "settled")])
     found = [(s.start_step, s.context, s.frozen, s.token_start) for s in made.stages]
     assert found == [(0, 16, 0, 0), (3, 16, 0, 384), (5, 32, 2, 640), (7, 32, 4, 896)]
@@ -150,10 +151,10 @@ def test_decisions_move_one_freeze_and_nothing_else(converging):
 def test_a_delay_that_reaches_the_next_freeze_is_refused(converging):
     converging["phase"][0] |= {"freeze": [[0.0, 0], [0.3, 2], [0.5, 4]]}
     with pytest.raises(InputError, match=r"freeze_delay: a freeze at 0\.3 that waits 0\.3 reaches"):
-        config.parse(converging, "x")
+        config_module.parse(converging, "x")
     converging["phase"][0] |= {
         "freeze": [[0.0, 0], [0.25, 2], [0.36, 4]],
         "freeze_delay": 0.1,
     }  # apart, yet not in steps
     with pytest.raises(InputError, match=r"freeze_delay: 0\.1 of 10 steps are 1, and a freeze at step 3 .* at 4"):
-        plan.build(config.parse(converging, "x"))
+        plan.build(config_module.parse(converging, "x"))

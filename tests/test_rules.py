@@ -9,15 +9,17 @@ import shutil
 import pytest
 from conftest import state_of
 
-from llm60_jax import ancestry, closing, config, session, store
-from llm60_jax.data import prepare as prepare_module
-from llm60_jax.data.progress import silent
+from llm60_jax import config as config_module
+from llm60_jax.data import prepare
 from llm60_jax.errors import DamageError, GateError, InputError
+from llm60_jax.machine.progress import silent
+from llm60_jax.record import store
+from llm60_jax.run import ancestry, closing, session
 
 
 def refusal(tree):
     with pytest.raises(InputError) as caught:
-        config.parse(tree, "x")
+        config_module.parse(tree, "x")
     return str(caught.value)
 
 
@@ -70,8 +72,8 @@ def overlapping(tree, texts, tmp_path):
 
 
 def test_2_text_for_fine_tuning_leaves_the_phases_before(overlapping):
-    c = config.parse(overlapping, "x")
-    prepared = prepare_module.prepare(c, silent, lambda digests: None)
+    c = config_module.parse(overlapping, "x")
+    prepared = prepare.prepare(c, silent, lambda digests: None)
     own = {record["text"] for split in ("train", "validation") for record in prepared.corpora["fine_tune"].read(split)}
     others = {record["text"] for split in ("train", "validation") for record in prepared.corpora["grammar"].read(split)}
     assert own
@@ -100,16 +102,16 @@ def test_2_edited_copies_count_too(tree, texts, tmp_path):
         if phase["name"] != "vocabulary":
             phase["sources"] = [{"kind": "folder", "path": str(tmp_path / phase["name"])}]
     tree["data_dir"] = str(tmp_path / "data")
-    c = config.parse(tree, "x")
-    prepared = prepare_module.prepare(c, silent, lambda digests: None)
+    c = config_module.parse(tree, "x")
+    prepared = prepare.prepare(c, silent, lambda digests: None)
     texts = {r["id"]: r["text"] for split in ("train", "validation") for r in _everything(prepared, "grammar", split)}
     left_out = {texts[name].split()[0] for name in prepared.corpora["grammar"].left_out}
     assert left_out == {copy_of[0], holder[0]}
     trained = {prepared.corpora["grammar"].folder.name: {"phase": "grammar", "left_out": []}}
-    known = prepare_module._seen(tmp_path / "data", trained)
+    known = prepare._seen(tmp_path / "data", trained)
     # One of the two may have been held out: what was not trained on is not known.
-    assert 1 <= len(prepare_module._alike(prepared.corpora["fine_tune"], known)) <= 2
-    gone = prepare_module._seen(tmp_path / "data", {"nowhere": {"phase": "grammar", "left_out": []}})
+    assert 1 <= len(prepare._alike(prepared.corpora["fine_tune"], known)) <= 2
+    gone = prepare._seen(tmp_path / "data", {"nowhere": {"phase": "grammar", "left_out": []}})
     assert not gone.ids  # warned of, and nothing more
 
 
@@ -128,7 +130,7 @@ def test_2_what_validates_one_phase_trains_no_other(tree, tmp_path):
     for phase in tree["phase"][:2]:
         phase["sources"] = [{"kind": "folder", "path": str(tmp_path / phase["name"])}]
     tree["data_dir"] = str(tmp_path / "data")
-    corpora = prepare_module.prepare_text(config.parse(tree, "x"), silent, {})
+    corpora = prepare.prepare_text(config_module.parse(tree, "x"), silent, {})
     first = {
         (name, split): {record["text"][:40] for record in corpora[name].read(split)}
         for name in ("grammar", "vocabulary")
@@ -146,9 +148,9 @@ def test_2_text_that_a_checkpoint_was_trained_on_leaves_the_fine_tuning(tuning, 
     for path in sorted((texts / "text" / "grammar").iterdir())[:30]:
         shutil.copyfile(path, mixed / f"seen-{path.name}")
     tuning["phase"][0]["sources"] = [{"kind": "folder", "path": str(mixed)}]
-    c = config.parse(tuning, "x")
+    c = config_module.parse(tuning, "x")
     start = ancestry.start(c)
-    prepared = prepare_module.prepare(c, silent, lambda digests: None, (start.tokenizer, start.meta["corpora"]))
+    prepared = prepare.prepare(c, silent, lambda digests: None, (start.tokenizer, start.meta["corpora"]))
     seen = {record["text"] for record in prepared.corpora["fine_tune"].read("train")}
     trained = {path.read_text().strip() for path in (texts / "text" / "grammar").iterdir()}
     validation = len([t for t in trained if t in seen])
@@ -166,10 +168,10 @@ def test_2_text_of_the_run_before_the_one_it_starts_from_counts_too(tuning, base
     found = {}
     for name, start in (("first", base / "phases" / "grammar"), ("second", second / "phases" / "fine_tune")):
         tuning["phase"][0]["sources"] = [{"kind": "folder", "path": str(mixed)}]
-        c = config.parse(tuning | {"start": str(start)}, "x")
+        c = config_module.parse(tuning | {"start": str(start)}, "x")
         begun = ancestry.start(c)
         told = (begun.tokenizer, begun.meta["corpora"])
-        found[name] = prepare_module.prepare(c, silent, lambda digests: None, told).corpora["fine_tune"].left_out
+        found[name] = prepare.prepare(c, silent, lambda digests: None, told).corpora["fine_tune"].left_out
     assert 40 <= len(found["first"]) <= 45  # a few of the made-up texts resemble one another
     assert found["second"] == found["first"]
 
@@ -180,8 +182,8 @@ def test_2_text_of_the_run_before_the_one_it_starts_from_counts_too(tuning, base
 
 def test_3_and_4_text_that_is_repeated_too_often_is_told_of(tree):
     tree["phase"][0]["tokens"] = 1_000_000
-    c = config.parse(tree, "x")
-    prepared = prepare_module.prepare(c, silent, lambda digests: None)
+    c = config_module.parse(tree, "x")
+    prepared = prepare.prepare(c, silent, lambda digests: None)
     assert "More than 4 teach little and are learnt by heart" in prepared.describe(c.phase[0])
     assert "More than 4" not in prepared.describe(c.phase[1])
 
@@ -194,17 +196,17 @@ def test_5_a_run_that_goes_on_from_a_checkpoint_keeps_its_architecture(tuning, c
     tuning["model"] |= change
     tuning["baseline"] = "unused"
     with pytest.raises(InputError, match=r"model\.\w+: .* 'Never change architecture mid-training' \(playbook, rule 5"):
-        ancestry.start(config.parse(tuning, "x"))
+        ancestry.start(config_module.parse(tuning, "x"))
 
 
 def test_5_and_its_tokenizer(tuning, base, tmp_path):
     shutil.copytree(base, tmp_path / "moved")
     tuning["start"] = str(tmp_path / "moved" / "phases" / "grammar")
-    assert ancestry.start(config.parse(tuning, "x")).tokenizer.is_file()
+    assert ancestry.start(config_module.parse(tuning, "x")).tokenizer.is_file()
     model = tmp_path / "moved" / "tokenizer" / "tokenizer.model"
     model.write_bytes(model.read_bytes() + b"x")
     with pytest.raises(DamageError, match=r"tokenizer.model: its digest is"):
-        ancestry.start(config.parse(tuning, "x"))
+        ancestry.start(config_module.parse(tuning, "x"))
     tuning["tokenizer"] = {"phases": ["fine_tune"]}
     assert "it comes with the checkpoint that start names" in refusal(tuning)
 
@@ -212,7 +214,7 @@ def test_5_and_its_tokenizer(tuning, base, tmp_path):
 def test_5_and_its_optimizer(tuning):
     tuning["optimizer"] = {"name": "adamw"}
     with pytest.raises(InputError, match=r"optimizer\.name: adafactor in .*, adamw here"):
-        ancestry.start(config.parse(tuning, "x"))
+        ancestry.start(config_module.parse(tuning, "x"))
 
 
 def test_5_a_start_is_found_again_where_it_was_moved_and_no_other_takes_its_place(tuning, base, train, tmp_path):
@@ -239,9 +241,9 @@ def test_5_a_start_is_found_again_where_it_was_moved_and_no_other_takes_its_plac
 
 def test_5_a_start_is_named_by_any_path_and_lies_in_another_run(tuning, base, monkeypatch):
     monkeypatch.chdir(base / "phases")
-    assert ancestry.start(config.parse(tuning | {"start": "grammar"}, "x")).tokenizer.is_file()
+    assert ancestry.start(config_module.parse(tuning | {"start": "grammar"}, "x")).tokenizer.is_file()
     with pytest.raises(InputError, match="lies in the run directory itself"):
-        ancestry.start(config.parse(tuning | {"start": "grammar", "workdir": str(base)}, "x"))
+        ancestry.start(config_module.parse(tuning | {"start": "grammar", "workdir": str(base)}, "x"))
 
 
 def test_5_a_phase_that_another_run_closed_is_no_evidence(short, train, tmp_path):
@@ -255,7 +257,7 @@ def test_5_a_phase_that_another_run_closed_is_no_evidence(short, train, tmp_path
 def test_5_a_start_must_be_the_end_of_a_phase(tuning, base, tmp_path):
     for place, words in [(tmp_path, "is no checkpoint"), (base / "checkpoints" / "2", "a checkpoint inside a phase")]:
         with pytest.raises(InputError, match=words):
-            ancestry.start(config.parse(tuning | {"start": str(place)}, "x"))
+            ancestry.start(config_module.parse(tuning | {"start": str(place)}, "x"))
 
 
 # 6. Never add complexity before baseline trains.
@@ -278,25 +280,25 @@ def test_6_enhancements_are_refused_in_phase_1_without_a_baseline(tree, where, c
     assert next(iter(change)) in message
     assert "'Never add complexity before baseline trains' (playbook, rule 6)" in message
     tree["baseline"] = "runs/plain"
-    config.parse(tree, "x")
+    config_module.parse(tree, "x")
 
 
 def test_6_later_phases_may_have_theirs(tree):
     tree["phase"][1] |= {"deep_supervision": 0.1, "drop_path": 0.1, "activation_noise": 0.1}
-    config.parse(tree, "x")
+    config_module.parse(tree, "x")
     tree["phase"][1]["goal"] = "grammar"
     assert "Never add complexity" in refusal(tree)
 
 
 def test_6_a_baseline_is_a_finished_run_of_the_same_size(tree, base, tmp_path, train):
     tree["model"]["mlp"] = "swiglu"
-    ancestry.check_baseline(config.parse(tree | {"baseline": str(base)}, "x"))
+    ancestry.check_baseline(config_module.parse(tree | {"baseline": str(base)}, "x"))
     for other, words in [
         ({"baseline": str(tmp_path)}, "no run directory with a config.json; 'Never add complexity"),
         ({"baseline": str(base), "model": tree["model"] | {"dim": 64}}, "model.dim is 32 there and 64 here"),
     ]:
         with pytest.raises(InputError, match=words):
-            ancestry.check_baseline(config.parse(tree | other, "x"))
+            ancestry.check_baseline(config_module.parse(tree | other, "x"))
     unfinished = tmp_path / "unfinished"
     shutil.copytree(base, unfinished)
     shutil.rmtree(unfinished / "phases" / "grammar")

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 from conftest import metrics
 
-from llm60_jax import clock, config, plan, speed
-from llm60_jax.data.progress import silent
-from llm60_jax.speed import Cost
+from llm60_jax import config as config_module
+from llm60_jax import plan
+from llm60_jax.machine.progress import silent
+from llm60_jax.run import clock
+from llm60_jax.training import costs
+from llm60_jax.training.costs import Cost
 
 
 @pytest.fixture
@@ -17,24 +20,24 @@ def alone(tree, tmp_path):
     """The first phase of the tiny configuration, with a data directory of its own."""
     short = tree["phase"][0] | {"context": [[0.0, 16], [0.5, 32]], "freeze": [[0.0, 0]]}
     tree |= {"data_dir": str(tmp_path / "data"), "phase": [short], "tokenizer": {"phases": ["grammar"]}}
-    return config.parse(tree, "alone")
+    return config_module.parse(tree, "alone")
 
 
 def test_every_program_is_measured_once_and_remembered(alone):
     stage_plan = plan.build(alone)
-    assert speed.recall(alone, stage_plan) == {}
-    found = speed.measure(alone, stage_plan, 2, silent)
-    assert set(found) == set(speed.keys_of(alone, stage_plan))
+    assert costs.recall(alone, stage_plan) == {}
+    found = costs.measure(alone, stage_plan, 2, silent)
+    assert set(found) == set(costs.keys_of(alone, stage_plan))
     assert all(len(cost.seconds) == 2 and min(cost.seconds) > 0 and cost.temporary_bytes > 0 for cost in found.values())
-    speed.remember(alone, found)
-    assert speed.recall(alone, stage_plan) == found
+    costs.remember(alone, found)
+    assert costs.recall(alone, stage_plan) == found
 
 
 def test_what_is_remembered_belongs_to_model_optimizer_and_program(alone, tree):
     stage_plan = plan.build(alone)
-    key = speed.keys_of(alone, stage_plan)[0]
-    speed.remember(alone, {key: Cost((1.0,), 2, 3)})
-    assert speed.recall(alone, stage_plan) == {key: Cost((1.0,), 2, 3)}
+    key = costs.keys_of(alone, stage_plan)[0]
+    costs.remember(alone, {key: Cost((1.0,), 2, 3)})
+    assert costs.recall(alone, stage_plan) == {key: Cost((1.0,), 2, 3)}
     base = tree | {"data_dir": alone.data_dir}
     for other in (
         base | {"model": tree["model"] | {"hidden_dim": 96}},
@@ -42,37 +45,37 @@ def test_what_is_remembered_belongs_to_model_optimizer_and_program(alone, tree):
         base | {"train": tree["train"] | {"remat": "none"}},
         base | {"train": tree["train"] | {"dtype": "float32"}},
     ):
-        changed = config.parse(other, "other")
-        assert speed.recall(changed, plan.build(changed)) == {}
-    renamed = config.parse(base | {"seed": 99, "workdir": "elsewhere"}, "renamed")
-    assert key in speed.recall(renamed, plan.build(renamed))
+        changed = config_module.parse(other, "other")
+        assert costs.recall(changed, plan.build(changed)) == {}
+    renamed = config_module.parse(base | {"seed": 99, "workdir": "elsewhere"}, "renamed")
+    assert key in costs.recall(renamed, plan.build(renamed))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"x": 1}'])
 def test_a_damaged_memory_is_no_memory(alone, text):
     stage_plan = plan.build(alone)
-    key = speed.keys_of(alone, stage_plan)[0]
-    speed.remember(alone, {key: Cost((1.0,), 2, 3)})
+    key = costs.keys_of(alone, stage_plan)[0]
+    costs.remember(alone, {key: Cost((1.0,), 2, 3)})
     (path,) = Path(alone.data_dir).rglob("steps.json")
     path.write_text(text)
-    assert speed.recall(alone, stage_plan) == {}
-    speed.remember(alone, {key: Cost((4.0,), 2, 3)})
-    assert speed.recall(alone, stage_plan) == {key: Cost((4.0,), 2, 3)}
+    assert costs.recall(alone, stage_plan) == {}
+    costs.remember(alone, {key: Cost((4.0,), 2, 3)})
+    assert costs.recall(alone, stage_plan) == {key: Cost((4.0,), 2, 3)}
 
 
 @pytest.mark.parametrize("entry", [{}, {"seconds": []}, {"seconds": [0]}, {"seconds": "x"}, [1], None, {"seconds": 3}])
 def test_entries_that_are_not_ours_say_nothing(alone, entry):
     stage_plan = plan.build(alone)
-    key = speed.keys_of(alone, stage_plan)[0]
-    speed.remember(alone, {key: Cost((1.0,), 2, 3)})
+    key = costs.keys_of(alone, stage_plan)[0]
+    costs.remember(alone, {key: Cost((1.0,), 2, 3)})
     (path,) = Path(alone.data_dir).rglob("steps.json")
     path.write_text(json.dumps(dict.fromkeys(json.loads(path.read_text()), entry)))
-    assert speed.recall(alone, stage_plan) == {}
+    assert costs.recall(alone, stage_plan) == {}
 
 
 def test_time_left_begins_with_what_is_known_and_is_corrected(tiny):
     stage_plan, now = plan.build(tiny), [0.0]
-    keys = dict(zip(stage_plan.stages, speed.keys_of(tiny, stage_plan), strict=True))
+    keys = dict(zip(stage_plan.stages, costs.keys_of(tiny, stage_plan), strict=True))
     seconds = {key: 2.0 + number for number, key in enumerate(dict.fromkeys(keys.values()))}
     found = clock.StageClock(tiny, stage_plan, lambda: now[0], seconds)
     assert found.remaining(0) == sum(stage.steps * seconds[key] for stage, key in keys.items())
@@ -89,7 +92,7 @@ def test_time_left_begins_with_what_is_known_and_is_corrected(tiny):
 def test_stages_that_were_never_measured_are_estimated_by_their_arithmetic(tiny):
     stage_plan = plan.build(tiny)
     first, second = stage_plan.stages[:2]
-    keys = speed.keys_of(tiny, stage_plan)
+    keys = costs.keys_of(tiny, stage_plan)
     found = clock.StageClock(tiny, stage_plan, lambda: 0.0, {keys[0]: 5.0})
     per_operation = 5.0 / found._cost[first]
     unknown = [stage for stage, key in zip(stage_plan.stages, keys, strict=True) if key != keys[0]]
@@ -105,7 +108,7 @@ def test_a_run_remembers_what_its_stages_took_and_the_next_one_plans_with_it(tre
     first = train(tree)
     ends = [row["stage_end"] for row in metrics(first) if "stage_end" in row]
     assert {end["planned_seconds"] for end in ends} == {None}
-    known = speed.recall(config.parse(tree, "tree"), plan.build(config.parse(tree, "tree")))
+    known = costs.recall(config_module.parse(tree, "tree"), plan.build(config_module.parse(tree, "tree")))
     assert known
     second = train(tree | {"workdir": str(tmp_path / "second")})
     planned = [row["stage_end"]["planned_seconds"] for row in metrics(second) if "stage_end" in row]
@@ -116,10 +119,10 @@ def test_a_run_remembers_what_its_stages_took_and_the_next_one_plans_with_it(tre
 def test_steps_of_any_phase_can_be_measured(tuning):
     """Adapters, and a prefix cache, too."""
     tuning["phase"][0] |= {"rows": "fixed", "prefix_cache": True, "lora": {"rank": 2}}
-    c = config.parse(tuning, "tuning")
-    (key,) = set(speed.keys_of(c, plan.build(c)))
+    c = config_module.parse(tuning, "tuning")
+    (key,) = set(costs.keys_of(c, plan.build(c)))
     assert key.prefix_cached
-    (cost,) = speed.measure(c, plan.build(c), 1, silent).values()
+    (cost,) = costs.measure(c, plan.build(c), 1, silent).values()
     assert cost.middle > 0
     plain = dataclasses.asdict(c.phase[0])["lora"]
     assert plain["rank"] == 2

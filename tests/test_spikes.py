@@ -9,8 +9,8 @@ from conftest import metrics, state_of, without_time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm60_jax import spikes
 from llm60_jax.errors import TrainingError
+from llm60_jax.training import spikes
 
 
 def watched(steps, seed=0):

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from conftest import shared_programs
 
-from llm60_jax import config, model, phase_groups, plan, programs, step
+from llm60_jax import config as config_module
+from llm60_jax import plan
 from llm60_jax.errors import InputError
-from llm60_jax.step_key import Noise, StepKey
+from llm60_jax.model import groups
+from llm60_jax.plan import Noise, StepKey
+from llm60_jax.training import phase_groups, programs, step
 
 
 def batch_for(key, seed=0):
@@ -90,7 +93,7 @@ def test_a_frozen_embedding_stays(tiny):
 
 def test_embedding_policy_reaches_the_key_only_while_blocks_are_frozen(tree):
     tree["phase"][0]["embedding"] = "frozen"
-    c = config.parse(tree, "x")
+    c = config_module.parse(tree, "x")
     assert [key.embedding_frozen for key in keys(c)] == [False, True, True, True, True]
 
 
@@ -130,7 +133,7 @@ def test_noise_comes_from_seed_step_and_micro_batch(tiny):
 def test_abstract_state_matches_a_real_one(tiny):
     real, abstract = step.init(tiny), phase_groups.abstract(tiny, None)
     chex.assert_trees_all_equal_shapes_and_dtypes(real, abstract)
-    assert jax.tree.structure(model.abstract_params(tiny.model)) == jax.tree.structure(real.params)
+    assert jax.tree.structure(groups.abstract_params(tiny.model)) == jax.tree.structure(real.params)
 
 
 def test_memory_grows_with_depth_by_gradients_and_block_inputs_only(tree):
@@ -139,7 +142,7 @@ def test_memory_grows_with_depth_by_gradients_and_block_inputs_only(tree):
     for layers in (15, 30, 60):
         deep = {"layers": layers, "segments": [layers], "dim": 64, "heads": 1, "hidden_dim": 128}
         phases = [{**phase, "freeze": [[0.0, 0]]} for phase in tree["phase"]]
-        c = config.parse(tree | {"model": tree["model"] | deep, "phase": phases}, "x")
+        c = config_module.parse(tree | {"model": tree["model"] | deep, "phase": phases}, "x")
         compiled, key = programs.CompiledSteps(c), keys(c)[0]
         assert compiled[key] is not None
         temporaries[layers] = compiled.temporary_bytes(key)
@@ -191,20 +194,20 @@ def test_releasing_forgets_programs_and_a_program_asked_for_again_is_the_same(ti
 
 def test_recomputation_is_chosen_stage_by_stage(tree):
     tree["phase"][0]["remat"] = [[0.0, "none"], [0.5, "attention"], [0.7, "full"]]
-    c = config.parse(tree, "x")
+    c = config_module.parse(tree, "x")
     assert [key.remat for key in keys(c)] == ["none", "none", "none", "attention", "full"]
     tree["phase"][0]["remat"] = [[0.0, "none"], [0.4, "attention"]]
     with pytest.raises(InputError, match=r"remat: \[0\.4\] are no fractions of context or freeze"):
-        config.parse(tree, "x")
+        config_module.parse(tree, "x")
 
 
 def test_products_in_float32_are_float32_throughout(tiny, tree):
     """And nearly what bfloat16 gives."""
     key = keys(tiny)[0]._replace(noise=Noise())
     wide = key._replace(dtype="float32")
-    assert {k.dtype for k in keys(config.parse(tree | {"train": tree["train"] | {"dtype": "float32"}}, "x"))} == {
-        "float32"
-    }
+    assert {
+        k.dtype for k in keys(config_module.parse(tree | {"train": tree["train"] | {"dtype": "float32"}}, "x"))
+    } == {"float32"}
     text = str(programs.trace(tiny, wide).jaxpr)
     assert "bf16" not in text
     assert "bf16" in str(programs.trace(tiny, key).jaxpr)

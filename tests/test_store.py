@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from conftest import PROJECT
 
-from llm60_jax import phase_groups, step, store
 from llm60_jax.errors import DamageError, InputError, MachineError
+from llm60_jax.record import checkpoints, store
+from llm60_jax.training import phase_groups, step
 
 
 def meta(at, permanent=False):
@@ -63,7 +64,7 @@ def test_the_digest_covers_every_leaf_and_the_position(state):
 
 
 def test_the_newest_whole_one_is_used_and_none_means_none(tiny, state, tmp_path):
-    kept = store.Checkpoints(tmp_path, keep_rolling=3)
+    kept = checkpoints.Checkpoints(tmp_path, keep_rolling=3)
     assert kept.newest() is None
     for at in (9, 10):
         kept.save_rolling(state, meta(at))
@@ -80,7 +81,7 @@ def test_the_newest_whole_one_is_used_and_none_means_none(tiny, state, tmp_path)
 
 
 def test_rolling_ones_are_bounded_the_others_stay(state, tmp_path):
-    kept = store.Checkpoints(tmp_path, keep_rolling=2)
+    kept = checkpoints.Checkpoints(tmp_path, keep_rolling=2)
     for at in range(1, 8):
         kept.save_rolling(state, meta(at, permanent=at == 2))
         if at == 3:
@@ -90,7 +91,7 @@ def test_rolling_ones_are_bounded_the_others_stay(state, tmp_path):
 
 
 def test_a_damaged_manifest_is_noticed_behind_a_good_checkpoint(tiny, state, tmp_path):
-    kept = store.Checkpoints(tmp_path, keep_rolling=2)
+    kept = checkpoints.Checkpoints(tmp_path, keep_rolling=2)
     kept.save_phase("grammar", state, meta(3))
     kept.save_rolling(state, meta(3))
     (tmp_path / "phases" / "grammar" / "manifest.json").write_text("{")
@@ -130,7 +131,7 @@ def test_what_reports_after_a_failure_is_not_told_a_second_time(state, tmp_path,
 
 
 def test_a_phase_checkpoint_is_never_overwritten(state, tmp_path):
-    kept = store.Checkpoints(tmp_path, keep_rolling=2)
+    kept = checkpoints.Checkpoints(tmp_path, keep_rolling=2)
     kept.save_phase("grammar", state, meta(3))
     with pytest.raises(InputError, match="none is overwritten"):
         kept.save_phase("grammar", state, meta(4))
@@ -138,22 +139,22 @@ def test_a_phase_checkpoint_is_never_overwritten(state, tmp_path):
 
 
 def test_an_unfinished_save_is_no_checkpoint_and_is_cleared_away(state, tmp_path):
-    kept = store.Checkpoints(tmp_path, keep_rolling=2)
+    kept = checkpoints.Checkpoints(tmp_path, keep_rolling=2)
     kept.save_rolling(state, meta(1))
     rest = tmp_path / "checkpoints" / ".2.partial-killed"
     (tmp_path / "checkpoints" / "1").rename(rest)
     assert kept.all() == []
-    store.Checkpoints(tmp_path, keep_rolling=2)
+    checkpoints.Checkpoints(tmp_path, keep_rolling=2)
     assert not rest.exists()
 
 
 def test_other_shapes_are_refused(tiny, state, tmp_path, tree):
-    from llm60_jax import config
+    from llm60_jax import config as config_module
 
     store.save(tmp_path / "1", state, meta(1))
     tree["model"]["hidden_dim"] = 96
     with pytest.raises(DamageError, match=r"mlp/down/kernel: stored float32\[2, 64, 32\], wanted float32\[2, 96, 32\]"):
-        store.load(tmp_path / "1", phase_groups.abstract(config.parse(tree, "x"), None))
+        store.load(tmp_path / "1", phase_groups.abstract(config_module.parse(tree, "x"), None))
 
 
 def test_the_metadata_is_plain_json(state, tmp_path):
@@ -162,7 +163,7 @@ def test_the_metadata_is_plain_json(state, tmp_path):
 
 
 def test_a_checkpoint_without_its_manifest_is_named(state, tmp_path, caplog):
-    kept = store.Checkpoints(tmp_path, keep_rolling=3)
+    kept = checkpoints.Checkpoints(tmp_path, keep_rolling=3)
     for at in (9, 10):
         kept.save_rolling(state, meta(at))
     (tmp_path / "checkpoints" / "10" / "manifest.json").unlink()
@@ -222,19 +223,19 @@ def test_metadata_that_is_none_is_refused(state, tmp_path):
 
 
 def test_a_run_goes_back_and_nothing_is_deleted(state, tmp_path):
-    kept = store.Checkpoints(tmp_path, keep_rolling=9)
+    kept = checkpoints.Checkpoints(tmp_path, keep_rolling=9)
     for at in (1, 2, 3):
         kept.save_rolling(state, meta(at))
     kept.save_phase("grammar", state, meta(3))
     (tmp_path / "gates").mkdir()
     (tmp_path / "gates" / "grammar.json").write_text("{}")
     with pytest.raises(InputError, match="no checkpoint of step 7 is there; those that are: 1, 2, 3, 3"):
-        store.set_aside_after(tmp_path, 7)
-    branch = store.set_aside_after(tmp_path, 2)
+        checkpoints.set_aside_after(tmp_path, 7)
+    branch = checkpoints.set_aside_after(tmp_path, 2)
     assert [path.name for path in kept.all()] == ["2", "1"]
     moved = {path.relative_to(branch).as_posix() for path in branch.glob("*/*")}
     assert moved == {"checkpoints/3", "phases/grammar", "gates/grammar.json"}
-    assert store.set_aside_after(tmp_path, 2) is None
+    assert checkpoints.set_aside_after(tmp_path, 2) is None
 
 
 DEVICES = """
@@ -243,7 +244,7 @@ os.environ["JAX_NUM_CPU_DEVICES"] = sys.argv[1]
 import jax, numpy as np
 from pathlib import Path
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from llm60_jax import store
+from llm60_jax.record import store
 assert len(jax.devices()) == int(sys.argv[1])
 sys.path.insert(0, "tests")
 from test_store import meta

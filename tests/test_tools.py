@@ -3,20 +3,17 @@
 import json
 import shutil
 import signal
-import sys
 
-import pytest
-from conftest import PROJECT, to_toml
-
-from llm60_jax import config
-from llm60_jax.errors import Interrupted
-from llm60_jax.interrupts import Interrupts
-
-sys.path.insert(0, str(PROJECT / "tools"))
 import experiments
 import prepare_data
 import profile_step
+import pytest
 import token_weights
+from conftest import PROJECT, to_toml
+
+from llm60_jax import config as config_module
+from llm60_jax.errors import Interrupted
+from llm60_jax.machine.signals import Interrupts
 
 SPECS = sorted((PROJECT / "configs" / "experiments").glob("*.toml"))
 
@@ -148,7 +145,7 @@ def test_token_weights_are_shown(tree, tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert set(found) == {"vocabulary"}
     tokens = found["vocabulary"]
-    assert len(tokens) == config.parse(tree, "x").model.vocab_size
+    assert len(tokens) == config_module.parse(tree, "x").model.vocab_size
     assert [t["weight"] for t in tokens] == sorted((t["weight"] for t in tokens), reverse=True)
     counted = sum(t["count"] for t in tokens)
     assert sum(t["count"] * t["weight"] for t in tokens) / counted == pytest.approx(1, abs=1e-6)

@@ -1,26 +1,24 @@
 """The tools that look at text and tokens, and those that measure and break them."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pytest
-from conftest import PROJECT, to_toml
-
-from llm60_jax import config as config_module
-from llm60_jax import plan
-from llm60_jax.data import fertility, loader, prepare
-from llm60_jax.data.progress import silent
-from llm60_jax.workdir import WorkDir
-
-sys.path.insert(0, str(PROJECT / "tools"))
 import bench_data
 import fuzz_data
 import inspect_data
+import numpy as np
 import prepare_data
+import pytest
 import train_tokenizer
+from conftest import to_toml
+
+from llm60_jax import config as config_module
+from llm60_jax import plan
+from llm60_jax.data import prepare
+from llm60_jax.data.tokens import fertility, loader
+from llm60_jax.machine.progress import silent
+from llm60_jax.record.workdir import WorkDir
 
 
 @pytest.fixture

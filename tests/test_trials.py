@@ -6,13 +6,16 @@ import shutil
 import sys
 from pathlib import Path
 
+import fault_trial
+import fuzz_files
 import pytest
+import trial
+import verify_resume
 from conftest import PROJECT, tiny_tree, to_toml
 
 from llm60_jax import config as config_module
-from llm60_jax import store, trial
-from llm60_jax.data.progress import silent
-from tools import fault_trial, fuzz_files, verify_resume
+from llm60_jax.machine.progress import silent
+from llm60_jax.record import checkpoints
 
 QUICK = PROJECT / "tests" / "quick_launch.py"
 
@@ -65,12 +68,12 @@ def test_damage_is_named_and_unnoticed_without_digests(short):
     folder, training = short
     trial.undisturbed(training, folder)
     run = folder / "few"
-    for one in store.listed(folder / "reference")[:2]:
+    for one in checkpoints.listed(folder / "reference")[:2]:
         shutil.copytree(one, run / one.relative_to(folder / "reference"))
     tried, wrong = fault_trial.try_damage(run, silent)
     assert wrong == []
     assert tried > 60
-    path = store.listed(run)[0] / "meta.json"
+    path = checkpoints.listed(run)[0] / "meta.json"
     with fault_trial._unchecked():
         assert list(fault_trial._after_damage(run, path, path.parent.name, {f"phases/{path.parent.name}": ""}))
 
@@ -104,7 +107,7 @@ def small(short):
 
 
 def _shard(config, run):
-    from llm60_jax import manifest
+    from llm60_jax.machine import manifest
 
     digest = json.loads((run / "config.json").read_text())["digests"]["tokenizer"]
     found = [

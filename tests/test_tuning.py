@@ -1,18 +1,17 @@
 """`micro_batch = "auto"`: what is found, what it may take, and that it is remembered."""
 
 import json
-import sys
 
 import pytest
-from conftest import PROJECT, metrics, to_toml
-
-from llm60_jax import config, plan, speed, tuning
-from llm60_jax.data.progress import silent
-from llm60_jax.errors import InputError, MachineError
-from llm60_jax.step_key import StepKey
-
-sys.path.insert(0, str(PROJECT / "tools"))
 import tune
+from conftest import metrics, to_toml
+
+from llm60_jax import config as config_module
+from llm60_jax import plan
+from llm60_jax.errors import InputError, MachineError
+from llm60_jax.machine.progress import silent
+from llm60_jax.plan import StepKey
+from llm60_jax.training import costs, tuning
 
 MB = 10**6
 
@@ -53,13 +52,13 @@ class Made:
 @pytest.fixture
 def made_up(monkeypatch):
     Made.timed = []
-    monkeypatch.setattr(speed, "Steps", Made)
+    monkeypatch.setattr(costs, "Steps", Made)
     monkeypatch.setattr(tuning.machine, "resident_bytes", lambda: 100 * MB)
     return Made
 
 
 def test_the_fastest_is_chosen_for_every_context_and_stage(auto, made_up):
-    found = tuning.settled(config.parse(auto, "auto"), silent)
+    found = tuning.settled(config_module.parse(auto, "auto"), silent)
     assert dict(found.train.micro_batch) == {16: 32, 32: 16, 64: 8}  # 512 tokens each
     assert not found.train.is_auto
     for phase in found.phase:
@@ -70,40 +69,40 @@ def test_the_fastest_is_chosen_for_every_context_and_stage(auto, made_up):
 
 def test_a_budget_is_kept(auto, made_up):
     auto["train"]["memory_gb"] = 0.115  # 15 MB beside the state: 512 tokens take 20.5 under `products`
-    found = tuning.settled(config.parse(auto, "auto"), silent)
-    for key in speed.keys_of(found, plan.build(found)):
+    found = tuning.settled(config_module.parse(auto, "auto"), silent)
+    for key in costs.keys_of(found, plan.build(found)):
         assert 100 * MB + Made.temporary_bytes(found, key) <= 115 * MB
     assert dict(found.train.micro_batch) == {16: 16, 32: 8, 64: 4}
     auto["train"]["memory_gb"] = 0.101
     with pytest.raises(MachineError, match=r"train.memory_gb: nothing fits into 0.1 GB: at context 16"):
-        tuning.settled(config.parse(auto, "auto"), silent)
+        tuning.settled(config_module.parse(auto, "auto"), silent)
 
 
 def test_what_is_said_is_kept(auto, made_up):
     auto["train"]["remat"] = "full"
-    found = tuning.settled(config.parse(auto, "auto"), silent)
+    found = tuning.settled(config_module.parse(auto, "auto"), silent)
     assert {key.remat for key in made_up.timed} == {"full"}
     assert all(phase.remat == () for phase in found.phase)
     assert found.train.remat == "full"
     auto["train"] |= {"remat": "auto", "micro_batch": [[16, 4], [32, 2], [64, 1]]}
     auto["phase"][0]["remat"] = [[0.0, "attention"]]
-    found = tuning.settled(config.parse(auto, "auto"), silent)
+    found = tuning.settled(config_module.parse(auto, "auto"), silent)
     assert dict(found.train.micro_batch) == {16: 4, 32: 2, 64: 1}
     assert found.phase[0].remat == ((0.0, "attention"),)
     assert len(found.phase[1].remat) == len(found.phase[1].breakpoints)
 
 
 def test_the_answer_is_remembered_for_what_it_was_found_for(auto, made_up):
-    asked = config.parse(auto, "auto")
+    asked = config_module.parse(auto, "auto")
     assert tuning.recalled(asked) == asked
     found = tuning.settled(asked, silent)
     count = len(made_up.timed)
     assert tuning.settled(asked, silent) == found == tuning.recalled(asked)
     assert len(made_up.timed) == count
     for change in ({"memory_gb": 5.0}, {"remat": "full"}, {"devices": 2}, {"dtype": "float32"}):
-        other = config.parse(auto | {"train": auto["train"] | change}, "other")
+        other = config_module.parse(auto | {"train": auto["train"] | change}, "other")
         assert tuning.recalled(other) == other
-    elsewhere = config.parse(auto | {"workdir": "elsewhere", "seed": 3}, "elsewhere")
+    elsewhere = config_module.parse(auto | {"workdir": "elsewhere", "seed": 3}, "elsewhere")
     assert tuning.recalled(elsewhere).train.micro_batch == found.train.micro_batch
 
 
@@ -112,7 +111,7 @@ def test_the_answer_is_remembered_for_what_it_was_found_for(auto, made_up):
     [{}, [], None, {"micro_batch": [[16, 3]], "remat": {}}, {"micro_batch": "x", "remat": {}}, {"micro_batch": []}],
 )
 def test_an_answer_that_is_not_ours_is_found_anew(auto, made_up, entry, tmp_path):
-    asked = config.parse(auto, "auto")
+    asked = config_module.parse(auto, "auto")
     found = tuning.settled(asked, silent)
     (path,) = (tmp_path / "data").rglob("tuned.json")
     path.write_text(json.dumps(dict.fromkeys(json.loads(path.read_text()), entry)))
@@ -122,16 +121,16 @@ def test_an_answer_that_is_not_ours_is_found_anew(auto, made_up, entry, tmp_path
 
 def test_equals_are_decided_by_memory(auto, made_up, monkeypatch):
     monkeypatch.setattr(Made, "time", lambda self, key: (1.0, 0.0))
-    found = tuning.settled(config.parse(auto, "auto"), silent)
-    assert {key.remat for key in speed.keys_of(found, plan.build(found))} == {"full"}
+    found = tuning.settled(config_module.parse(auto, "auto"), silent)
+    assert {key.remat for key in costs.keys_of(found, plan.build(found))} == {"full"}
     assert dict(found.train.micro_batch) == {16: 16, 32: 8, 64: 4}  # 256 tokens, the least that is tried
 
 
 def test_until_it_is_measured_a_plan_has_micro_batches_of_1024_tokens(auto):
-    c = config.parse(auto, "auto")
+    c = config_module.parse(auto, "auto")
     assert {stage.micro_batch * stage.context for stage in plan.build(c).stages} == {1024}
     assert {stage.remat for stage in plan.build(c).stages} == {"full"}
-    c = config.parse(auto | {"train": auto["train"] | {"devices": 8}}, "auto")
+    c = config_module.parse(auto | {"train": auto["train"] | {"devices": 8}}, "auto")
     assert {stage.accumulation for stage in plan.build(c).stages} == {8}
 
 
@@ -140,7 +139,7 @@ def test_other_words_are_refused(auto, value, tmp_path):
     path = tmp_path / "c.toml"
     path.write_text(to_toml(auto))
     with pytest.raises(InputError, match=r"train\.micro_batch"):
-        config.load(path, [f"train.micro_batch={value}"])
+        config_module.load(path, [f"train.micro_batch={value}"])
 
 
 def test_a_run_settles_it_first_and_a_resumed_run_keeps_it(auto, made_up, train):
@@ -168,7 +167,7 @@ def test_the_tool_tells_what_a_configuration_would_say(auto, made_up, tmp_path, 
     out = capsys.readouterr().out
     assert "train.micro_batch = [[16, 32], [32, 16], [64, 8]]" in out
     settings = [line.replace(" = ", "=", 1) for line in out.splitlines() if line.startswith(("train.", "phase."))]
-    told = config.load(path, settings)
+    told = config_module.load(path, settings)
     assert dict(told.train.micro_batch) == {16: 32, 32: 16, 64: 8}
     assert tune.main([str(path), "--memory-gb", "0.101"]) == 5
     assert "nothing fits" in capsys.readouterr().err

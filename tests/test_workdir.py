@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT
 
-from llm60_jax import config
-from llm60_jax import workdir as workdir_module
+from llm60_jax import config as config_module
 from llm60_jax.errors import DamageError, InputError, MachineError
-from llm60_jax.workdir import opened
+from llm60_jax.record import workdir as run_directory
+from llm60_jax.record.workdir import opened
 
 
 def changed(tree, path, value):
@@ -26,7 +26,7 @@ def changed(tree, path, value):
     for key in path[:-1]:
         node = node[key]
     node[path[-1]] = value
-    return config.parse(other, "changed")
+    return config_module.parse(other, "changed")
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def changed(tree, path, value):
 )
 def test_another_identity_is_refused_with_both_values(tree, tmp_path, path, value, words):
     with opened(tmp_path / "run") as workdir:
-        workdir.begin(config.parse(tree, "x"), {"tokenizer": "abc"}, Path(__file__))
+        workdir.begin(config_module.parse(tree, "x"), {"tokenizer": "abc"}, Path(__file__))
         with pytest.raises(InputError) as caught:
             workdir.check_identity(changed(tree, path, value))
         for word in words:
@@ -63,7 +63,7 @@ def test_another_identity_is_refused_with_both_values(tree, tmp_path, path, valu
 )
 def test_what_may_change_may_change(tree, tmp_path, path, value):
     with opened(tmp_path / "run") as workdir:
-        workdir.begin(config.parse(tree, "x"), {}, Path(__file__))
+        workdir.begin(config_module.parse(tree, "x"), {}, Path(__file__))
         workdir.check_identity(changed(tree, path, value))
 
 
@@ -84,7 +84,9 @@ def test_an_unreadable_record_is_damage(tiny, tmp_path):
 
 
 def test_one_process_a_run(tmp_path):
-    code = f"from llm60_jax.workdir import opened\nwith opened(__import__('pathlib').Path({str(tmp_path)!r})): pass"
+    code = (
+        f"from llm60_jax.record.workdir import opened\nwith opened(__import__('pathlib').Path({str(tmp_path)!r})): pass"
+    )
     with opened(tmp_path):
         second = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
     assert "another process (pid " in second.stderr
@@ -171,7 +173,7 @@ def test_a_field_that_came_later_does_not_part_a_run_from_its_configuration(tiny
 
 
 def test_rows_that_a_full_disk_refuses_come_later(tmp_path, monkeypatch, caplog):
-    real = workdir_module._write_all
+    real = run_directory._write_all
 
     def half(file, data):
         file.write(data[: len(data) // 2])
@@ -179,12 +181,12 @@ def test_rows_that_a_full_disk_refuses_come_later(tmp_path, monkeypatch, caplog)
 
     with opened(tmp_path) as workdir:
         workdir.append({"step": 1, "phase": "grammar"})
-        monkeypatch.setattr(workdir_module, "_write_all", half)
+        monkeypatch.setattr(run_directory, "_write_all", half)
         for step in (2, 3):
             workdir.append({"step": step, "phase": "grammar"})
         assert "its rows are kept in memory" in caplog.text
         assert [row["step"] for row in workdir.rows()] == [1]
-        monkeypatch.setattr(workdir_module, "_write_all", real)
+        monkeypatch.setattr(run_directory, "_write_all", real)
         workdir.append({"step": 4, "phase": "grammar"})
         assert [row["step"] for row in workdir.rows()] == [1, 2, 3, 4]
 

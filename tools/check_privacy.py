@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llm60_jax import checkpoint, console, manifest, privacy, session
+from llm60_jax import checkpoint
 from llm60_jax.checkpoint import Trained
-from llm60_jax.data.corpus import SPLITS, recorded
+from llm60_jax.data.corpus.corpus import SPLITS, recorded
 from llm60_jax.errors import DamageError, GateError, InputError
-from llm60_jax.interrupts import Interrupts
+from llm60_jax.evaluate import privacy
+from llm60_jax.machine import cli, manifest, terminal
+from llm60_jax.machine.signals import Interrupts
 
 EXAMPLES = """examples:
   python tools/check_privacy.py runs/llm60                          its newest checkpoint
@@ -54,13 +56,13 @@ def check(trained: Trained, data_dir: Path, settings: privacy.Settings, track: A
     """Measures a checkpoint, beside the one that its phase began from."""
     training, held_out = texts_of(trained, data_dir)
     run = trained.folder.absolute().parents[1]
-    base = session.base_of(run, trained.meta)
+    base = checkpoint.base_of(run, trained.meta)
     before = None
     if base is not None and base[0] != trained.folder:
         try:
             before = checkpoint.open_(base[0])
         except (InputError, DamageError) as error:
-            console.say(f"note: {error}")
+            terminal.say(f"note: {error}")
     planted = privacy.planted_in(trained)
     return privacy.check(trained, before, training, held_out, planted, settings, track)
 
@@ -71,21 +73,21 @@ def _do(options: argparse.Namespace) -> None:
     trained = checkpoint.open_(options.checkpoint)
     settings = privacy.Settings(options.prefixes, options.secrets, options.decoys, options.seed)
     data_dir = options.data_dir or Path(trained.config.data_dir)
-    report = check(trained, data_dir, settings, console.Tracker(interrupts, quiet=options.json))
+    report = check(trained, data_dir, settings, terminal.Tracker(interrupts, quiet=options.json))
     run = trained.folder.absolute().parents[1]
     path = privacy.keep(run, trained.folder, report, options.why)
     if options.json:
         print(json.dumps(report.to_tree() | {"override": options.why if report.refused else None}))
     else:
-        console.say(report.describe())
+        terminal.say(report.describe())
     if report.refused and not options.why:
         raise GateError(f"{trained.folder}: should not be given away; the report is {path}")
     if report.refused:
-        console.say(f"the risk is accepted, and recorded in {path}: {options.why}")
+        terminal.say(f"the risk is accepted, and recorded in {path}: {options.why}")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = console.parser(__doc__, EXAMPLES)
+    parser = cli.parser(__doc__, EXAMPLES)
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a run directory or a checkpoint")
     default = privacy.Settings()
     for name, told in (
@@ -105,7 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--accept-leak-risk needs --why REASON, and the other way round")
     if min(options.prefixes, options.secrets, options.decoys) < 1:
         parser.error("--prefixes, --secrets and --decoys must be 1 or more")
-    return console.guarded("check_privacy.py", lambda: _do(options))
+    return cli.guarded("check_privacy.py", lambda: _do(options))
 
 
 if __name__ == "__main__":

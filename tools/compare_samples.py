@@ -7,8 +7,9 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from llm60_jax import console
-from llm60_jax.errors import DamageError, InputError, printable
+from llm60_jax.errors import DamageError, InputError
+from llm60_jax.machine import cli
+from llm60_jax.machine.terminal import printable
 
 EXAMPLES = """examples:
   python tools/compare_samples.py runs/quickstart
@@ -50,13 +51,13 @@ def _do(options: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = console.parser(__doc__, EXAMPLES)
+    parser = cli.parser(__doc__, EXAMPLES)
     parser.add_argument("run", type=Path, metavar="RUN", help="a run directory")
     parser.add_argument("--prompt", help="of this prompt only")
     parser.add_argument("--long", action="store_true", help="texts that fill the context, not the short ones")
     parser.add_argument("--json", action="store_true", help="print all records as JSON")
     options = parser.parse_args(arguments)
-    return console.guarded("compare_samples.py", lambda: _do(options))
+    return cli.guarded("compare_samples.py", lambda: _do(options))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ import json
 import sys
 from pathlib import Path
 
-from llm60_jax import console, doctor, history
-from llm60_jax.history import History
+from llm60_jax.machine import cli, terminal
+from llm60_jax.record import doctor, history
+from llm60_jax.record.history import History
 
 EXAMPLES = """examples:
   python tools/doctor.py runs/quickstart
@@ -18,7 +19,7 @@ or not something is wrong.
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
-    parser = console.parser(__doc__, EXAMPLES)
+    parser = cli.parser(__doc__, EXAMPLES)
     parser.add_argument("run", type=Path, metavar="RUN", help="a run directory")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     options = parser.parse_args(arguments)
@@ -27,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         found = history.read(options.run)
         print(json.dumps(as_json(found), indent=2) if options.json else as_text(found))
 
-    return console.guarded("doctor.py", body)
+    return cli.guarded("doctor.py", body)
 
 
 def as_json(run: History) -> dict[str, object]:
@@ -50,9 +51,9 @@ def as_text(run: History) -> str:
     for phase in run.begun:
         if shares := doctor.time_of(run, phase):
             told = ", ".join(f"{share.name} {share.share:.1%}" for share in shares)
-            whole = console.duration(doctor.seconds_of(run, phase))
+            whole = terminal.duration(doctor.seconds_of(run, phase))
             parts.append(f"{phase.name}: {whole}: {told}")
-    return console.printable("\n".join(parts))
+    return terminal.printable("\n".join(parts))
 
 
 if __name__ == "__main__":

@@ -7,12 +7,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from llm60_jax import console, generate
+from llm60_jax import generate
 from llm60_jax.checkpoint import Trained, open_
 from llm60_jax.config import Sampling
-from llm60_jax.errors import InputError, printable
+from llm60_jax.config.schema import to_tree, validate
+from llm60_jax.errors import InputError
 from llm60_jax.generate import Choice, Request
-from llm60_jax.toml_file import to_tree, validate
+from llm60_jax.machine import cli
+from llm60_jax.machine.terminal import printable
 
 EXAMPLES = """examples:
   python tools/generate.py runs/quickstart --prompt "The history of"
@@ -104,7 +106,7 @@ def _converse(trained: Trained, tokens: int, seed: int, choice: Choice) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = console.parser(__doc__, EXAMPLES)
+    parser = cli.parser(__doc__, EXAMPLES)
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a run directory or a checkpoint")
     parser.add_argument("--prompt", action="append", help="what the text begins with; may be repeated")
     parser.add_argument("--tokens", type=int, help="the most that are written; without, as many as the context has")
@@ -114,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=told)
     parser.add_argument("--json", action="store_true", help="print one JSON object, and nothing before it is whole")
     options = parser.parse_args(arguments)
-    return console.guarded("generate.py", lambda: _do(options))
+    return cli.guarded("generate.py", lambda: _do(options))
 
 
 if __name__ == "__main__":

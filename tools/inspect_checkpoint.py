@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llm60_jax import console, manifest, store
 from llm60_jax.errors import DamageError
+from llm60_jax.machine import cli, manifest, terminal
+from llm60_jax.record import checkpoints, store
 
 EXAMPLES = """examples:
   python tools/inspect_checkpoint.py runs/quickstart                     its newest checkpoint
@@ -125,7 +126,6 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _show(facts: dict[str, Any]) -> None:
-    statistics = facts["statistics"]
     for key, value in facts.items():
         if key in ("statistics", "arrays"):
             continue
@@ -134,22 +134,22 @@ def _show(facts: dict[str, Any]) -> None:
                 f"{one['checkpoint']}: {one['state_sha256'][:16]}{'' if one['is_here'] else ', NOT HERE'}"
                 for one in value
             ]
-            console.say("lineage: " + (" -> ".join(told) if told else "from the beginning"))
+            terminal.say("lineage: " + (" -> ".join(told) if told else "from the beginning"))
         elif isinstance(value, dict) and key != "iterator":
-            console.say(f"{key}:")
+            terminal.say(f"{key}:")
             for name, entry in value.items():
-                console.say(f"  {name}: {entry:,}" if isinstance(entry, int) else f"  {name}: {entry}")
+                terminal.say(f"  {name}: {entry:,}" if isinstance(entry, int) else f"  {name}: {entry}")
         else:
-            console.say(f"{key}: {value:,}" if type(value) is int else f"{key}: {value}")
+            terminal.say(f"{key}: {value:,}" if type(value) is int else f"{key}: {value}")
     columns = ("mean", "std", "min", "max", "norm", "zeros", "not_finite")
-    rows = [(name, *(f"{found.get(one, 0):.4g}" for one in columns)) for name, found in statistics.items()]
-    console.say("\n" + console.columns(("parameters", *columns), rows))
+    rows = [(name, *(f"{found.get(one, 0):.4g}" for one in columns)) for name, found in facts["statistics"].items()]
+    terminal.say("\n" + terminal.columns(("parameters", *columns), rows))
 
 
 def _show_differences(found: dict[str, Any]) -> None:
-    console.say(f"{found['checkpoint']}, against {found['against']}")
+    terminal.say(f"{found['checkpoint']}, against {found['against']}")
     for key, (old, new) in found["facts"].items():
-        console.say(f"  {key}: {old} -> {new}")
+        terminal.say(f"  {key}: {old} -> {new}")
     same = [name for name, one in found["arrays"].items() if one.get("changed") == 0]
     others = {name: one for name, one in found["arrays"].items() if name not in same}
     rows = [
@@ -159,26 +159,26 @@ def _show_differences(found: dict[str, Any]) -> None:
         for name, one in others.items()
     ]
     headings = ("array", "share changed", "largest change", "relative change")
-    console.say("\n" + console.columns(headings, rows) if rows else "no array has changed")
-    console.say(f"{len(same)} of {len(found['arrays'])} arrays are the same, bit for bit")
+    terminal.say("\n" + terminal.columns(headings, rows) if rows else "no array has changed")
+    terminal.say(f"{len(same)} of {len(found['arrays'])} arrays are the same, bit for bit")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = console.parser(__doc__, EXAMPLES)
+    parser = cli.parser(__doc__, EXAMPLES)
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint folder or a run directory")
     parser.add_argument("--against", type=Path, metavar="OTHER", help="another one, to tell the differences from")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
 
     def body() -> None:
-        folder = store.find(options.checkpoint)
-        found = compare(folder, store.find(options.against)) if options.against else describe(folder)
+        folder = checkpoints.find(options.checkpoint)
+        found = compare(folder, checkpoints.find(options.against)) if options.against else describe(folder)
         if options.json:
             print(json.dumps(found, indent=1))
         else:
             _show_differences(found) if options.against else _show(found)
 
-    return console.guarded("inspect_checkpoint.py", body)
+    return cli.guarded("inspect_checkpoint.py", body)
 
 
 if __name__ == "__main__":

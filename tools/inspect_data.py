@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from llm60_jax import ancestry, console, plan
 from llm60_jax import config as config_module
-from llm60_jax.config import Config
-from llm60_jax.data import loader
-from llm60_jax.data.corpus import Corpus, Split
+from llm60_jax import plan
+from llm60_jax.config import Config, Phase
+from llm60_jax.data.corpus.corpus import Corpus, Split
 from llm60_jax.data.prepare import Prepared
+from llm60_jax.data.tokens import loader
 from llm60_jax.errors import InputError
-from llm60_jax.interrupts import Interrupts
-from llm60_jax.phase import Phase
+from llm60_jax.machine import cli, terminal
+from llm60_jax.machine.signals import Interrupts
 from llm60_jax.plan import Stage
+from llm60_jax.run import ancestry
 
 EXAMPLES = """examples:
   python tools/inspect_data.py configs/quickstart.toml --phase vocabulary
@@ -44,8 +45,8 @@ def rows(data: Prepared, phase: Phase, stage: Stage, seed: int, count: int, rng:
     """Random packed rows of a stage, decoded piece by piece."""
     source = loader.rows_of(data.shards[phase.name].train, stage, seed, phase.rows)
     weights = data.token_weights(phase)
-    numbers = sorted(rng.sample(range(len(source)), min(count, len(source))))
-    return [{"row": number, **_decoded(source[number], data, weights)} for number in numbers]
+    drawn = sorted(rng.sample(range(len(source)), min(count, len(source))))
+    return [{"row": number, **_decoded(source[number], data, weights)} for number in drawn]
 
 
 def _decoded(row: dict[str, np.ndarray], data: Prepared, weights: np.ndarray | None) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def _do(config: Config, options: argparse.Namespace) -> None:
         raise InputError(f"--stage: phase {phase.name} has stages 1 to {len(stages)}, not {options.stage}")
     interrupts = Interrupts()
     interrupts.install()
-    data = ancestry.prepared(config, console.Tracker(interrupts, quiet=options.json))
+    data = ancestry.prepared(config, terminal.Tracker(interrupts, quiet=options.json))
     rng = random.Random(options.seed)
     found = {
         "phase": phase.name,
@@ -119,33 +120,33 @@ def _do(config: Config, options: argparse.Namespace) -> None:
 
 
 def _show(found: dict[str, Any], options: argparse.Namespace) -> None:
-    console.say(
+    terminal.say(
         f"\nphase {found['phase']}: {found['documents']:,} documents, {found['tokens']:,} tokens to train on, "
         f"{found['epochs']:.2f} epochs"
     )
     counted = [(name, f"{tokens:,}") for name, tokens in found["sources"].items()]
-    console.say(console.columns(("source", "tokens, validation included"), counted))
+    terminal.say(terminal.columns(("source", "tokens, validation included"), counted))
     shares = [
         (str(stage["stage"]), str(stage["context"]), f"{stage['padding']:.3%}", f"{stage['unlearnt']:.3%}")
         for stage in found["stages"]
     ]
-    console.say(console.columns(("stage", "context", "padding", "borders and questions"), shares))
+    terminal.say(terminal.columns(("stage", "context", "padding", "borders and questions"), shares))
     for record in found["shown"]:
-        console.say(
+        terminal.say(
             f"\n--- {record['source']}: {record['title']} ({len(record['text']):,} characters) {record['id'][:12]}"
         )
         if "prompt" in record:
-            console.say(f"[question, not learnt] {_cut(record['prompt']).strip()}")
-        console.say(_cut(record["text"]))
+            terminal.say(f"[question, not learnt] {_cut(record['prompt']).strip()}")
+        terminal.say(_cut(record["text"]))
     for row in found["rows"]:
-        console.say(f"\n=== stage {options.stage}, row {row['row']}")
+        terminal.say(f"\n=== stage {options.stage}, row {row['row']}")
         for piece in row["pieces"]:
-            console.say(_piece(piece))
+            terminal.say(_piece(piece))
         if row["weights"]:
             most, least = (
                 ", ".join(f"{name} {weight:.2f}" for name, weight in row["weights"][end]) for end in ("most", "least")
             )
-            console.say(f"    weights: mean {row['weights']['mean']:.3f}; most {most}; least {least}")
+            terminal.say(f"    weights: mean {row['weights']['mean']:.3f}; most {most}; least {least}")
 
 
 def _piece(piece: dict[str, Any]) -> str:
@@ -164,7 +165,7 @@ def _cut(text: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = console.config_parser(__doc__, EXAMPLES)
+    parser = cli.config_parser(__doc__, EXAMPLES)
     parser.add_argument("--phase", metavar="NAME", required=True, help="the phase to look at")
     parser.add_argument("--documents", type=int, default=3, metavar="N", help="random documents (default 3)")
     parser.add_argument("--split", choices=["train", "validation"], default="train", help="of which split they are")
@@ -175,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.documents < 0 or options.rows < 0:
         parser.error("--documents and --rows must be 0 or more")
-    return console.guarded("inspect_data.py", lambda: _do(config_module.load(options.config, options.set), options))
+    return cli.guarded("inspect_data.py", lambda: _do(config_module.load(options.config, options.set), options))
 
 
 if __name__ == "__main__":

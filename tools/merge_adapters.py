@@ -4,9 +4,12 @@ import shutil
 import sys
 from pathlib import Path
 
-from llm60_jax import console, manifest, phase_groups, session, store
+from llm60_jax import checkpoint
 from llm60_jax.errors import DamageError, InputError
-from llm60_jax.workdir import TOKENIZER
+from llm60_jax.machine import cli, manifest, terminal
+from llm60_jax.record import store
+from llm60_jax.record.workdir import TOKENIZER
+from llm60_jax.training import phase_groups
 
 EXAMPLES = """examples:
   python tools/merge_adapters.py runs/lora/adapters/fine_tune runs/merged
@@ -42,10 +45,10 @@ def merge(folder: Path, out: Path, base: Path | None) -> Path:
     if phase.lora is None or meta["closed"]:
         raise InputError(f"{folder}: holds no adapters; phase {phase.name} of it is plain already")
     workdir = folder.absolute().parents[1]
-    found = session.base_of(workdir, meta)
+    found = checkpoint.base_of(workdir, meta)
     if found is not None and base is not None:
         found = base, found[1]
-    state = phase_groups.end(phase, session.read_state(folder, meta, config, found))
+    state = phase_groups.end(phase, checkpoint.read_state(folder, meta, config, found))
     tokenizer = workdir / TOKENIZER
     if not tokenizer.is_file():
         raise DamageError(f"{tokenizer}: the tokenizer of {folder} is missing; keep adapters in their run directory")
@@ -61,13 +64,13 @@ def merge(folder: Path, out: Path, base: Path | None) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = console.parser(__doc__, EXAMPLES)
+    parser = cli.parser(__doc__, EXAMPLES)
     parser.add_argument("adapters", type=Path, metavar="ADAPTERS", help="a checkpoint that holds adapters")
     parser.add_argument("out", type=Path, metavar="OUT", help="a directory for the merged model")
     parser.add_argument("--base", type=Path, metavar="CHECKPOINT", help="the base, if it was moved")
     options = parser.parse_args(arguments)
-    return console.guarded(
-        "merge_adapters.py", lambda: console.say(str(merge(options.adapters, options.out, options.base)))
+    return cli.guarded(
+        "merge_adapters.py", lambda: terminal.say(str(merge(options.adapters, options.out, options.base)))
     )
 
 

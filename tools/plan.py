@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llm60_jax import arithmetic, compilation_cache, console, devices, plan, speed, tuning
 from llm60_jax import config as config_module
+from llm60_jax import plan
 from llm60_jax.config import Config
-from llm60_jax.interrupts import Interrupts
-from llm60_jax.speed import Cost
-from llm60_jax.step_key import StepKey
+from llm60_jax.machine import cli, compilation_cache, devices, terminal
+from llm60_jax.machine.signals import Interrupts
+from llm60_jax.plan import StepKey, flops
+from llm60_jax.training import costs, tuning
+from llm60_jax.training.costs import Cost
 
 EXAMPLES = """examples:
   python tools/plan.py configs/llm60.toml                       at once: no step is run
@@ -26,7 +28,7 @@ it.
 """
 
 
-def rows_of(config: Config, costs: dict[StepKey, Cost]) -> list[dict[str, Any]]:
+def rows_of(config: Config, known: dict[StepKey, Cost]) -> list[dict[str, Any]]:
     """A row a stage, as plain values; what is not known is None."""
     rows = []
     for stage in plan.build(config).stages:
@@ -42,13 +44,13 @@ def rows_of(config: Config, costs: dict[StepKey, Cost]) -> list[dict[str, Any]]:
             "remat": stage.remat,
             "steps": stage.steps,
             "tokens": stage.tokens,
-            "matmul_flops": arithmetic.step_flops(config.model, key),
+            "matmul_flops": flops.step_flops(config.model, key),
             "step_seconds": None,
             "hours": None,
             "temporary_bytes": None,
             "peak_bytes": None,
         }
-        if cost := costs.get(key):
+        if cost := known.get(key):
             spread = {"median": cost.middle, "least": min(cost.seconds), "most": max(cost.seconds)}
             row |= {"temporary_bytes": cost.temporary_bytes, "peak_bytes": cost.peak_bytes}
             row |= {"step_seconds": spread, "hours": {n: stage.steps * s / 3600 for n, s in spread.items()}}
@@ -89,18 +91,18 @@ def table(rows: list[dict[str, Any]]) -> str:
             line += [f"{row['hours'][kind]:.2f}" for kind in ("median", "least", "most")]
             line += [f"{row[kind] / 2**20:,.0f}" for kind in ("temporary_bytes", "peak_bytes")]
         lines.append((*line, *["-"] * (len(headings) - len(line))))
-    return console.columns(headings, lines)
+    return terminal.columns(headings, lines)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = console.config_parser(__doc__, EXAMPLES)
+    parser = cli.config_parser(__doc__, EXAMPLES)
     parser.add_argument("--measure", action="store_true", help="run a few steps of every program on this machine")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="steps measured of each program (default 3)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
     if options.rounds < 1:
         parser.error("--rounds must be 1 or more")
-    return console.guarded("plan.py", lambda: _plan(options))
+    return cli.guarded("plan.py", lambda: _plan(options))
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -109,21 +111,21 @@ def _plan(options: argparse.Namespace) -> None:
     if options.measure:
         devices.ready(config)
         cache = compilation_cache.open_in(Path(config.data_dir))
-        track = console.Tracker(Interrupts(), quiet=options.json)
-        speed.remember(config, speed.measure(config, stage_plan, options.rounds, track))
+        track = terminal.Tracker(Interrupts(), quiet=options.json)
+        costs.remember(config, costs.measure(config, stage_plan, options.rounds, track))
         compilation_cache.seal(cache)
-    rows = rows_of(config, speed.recall(config, stage_plan))
+    rows = rows_of(config, costs.recall(config, stage_plan))
     hours = totals(rows)
     if options.json:
         print(json.dumps({"stages": rows, "hours": hours}, indent=1))
         return
-    console.say(table(rows))
+    terminal.say(table(rows))
     for name, sums in hours.items():
-        console.say(f"{name}: {sums['median']:,.1f} hours of steps ({sums['least']:,.1f} to {sums['most']:,.1f})")
+        terminal.say(f"{name}: {sums['median']:,.1f} hours of steps ({sums['least']:,.1f} to {sums['most']:,.1f})")
     if config.train.is_auto:
-        console.say('"auto" is not measured on this machine yet: tools/tune.py does that, and so does a run')
+        terminal.say('"auto" is not measured on this machine yet: tools/tune.py does that, and so does a run')
     if "all" not in hours:
-        console.say("--measure runs a few steps of every program and tells the hours on this machine")
+        terminal.say("--measure runs a few steps of every program and tells the hours on this machine")
 
 
 if __name__ == "__main__":

@@ -7,14 +7,15 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from llm60_jax import ancestry, console, manifest
 from llm60_jax import config as config_module
 from llm60_jax.config import Config
-from llm60_jax.data import account, corpus
-from llm60_jax.data.corpus import Corpus
+from llm60_jax.data.corpus import account, joining
+from llm60_jax.data.corpus.corpus import Corpus
 from llm60_jax.data.prepare import prepare_text
-from llm60_jax.data.progress import Track
-from llm60_jax.interrupts import Interrupts
+from llm60_jax.machine import cli, files, terminal
+from llm60_jax.machine.progress import Track
+from llm60_jax.machine.signals import Interrupts
+from llm60_jax.run import ancestry
 
 EXAMPLES = """examples:
   python tools/prepare_data.py configs/quickstart.toml                   a table for each phase
@@ -53,11 +54,11 @@ def _do(config: Config, options: argparse.Namespace) -> None:
     phases = config.phase if options.phase is None else [config.phase_named(options.phase)]
     interrupts = Interrupts()
     interrupts.install()
-    track = console.Tracker(interrupts, quiet=options.json)
+    track = terminal.Tracker(interrupts, quiet=options.json)
     corpora, tokens = prepared(config, options.tokens, track)
     if options.html:
         page = account.page([(corpora[phase.name], tokens[phase.name]) for phase in phases])
-        manifest.write_text(options.html, page)
+        files.write_text(options.html, page)
     if options.json:
         trees = {phase.name: account.tree(phase, corpora[phase.name], tokens[phase.name]) for phase in phases}
         print(json.dumps({"phases": trees}))
@@ -65,22 +66,22 @@ def _do(config: Config, options: argparse.Namespace) -> None:
     for phase in phases:
         _show(corpora[phase.name], tokens[phase.name], options.samples)
     if options.html:
-        console.say(f"\n{options.html}: the same, with samples, to open in a browser")
+        terminal.say(f"\n{options.html}: the same, with samples, to open in a browser")
 
 
 def _show(found: Corpus, tokens: Mapping[str, int], count: int) -> None:
-    splits = ", ".join(f"{split} {found.ledger['splits'][split]['documents']:,}" for split in corpus.SPLITS)
+    splits = ", ".join(f"{split} {found.ledger['splits'][split]['documents']:,}" for split in joining.SPLITS)
     headings, *lines = account.table(found, tokens)
-    table = console.columns(headings, lines)
-    console.say(f"\nphase {found.phase}: documents after cutting: {splits}\n{table}")
+    table = terminal.columns(headings, lines)
+    terminal.say(f"\nphase {found.phase}: documents after cutting: {splits}\n{table}")
     for note in (*found.notes, *filter(None, [found.problem])):
-        console.say(f"note: {note}")
+        terminal.say(f"note: {note}")
     if count and (shown := samples(found, count)):
-        console.say(f"\n{shown}")
+        terminal.say(f"\n{shown}")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = console.config_parser(__doc__, EXAMPLES)
+    parser = cli.config_parser(__doc__, EXAMPLES)
     parser.add_argument("--phase", metavar="NAME", help="this phase only")
     parser.add_argument("--samples", type=int, default=0, metavar="N", help="show N of the parts each rule dropped")
     parser.add_argument("--tokens", action="store_true", help="learn the tokenizer and write the token shards, too")
@@ -89,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.samples < 0:
         parser.error("--samples must be 0 or more")
-    return console.guarded("prepare_data.py", lambda: _do(config_module.load(options.config, options.set), options))
+    return cli.guarded("prepare_data.py", lambda: _do(config_module.load(options.config, options.set), options))
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from llm60_jax import config as config_module
-from llm60_jax import console
 from llm60_jax.config import Config
-from llm60_jax.data.corpus import Plan
-from llm60_jax.data.units import UNIT_BYTES
+from llm60_jax.data.corpus.corpus import Plan
+from llm60_jax.data.corpus.units import UNIT_BYTES
 from llm60_jax.errors import InputError, MachineError
-from llm60_jax.interrupts import Interrupts
+from llm60_jax.machine import cli, terminal
+from llm60_jax.machine.signals import Interrupts
 
 EXAMPLES = """examples:
   python tools/prepare_on_cluster.py CONFIG --tasks 8 --workers 4                     here, 4 tasks at a time
@@ -54,24 +54,24 @@ def _do(config: Config, options: argparse.Namespace) -> None:
         raise InputError("datatrove is not installed: pip install '.[cluster]'")
     if options.executor == "ray" and importlib.util.find_spec("ray") is None:
         raise InputError("--executor ray: ray is not installed: pip install ray")
-    from llm60_jax.data.cluster import MakeUnits
+    from llm60_jax.data.corpus.cluster import MakeUnits
 
     phases = config.phase if options.phase is None else [config.phase_named(options.phase)]
-    track = console.Tracker(Interrupts())
+    track = terminal.Tracker(Interrupts())
     data_dir = Path(config.data_dir).resolve()
     plans = [Plan(phase, data_dir, track, config.evaluation_text) for phase in phases]
     step = MakeUnits(plans)
-    console.say(f"{len(step.work):,} parts of {UNIT_BYTES / 1e6:g} MB or one file each, {options.tasks} tasks")
+    terminal.say(f"{len(step.work):,} parts of {UNIT_BYTES / 1e6:g} MB or one file each, {options.tasks} tasks")
     logs = data_dir / "screened" / "-".join(["logs", *(plan.digest[:8] for plan in plans), str(options.tasks)])
     try:
         executor(options, step, logs).run()
     except OSError as error:
         raise MachineError(f"the tasks cannot be started: {error}") from None
-    console.say("now join them: python tools/prepare_data.py with the same configuration, once all tasks are done")
+    terminal.say("now join them: python tools/prepare_data.py with the same configuration, once all tasks are done")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = console.config_parser(__doc__, EXAMPLES)
+    parser = cli.config_parser(__doc__, EXAMPLES)
     parser.add_argument("--phase", metavar="NAME", help="this phase only")
     parser.add_argument("--executor", choices=["local", "slurm", "ray"], default="local", help="default: local")
     parser.add_argument("--tasks", type=int, default=1, metavar="N", help="into how many tasks (default 1)")
@@ -83,9 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--tasks and --workers must be 1 or more")
     if options.executor == "slurm" and not options.partition:
         parser.error("--executor slurm needs --partition")
-    return console.guarded(
-        "prepare_on_cluster.py", lambda: _do(config_module.load(options.config, options.set), options)
-    )
+    return cli.guarded("prepare_on_cluster.py", lambda: _do(config_module.load(options.config, options.set), options))
 
 
 if __name__ == "__main__":

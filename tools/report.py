@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-from llm60_jax import console, history, report
+from llm60_jax.machine import cli
+from llm60_jax.record import history, report
 
 EXAMPLES = """examples:
   python tools/report.py runs/quickstart
@@ -14,10 +15,10 @@ A run writes its report itself at the end of every phase. The page needs no netw
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
-    parser = console.parser(__doc__, EXAMPLES)
+    parser = cli.parser(__doc__, EXAMPLES)
     parser.add_argument("run", type=Path, metavar="RUN", help="a run directory")
     options = parser.parse_args(arguments)
-    return console.guarded("report.py", lambda: print(report.write(history.read(options.run))))
+    return cli.guarded("report.py", lambda: print(report.write(history.read(options.run))))
 
 
 if __name__ == "__main__":

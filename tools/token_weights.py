@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from llm60_jax import ancestry, console
 from llm60_jax import config as config_module
 from llm60_jax.config import Config
-from llm60_jax.data.progress import Track, silent
 from llm60_jax.errors import InputError
-from llm60_jax.interrupts import Interrupts
+from llm60_jax.machine import cli, terminal
+from llm60_jax.machine.progress import Track, silent
+from llm60_jax.machine.signals import Interrupts
+from llm60_jax.run import ancestry
 
 EXAMPLES = """examples:
   python tools/token_weights.py configs/llm60.toml                       phase by phase, 25 tokens at either end
@@ -49,7 +50,7 @@ def weights_of(config: Config, only: str | None, track: Track = silent) -> dict[
 
 
 def _show(config: Config, options: argparse.Namespace) -> None:
-    track = console.Tracker(Interrupts(), quiet=options.json)
+    track = terminal.Tracker(Interrupts(), quiet=options.json)
     found = weights_of(config, options.phase, track)
     if options.json:
         print(json.dumps(found, ensure_ascii=False))
@@ -58,21 +59,21 @@ def _show(config: Config, options: argparse.Namespace) -> None:
         met = [token for token in tokens if token["count"]]
         total = sum(token["count"] for token in met)
         mean = sum(token["count"] * token["weight"] for token in met) / max(total, 1)
-        console.say(f"phase {phase}: {len(met):,} tokens met {total:,} times, mean weight {mean:.6f}")
+        terminal.say(f"phase {phase}: {len(met):,} tokens met {total:,} times, mean weight {mean:.6f}")
         for title, some in (("weighs most", met[: options.top]), ("weighs least", met[-options.top :][::-1])):
             lines = [(token["piece"], f"{token['count']:,}", f"{token['weight']:.3f}") for token in some]
-            console.say(console.columns((title, "count", "weight"), lines) + "\n")
+            terminal.say(terminal.columns((title, "count", "weight"), lines) + "\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = console.config_parser(__doc__, EXAMPLES)
+    parser = cli.config_parser(__doc__, EXAMPLES)
     parser.add_argument("--phase", metavar="NAME", help="this phase only")
     parser.add_argument("--top", type=int, default=25, metavar="N", help="tokens shown at either end (default 25)")
     parser.add_argument("--json", action="store_true", help="print every token as one JSON object")
     options = parser.parse_args(arguments)
     if options.top < 1:
         parser.error("--top must be 1 or more")
-    return console.guarded("token_weights.py", lambda: _show(config_module.load(options.config, options.set), options))
+    return cli.guarded("token_weights.py", lambda: _show(config_module.load(options.config, options.set), options))
 
 
 if __name__ == "__main__":

@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llm60_jax import ancestry, console
 from llm60_jax import config as config_module
 from llm60_jax.config import Config
-from llm60_jax.data import fertility
-from llm60_jax.interrupts import Interrupts
-from llm60_jax.workdir import WorkDir
+from llm60_jax.data.tokens import fertility
+from llm60_jax.machine import cli, terminal
+from llm60_jax.machine.signals import Interrupts
+from llm60_jax.record.workdir import WorkDir
+from llm60_jax.run import ancestry
 
 EXAMPLES = """examples:
   python tools/train_tokenizer.py configs/quickstart.toml
@@ -24,7 +25,7 @@ differs from what a run in the run directory was trained with is refused: its ch
 """
 
 
-def report(config: Config, track: console.Tracker) -> dict[str, Any]:
+def report(config: Config, track: terminal.Tracker) -> dict[str, Any]:
     """The tokenizer and how it fits, as JSON values."""
     workdir = WorkDir(Path(config.workdir))
     workdir.check_identity(config)
@@ -48,13 +49,13 @@ def report(config: Config, track: console.Tracker) -> dict[str, Any]:
 def _do(config: Config, options: argparse.Namespace) -> None:
     interrupts = Interrupts()
     interrupts.install()
-    found = report(config, console.Tracker(interrupts, quiet=options.json))
+    found = report(config, terminal.Tracker(interrupts, quiet=options.json))
     if options.json:
         print(json.dumps(found, ensure_ascii=False))
         return
     about, unused = found["tokenizer"], found["unused"]
     origin = f"learnt from {', '.join(about['learnt_from'])}" if about["learnt_from"] else "brought by the checkpoint"
-    console.say(f"\n{about['path']}: {about['vocab_size']:,} tokens, {origin}, SHA-256 {about['sha256'][:16]}")
+    terminal.say(f"\n{about['path']}: {about['vocab_size']:,} tokens, {origin}, SHA-256 {about['sha256'][:16]}")
     headings = ("phase", "split", "words", "tokens", "tokens a word", "bytes a token", "whole words", "coverage")
     rows = [
         (
@@ -70,20 +71,20 @@ def _do(config: Config, options: argparse.Namespace) -> None:
         for name, splits in found["phases"].items()
         for split, fit in splits.items()
     ]
-    console.say(console.columns(headings, rows))
+    terminal.say(terminal.columns(headings, rows))
     examples = " ".join(map(repr, unused["examples"][:8]))
-    console.say(
+    terminal.say(
         f"{unused['unused']:,} of {unused['pieces']:,} pieces ({unused['share']:.1%}) occur in no phase's training text"
         + (f", such as {examples}" if examples else "")
     )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = console.config_parser(__doc__, EXAMPLES)
+    parser = cli.config_parser(__doc__, EXAMPLES)
     parser.add_argument("--workdir", metavar="DIR", help="the run directory, instead of the configuration's")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
-    return console.guarded(
+    return cli.guarded(
         "train_tokenizer.py",
         lambda: _do(config_module.load(options.config, options.set, options.workdir), options),
     )

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llm60_jax import compilation_cache, console, devices, tuning
 from llm60_jax import config as config_module
 from llm60_jax.config import Config, to_tree
-from llm60_jax.interrupts import Interrupts
+from llm60_jax.machine import cli, compilation_cache, devices, terminal
+from llm60_jax.machine.signals import Interrupts
+from llm60_jax.training import tuning
 
 EXAMPLES = """examples:
   python tools/tune.py configs/quickstart.toml                            a minute or two
@@ -36,7 +37,7 @@ def lines_of(config: Config) -> list[str]:
 def table(trials: list[tuning.Trial]) -> str:
     """Everything that was tried; what was chosen has a star."""
     headings = ("phase", "stage", "context", "frozen", "sequences", "remat", "MiB", "tokens/s", "")
-    return console.columns(
+    return terminal.columns(
         headings,
         [
             (
@@ -56,7 +57,7 @@ def table(trials: list[tuning.Trial]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = console.config_parser(__doc__, EXAMPLES)
+    parser = cli.config_parser(__doc__, EXAMPLES)
     parser.add_argument("--memory-gb", type=float, metavar="GB", help="that a run may take (train.memory_gb)")
     parser.add_argument(
         "--rounds", type=int, default=2, metavar="N", help="steps of each that is in the race (default 2)"
@@ -65,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.rounds < 1 or (options.memory_gb is not None and not options.memory_gb > 0):
         parser.error("--rounds must be 1 or more, and --memory-gb above 0")
-    return console.guarded("tune.py", lambda: _tune(options))
+    return cli.guarded("tune.py", lambda: _tune(options))
 
 
 def _asked(options: argparse.Namespace) -> Config:
@@ -83,16 +84,16 @@ def _tune(options: argparse.Namespace) -> None:
     config = _asked(options)
     devices.ready(config)
     cache = compilation_cache.open_in(Path(config.data_dir))
-    track = console.Tracker(Interrupts(), quiet=options.json)
+    track = terminal.Tracker(Interrupts(), quiet=options.json)
     found, answer = tuning.tuned(config, track, options.rounds)
     compilation_cache.seal(cache)
     if options.json:
         told: dict[str, Any] = {"micro_batch": answer.micro_batch, "remat": answer.remat}
         print(json.dumps(told | {"trials": [one._asdict() for one in answer.trials]}, indent=1))
         return
-    console.say(table(answer.trials))
+    terminal.say(table(answer.trials))
     for line in lines_of(found):
-        console.say(line)
+        terminal.say(line)
 
 
 if __name__ == "__main__":

@@ -9,17 +9,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from llm60_jax.config import Config
-from llm60_jax.data import account, bigrams, canaries, corpus, fertility, loader, private, shards, tokenizer, weights
-from llm60_jax.data.corpus import Corpus
-from llm60_jax.data.dedup import Sketches
-from llm60_jax.data.progress import Track
-from llm60_jax.data.shards import TokenShard
+from llm60_jax.config import RULE_2, Config, Phase
+from llm60_jax.data.clean import canaries, private
+from llm60_jax.data.clean.dedup import Sketches
+from llm60_jax.data.corpus import account, corpus, joining
+from llm60_jax.data.corpus.corpus import Corpus
+from llm60_jax.data.tokens import bigrams, fertility, loader, shards, tokenizer, weights
+from llm60_jax.data.tokens.shards import TokenShard
 from llm60_jax.errors import InputError
-from llm60_jax.phase import Phase
+from llm60_jax.machine.progress import Track
 
 log = logging.getLogger("llm60_jax")
-RULE_2 = "'Never mix fine-tuning data into pretraining' (playbook, rule 2)"
 MANY_EPOCHS = 4  # passes beyond which text teaches less and less
 _FIT_DOCUMENTS = 200  # of the held-out text, by which the vocabulary is judged
 _WINDOW = 256  # tokens that stand side by side in a sample of the training text
@@ -191,7 +191,7 @@ def _keep_apart(config: Config, corpora: dict[str, Corpus], trained: Mapping[str
             kept[name] = found.without(_alike(found, seen), f"the model has been trained on them before; {RULE_2}")
     if len(tuning) == len(corpora):
         return kept
-    own = _joined([_text(kept[name].folder, split, kept[name].left_out) for name in tuning for split in corpus.SPLITS])
+    own = _joined([_text(kept[name].folder, split, kept[name].left_out) for name in tuning for split in joining.SPLITS])
     why = f"they are there for fine-tuning; {RULE_2}"
     return {name: found if name in tuning else found.without(_alike(found, own), why) for name, found in kept.items()}
 
@@ -238,7 +238,7 @@ def _seen(data_dir: Path, trained: Mapping[str, Any]) -> Known:
     return _joined(found)
 
 
-def _text(folder: Path, split: corpus.Split, left_out: Collection[str]) -> Known:
+def _text(folder: Path, split: joining.Split, left_out: Collection[str]) -> Known:
     """What a split of a corpus holds, some documents left out."""
     ids, sketches = corpus.read_sketches(folder, split)
     left_out = frozenset(left_out)
@@ -252,7 +252,7 @@ def _joined(parts: Sequence[Known]) -> Known:
     return Known(ids, Sketches(np.concatenate(hashes), np.concatenate(sizes)))
 
 
-def _alike(found: Corpus, known: Known, splits: Sequence[corpus.Split] = corpus.SPLITS) -> set[str]:
+def _alike(found: Corpus, known: Known, splits: Sequence[joining.Split] = joining.SPLITS) -> set[str]:
     """Those documents of a corpus that are known: the same, or one holding half of the other or more."""
     alike: set[str] = set()
     for split in splits:

@@ -1,1 +1,4 @@
-"""Measures of a model: validation loss now; grammar, vocabulary and style have their place here."""
+"""Measures of a model, given functions that score: held-out loss, grammar, rare words, prose, depth, drift, privacy.
+
+Not here: when they are taken and what follows from them (`run`).
+"""

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from llm60_jax.data import dedup
+from llm60_jax.data.clean import dedup
 
 
 class Overlap(NamedTuple):

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from llm60_jax import manifest
-from llm60_jax.data.corpus import Corpus
-from llm60_jax.data.progress import Track
+from llm60_jax.data.corpus.corpus import Corpus
 from llm60_jax.evaluate import prose
+from llm60_jax.machine import files, manifest
+from llm60_jax.machine.progress import Track
 
 RAREST = 0.03  # of the running text is made up of rare words, as in the last bin of `validation.rarity_bins`
 _FILE = "words.txt"
@@ -30,7 +30,7 @@ def prepare(corpora: Mapping[str, Corpus], data_dir: Path, track: Track) -> Word
     Raises MachineError if the folder cannot be written.
     """
     identity = {"corpora": sorted(found.digest for found in corpora.values()), "version": _VERSION}
-    folder = Path(data_dir) / "words" / manifest.digest_of(identity)[:16]
+    folder = Path(data_dir) / "words" / files.digest_of(identity)[:16]
 
     def build(scratch: Path) -> dict[str, Any]:
         counts: Counter[str] = Counter()

@@ -1,0 +1,46 @@
+"""The exclusion rules of the playbook (section 3.3): what is no prose, and how it is told. Pure functions.
+
+Three kinds, by what they look at: the lines of a document (`line_rules`), its paragraphs (`paragraph_rules`), and all
+that is left of it. Each goes by evidence of its own, so that a phase can leave any of them out.
+"""
+
+import zlib
+from collections.abc import Callable
+
+from llm60_jax.config import Exclude, Rule
+from llm60_jax.data.clean import line_rules, paragraph_rules
+from llm60_jax.data.clean.line_rules import Lines, Mask
+from llm60_jax.data.clean.paragraph_rules import Paragraph
+
+VERSION = 3  # part of every corpus digest: raise it with any change of what is dropped
+
+
+def repetitive(text: str, limits: Exclude) -> bool:
+    """Says the same again and again: deflate leaves little of it."""
+    data = text.encode("utf-8")[:200_000]
+    return len(data) >= 500 and len(zlib.compress(data, 6)) < limits.compressed * len(data)
+
+
+def too_short(text: str, limits: Exclude) -> bool:
+    """Too short to say anything."""
+    return len(text) < limits.min_characters
+
+
+# In the order in which they are asked: the surer ones first, as what one has dropped the next ones do not see.
+LINES: dict[Rule, Callable[[Lines, Exclude], Mask]] = {
+    "math": line_rules.tex,
+    "chat": line_rules.chat,
+    "forum": line_rules.forum,
+    "code": line_rules.code,
+    "faq": line_rules.faq,
+    "list": line_rules.list_,
+}
+PARAGRAPHS: dict[Rule, Callable[[Paragraph, Exclude], bool]] = {
+    "boilerplate": paragraph_rules.boilerplate,
+    "math": paragraph_rules.math,
+    "social": paragraph_rules.social,
+    "symbols": paragraph_rules.symbols,
+    "non_english": paragraph_rules.non_english,
+    "post": paragraph_rules.post,
+}
+DOCUMENTS: dict[Rule, Callable[[str, Exclude], bool]] = {"repetitive": repetitive, "too_short": too_short}

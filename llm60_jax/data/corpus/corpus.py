@@ -1,0 +1,216 @@
+"""The corpus of a phase: its sources cleaned, deduplicated and split, written once as JSON lines with a ledger."""
+
+import contextlib
+import dataclasses
+import fcntl
+import itertools
+import json
+import shutil
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from llm60_jax.config import HubSource, Phase
+from llm60_jax.data.clean import dedup
+from llm60_jax.data.corpus import joining, units
+from llm60_jax.data.corpus.joining import SPLITS, Split
+from llm60_jax.data.corpus.units import Unit
+from llm60_jax.data.read import hub, sources
+from llm60_jax.data.read.ledger import Ledger
+from llm60_jax.machine import files, manifest
+from llm60_jax.machine.progress import Track
+
+__all__ = ["SPLITS", "Corpus", "Plan", "Split", "prepare", "read_sketches"]
+
+_FORMAT = 5  # raise with any change of what the folder holds
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """A phase's prepared text. `train` and `validation` are JSON-lines files; `ledger` is the content of ledger.json.
+
+    `ledger["sources"]` has one account for each source (see `Ledger`), `ledger["splits"][split]` the numbers of
+    `documents` and `characters`. After cutting, a piece of a document counts as a document.
+
+    `left_out` are ids that are passed over when the corpus is read, `notes` say why (see `without`).
+    """
+
+    phase: str
+    digest: str
+    folder: Path
+    train: Path
+    validation: Path
+    ledger: dict[str, Any]
+    left_out: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+    def summary(self) -> list[str]:
+        """A line for each source: what came in, what was kept, repaired and dropped. And what is left out, and why."""
+        return [*(Ledger.of(account).summary() for account in self.ledger["sources"]), *self.notes]
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be trained on this text; "" if it can."""
+        if self.ledger["too_few"]:
+            return f"{self.ledger['too_few']}. " + "; ".join(self.summary())
+        for split in SPLITS:
+            if not self.ids(split):
+                return (
+                    f"phase.{self.phase}.sources: nothing is left for {split}: all its documents are left out. "
+                    + "; ".join(self.notes)
+                )
+        return ""
+
+    def ids(self, split: Split) -> set[str]:
+        """The ids of the documents of a split, those left out not among them."""
+        return set((self.folder / f"{split}.ids").read_text(encoding="ascii").split()) - self.left_out
+
+    def sketches(self, split: Split) -> tuple[list[str], dedup.Sketches]:
+        """The ids of all documents of a split, and their sketches in the same order."""
+        return read_sketches(self.folder, split)
+
+    def without(self, ids: Collection[str], why: str) -> "Corpus":
+        """The corpus with some documents left out; its digest tells which."""
+        more = (frozenset(ids) - self.left_out) & (self.ids("train") | self.ids("validation"))
+        if not more:
+            return self
+        digest = files.digest_of([self.digest, sorted(more)])
+        notes = (*self.notes, f"{len(more):,} documents left out: {why}")
+        return dataclasses.replace(self, digest=digest, left_out=self.left_out | more, notes=notes)
+
+    def read(self, split: Split) -> Iterator[dict[str, str]]:
+        """Yields {"id": SHA-256 of the text in hex, "source", "title", "text"}, in the order of the sources. An answer
+        to a question also has "prompt"."""
+        path = self.train if split == "train" else self.validation
+        with path.open(encoding="utf-8", newline="\n") as file:
+            for line in file:
+                record = json.loads(line)
+                if record["id"] not in self.left_out:
+                    yield record
+
+
+def recorded(data_dir: Path, name: str, entry: Mapping[str, Any]) -> Corpus:
+    """The corpus that a checkpoint has recorded by its folder's name (`Prepared.record`), to be read; whether it is
+    there is the caller's to see."""
+    folder = data_dir / "processed" / name
+    train, validation = (folder / f"{split}.jsonl" for split in SPLITS)
+    return Corpus(entry["phase"], "", folder, train, validation, {}, frozenset(entry["left_out"]))
+
+
+def read_sketches(folder: Path, split: Split) -> tuple[list[str], dedup.Sketches]:
+    """The ids and sketches of a split in a corpus's folder."""
+    ids = (folder / f"{split}.ids").read_text(encoding="ascii").split()
+    path = folder / f"{split}.sketches.bin"
+    hashes = np.memmap(path, "<u8", "r") if path.stat().st_size else np.empty(0, "<u8")
+    return ids, dedup.Sketches(hashes, files.read_array(folder / f"{split}.sizes.npy"))
+
+
+class Plan:
+    """What a phase's corpus will be made of. Making one downloads what is not there yet, and reads every source file
+    once, for its digest."""
+
+    def __init__(self, phase: Phase, data_dir: Path, track: Track, evaluation: Sequence[str] = ()):
+        for source in phase.sources:
+            if isinstance(source, HubSource):
+                hub.fetch(source, track)
+        found = [sources.inputs(source) for source in phase.sources]
+        against = [file for path in evaluation for file in sources.inputs(sources.folder(path))]
+        self.phase, self.data_dir = phase, Path(data_dir)
+        self.others = [sources.others(source) for source in phase.sources]
+        everything = [file for group in [*found, against] for file in group]
+        hashed = track(everything, f"{phase.name}: checking source files", len(everything))
+        named = iter([(file, file.digest()) for file in hashed])
+        self.files = [tuple(itertools.islice(named, len(group))) for group in found]
+        self.evaluation = tuple(named)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What determines the corpus, as JSON values."""
+        return {
+            "sources": [
+                {
+                    "spec": units.spec(source),
+                    "files": [[file.name, digest] for file, digest in inputs],
+                    "readers": units.readers_identity(inputs),
+                    "others": others,
+                    "dose": [source.dose.share, source.dose.characters],
+                    "licence": sources.licence_of(source),
+                }
+                for source, inputs, others in zip(self.phase.sources, self.files, self.others, strict=True)
+            ],
+            "format": _FORMAT,
+            **units.rules_identity(self.phase.exclude, self.evaluation),
+            "validation": [joining.VALIDATION_SHARE, joining.VALIDATION_DOCUMENTS],
+        }
+
+    @property
+    def digest(self) -> str:
+        return files.digest_of(self.identity)
+
+    @property
+    def parts(self) -> Path:
+        """Where the units are kept until the corpus is whole."""
+        return self.data_dir / "screened" / f"{self.phase.name}-{self.digest[:16]}"
+
+    def units(self) -> list[list[Unit]]:
+        """The units of each source, in the order in which they are joined."""
+        pairs = zip(self.phase.sources, self.files, strict=True)
+        return [units.divide(source, self.phase.exclude, inputs, self.evaluation) for source, inputs in pairs]
+
+
+def prepare(
+    phase: Phase, data_dir: Path, track: Track, *, processes: int = 1, evaluation: Sequence[str] = ()
+) -> Corpus:
+    """Builds the corpus of a phase below `data_dir`/processed, or finds it there.
+
+    Args:
+      processes: that clean text at once; 0 is one for each core.
+      evaluation: paths of text that must not be in the corpus, nor anything near to it.
+
+    Raises:
+      InputError: a source without text (see `sources.inputs`), or a file that changes while it is read.
+      MachineError: `data_dir` cannot be written.
+    """
+    plan = Plan(phase, data_dir, track, evaluation)
+    folder = plan.data_dir / "processed" / f"{phase.name}-{plan.digest[:16]}"
+    parts = plan.units()
+
+    def build(scratch: Path) -> dict[str, Any]:
+        flat = [unit for group in parts for unit in group]
+        units.make(flat, plan.parts, track, f"{phase.name}: cleaning", processes)
+        return joining.join(phase, parts, plan.parts, plan.others, scratch, track)
+
+    with _alone(plan.parts, track):
+        ledger = manifest.build_once(folder, plan.identity, build, f"corpus of phase '{phase.name}'")["facts"]
+        shutil.rmtree(plan.parts, ignore_errors=True)
+    return Corpus(phase.name, plan.digest, folder, folder / "train.jsonl", folder / "validation.jsonl", ledger)
+
+
+@contextlib.contextmanager
+def _alone(parts: Path, track: Track) -> Iterator[None]:
+    """Lets one process at a time prepare a corpus; another one waits, and finds it."""
+    try:
+        parts.parent.mkdir(parents=True, exist_ok=True)
+        lock = parts.with_suffix(".lock").open("w")
+    except OSError:  # what cannot be written is told when it is needed
+        yield
+        return
+    with lock:
+        if not _locks(lock):
+            tries = itertools.takewhile(lambda _: not _locks(lock), itertools.count())
+            for _ in track(tries, "waiting for another process that prepares the same text"):
+                time.sleep(0.5)
+        yield
+
+
+def _locks(lock: TextIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a disk without locks: two at once do the work twice
+        pass
+    return True

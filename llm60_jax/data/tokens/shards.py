@@ -1,0 +1,173 @@
+"""Token shards: a corpus as arrays on disk. Each document is stored as BOS, its token ids, EOS; an answer to a question
+as BOS, question, separator, answer, EOS, with the length of what comes before the answer."""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llm60_jax.data.corpus.corpus import SPLITS, Corpus, Split
+from llm60_jax.data.read.instructions import SEPARATOR
+from llm60_jax.data.tokens.tokenizer import Tokenizer
+from llm60_jax.errors import DamageError, InputError
+from llm60_jax.machine import files, manifest
+from llm60_jax.machine.progress import Track
+
+_TOKEN = np.dtype("<u2")
+
+
+@dataclass(frozen=True)
+class TokenShard:
+    """The documents of one split. Document d is `tokens[offsets[d]:offsets[d + 1]]`, BOS and EOS included."""
+
+    tokens: np.ndarray  # uint16 [token_count], a read-only memory map
+    offsets: np.ndarray  # int64 [documents + 1], from 0 to token_count
+    bytes: np.ndarray  # int64 [documents], length of each text in UTF-8 bytes, questions left out
+    prompts: np.ndarray  # int64 [documents], tokens after BOS that are read but not learnt, else 0
+
+    @property
+    def documents(self) -> int:
+        return len(self.bytes)
+
+    @property
+    def token_count(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(frozen=True)
+class PhaseShards:
+    """`digest` determines the content of both splits: the corpus and the tokenizer."""
+
+    digest: str
+    train: TokenShard
+    validation: TokenShard
+    source_tokens: dict[str, int]  # of both splits together, by the source's name in the ledger
+
+
+def prepare(
+    corpus: Corpus, tokenizer: Tokenizer, data_dir: Path, track: Track, planted: Sequence[str] = ()
+) -> PhaseShards:
+    """Writes the shards of a corpus below `data_dir`/tokenized, or finds them there.
+
+    Args:
+      planted: texts that are added to the training text, each a document (canaries.py).
+
+    Raises:
+      InputError: the vocabulary does not fit uint16.
+      MachineError: `data_dir` cannot be written.
+    """
+    if tokenizer.vocab_size > np.iinfo(_TOKEN).max + 1:
+        raise InputError(f"model.vocab_size: {tokenizer.vocab_size:,} is above 65,536, which token shards can hold")
+    identity = {
+        "corpus": corpus.digest,
+        "tokenizer": tokenizer.sha256,
+        "vocab_size": tokenizer.vocab_size,
+        "token": _TOKEN.str,
+        "format": 3,
+    }
+    if planted:
+        identity["planted"] = files.digest_of(list(planted))
+    folder = Path(data_dir) / "tokenized" / f"{corpus.phase}-{files.digest_of(identity)[:16]}"
+
+    def build(scratch: Path) -> dict[str, Any]:
+        return {split: _write(corpus, split, tokenizer, scratch, track, planted) for split in SPLITS}
+
+    record = manifest.build_once(folder, identity, build, f"token shards of phase '{corpus.phase}'")
+    return _open(folder, record)
+
+
+def in_memory(records: Iterable[Mapping[str, str]], tokenizer: Tokenizer, most: int | None = None) -> TokenShard:
+    """Documents as a shard that is on no disk: records with a "text" and, for an answer, a "prompt".
+
+    Args:
+      most: tokens, after which no further document is taken; None takes all.
+    """
+    ids: list[list[int]] = []
+    sizes, prompts = [], []
+    for record in records:
+        tokens, prompt = _encoded(record, tokenizer)
+        ids.append(tokens)
+        sizes.append(len(record["text"].encode("utf-8")))
+        prompts.append(prompt)
+        if most is not None and sum(map(len, ids)) > most:
+            break
+    offsets = np.cumsum([0, *map(len, ids)])
+    whole = np.concatenate([np.empty(0, _TOKEN), *(np.asarray(one, _TOKEN) for one in ids)])
+    return TokenShard(whole, offsets, np.array(sizes, np.int64), np.array(prompts, np.int64))
+
+
+def _encoded(record: Mapping[str, str], tokenizer: Tokenizer) -> tuple[list[int], int]:
+    """BOS, question, answer or text, EOS; and how many of these tokens the question is."""
+    prompt = tokenizer.encode(record["prompt"] + SEPARATOR) if "prompt" in record else []
+    return [tokenizer.bos, *prompt, *tokenizer.encode(record["text"]), tokenizer.eos], len(prompt)
+
+
+def load(folder: Path, tokenizer: Tokenizer) -> PhaseShards:
+    """Opens finished shards after checking every file.
+
+    Raises:
+      DamageError: a file does not match the manifest, or the arrays do not match one another.
+      InputError: the shards were written with another tokenizer.
+    """
+    record = manifest.verify(Path(folder))
+    written = record["identity"]
+    if (written.get("tokenizer"), written.get("vocab_size")) != (tokenizer.sha256, tokenizer.vocab_size):
+        raise InputError(
+            f"{folder}: written with tokenizer {str(written.get('tokenizer'))[:16]} of {written.get('vocab_size')} "
+            f"tokens, but this run has {tokenizer.sha256[:16]} of {tokenizer.vocab_size}; prepare the data again"
+        )
+    return _open(Path(folder), record)
+
+
+def _write(
+    corpus: Corpus, split: Split, tokenizer: Tokenizer, scratch: Path, track: Track, planted: Sequence[str]
+) -> dict[str, Any]:
+    by_source: Counter[str] = Counter()
+    offsets, sizes, prompts = [0], [], []
+    more = [{"text": text, "source": "canaries"} for text in planted] if split == "train" else []
+    documents = len(corpus.ids(split)) + len(more)
+    records = itertools.chain(corpus.read(split), more)
+    with (scratch / f"{split}.tokens.bin").open("wb") as out:
+        for record in track(records, f"{corpus.phase}: tokenizing {split}", documents):
+            ids, prompt = _encoded(record, tokenizer)
+            out.write(np.asarray(ids, dtype=_TOKEN).tobytes())
+            offsets.append(offsets[-1] + len(ids))
+            sizes.append(len(record["text"].encode("utf-8")))
+            prompts.append(prompt)
+            by_source[record["source"]] += len(ids)
+    for name, values in (("offsets", offsets), ("bytes", sizes), ("prompts", prompts)):
+        np.save(scratch / f"{split}.{name}.npy", np.asarray(values, dtype=np.int64), allow_pickle=False)
+    return {"documents": len(sizes), "tokens": offsets[-1], "bytes": sum(sizes), "sources": dict(by_source)}
+
+
+def _open(folder: Path, record: dict[str, Any]) -> PhaseShards:
+    train, validation = (_open_split(folder, split) for split in SPLITS)
+    counted = sum((Counter(record["facts"][split]["sources"]) for split in SPLITS), Counter[str]())
+    return PhaseShards(files.digest_of(record["identity"]), train, validation, dict(counted))
+
+
+def _open_split(folder: Path, split: Split) -> TokenShard:
+    path = folder / f"{split}.tokens.bin"
+    try:
+        offsets, sizes, prompts = (
+            files.read_array(folder / f"{split}.{name}.npy") for name in ("offsets", "bytes", "prompts")
+        )
+        tokens = np.memmap(path, dtype=_TOKEN, mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise DamageError(f"{folder}: the arrays of split '{split}' cannot be opened: {error}") from None
+    fits = (
+        offsets.dtype == sizes.dtype == prompts.dtype == np.int64
+        and offsets.ndim == sizes.ndim == prompts.ndim == 1
+        and len(offsets) == len(sizes) + 1 == len(prompts) + 1 >= 2
+        and offsets[0] == 0
+        and offsets[-1] == len(tokens)
+        and bool(np.all(np.diff(offsets) >= 2 + prompts))  # BOS and EOS at least
+        and bool(np.all(prompts >= 0))
+    )
+    if not fits:
+        raise DamageError(f"{path}: offsets, byte counts and tokens do not fit together; delete the folder {folder}")
+    return TokenShard(tokens, offsets, sizes, prompts)

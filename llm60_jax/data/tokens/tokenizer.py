@@ -1,0 +1,195 @@
+"""The tokenizer of a run: a sentencepiece model learnt once from the training text of chosen phases.
+
+Every line begins with sentencepiece's word mark, so a word has the same token at the start of a paragraph as inside
+one; the newline is a token of its own. Rare characters become byte tokens: any cleaned text survives a round trip.
+"""
+
+import hashlib
+import io
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sentencepiece
+
+from llm60_jax import config as config_module
+from llm60_jax.data.clean import cleaning
+from llm60_jax.data.corpus.corpus import Corpus
+from llm60_jax.errors import DamageError, InputError
+from llm60_jax.machine import files, manifest
+from llm60_jax.machine.progress import Track
+
+PAD, UNK, BOS, EOS = 0, 1, 2, 3  # the same in every tokenizer of this project
+
+_CONTROL = frozenset((PAD, UNK, BOS, EOS))
+_FILE = "tokenizer.model"
+_VERSION = 1  # raise with any change of the settings in `_learn`
+_LINE_CHARACTERS = 4_000  # longer lines are cut for learning, at most 4 bytes a character
+_LOG = logging.getLogger("llm60_jax")
+
+
+class Tokenizer:
+    """Text to token ids and back. Made by `Tokenizer.load`; `sha256` is the digest of the model file's bytes."""
+
+    def __init__(self, path: Path, sha256: str, processor: sentencepiece.SentencePieceProcessor):
+        self.path = path
+        self.sha256 = sha256
+        self.bos, self.eos, self.pad, self.unk = BOS, EOS, PAD, UNK
+        self._processor = processor
+        self._newline = processor.piece_to_id("\n")
+
+    @classmethod
+    def load(cls, path: Path) -> "Tokenizer":
+        """Raises DamageError if the file is missing or is not a model that this module wrote."""
+        path = Path(path)
+        try:
+            model = path.read_bytes()
+            processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        except OSError as error:
+            raise DamageError(f"{path}: cannot read the tokenizer: {error.strerror or error}") from None
+        except RuntimeError:
+            raise DamageError(f"{path}: not a sentencepiece model; delete its folder to learn it again") from None
+        ids = (processor.pad_id(), processor.unk_id(), processor.bos_id(), processor.eos_id())
+        if ids != (PAD, UNK, BOS, EOS) or processor.piece_to_id("\n") == UNK:
+            raise DamageError(f"{path}: a sentencepiece model, but not one that this program learnt")
+        return cls(path, hashlib.sha256(model).hexdigest(), processor)
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self._processor.vocab_size())
+
+    def pieces(self) -> list[str]:
+        """How each token is spelt; "" for control tokens and for the bytes of rare characters, which spell no text."""
+        processor = self._processor
+        return [
+            "" if token in _CONTROL or processor.is_byte(token) else processor.id_to_piece(token)
+            for token in range(self.vocab_size)
+        ]
+
+    @property
+    def byte_tokens(self) -> np.ndarray:
+        """Which tokens spell a byte of a rare character: bool [V]."""
+        return np.array([self._processor.is_byte(token) for token in range(self.vocab_size)])
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without BOS and EOS."""
+        ids: list[int] = []
+        for number, line in enumerate(self._processor.encode(text.split("\n"), out_type=int, num_threads=1)):
+            if number:
+                ids.append(self._newline)
+            ids.extend(line)
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids; control ids are skipped. Raises IndexError for an id outside the vocabulary."""
+        lines: list[list[int]] = [[]]
+        for token in ids:
+            if token == self._newline:
+                lines.append([])
+            elif token not in _CONTROL:
+                lines[-1].append(int(token))
+        return "\n".join(self._processor.decode(line) if line else "" for line in lines)
+
+
+def prepare(config: config_module.Config, corpora: Mapping[str, Corpus], data_dir: Path, track: Track) -> Tokenizer:
+    """Learns the tokenizer below `data_dir`/tokenizers, or finds it there.
+
+    Args:
+      config: `tokenizer` and `model.vocab_size` are used.
+      corpora: phase name -> corpus; holds at least the phases of `config.tokenizer.phases`.
+
+    Raises:
+      InputError: the vocabulary is too large or too small for the text.
+      MachineError: `data_dir` cannot be written.
+    """
+    settings = config.tokenizer
+    assert settings is not None, "a run that starts from a checkpoint brings its tokenizer"
+    vocab_size = config.model.vocab_size
+    chosen = [corpora[name] for name in settings.phases]
+    identity = {
+        "corpora": [corpus.digest for corpus in chosen],
+        "model_type": settings.model_type,
+        "vocab_size": vocab_size,
+        "sample_characters": settings.sample_characters,
+        "version": _VERSION,
+    }
+
+    def build(scratch: Path) -> dict[str, Any]:
+        lines = list(_lines(_sample(chosen, settings.sample_characters, track)))
+        characters = sum(map(len, lines))
+        _LOG.info("learning a vocabulary of %s tokens from %s characters", f"{vocab_size:,}", f"{characters:,}")
+        (scratch / _FILE).write_bytes(_learn(lines, vocab_size, settings.model_type))
+        return {"characters": characters, "lines": len(lines)}
+
+    folder = Path(data_dir) / "tokenizers" / files.digest_of(identity)[:16]
+    manifest.build_once(folder, identity, build, "tokenizer")
+    return Tokenizer.load(folder / _FILE)
+
+
+def _sample(corpora: Sequence[Corpus], limit: int, track: Track) -> Iterator[str]:
+    """Training documents of the corpora, at most `limit` characters in all, shared in proportion to their size.
+
+    Within a corpus the documents with the smallest ids are taken: an even and repeatable spread over its sources.
+    """
+    totals = [corpus.ledger["splits"]["train"]["characters"] for corpus in corpora]
+    for corpus, total in zip(corpora, totals, strict=True):
+        quota = limit * total // max(limit, sum(totals))
+        lengths = {record["id"]: len(record["text"]) for record in corpus.read("train")}
+        taken: set[str] = set()
+        for name in sorted(lengths):
+            if lengths[name] <= quota:
+                quota -= lengths[name]
+                taken.add(name)
+        records = corpus.read("train")
+        for record in track(records, f"{corpus.phase}: reading for the tokenizer", len(lengths)):
+            if record["id"] in taken:
+                yield record["text"]
+
+
+def _lines(texts: Iterator[str]) -> Iterator[str]:
+    """Lines as sentencepiece learns from them; it would silently leave out one beyond its length limit."""
+    for text in texts:
+        for line in text.split("\n"):
+            yield from cleaning.cut(line, _LINE_CHARACTERS)
+
+
+def _learn(lines: list[str], vocab_size: int, model_type: str) -> bytes:
+    """The model file. A list of lines and not a generator: sentencepiece swallows what an iterator raises."""
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines),
+            model_writer=model,
+            model_type=model_type,
+            vocab_size=vocab_size,
+            pad_id=PAD,
+            unk_id=UNK,
+            bos_id=BOS,
+            eos_id=EOS,
+            user_defined_symbols=["\n"],
+            byte_fallback=True,
+            split_digits=True,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            max_sentence_length=8 * _LINE_CHARACTERS,  # bytes
+            num_threads=1,  # the count is written into the model, and unigram sums depend on it
+            minloglevel=3,
+        )
+    except RuntimeError as error:
+        raise _explain(str(error), vocab_size) from None
+    return model.getvalue()
+
+
+def _explain(message: str, vocab_size: int) -> InputError:
+    """sentencepiece's reason in the words of the configuration."""
+    if most := re.search(r"too high.*<= (\d+)", message):
+        return InputError(
+            f"model.vocab_size: {vocab_size:,} is too many for this text; the largest value that works is "
+            f"{most[1]}; lower it, or give the phases of tokenizer.phases more text"
+        )
+    if least := re.search(r"smaller than required_chars\D*\d+ vs (\d+)", message):
+        return InputError(f"model.vocab_size: {vocab_size:,} is too few; this text needs at least {least[1]}")
+    return InputError(f"tokenizer: sentencepiece cannot learn from this text with these settings: {message}")

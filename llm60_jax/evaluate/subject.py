@@ -1,0 +1,34 @@
+"""A trained model as measures see it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from llm60_jax.config import Config
+from llm60_jax.data.tokens.tokenizer import Tokenizer
+
+
+class Subject(Protocol):
+    """What a measure may ask of a trained model; `checkpoint.Trained` is one."""
+
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def meta(self) -> dict[str, Any]: ...
+
+    @property
+    def config(self) -> Config: ...
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    @property
+    def score_rows(self) -> Callable[[Mapping[str, np.ndarray]], Any]:
+        """Rows [B, T] -> cross-entropy of each target in nats, float32 [B, T]."""
+
+    @property
+    def plain_params(self) -> Any:
+        """The parameters of a plain model, adapters merged."""

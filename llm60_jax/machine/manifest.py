@@ -1,0 +1,171 @@
+"""Folders that are either whole or not there: built aside, hashed, flushed to the disk, renamed, verified before use.
+
+Everything the project keeps goes through here: prepared text, tokenizers, token shards, checkpoints. A folder is built
+beside its final place and renamed into it, its manifest written last, so what an interrupted build leaves behind is
+never taken for data. `manifest.json` holds {"identity": ..., "facts": ..., "files": {relative path: {"bytes",
+"sha256"}}, "sha256": ...}: what determines the content, what is to be known about it, the content, and its own seal.
+"""
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from llm60_jax.errors import DamageError, MachineError
+from llm60_jax.machine.files import PARTIAL, digest_of, dump, flush, read_text, sha256_of
+
+NAME = "manifest.json"
+_LOG = logging.getLogger("llm60_jax")
+_STALE_SECONDS = 24 * 3600  # an unfinished build older than this belongs to no living process
+
+
+def exists(folder: Path) -> bool:
+    """True when a finished folder stands there, whatever its state; `verify` tells whether it is whole."""
+    return (folder / NAME).is_file() and not folder.name.startswith(".")
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder, its files not looked at. Raises DamageError when it is missing or malformed."""
+    try:
+        manifest = dict(json.loads(read_text(folder / NAME)))
+        if manifest.pop("sha256") != digest_of(manifest):
+            raise DamageError(f"{folder / NAME}: its content differs from its own SHA-256")
+        for entry in dict(manifest["files"]).values():
+            int(entry["bytes"]), str(entry["sha256"])
+        dict(manifest["identity"]), dict(manifest["facts"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamageError(f"{folder / NAME}: not a readable manifest ({type(error).__name__})") from None
+    return manifest
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Hashes every file of a folder and returns its manifest.
+
+    Raises:
+      DamageError: names the files that are missing, changed, or not in the manifest.
+    """
+    manifest = read(folder)
+    expected = manifest["files"]
+    inside = [(path, path.relative_to(folder).as_posix()) for path in folder.rglob("*")]
+    # A link would have a file outside of the folder read as if it were in it.
+    linked = {name for path, name in inside if path.is_symlink()}
+    present = {name for path, name in inside if path.is_file()} - {NAME} - linked
+    faults = [f"{name}: a symbolic link" for name in sorted(linked)]
+    faults += [f"{name}: not in the manifest" for name in sorted(present - set(expected))]
+    for name, entry in sorted(expected.items()):
+        path = folder / name
+        try:
+            if name not in present:
+                faults += [] if name in linked else [f"{name}: missing"]
+            elif path.stat().st_size != entry["bytes"]:
+                faults.append(f"{name}: {path.stat().st_size} bytes instead of {entry['bytes']}")
+            elif sha256_of(path) != entry["sha256"]:
+                faults.append(f"{name}: its content differs from the manifest's SHA-256")
+        except OSError as error:
+            faults.append(f"{name}: {error.strerror or error}")
+    if faults:
+        more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
+        raise DamageError(f"{folder}: damaged: " + "; ".join(faults[:5]) + more)
+    return manifest
+
+
+def create(folder: Path, identity: dict[str, Any], build: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """Builds a folder by `build(scratch folder) -> facts`, commits it durably and returns its manifest.
+
+    A folder that stands there is replaced, but only once the new one is whole. Raises OSError.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale(folder)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}{PARTIAL}", dir=folder.parent))
+    try:
+        facts = build(scratch)
+        files = {
+            path.relative_to(scratch).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+            for path in sorted(scratch.rglob("*"))
+            if path.is_file()
+        }
+        manifest = json.loads(json.dumps({"identity": identity, "facts": facts, "files": files}))
+        sealed = {**manifest, "sha256": digest_of(manifest)}  # a flipped bit in the manifest itself is found too
+        (scratch / NAME).write_text(dump(sealed), encoding="utf-8")
+        for path in [*scratch.rglob("*"), scratch]:
+            flush(path)
+        _replace(scratch, folder, manifest["identity"])
+        flush(folder.parent)
+        return manifest
+    finally:
+        # Also on an interruption: an unfinished build leaves nothing. After success there is nothing to remove.
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def build_once(
+    folder: Path, identity: dict[str, Any], build: Callable[[Path], dict[str, Any]], describe: str
+) -> dict[str, Any]:
+    """Returns the manifest of `folder`, after building the folder if it is missing or damaged.
+
+    Args:
+      folder: the final place; its name should hold a digest of `identity`.
+      identity: JSON values that determine the content.
+      build: writes all files into the scratch folder it is given and returns facts about them, as JSON values.
+      describe: what is being built, for messages: "corpus of phase 'grammar'".
+
+    Raises:
+      MachineError: the folder cannot be written.
+    """
+    try:
+        if folder.exists():
+            try:
+                manifest = verify(folder)
+                if manifest["identity"] == json.loads(json.dumps(identity)):
+                    return manifest
+                reason = f"{folder / NAME}: describes other inputs"
+            except DamageError as error:
+                reason = str(error)
+            _LOG.warning("%s is damaged and will be built again: %s", describe, reason)
+        return create(folder, identity, build)
+    except OSError as error:
+        raise MachineError(
+            f"{folder}: cannot write the {describe}: {error.strerror or error}; "
+            "free some space, or set data_dir to a folder that can be written"
+        ) from error
+
+
+def remove(folder: Path) -> None:
+    """Deletes a finished folder. It is renamed first, so that a half-deleted one is taken for nothing else."""
+    going = folder.with_name(f".{folder.name}{PARTIAL}removed")
+    shutil.rmtree(going, ignore_errors=True)
+    folder.rename(going)
+    shutil.rmtree(going, ignore_errors=True)
+
+
+def remove_partial(parent: Path) -> None:
+    """Deletes every unfinished build below `parent`. Only for a folder that this process has to itself."""
+    for path in parent.glob(f".*{PARTIAL}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _replace(scratch: Path, folder: Path, identity: dict[str, Any]) -> None:
+    """Renames the built folder into place. A folder that another process finished meanwhile stays: it is the same."""
+    try:
+        os.replace(scratch, folder)
+        return
+    except OSError:
+        if not folder.is_dir():
+            raise
+    try:
+        if verify(folder)["identity"] == identity:
+            return
+    except DamageError:
+        pass  # the damaged folder that this build replaces
+    shutil.rmtree(folder)
+    os.replace(scratch, folder)
+
+
+def _remove_stale(folder: Path) -> None:
+    for path in folder.parent.glob(f".{folder.name}{PARTIAL}*"):
+        if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,110 @@
+"""What a person sees: the plan as a table, progress bars, the training line, samples."""
+
+import contextlib
+import logging
+import math
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from llm60_jax.machine.signals import Interrupts
+
+
+class PrintableFormatter(logging.Formatter):
+    """Of log records: what they quote may come from a text or a file's name, and a terminal shows it one day."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def printable(text: str) -> str:
+    """Text for a terminal: control characters are shown instead of obeyed, newlines excepted."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+T = TypeVar("T")
+
+
+class _Console(Console):
+    """A console whose reader may go away: what would be printed is dropped, the run goes on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+console = _Console(highlight=False, markup=False, soft_wrap=True)
+log = logging.getLogger("llm60_jax")
+
+
+def say(text: str) -> None:
+    """Prints a line and keeps it in the run's log. A closed terminal never ends a run."""
+    log.info("%s", text)
+    put(printable(text))
+
+
+@contextlib.contextmanager
+def hushed(on: bool) -> Iterator[None]:
+    """Inside it nothing is said if `on`; for commands whose output is one JSON object."""
+    before, console.quiet = console.quiet, console.quiet or on
+    try:
+        yield
+    finally:
+        console.quiet = before
+
+
+def put(text: str, end: str = "\n") -> None:
+    with contextlib.suppress(OSError):  # the terminal is gone
+        console.print(text, end=end)
+
+
+class Tracker:
+    """Progress bars over long loops, with a look at the signals between items; `quiet` for the look alone."""
+
+    def __init__(self, interrupts: Interrupts, quiet: bool = False):
+        self._interrupts, self._quiet = interrupts, quiet
+
+    def __call__(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+        start, count = time.monotonic(), 0
+        parts = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        with Progress(
+            *parts, console=console, transient=True, disable=self._quiet or not console.is_terminal
+        ) as progress:
+            task = progress.add_task(description, total=total)
+            for item in items:
+                self._interrupts.check()
+                yield item
+                count += 1
+                progress.advance(task)
+        if not self._quiet:
+            say(f"{description}: {count:,} in {time.monotonic() - start:.1f} s")
+
+
+def columns(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table as text, as wide as its content: the first column to the left, the others to the right."""
+    lines = [headings, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(headings))]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
+        for line in lines
+    )
+
+
+def duration(seconds: float) -> str:
+    """`75 s`, `12 min`, `3 h 05 min`; a dash for what is not known yet."""
+    if not math.isfinite(seconds):
+        return "-"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def speed(tokens_per_second: float) -> str:
+    """`1,234 tokens/s`; a dash before anything was measured."""
+    return f"{tokens_per_second:,.0f} tokens/s" if tokens_per_second else "- tokens/s"

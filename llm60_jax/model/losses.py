@@ -1,0 +1,138 @@
+"""Named loss terms over what the model computes.
+
+A term sums over tokens and leaves the division by the weights of the whole batch to the step, so that accumulated
+micro-batches equal one large batch exactly. `TERMS` lists them; `objective` adds them up with a phase's weights.
+N counts tokens (B x T, flat), D is the width, V the vocabulary.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from llm60_jax.model.matmul import matmul, matmul_nt, transposed
+
+Array = jax.Array
+CHUNK = 256  # tokens whose logits exist at one time: 256 x 32,000 float32 are 33 MB
+
+
+class Sums(NamedTuple):
+    """Two sums of the same cross-entropies, in nats, float32 scalars. Only `weighted` has a gradient."""
+
+    weighted: Array  # each token times its weight
+    plain: Array  # each token that has a weight above 0, once
+
+
+class Batch(NamedTuple):
+    """What the terms of one micro-batch look at."""
+
+    hidden_ND: Array  # final hidden states
+    tapped_ND: Sequence[Array]  # normed hidden states of the heads below the top
+    embedding_VD: Array
+    targets_N: Array
+    weights_N: Array
+    dtype: jnp.dtype = jnp.dtype(jnp.bfloat16)  # of the operands of products
+
+
+def _chunked(x: Array) -> Array:
+    """[N, ...] -> [pieces, at most CHUNK, ...], filled up with zeros."""
+    pieces = -(-len(x) // CHUNK)
+    size = -(-len(x) // pieces)
+    padded = jnp.pad(x, [(0, pieces * size - len(x))] + [(0, 0)] * (x.ndim - 1))
+    return padded.reshape(pieces, size, *x.shape[1:])
+
+
+def token_losses(hidden_ND: Array, embedding_VD: Array, targets_N: Array, dtype: jnp.dtype) -> Array:
+    """Negative log-likelihood of each target, float32 [N], in chunks. Not meant to be differentiated."""
+
+    def chunk(_, piece):
+        hidden, targets = piece
+        logits = matmul_nt(hidden, embedding_VD, dtype)
+        chosen = jnp.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
+        return None, jax.nn.logsumexp(logits, axis=1) - chosen
+
+    losses = jax.lax.scan(chunk, None, (_chunked(hidden_ND), _chunked(targets_N)))[1]
+    return losses.reshape(-1)[: len(targets_N)]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def next_token(
+    hidden_ND: Array,
+    embedding_VD: Array,
+    targets_N: Array,
+    weights_N: Array,
+    dtype: jnp.dtype = jnp.dtype(jnp.bfloat16),
+) -> Sums:
+    """Cross-entropies under the tied head.
+
+    The gradient with respect to the logits is formed chunk by chunk in the forward pass, so neither all logits nor
+    their gradient ever exist and the head's product is not computed a second time. What needs no gradient (a frozen
+    embedding) costs no product. Weights are constants.
+    """
+    nll_N = token_losses(hidden_ND, embedding_VD, targets_N, dtype)
+    return Sums(jnp.sum(nll_N * weights_N), jnp.sum(nll_N * (weights_N > 0)))
+
+
+def _next_token_forward(hidden: Any, embedding: Any, targets: Any, weights: Any, dtype: jnp.dtype):
+    table_DV = transposed(embedding.value.astype(dtype))  # both products are faster with it on a CPU
+    hidden_ND, targets_N, weights_N = hidden.value.astype(dtype), targets.value, weights.value
+    vocabulary = np.arange(table_DV.shape[1], dtype=np.int32)
+
+    def chunk(carry, piece):
+        sums, d_embedding = carry
+        hidden_nD, targets_n, weights_n = piece
+        logits = matmul(hidden_nD, table_DV, dtype)
+        top = logits.max(axis=1, keepdims=True)
+        exponentials = jnp.exp(logits - top)
+        total = exponentials.sum(axis=1, keepdims=True)
+        chosen = jnp.take_along_axis(logits, targets_n[:, None], axis=1)
+        nll_n = (top + jnp.log(total) - chosen)[:, 0]
+        hits = vocabulary[None] == targets_n[:, None]
+        d_logits = exponentials * (weights_n[:, None] / total) - jnp.where(hits, weights_n[:, None], 0)
+        d_logits = jax.lax.optimization_barrier(d_logits.astype(dtype))
+        if embedding.perturbed:
+            # As [D, V], because hidden states are far smaller to transpose than the logits' gradient.
+            d_embedding = d_embedding + matmul(transposed(hidden_nD), d_logits, dtype)
+        d_hidden = matmul_nt(d_logits, table_DV, dtype) if hidden.perturbed else None
+        sums = Sums(sums.weighted + jnp.sum(nll_n * weights_n), sums.plain + jnp.sum(nll_n * (weights_n > 0)))
+        return (sums, d_embedding), d_hidden
+
+    zero = jnp.zeros(table_DV.shape, jnp.float32) if embedding.perturbed else None
+    start = Sums(jnp.float32(0), jnp.float32(0)), zero
+    (sums, d_embedding), d_hidden = jax.lax.scan(chunk, start, (*map(_chunked, (hidden_ND, targets_N, weights_N)),))
+    if d_hidden is not None:
+        d_hidden = d_hidden.reshape(-1, hidden_ND.shape[1])[: len(targets_N)]
+    return sums, (d_hidden, None if d_embedding is None else d_embedding.T)
+
+
+def _next_token_backward(dtype, saved, g: Sums):
+    return *(None if d is None else g.weighted * d for d in saved), None, None
+
+
+next_token.defvjp(_next_token_forward, _next_token_backward, symbolic_zeros=True)
+
+
+def _next_token(batch: Batch, hidden_ND: Array) -> Sums:
+    return next_token(hidden_ND, batch.embedding_VD, batch.targets_N, batch.weights_N, batch.dtype)
+
+
+def _deep_supervision(batch: Batch) -> Sums:
+    """The mean over the heads below the top (Lee et al. 2015), each with a norm of its own and the tied embedding."""
+    found = [_next_token(batch, x) for x in batch.tapped_ND]
+    return Sums(*(sum(values) / len(found) for values in zip(*found, strict=True)))
+
+
+TERMS: dict[str, Callable[[Batch], Sums]] = {
+    "next_token": lambda batch: _next_token(batch, batch.hidden_ND),
+    "deep_supervision": _deep_supervision,
+}
+
+
+def objective(batch: Batch, weights: dict[str, float]) -> tuple[Array, dict[str, Sums]]:
+    """The weighted sum of the terms that have a weight, which is what trains, and each of those terms."""
+    terms = {name: term(batch) for name, term in TERMS.items() if weights.get(name)}
+    total = jnp.float32(0) + sum(weights[name] * sums.weighted for name, sums in terms.items())
+    return total, terms

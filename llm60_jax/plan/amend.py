@@ -1,0 +1,50 @@
+"""Amendments of a plan: a freeze that waits, a phase that gets more steps, a lower rate after a rewind."""
+
+import math
+from collections.abc import Sequence
+
+from llm60_jax.config import Phase
+from llm60_jax.plan.build import longest_wait
+from llm60_jax.plan.stages import Decision, Extension, Plan, Rescue, Stage, nearest
+
+
+def rescue(plan: Plan, phase: Phase, step: int) -> Rescue:
+    """Half the rate from a step on, warmed up for twice as long as the phase was at its beginning (playbook, section
+    14: "lower LR, longer warmup")."""
+    start, stop = plan.scheduled_span(phase.name)
+    return Rescue(phase.name, step, 0.5, max(1, nearest(2 * phase.warmup * (stop - start))))
+
+
+def decide(plan: Plan, phase: Phase, stage: Stage, drift: float | None, decisions: Sequence[Decision]) -> Decision:
+    """Whether the freeze that `stage` begins may come, or has to wait, and why.
+
+    Args:
+      plan: the plan with all `decisions` so far.
+      stage: the stage due now, in which more blocks are frozen than before it.
+      drift: of the blocks to freeze, as last measured; None before there was a second look.
+
+    Returns:
+      A decision to freeze (`wait` 0), when the blocks have settled or the wait is as long as it may be; else one to
+      wait until the next look.
+    """
+    start, stop = plan.phase_span(phase.name)
+    longest = longest_wait(phase, stop - start)
+    waited = sum(d.wait for d in decisions if (d.phase, d.frozen) == (phase.name, stage.frozen))
+    measured = "not measured yet" if drift is None else f"{drift:.4f}"
+    if drift is not None and drift <= phase.settled_drift:
+        wait, why = 0, f"settled: drift {measured}, at most {phase.settled_drift} asked for"
+    elif waited >= longest:
+        wait, why = 0, f"waited {waited} steps, the most allowed, with a drift of {measured}"
+    else:
+        wait = min(plan.probe_every(phase.name), longest - waited)
+        why = f"{stage.frozen} blocks wait {wait} steps: drift {measured}, above {phase.settled_drift}"
+    return Decision(phase.name, stage.start_step, stage.frozen, wait, why)
+
+
+def extend(plan: Plan, phase: Phase, reason: str) -> Extension | None:
+    """A tenth of the phase's scheduled steps more, or what its gate still allows; None when that is nothing."""
+    start, stop = plan.scheduled_span(phase.name)
+    steps = stop - start
+    used = plan.phase_span(phase.name)[1] - start
+    more = min(max(1, nearest(steps / 10)), math.floor(phase.gate.extend_up_to * steps + 1e-9) - used)
+    return Extension(phase.name, more, reason) if more > 0 else None

@@ -1,0 +1,119 @@
+"""Speed of each stage, and the time the rest of the plan will take; time asleep or stopped is neither."""
+
+import contextlib
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+
+from llm60_jax.config import Config
+from llm60_jax.plan import Plan, Stage, StepKey, flops
+
+
+class StageClock:
+    """Measures seconds per step, stage by stage, pauses left out.
+
+    A linear ETA is wrong when the cost of a token changes from stage to stage: stages not yet seen are estimated from
+    what their programs took before on this machine (speed.py), times how much faster or slower this run is than that;
+    those never measured from stages that were, by their arithmetic.
+
+    Args:
+      measured: seconds of a step, by program, as known before the run.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        stage_plan: Plan,
+        now: Callable[[], float] = time.monotonic,
+        measured: Mapping[StepKey, float] = MappingProxyType({}),
+    ):
+        self._config, self._now, self._measured = config, now, measured
+        self.replan(stage_plan)
+        self._seconds: dict[Stage, float] = {}
+        self._steps: dict[Stage, int] = {}
+        self._last = self._now()
+        self._hidden = False
+        self._inside: dict[str, float] = {}
+        self._aside: dict[str, float] = {}
+
+    def replan(self, stage_plan: Plan) -> None:
+        """Goes on with an amended plan."""
+        phases = {phase.name: phase for phase in self._config.phase}
+        self._plan = stage_plan
+        self._cost = {}  # operations of one step
+        self._known = {}  # seconds of one step, as measured before the run
+        for stage in stage_plan.stages:
+            key = StepKey.of(stage, phases[stage.phase], self._config)
+            self._cost[stage] = flops.step_flops(self._config.model, key)
+            if key in self._measured:
+                self._known[stage] = self._measured[key]
+
+    def tick(self, stage: Stage) -> None:
+        """A step of `stage` has finished. The first one since the start of a stage only sets the clock."""
+        now = self._now()
+        if stage in self._steps and not self._hidden:
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + now - self._last
+            self._steps[stage] += 1
+        self._steps.setdefault(stage, 0)
+        self._last, self._hidden = now, False
+
+    def hide(self) -> None:
+        """Leaves the step that is under way out: some of it ran while the clock was paused."""
+        self._hidden = True
+
+    @contextlib.contextmanager
+    def paused(self, what: str) -> Iterator[None]:
+        """Keeps evaluation, sampling and saving out of the measured speed, and in an account of their own."""
+        start = self._now()
+        try:
+            yield
+        finally:
+            spent = self._now() - start
+            self._last += spent
+            self._aside[what] = self._aside.get(what, 0.0) + spent
+
+    @contextlib.contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Time inside the measured speed that has a name of its own."""
+        start = self._now()
+        yield
+        self._inside[what] = self._inside.get(what, 0.0) + self._now() - start
+
+    def account(self, stage: Stage | None = None) -> dict[str, float]:
+        """Seconds since the last account by what they went into; with a stage also those of its steps."""
+        found = {**self._inside, **self._aside}
+        if stage is not None:
+            found["steps"] = max(0.0, self._seconds.get(stage, 0.0) - sum(self._inside.values()))
+        self._inside, self._aside = {}, {}
+        return {name: round(seconds, 3) for name, seconds in found.items()}
+
+    def rate(self, stage: Stage) -> float:
+        """Measured tokens per second of a stage; 0.0 before its second step."""
+        seconds = self.step_seconds(stage)
+        return self._plan.tokens_per_step / seconds if seconds else 0.0
+
+    def step_seconds(self, stage: Stage) -> float:
+        """Measured seconds of a step of a stage; 0.0 before its second step."""
+        steps = self._steps.get(stage, 0)
+        return self._seconds[stage] / steps if steps > 0 else 0.0
+
+    def planned(self, stage: Stage) -> float | None:
+        """Seconds that a stage should take, by what its program took before the run; None where that is not known."""
+        return stage.steps * self._known[stage] if stage in self._known else None
+
+    def remaining(self, done: int) -> float:
+        """Seconds from step `done` to the end of the plan; infinite before anything was measured."""
+        seen = {stage: seconds for stage in self._steps if (seconds := self.step_seconds(stage))}
+        changes = [seconds / self._known[stage] for stage, seconds in seen.items() if stage in self._known]
+        change = statistics.median(changes) if changes else 1.0
+        known = {stage: change * seconds for stage, seconds in self._known.items()} | seen
+        if not known:
+            return math.inf
+        per_operation = statistics.fmean(seconds / self._cost[stage] for stage, seconds in known.items())
+        return sum(
+            max(0, stage.stop_step - max(done, stage.start_step))
+            * (known.get(stage) or per_operation * self._cost[stage])
+            for stage in self._plan.stages
+        )

@@ -1,0 +1,43 @@
+"""Checks of this machine before a run begins."""
+
+import os
+import shutil
+from pathlib import Path
+
+from llm60_jax.config import Config
+from llm60_jax.errors import MachineError
+from llm60_jax.machine.facts import memory_bytes
+from llm60_jax.machine.files import standing
+from llm60_jax.plan import Plan
+
+
+def require(config: Config, plan: Plan) -> None:
+    """Checks, before anything expensive, that a run can be written and held.
+
+    Raises:
+      MachineError: a directory that cannot be written, too little disk for the checkpoints, too little memory.
+    """
+    for field, place in (("workdir", config.workdir), ("data_dir", config.data_dir)):
+        nearest = standing(Path(place))
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            raise MachineError(f"{field} {place}: {nearest} cannot be written; choose another place")
+    weights = 4 * config.model.parameter_count  # bytes
+    # Adafactor's state is a few per cent of the weights, AdamW's twice as large as they are.
+    state = 3 * weights if config.optimizer.name == "adamw" else weights
+    memory = memory_bytes()
+    if state + weights > memory:
+        needed = (state + weights) / 1e9
+        raise MachineError(
+            f"model: {config.model.parameter_count:,} parameters and their gradients need {needed:,.1f} GB, "
+            f"and this machine has {memory / 1e9:.1f} GB of memory; choose a smaller model"
+        )
+    workdir = Path(config.workdir)
+    existing = [p for kind in ("checkpoints", "phases") for p in workdir.glob(f"{kind}/*/manifest.json")]
+    to_come = config.train.keep_rolling + 1 + plan.freezes + len(config.phase) - len(existing)
+    wanted = max(1, to_come) * state
+    free = shutil.disk_usage(standing(workdir)).free
+    if free < wanted:
+        raise MachineError(
+            f"workdir {config.workdir}: its checkpoints need {wanted / 1e9:,.1f} GB, and {free / 1e9:.1f} GB are "
+            "free; make room, or choose another place with --workdir"
+        )

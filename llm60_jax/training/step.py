@@ -1,0 +1,213 @@
+"""The one train step, the one eval step, and the training state.
+
+Everything static about a train step is its `StepKey`; `programs` compiles one program for each. Shape suffixes: G
+micro-batches, B sequences, T positions, N tokens flat, D width.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from llm60_jax.config import Config, Lora, Model
+from llm60_jax.config.schema import Dtype
+from llm60_jax.model import groups, layers, losses
+from llm60_jax.plan import Noise, StepKey, tap_depths
+from llm60_jax.training import optim, parallel
+
+Batch = dict[str, Any]  # tokens, targets, segments: int32; weights: float32; all [G, B, T]; prefix: [G, B, T, D]
+NO_LIMIT = np.float32(np.inf)
+PROBE_TOKENS = 1024  # of held-out text, whose representations are compared from time to time (plasticity.py)
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["params", "opt_state", "step", "seed", "reference"], meta_fields=[]
+)
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """All that training changes. One layout for every stage of a phase; phases differ by the groups that fine-tuning
+    or deep supervision adds for their duration (phase_groups.py)."""
+
+    params: groups.Params  # float32
+    opt_state: Any
+    step: jax.Array  # int32 scalar: steps done over all phases, those not applied included
+    seed: jax.Array  # uint32 scalar: root of all training noise; step and layer are folded into it
+    reference: jax.Array  # float32 [segments, PROBE_TOKENS or so, D]: representations when last looked at
+
+
+class Metrics(NamedTuple):
+    """What one step reports, on the device. The last four are evidence of what the program does (proof.py)."""
+
+    applied: jax.Array  # bool, whether the update was made
+    loss: jax.Array  # float32, mean cross-entropy over the step's tokens, every token once, nats
+    objective: jax.Array  # float32, what was minimised: tokens weighted, all loss terms
+    terms: dict[str, jax.Array]  # as `loss`, for each loss term beside the next token's
+    grad_norm: jax.Array  # float32, over live parameters
+    block_gradients: jax.Array  # float32 [layers], gradient norm of each block, 0 where it has none
+    context: jax.Array  # int32, tokens in a row
+    mask_coverage: jax.Array  # float32, share of the causal pairs of positions that attention may use
+    weights: jax.Array  # float32 [2], least and largest weight of a token that counts
+
+
+def init(config: Config) -> TrainState:
+    """A fresh state at step 0, from the config's seed."""
+    params = groups.init(config.model, jax.random.key(config.seed))
+    opt_state = jax.jit(optimizer(config).init)(params)
+    return TrainState(params, opt_state, jnp.int32(0), jnp.uint32(config.seed), reference(config.model))
+
+
+def reference(config: Model) -> jax.Array:
+    """The representations before any look at them: zeros."""
+    return jnp.zeros((len(config.segments), probe_rows(config) * config.max_context, config.dim))
+
+
+def probe_rows(config: Model) -> int:
+    """Rows of `max_context` tokens whose representations are looked at."""
+    return max(1, PROBE_TOKENS // config.max_context)
+
+
+def frozen_groups(config: Model, key: StepKey, names: Collection[str]) -> frozenset[str]:
+    """Those of the parameter groups `names` that a program leaves alone.
+
+    Groups of segments below the boundary, the embedding if it is frozen, heads on frozen blocks; with adapters,
+    everything but the adapters of live segments.
+    """
+    live = {g for name, _, stop in config.named_segments if stop > key.frozen for g in groups.segment_groups(name)}
+    live |= {f"head_{depth}" for depth in tap_depths(config, key)} | {"norm"}
+    if not key.embedding_frozen:
+        live.add("embedding")
+    if key.lora is not None:
+        live = {name for name in live if name.startswith("lora_")}
+    return frozenset(set(names) - live)
+
+
+def train_step(
+    config: Config, key: StepKey, state: TrainState, batch: Batch, learning_rate: jax.Array, limit: Any = NO_LIMIT
+) -> tuple[TrainState, Metrics]:
+    """Gradients summed over micro-batches by `lax.scan`, and over the devices that share them out; then one optimizer
+    update of the live groups.
+
+    A step whose loss or gradient is not finite, or whose loss is above the limit, changes no parameter and no optimizer
+    state.
+
+    Args:
+      batch: arrays [G, B, T]; weights are 0 where a target belongs to another document or needs no learning. With a
+        cached prefix also bfloat16 [G, B, T, D], what the frozen blocks compute.
+      learning_rate: float32 scalar.
+      limit: float32 scalar, the largest objective that is applied (spikes.py).
+    """
+    frozen = frozen_groups(config.model, key, state.params)
+    live = {name: group for name, group in state.params.items() if name not in frozen}
+    fixed = {name: group for name, group in state.params.items() if name in frozen}
+    weights = batch["weights"]
+    total_weight, total_tokens = jnp.maximum(weights.sum(), 1e-6), jnp.maximum((weights > 0).sum(), 1)
+    term_weights = {"next_token": 1.0, "deep_supervision": key.deep_supervision if tap_depths(config.model, key) else 0}
+    noise_key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+
+    def gradients(shared, micro_batches):
+        live, fixed, total_weight, total_tokens, noise_key = shared
+
+        def micro_loss(live, micro, index):
+            noise = None if key.noise == Noise() else jax.random.fold_in(noise_key, index)
+            total, terms, coverage = _losses(config.model, key, {**live, **fixed}, micro, noise, term_weights)
+            plain = {name: sums.plain / total_tokens for name, sums in terms.items()}
+            return total / total_weight, (plain, coverage / key.accumulation)
+
+        def accumulate(sums, indexed):
+            (objective, aux), grads = jax.value_and_grad(micro_loss, has_aux=True)(live, *indexed)
+            with jax.named_scope("gradients"):
+                return jax.tree.map(jnp.add, sums, (objective, aux, grads)), None
+
+        zeros = jnp.float32(0), ({name: jnp.float32(0) for name, w in term_weights.items() if w}, jnp.float32(0))
+        return jax.lax.scan(accumulate, (*zeros, jax.tree.map(jnp.zeros_like, live)), micro_batches)[0]
+
+    if key.devices > 1:
+        gradients = parallel.summed(gradients, key.devices)
+    shared = live, fixed, total_weight, total_tokens, noise_key
+    objective, (terms, coverage), grads = gradients(shared, (batch, jnp.arange(key.accumulation)))
+    with jax.named_scope("optimizer"):
+        grad_norm = optim.global_norm(grads)
+        sound = jnp.isfinite(objective) & jnp.isfinite(grad_norm) & (objective <= limit)
+        params, opt_state = jax.lax.cond(
+            sound,
+            lambda: optim.update(optimizer(config), frozen, learning_rate, grads, state.opt_state, state.params),
+            lambda: (state.params, state.opt_state),
+        )
+    metrics = Metrics(
+        applied=sound,
+        loss=terms.pop("next_token"),
+        objective=objective,
+        terms=terms,
+        grad_norm=grad_norm,
+        block_gradients=_block_gradients(config.model, grads),
+        context=jnp.int32(batch["tokens"].shape[-1]),
+        mask_coverage=coverage,
+        weights=jnp.stack([jnp.where(weights > 0, weights, jnp.inf).min(), weights.max()]),
+    )
+    changed = {"params": params, "opt_state": opt_state, "step": state.step + 1}
+    return dataclasses.replace(state, **changed), metrics
+
+
+def _losses(
+    config: Model, key: StepKey, params: groups.Params, micro: Batch, noise: jax.Array | None, weights: dict[str, float]
+) -> tuple[jax.Array, dict[str, losses.Sums], jax.Array]:
+    """The objective and the loss terms of one micro-batch, as sums over its tokens, and the coverage of its mask."""
+    network, dtype = groups.merge(config, params, key.lora), jnp.dtype(key.dtype)
+    outputs = network(
+        micro["tokens"],
+        micro["segments"],
+        frozen=key.frozen,
+        remat=key.remat,
+        noise=key.noise,
+        key=noise,
+        dtype=dtype,
+        prefix_BTD=micro.get("prefix"),
+    )
+    with jax.named_scope("head"):
+        tapped = [layers.layer_norm(outputs.stream[d], **params[f"head_{d}"]) for d in tap_depths(config, key)]
+        hidden_ND, *tapped_ND = (x.reshape(-1, config.dim) for x in (outputs.hidden_BTD, *tapped))
+        targets_N, weights_N = micro["targets"].reshape(-1), micro["weights"].reshape(-1)
+        batch = losses.Batch(hidden_ND, tapped_ND, network.embedding[...], targets_N, weights_N, dtype)
+        return *losses.objective(batch, weights), outputs.mask_coverage
+
+
+def _block_gradients(config: Model, grads: groups.Params) -> jax.Array:
+    """Gradient norm of every block, float32 [layers]; groups without gradients count as 0. What blocks share counts
+    for each of them."""
+    norms = []
+    for name, start, stop in config.named_segments:
+        squares = jnp.zeros(stop - start)
+        for group in groups.segment_groups(name):
+            for leaf in jax.tree.leaves(grads.get(group, {})):
+                own = jnp.square(leaf).reshape(len(leaf), -1).sum(1)
+                squares += jnp.repeat(own, (stop - start) // len(leaf))
+        norms.append(jnp.sqrt(squares))
+    return jnp.concatenate(norms)
+
+
+def eval_step(config: Model, lora: Lora | None, params: groups.Params, rows: Batch) -> jax.Array:
+    """Cross-entropy of every target of rows [B, T] in nats, float32 [B, T]; without noise, all products in float32."""
+    network = groups.merge(config, params, lora)
+    float32 = jnp.dtype(jnp.float32)
+    hidden_BTD = network(rows["tokens"], rows["segments"], dtype=float32).hidden_BTD
+    nll_N = losses.token_losses(
+        hidden_BTD.reshape(-1, config.dim), network.embedding[...], rows["targets"].reshape(-1), float32
+    )
+    return nll_N.reshape(rows["targets"].shape)
+
+
+def frozen_prefix(
+    config: Model, frozen: int, dtype: Dtype, params: groups.Params, tokens_BT: Any, segments_BT: Any
+) -> jax.Array:
+    """What the lowest `frozen` blocks compute, bfloat16 [B, T, D]: the same products as in training, rounded once."""
+    network = groups.merge(config, params)
+    stream = network(tokens_BT, segments_BT, frozen=frozen, dtype=jnp.dtype(dtype)).stream
+    return stream[frozen].astype(jnp.bfloat16)
+
+
+def optimizer(config: Config):
+    return optim.make(config.optimizer, groups.is_stacked)

@@ -1,0 +1,175 @@
+"""The train steps of a configuration, as a process that `tools/bench.py` measures. Not for use by itself: it reads one
+JSON object a line and answers with one."""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from bench import serve
+
+from llm60_jax import config as config_module
+from llm60_jax import generate, plan
+from llm60_jax.config import Config, Model, Phase
+from llm60_jax.machine import devices, facts
+from llm60_jax.model import groups, losses
+from llm60_jax.plan import StepKey
+from llm60_jax.training import costs, phase_groups, step, tuning
+
+PRODUCT = 2048  # rows and columns of the matrices whose product is the ceiling
+
+
+class Worker:
+    """Answers what bench.py asks. Stages are counted from 0 inside the phase."""
+
+    def __init__(self, config: Config, phase: Phase):
+        self.config, self.phase = config, phase
+        self.stages = plan.build(config).phase_stages(phase.name)
+        self.steps = costs.Steps(config, phase)
+        matrix = jnp.ones((PRODUCT, PRODUCT), jnp.bfloat16)
+        self.product = jax.jit(lambda a, b: jnp.dot(a, b, preferred_element_type=jnp.float32)), matrix
+
+    def _key(self, index: int) -> StepKey:
+        return StepKey.of(self.stages[index], self.phase, self.config)
+
+    def ceiling(self) -> dict[str, Any]:
+        """Operations a second of one large bfloat16 product."""
+        function, matrix = self.product
+        start = time.perf_counter()
+        for _ in range(5):
+            jax.block_until_ready(function(matrix, matrix))
+        return {"flops": 5 * 2 * PRODUCT**3 / (time.perf_counter() - start)}
+
+    def stage(self, index: int) -> dict[str, Any]:
+        """Compiles a stage's program and performs its first step."""
+        key, compiled = self._key(index), self.steps.compiled
+        self.steps.time(key)
+        return {
+            "context": key.context,
+            "frozen": key.frozen,
+            "micro_batch": key.micro_batch,
+            "remat": key.remat,
+            "devices": key.devices,
+            "steps": self.stages[index].steps,
+            "tokens": key.tokens,
+            "matmul_flops": compiled.flops(key),
+            "compile_seconds": compiled.compile_seconds[key],
+            "temporary_bytes": compiled.temporary_bytes(key),
+        }
+
+    def step(self, index: int) -> dict[str, Any]:
+        """One whole step."""
+        seconds, loss = self.steps.time(self._key(index))
+        return {"seconds": seconds, "loss": loss, "peak_bytes": facts.peak_bytes()}
+
+    def optimizer(self, index: int) -> dict[str, Any]:
+        """Seconds of the optimizer's update alone."""
+        key = self._key(index)
+        return {"seconds": self.steps.optimizer_seconds([key])[key.frozen]}
+
+    def input(self, index: int) -> dict[str, Any]:
+        """Seconds in which the loader packs one batch of made-up documents."""
+        stage = self.stages[index]
+        batches = costs.made_up_loader(self.config, stage)
+        return {"seconds": _median(lambda: next(batches), min(20, stage.steps))}
+
+    def generation(self) -> dict[str, Any]:
+        """Speed of writing one text of a whole context token by token, and how much of the memory's bandwidth it takes
+        to read every weight once for each."""
+        config, params = self.config.model, phase_groups.plain(self.steps.state.params)
+        choice = generate.Choice(eos=config.vocab_size)  # never comes, so nothing ends early
+        prompt = np.full((1, config.max_context), generate.FREE, np.int32)
+        prompt[0, 0] = 1
+
+        def write() -> None:
+            rows = generate.begin(config, prompt, [config.max_context], [0])
+            jax.block_until_ready(generate.advance(config, params, choice, rows, config.max_context - 1))
+
+        speed = (config.max_context - 1) / _median(write, 3)
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+        bandwidth = _bandwidth()
+        return {
+            "tokens_per_second": speed,
+            "bytes_per_token": size,
+            "bandwidth_bytes_per_second": bandwidth,
+            "bandwidth_share": speed * size / bandwidth,
+        }
+
+    def export(self, weights: str, batch: str) -> dict[str, Any]:
+        """Writes the weights and a batch of one row for each context, and gives the loss on it without noise."""
+        model_config, params = self.config.model, phase_groups.plain(self.steps.state.params)
+        np.savez(weights, **flat(model_config, params))  # type: ignore[arg-type]
+        key = self._key(len(self.stages) - 1)
+        rows = {name: x[0] for name, x in costs.made_up_batch(self.config, key).items()}
+        np.savez(batch, **rows)
+
+        def loss(params: groups.Params, rows: step.Batch) -> jax.Array:
+            network = groups.merge(model_config, params)
+            hidden = network(rows["tokens"], rows["segments"]).hidden_BTD.reshape(-1, model_config.dim)
+            bfloat16 = jnp.dtype(jnp.bfloat16)
+            return losses.token_losses(hidden, network.embedding[...], rows["targets"].reshape(-1), bfloat16).mean()
+
+        return {"loss": float(jax.jit(loss)(params, rows))}
+
+
+def flat(config: Model, params: groups.Params) -> dict[str, np.ndarray]:
+    """Parameters of a plain model as arrays by dotted names, those of all segments stacked as `blocks.`"""
+    found = {".".join(str(k.key) for k in path): np.asarray(x) for path, x in jax.tree.leaves_with_path(params)}
+    names = [name for name, _, _ in config.named_segments]
+    whole = {name: x for name, x in found.items() if name.split(".")[0] not in names}
+    for name in [name.split(".", 1)[1] for name in found if name.startswith(f"{names[0]}.")]:
+        whole[f"blocks.{name}"] = np.concatenate([found[f"{segment}.{name}"] for segment in names])
+    return whole
+
+
+def unflat(config: Model, arrays: Mapping[str, np.ndarray]) -> groups.Params:
+    """The way back from `flat`."""
+
+    def leaf(path: Any, _: Any) -> jax.Array:
+        group, _, rest = ".".join(str(k.key) for k in path).partition(".")
+        for name, start, stop in config.named_segments:
+            if group == name:
+                return jnp.asarray(arrays[f"blocks.{rest}"][start:stop])
+        return jnp.asarray(arrays[f"{group}.{rest}" if rest else group])
+
+    return jax.tree.map_with_path(leaf, groups.abstract_params(config))
+
+
+def _bandwidth(size: int = 2**28) -> float:
+    """Bytes a second at which this machine's memory is read, in one large sum."""
+    numbers, total = jnp.ones(size // 4), jax.jit(jnp.sum)
+    jax.block_until_ready(total(numbers))
+    return size / _median(lambda: jax.block_until_ready(total(numbers)), 7)
+
+
+def _median(function: Callable[[], Any], times: int) -> float:
+    """Seconds of a call; the first warms up and is an outlier at most."""
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("phase")
+    parser.add_argument("settings", nargs="*")
+    options = parser.parse_args()
+    config = tuning.recalled(config_module.load(options.config, options.settings))
+    devices.ready(config)
+    worker = Worker(config, config.phase_named(options.phase))
+    serve(worker, jax.__version__)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""What each optimization of the playbook's section 17, and each of its schedules, brings on this machine: the steps of
+a configuration's first phase with it and without it, in turn."""
+
+import argparse
+import functools
+import itertools
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from llm60_jax import config as config_module
+from llm60_jax import plan
+from llm60_jax.config import Config
+from llm60_jax.data.prepare import Prepared, prepare
+from llm60_jax.machine import cli, compilation_cache, devices, terminal
+from llm60_jax.machine.progress import Track
+from llm60_jax.machine.signals import Interrupts
+from llm60_jax.plan import StepKey
+from llm60_jax.training import costs, optim, step, tuning
+
+EXAMPLES = """examples:
+  python tools/optimizations.py configs/quickstart.toml
+  python tools/optimizations.py configs/llm60.toml --set phase.grammar.sources.0.path=my/books --rounds 3 --json
+
+"times" is the time without, divided by the time with. Schedules are weighed over the whole phase. Without jit one
+micro-batch is run operation by operation, which takes minutes for a large model (--no-jit leaves it out).
+"""
+
+
+def schedules(config: Config) -> dict[str, Config]:
+    """The configuration without one of its schedules, or without both."""
+
+    def without(**changes: Any) -> Config:
+        tree = config_module.to_tree(config)
+        tree["phase"][0] |= changes | {"remat": []}
+        return config_module.parse(tree, "without")
+
+    flat = [[0.0, max(context for _, context in config.phase[0].context)]]
+    return {
+        "freezing": without(freeze=[[0.0, 0]]),
+        "context ramp": without(context=flat),
+        "freezing and ramp": without(freeze=[[0.0, 0]], context=flat),
+    }
+
+
+def of_plan(config: Config, seconds: dict[StepKey, list[float]], number: int) -> float:
+    """Seconds of the first phase, by one round."""
+    stages = plan.build(config).phase_stages(config.phase[0].name)
+    return sum(stage.steps * seconds[StepKey.of(stage, config.phase[0], config)][number] for stage in stages)
+
+
+def row(name: str, on: list[float], off: list[float]) -> dict[str, Any]:
+    """With and without, and by how much, as the median of the rounds."""
+    ratio = statistics.median(b / a for a, b in zip(on, off, strict=True))
+    return {"what": name, "seconds": statistics.median(on), "seconds_without": statistics.median(off), "times": ratio}
+
+
+def of_steps(config: Config, rounds: int, track: Track) -> tuple[list[dict[str, Any]], float]:
+    """What acts inside the compiled steps, and the seconds of the first stage's."""
+    phase = config.phase[0]
+    stages = plan.build(config).phase_stages(phase.name)
+    key, last = (StepKey.of(stage, phase, config) for stage in (stages[0], stages[-1]))
+    whole, uncached = schedules(config), last._replace(embedding_frozen=True)
+    policies = {name: key._replace(remat=name) for name in ("full", "products")}
+    keys = {key, key._replace(dtype="float32"), key._replace(remat="none"), *policies.values()}
+    keys |= {uncached, uncached._replace(prefix_cached=True)} if uncached.frozen else set()
+    for one in (config, *whole.values()):
+        keys |= {StepKey.of(stage, one.phase[0], one) for stage in plan.build(one).phase_stages(phase.name)}
+    steps = costs.Steps(config, phase)
+    seconds = steps.in_turn(sorted(keys, key=repr), rounds, track)
+    none = seconds[key._replace(remat="none")]
+    rows = [
+        row("bfloat16 products, against float32", seconds[key], seconds[key._replace(dtype="float32")]),
+        *(row(f"remat {name}, against none", seconds[one], none) for name, one in policies.items()),
+    ]
+    ours = [of_plan(config, seconds, number) for number in range(rounds)]
+    rows += [row(name, ours, [of_plan(one, seconds, n) for n in range(rounds)]) for name, one in whole.items()]
+    if uncached.frozen:
+        cached = seconds[uncached._replace(prefix_cached=True)]
+        rows.append(row(f"cache of {uncached.frozen} frozen blocks", cached, seconds[uncached]))
+    return rows, statistics.median(seconds[key])
+
+
+def of_optimizer(config: Config, rounds: int) -> dict[str, Any]:
+    """One compiled pass over stacked parameters, against optax operation by operation."""
+    state, tx = step.init(config), step.optimizer(config)
+    gradients = jax.tree.map(lambda x: jnp.full_like(x, 1e-3), state.params)
+
+    def update(params: Any, opt_state: Any) -> Any:
+        return optim.update(tx, frozenset(), jnp.float32(1e-4), gradients, opt_state, params)
+
+    passes: list[Callable[..., Any]] = [jax.jit(update), update]
+    seconds: list[list[float]] = [[], []]
+    for _ in range(rounds + 1):
+        for function, times in zip(passes, seconds, strict=True):
+            times.append(_seconds(functools.partial(function, state.params, state.opt_state)))
+    return row("optimizer in one compiled pass, against op by op", *(times[1:] for times in seconds))
+
+
+def of_jit(config: Config, compiled: float) -> dict[str, Any]:
+    """A compiled step against its micro-batches operation by operation; one of them is run."""
+    phase = config.phase[0]
+    key = StepKey.of(plan.build(config).phase_stages(phase.name)[0], phase, config)
+    one = key._replace(accumulation=1, devices=1)
+    state, batch = step.init(config), costs.made_up_batch(config, one)
+    with jax.disable_jit():
+        taken = _seconds(lambda: step.train_step(config, one, state, batch, jnp.float32(1e-4)))
+    return row("jit, against op by op (one micro-batch)", [compiled / key.accumulation], [taken])
+
+
+def of_text(config: Config, prepared: Prepared, step_seconds: float) -> list[dict[str, Any]]:
+    """Pre-tokenization and packing, on the phase's own text."""
+    phase, shard = config.phase[0], prepared.shards[config.phase[0].name].train
+    tokens, ends = np.asarray(shard.tokens), np.asarray(shard.offsets)
+    documents = [tokens[a:b].tolist() for a, b in itertools.pairwise(ends)][:2000]
+    texts = [prepared.tokenizer.decode(document) for document in documents]
+    taken = _seconds(lambda: [prepared.tokenizer.encode(text) for text in texts])
+    encoding = taken / sum(map(len, documents)) * config.train.tokens_per_step
+    rows = [row("text in tokens beforehand", [step_seconds], [step_seconds + encoding])]
+    sizes = np.diff(ends)
+    for context in sorted({context for _, context in phase.context}):
+        padded, packed = int(np.ceil(sizes / context).sum()), float(sizes.sum() / context)
+        rows.append(row(f"packing, context {context}", [step_seconds], [step_seconds * padded / packed]))
+    return rows
+
+
+def _seconds(function: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready(function())
+    return time.perf_counter() - start
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The report for a person."""
+    lines = [
+        (one["what"], f"{one['seconds']:,.3f}", f"{one['seconds_without']:,.3f}", f"{one['times']:.2f}") for one in rows
+    ]
+    return terminal.columns(("what", "seconds with", "without", "times"), lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = cli.config_parser(__doc__, EXAMPLES)
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="steps timed of each (default 3)")
+    parser.add_argument("--no-jit", action="store_true", help="leave out the run without jit")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    if options.rounds < 1:
+        parser.error("--rounds must be 1 or more")
+    return cli.guarded("optimizations.py", lambda: _measure(options))
+
+
+def _measure(options: argparse.Namespace) -> None:
+    config = tuning.recalled(config_module.load(options.config, options.set))
+    devices.ready(config)
+    cache = compilation_cache.open_in(Path(config.data_dir))
+    track = terminal.Tracker(Interrupts(), quiet=options.json)
+    prepared = prepare(config, track, lambda digests: None)
+    rows, step_seconds = of_steps(config, options.rounds, track)
+    rows += [*of_text(config, prepared, step_seconds), of_optimizer(config, options.rounds)]
+    if not options.no_jit:
+        rows.insert(0, of_jit(config, step_seconds))
+    compilation_cache.seal(cache)
+    if options.json:
+        print(json.dumps({"rows": rows}, indent=1))
+    else:
+        terminal.say(table(rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
