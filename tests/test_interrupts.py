@@ -14,9 +14,9 @@ from conftest import PROJECT
 BUSY = """
 import subprocess, sys, hashlib
 from llm60_jax.machine import signals
-signals = interrupts.Interrupts()
-signals.install()
-signals.grace = float(sys.argv[1])
+interrupts = signals.Interrupts()
+interrupts.install()
+interrupts.grace = float(sys.argv[1])
 child = subprocess.Popen(["sleep", "100"])
 print(child.pid, flush=True)
 hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)

@@ -1,7 +1,7 @@
 """What a device computes, as numbers to compare with the CPU's.
 
-`python -m llm60_jax.training.device_probe MODULE ...` prints them as one JSON object, with the plug-ins of those modules
-left out. It is a process of its own, because a plug-in can crash or hang (machine/devices.py).
+`python -m llm60_jax.training.device_probe MODULE ...` prints them as one JSON object, with the plug-ins of those
+modules left out. It is a process of its own, because a plug-in can crash or hang (machine/devices.py).
 """
 
 import json
