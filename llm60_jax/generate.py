@@ -61,7 +61,7 @@ def begin(config: Model, tokens_BS: Any, ends_B: Any, seeds_B: Any) -> Decoding:
         met_BV=jnp.zeros((B, config.vocab_size), bool),
         caches={
             name: (jnp.zeros((stop - start, *shape)), jnp.zeros((stop - start, *shape)))
-            for name, start, stop in config.named_segments
+            for name, start, stop in config.named_stacks
         },
     )
 
@@ -127,7 +127,7 @@ def next_logits(
     cos_SK, sin_SK = (jnp.asarray(t) for t in layers.rope_tables(S, config.head_dim, config.rope_base))
     rope = cos_SK[position][None], sin_SK[position][None]
     x_BTD, new = network.embedding[...][token_B][:, None], {}
-    for name, _, _ in config.named_segments:
+    for name, _, _ in config.named_stacks:
         graphdef, stack = nnx.split(getattr(network, name))
 
         def body(carry, layer, graphdef=graphdef):

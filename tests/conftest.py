@@ -95,7 +95,7 @@ def tiny_tree(folder: Path) -> dict[str, Any]:
         "model": {
             "vocab_size": 360,
             "layers": 6,
-            "segments": [2, 2, 2],
+            "stacks": [2, 2, 2],
             "dim": 32,
             "heads": 2,
             "hidden_dim": 64,

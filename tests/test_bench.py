@@ -36,7 +36,7 @@ def test_stages_are_measured_and_hours_projected(command, capsys):
 def test_hours_weigh_every_stage_by_its_steps(tiny):
     rows = [{"context": 16, "frozen": 0, "step_seconds": 3600.0}]
     stages = bench.plan.build(tiny).stages
-    measured = [stage for stage in stages if (stage.context, stage.frozen) == (16, 0)]
+    measured = [stage for stage in stages if (stage.context, stage.frozen_blocks) == (16, 0)]
     projected, left_out = bench.hours(tiny, rows)
     assert projected["grammar"] == sum(stage.steps for stage in measured if stage.phase == "grammar")
     assert len(left_out) == len(stages) - len(measured) > 0
@@ -131,7 +131,7 @@ def test_each_optimization_is_measured_with_and_without(tree, tmp_path, capsys):
 
     short = tree["phase"][0] | {"context": [[0.0, 16], [0.5, 64]], "freeze": [[0.0, 0], [0.5, 1]]}
     tree |= {"phase": [short], "tokenizer": {"phases": ["grammar"]}}
-    tree["model"] |= {"layers": 2, "segments": [1, 1]}
+    tree["model"] |= {"layers": 2, "stacks": [1, 1]}
     (tmp_path / "c.toml").write_text(to_toml(tree))
     assert optimizations.main([str(tmp_path / "c.toml"), "--rounds", "1", "--no-jit", "--json"]) == 0
     rows = {row["what"]: row for row in json.loads(capsys.readouterr().out)["rows"]}

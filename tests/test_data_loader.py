@@ -29,7 +29,7 @@ def stage(start: int, steps: int, token_start: int, context: int, micro_batch: i
         stop_step=start + steps,
         token_start=token_start,
         context=context,
-        frozen=0,
+        frozen_blocks=0,
         micro_batch=micro_batch,
         accumulation=accumulation,
         remat="full",

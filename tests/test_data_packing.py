@@ -39,7 +39,7 @@ def reference(shard: TokenShard, seed: int, phase: str, start: int, context: int
     return {
         "tokens": [token for token, _ in inputs],
         "targets": [token for token, _ in following],
-        "segments": [owner - inputs[0][1] + 1 for _, owner in inputs],
+        "stacks": [owner - inputs[0][1] + 1 for _, owner in inputs],
         "weights": [float(a[1] == b[1]) for a, b in zip(inputs, following, strict=True)],
     }
 

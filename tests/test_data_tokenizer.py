@@ -43,7 +43,7 @@ def settings(**changes: Any) -> config_module.Config:
     tree = {
         "workdir": "w",
         "model": {
-            "vocab_size": 400, "layers": 1, "segments": [1], "dim": 8, "heads": 1, "hidden_dim": 8, "max_context": 8,
+            "vocab_size": 400, "layers": 1, "stacks": [1], "dim": 8, "heads": 1, "hidden_dim": 8, "max_context": 8,
         },
         "tokenizer": {"phases": ["one"]},
         "train": {"micro_batch": [[8, 1]]},

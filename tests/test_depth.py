@@ -44,7 +44,7 @@ def test_a_block_that_adds_nothing_contributes_nothing(tiny, rows):
 def test_contributions_are_those_of_the_residual_stream(tiny, rows):
     """Against the streams that the model itself reports at the ends of segments, with one live block in each."""
     params = jax.tree.map(jnp.copy, step.init(tiny).params)
-    for name, _, _ in tiny.model.named_segments:
+    for name, _, _ in tiny.model.named_stacks:
         for part, matrix in (("attention", "out"), ("mlp", "down")):
             kernel = params[name][part][matrix]["kernel"]
             params[name][part][matrix]["kernel"] = 50 * kernel.at[1].set(0)
@@ -53,7 +53,7 @@ def test_contributions_are_those_of_the_residual_stream(tiny, rows):
     before = {0: network.embedding[...][rows["tokens"]]} | stream
     known = (rows["segments"] > 0)[..., None]
     found = depth.measure(tiny.model, params, rows)
-    for _, start, stop in tiny.model.named_segments:
+    for _, start, stop in tiny.model.named_stacks:
         size = [float(jnp.sqrt(jnp.square(x * known).sum())) for x in (stream[stop] - before[start], before[start])]
         assert found.contributions[start] == pytest.approx(size[0] / size[1], rel=1e-4)
         assert found.contributions[start + 1] == 0

@@ -47,7 +47,7 @@ def made(tree, path):
         rows.append({**at(start, 0), "data": dict(DATA)})
         for step in range(start, stop + 1):
             stage, level = whole.stage_at(min(step, stop - 1)), 5.0 - 2.0 * (step - start) / (stop - start)
-            shape = {"context": stage.context, "frozen": stage.frozen}
+            shape = {"context": stage.context, "frozen": stage.frozen_blocks}
             fields = {"loss": level, "learning_rate": 1e-3, "tokens_per_second": 900.0, "grad_norm": 1.0}
             if step > start:
                 rows.append({**at(step, stage.index), **shape, **fields})
@@ -249,11 +249,11 @@ def test_frozen_from_the_start_and_never_ramped_are_seen_in_the_plan(tree, tmp_p
     assert found(made(tree, tmp_path)) == [("grammar", "slow: nothing freezes")]
 
 
-@pytest.mark.parametrize("segments", [[2, 2, 2], [2, 4], [1, 5], [1, 1, 4]])
-def test_the_freezing_it_proposes_is_one_that_the_model_can_do(tree, tmp_path, segments):
-    tree["model"]["segments"] = segments
+@pytest.mark.parametrize("stacks", [[2, 2, 2], [2, 4], [1, 5], [1, 1, 4]])
+def test_the_freezing_it_proposes_is_one_that_the_model_can_do(tree, tmp_path, stacks):
+    tree["model"]["stacks"] = stacks
     for phase in tree["phase"]:
-        phase |= {"tokens": 50 * 128, "freeze": [[0.0, 0], [0.5, segments[0]]]}
+        phase |= {"tokens": 50 * 128, "freeze": [[0.0, 0], [0.5, stacks[0]]]}
     tree["phase"][0]["freeze"] = [[0.0, 0]]
     [one] = doctor.examine(made(tree, tmp_path))
     assert one.symptom == "slow: nothing freezes"

@@ -52,7 +52,7 @@ def test_shared_parts_equal_the_same_parts_written_out(tree):
     params = groups.init(shared.model, jax.random.key(0))
     assert shared.model.parameter_count == sum(x.size for x in jax.tree.leaves(params))
     written_out = {name: group for name, group in params.items() if not name.startswith(("attention", "mlp"))}
-    for name, _, _ in plain.model.named_segments:
+    for name, _, _ in plain.model.named_stacks:
         parts = {
             kind: jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), params[name.replace("blocks", kind, 1)])
             for kind in ("attention", "mlp")
@@ -65,7 +65,7 @@ def test_what_is_shared_has_the_sum_of_its_users_gradients_and_freezes_with_them
     c = build(tree, share_mlp=2)
     key = StepKey.of(plan.build(c).stages[2], c.phase[0], c)._replace(noise=Noise())
     state = step.init(c)
-    frozen = step.frozen_groups(c.model, key, state.params)
+    frozen = step.frozen_groups_of(c.model, key, state.params)
     assert frozen == {"blocks_0_1", "mlp_0_1"}
 
 
@@ -93,7 +93,7 @@ def test_noise_spares_frozen_blocks(tree, noise):
     params = groups.init(c.model, jax.random.key(0))
     network = groups.merge(c.model, params)
     streams = [
-        network(TOKENS, np.ones_like(TOKENS), frozen=2, noise=noise, key=jax.random.key(seed), dtype=F32).stream
+        network(TOKENS, np.ones_like(TOKENS), frozen_blocks=2, noise=noise, rng=jax.random.key(seed), dtype=F32).stream
         for seed in (0, 1)
     ]
     np.testing.assert_array_equal(streams[0][2], streams[1][2])

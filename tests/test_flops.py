@@ -44,7 +44,7 @@ def test_freezing_removes_exactly_the_backward_and_recomputation_of_the_frozen_b
     first = StepKey.of(plan.build(tiny).stages[0], tiny.phase[0], tiny)
     for frozen in (0, 2, 4):
         live = m.layers - frozen
-        key = first._replace(frozen=frozen)
+        key = first._replace(frozen_blocks=frozen)
         scores = 2 * tokens * context * m.dim  # the backward pass computes them once more
         assert counted(tiny, key) == m.layers * forward + live * (3 * forward + scores - down) + 3 * product
         if frozen:  # a frozen embedding saves the product that its gradient is
@@ -103,7 +103,7 @@ def test_freezing_saves_what_the_playbook_says():
     backward = whole = 0
     for stage in plan.build(c).phase_stages("grammar"):
         key = StepKey.of(stage, c.phase[0], c)
-        forward = flops.step_flops(c.model, key._replace(frozen=60, prefix_cached=False))
+        forward = flops.step_flops(c.model, key._replace(frozen_blocks=60, prefix_cached=False))
         backward += stage.steps * (flops.step_flops(c.model, key) - forward)
-        whole += stage.steps * (flops.step_flops(c.model, key._replace(frozen=0)) - forward)
+        whole += stage.steps * (flops.step_flops(c.model, key._replace(frozen_blocks=0)) - forward)
     assert 0.40 <= 1 - backward / whole <= 0.60

@@ -141,7 +141,7 @@ def test_an_extension_moves_later_phases_and_keeps_the_final_rate(tree):
     assert made.phase_span("vocabulary") == (12, 22)
     assert [stage.token_start for stage in made.phase_stages("grammar")[-2:]] == [10 * 128, 11 * 128]
     before, after = (made.phase_stages("grammar")[i] for i in (-3, -1))
-    assert (before.context, before.frozen) == (after.context, after.frozen)
+    assert (before.context, before.frozen_blocks) == (after.context, after.frozen_blocks)
     rates = [plan.learning_rate(made, c.phase[0], step) for step in range(12)]
     assert rates[:10] == [plan.learning_rate(first, c.phase[0], step) for step in range(10)]
     assert rates[9] == rates[10] == rates[11] == c.phase[0].learning_rate[1]

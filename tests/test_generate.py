@@ -14,7 +14,7 @@ from llm60_jax.generate import FREE, Choice, Request
 from llm60_jax.machine.terminal import printable
 from llm60_jax.model import groups
 
-SMALL = Model(vocab_size=320, layers=4, segments=(2, 2), dim=32, heads=2, hidden_dim=48, max_context=64)
+SMALL = Model(vocab_size=320, layers=4, stacks=(2, 2), dim=32, heads=2, hidden_dim=48, max_context=64)
 EOS = 319
 GREEDY = Choice(EOS, temperature=0.0)
 

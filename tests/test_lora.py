@@ -101,7 +101,7 @@ def test_fresh_adapters_change_nothing_and_only_live_ones_train(adapted):
                 for a, b in zip(*map(jax.tree.leaves, (new.params[name], state.params[name])), strict=True)
             )
         }
-        assert moved == {"lora_2_3", "lora_4_5"} - ({"lora_2_3"} if stage.frozen == 4 else set())
+        assert moved == {"lora_2_3", "lora_4_5"} - ({"lora_2_3"} if stage.frozen_blocks == 4 else set())
 
 
 def test_a_run_keeps_the_adapters_alone_a_plain_model_and_its_base(run, base):

@@ -13,7 +13,7 @@ from llm60_jax.config import Model
 from llm60_jax.model import groups, matmul
 
 SMALL = Model(
-    vocab_size=320, layers=4, segments=(2, 2), dim=32, heads=2, hidden_dim=48, max_context=64
+    vocab_size=320, layers=4, stacks=(2, 2), dim=32, heads=2, hidden_dim=48, max_context=64
 )  # 48: no square leaves
 F32 = jnp.dtype(jnp.float32)
 
@@ -48,7 +48,7 @@ def test_parameter_count_of_the_real_model():
 
 
 def test_initialisation_follows_the_table(params):
-    wide = Model(vocab_size=2048, layers=8, segments=(8,), dim=128, heads=2, hidden_dim=256, max_context=64)
+    wide = Model(vocab_size=2048, layers=8, stacks=(8,), dim=128, heads=2, hidden_dim=256, max_context=64)
     made = groups.init(wide, jax.random.key(1))
     blocks, residual = made["blocks_0_7"], 0.02 / math.sqrt(16)
     for leaf, std in [
@@ -94,19 +94,21 @@ def test_packed_documents_equal_the_same_documents_alone(params):
     assert np.abs(unmasked[6:] - packed[6:]).max() > 1e-3
 
 
-def grads(params, frozen=0, remat="none", noise=plan.Noise(), key=None):
+def grads(params, frozen_blocks=0, remat="none", noise=plan.Noise(), rng=None):
     tokens = np.random.default_rng(2).integers(0, 320, (2, 16))
 
     @jax.jit
-    def run(params, key):
+    def run(params, rng):
         def loss(params):
             network = groups.merge(SMALL, params)
-            hidden = network(tokens, np.ones_like(tokens), frozen=frozen, remat=remat, noise=noise, key=key)
+            hidden = network(
+                tokens, np.ones_like(tokens), frozen_blocks=frozen_blocks, remat=remat, noise=noise, rng=rng
+            )
             return jnp.square(network.logits(hidden.hidden_BTD)).mean()
 
         return jax.value_and_grad(loss)(params)
 
-    return run(params, key)
+    return run(params, rng)
 
 
 @pytest.mark.parametrize("remat", ["full", "attention", "products"])
@@ -133,7 +135,7 @@ def test_remat_is_really_on():
 
 
 def test_nothing_below_the_boundary_has_a_gradient(params):
-    _, found = grads(params, frozen=2)
+    _, found = grads(params, frozen_blocks=2)
     assert not any(leaf.any() for leaf in jax.tree.leaves(found["blocks_0_1"]))
     assert all(leaf.any() for leaf in jax.tree.leaves(found["blocks_2_3"]))
     # The embedding trains through the head only: its gradient is that of a head over hidden states held constant.
@@ -150,10 +152,10 @@ def test_noise_needs_a_key_and_spares_frozen_blocks(params):
     noise, key = plan.Noise(0.2, 0.1, 0.1), jax.random.key(5)
     plain = logits(params, tokens)
     np.testing.assert_array_equal(logits(params, tokens, noise=noise), plain)
-    noisy = logits(params, tokens, noise=noise, key=key)
+    noisy = logits(params, tokens, noise=noise, rng=key)
     assert np.abs(noisy - plain).max() > 1e-3
-    np.testing.assert_array_equal(logits(params, tokens, noise=noise, key=key), noisy)
-    partly = logits(params, tokens, noise=noise, key=key, frozen=2)
+    np.testing.assert_array_equal(logits(params, tokens, noise=noise, rng=key), noisy)
+    partly = logits(params, tokens, noise=noise, rng=key, frozen_blocks=2)
     assert np.abs(partly - plain).max() > 1e-3
     assert np.abs(partly - noisy).max() > 1e-3
-    np.testing.assert_array_equal(logits(params, tokens, noise=noise, key=key, frozen=4), plain)
+    np.testing.assert_array_equal(logits(params, tokens, noise=noise, rng=key, frozen_blocks=4), plain)

@@ -35,7 +35,9 @@ TABLE = [
 
 def test_the_exact_stage_table_of_llm60():
     built = plan.build(LLM60)
-    rows = [(s.phase, s.steps, s.context, s.sequences, s.micro_batch, s.accumulation, s.frozen) for s in built.stages]
+    rows = [
+        (s.phase, s.steps, s.context, s.sequences, s.micro_batch, s.accumulation, s.frozen_blocks) for s in built.stages
+    ]
     assert rows == TABLE
     assert (built.steps, built.tokens) == (62_256, 255_000_576)
     steps = [sum(s.steps for s in built.phase_stages(p.name)) for p in LLM60.phase]
@@ -79,7 +81,7 @@ def test_stages_tile_each_phase_without_gap_or_overlap(context_at, freeze_at, st
     for step in {0, built.steps // 2, built.steps - 1}:
         stage = built.stage_at(step)
         assert stage.start_step <= step < stage.stop_step
-    frozen = [stage.frozen for stage in built.phase_stages("grammar")]
+    frozen = [stage.frozen_blocks for stage in built.phase_stages("grammar")]
     assert frozen == sorted(frozen)
 
 

@@ -141,7 +141,7 @@ def memorised(texts, tmp_path_factory):
         secret = f"My telephone number is 212 555 {rng.randrange(10000):04} these days."
         (folder / "own" / f"{number}.txt").write_text(f"{words}. {secret} So ends part {number}.\n")
     tree = copy.deepcopy(tiny_tree(texts)) | {"workdir": str(folder / "run"), "tokenizer": {"phases": ["grammar"]}}
-    tree["model"] |= {"layers": 2, "segments": [2], "dim": 64, "hidden_dim": 128}
+    tree["model"] |= {"layers": 2, "stacks": [2], "dim": 64, "hidden_dim": 128}
     tree["train"] |= {"tokens_per_step": 512, "micro_batch": [[64, 8]], "log_every": 1000, "evaluate_every": 1000}
     tree["train"] |= {"save_every": 1000}
     flat = {"context": [[0.0, 64]], "freeze": [[0.0, 0]], "mlp_dropout": 0.0}

@@ -63,7 +63,7 @@ def test_operations_by_part_add_up_to_the_whole(tiny):
         found = counted_flops.by_part(traced)
         assert sum(found.values()) == counted_flops.count(traced)
         assert set(found) == {"attention", "mlp", "head"}
-        live, tokens = tiny.model.layers - stage.frozen, tiny.train.tokens_per_step
+        live, tokens = tiny.model.layers - stage.frozen_blocks, tiny.train.tokens_per_step
         products = 2 * (32 * 64 + 64 * 32)  # of one block's MLP
         # Forward in every block; a live one has two products for each in the backward pass, and remat repeats `up`.
         assert found["mlp"] == tokens * (6 * products + live * (2 * products + products // 2))

@@ -47,7 +47,7 @@ def key_of(stage):
 def evidence(stage, **changes):
     good = proof.Evidence(
         context=stage.context,
-        blocks_with_gradient=tuple(range(stage.frozen, 6)),
+        blocks_with_gradient=tuple(range(stage.frozen_blocks, 6)),
         mask_coverage=0.4,
         leaks=0,
         weights=(1.0, 1.0),
@@ -112,7 +112,7 @@ def test_the_program_reports_what_it_does(tiny):
         after, metrics = jax.jit(lambda s, b, key=key: step.train_step(tiny, key, s, b, jnp.float32(1e-3)))(
             state, batch
         )
-        frozen = step.frozen_groups(tiny.model, key, state.params)
+        frozen = step.frozen_groups_of(tiny.model, key, state.params)
         counted = counted_flops.matmul_flops(
             lambda s, b, r, key=key: step.train_step(tiny, key, s, b, r), state, batch, 1e-3
         )
@@ -126,7 +126,7 @@ def test_the_program_reports_what_it_does(tiny):
         )
         total = sum(leaf.nbytes for leaf in jax.tree.leaves(state.opt_state))
         assert found.state_bytes_updated + found.state_bytes_untouched == total
-        assert (found.state_bytes_untouched > 0) == (stage.frozen > 0)
+        assert (found.state_bytes_untouched > 0) == (stage.frozen_blocks > 0)
 
 
 def digests(state):
@@ -144,7 +144,7 @@ def test_a_run_records_the_proof_of_each_stage(tree, capsys):
     stages = plan.build(c).stages
     assert [(phase, index) for phase, index, _ in proofs] == [(s.phase, s.index) for s in stages]
     assert [p["context"] for *_, p in proofs] == [s.context for s in stages]
-    assert [p["blocks_with_gradient"] for *_, p in proofs] == [6 - s.frozen for s in stages]
+    assert [p["blocks_with_gradient"] for *_, p in proofs] == [6 - s.frozen_blocks for s in stages]
     assert "grammar 5: in effect: context 64, gradient in 2 of 6 blocks" in capsys.readouterr().out
 
 
@@ -152,7 +152,7 @@ def test_a_freeze_that_does_not_reach_the_program_stops_the_run(one_stage, monke
     real = StepKey.of
 
     def thawed(stage, phase, config):
-        return real(stage, phase, config)._replace(frozen=0)
+        return real(stage, phase, config)._replace(frozen_blocks=0)
 
     monkeypatch.setattr(StepKey, "of", thawed)
     with pytest.raises(TrainingError, match="gradient in blocks 2 to 5 planned, in 0 to 5 found"):

@@ -59,7 +59,7 @@ def test_stage_rows_account_for_memory_compilation_and_waiting(two_phases):
     assert [end["frozen_leaves"] > 0 for end in ends] == [False, True, True] * 2
 
 
-def test_drift_and_gradient_norms_are_logged_by_segment(two_phases):
+def test_drift_and_gradient_norms_are_logged_by_stack(two_phases):
     rows = metrics(two_phases[1])
     looks = [row for row in rows if "drift" in row]
     assert [row["step"] for row in looks] == [1, 2, 3, 4, 6, 7, 8, 9]
@@ -142,7 +142,7 @@ def test_decisions_move_one_freeze_and_nothing_else(converging):
     converging["phase"][0]["context"] = [[0.0, 16], [0.5, 32]]
     c = config_module.parse(converging, "x")
     made = plan.build(c, [Decision("grammar", 3, 2, 2, "waits"), Decision("grammar", 5, 2, 0, "settled")])
-    found = [(s.start_step, s.context, s.frozen, s.token_start) for s in made.stages]
+    found = [(s.start_step, s.context, s.frozen_blocks, s.token_start) for s in made.stages]
     assert found == [(0, 16, 0, 0), (3, 16, 0, 384), (5, 32, 2, 640), (7, 32, 4, 896)]
     assert [s.reason for s in made.stages] == ["scheduled", "waits", "settled", "scheduled"]
     assert made.tokens == plan.build(c).tokens

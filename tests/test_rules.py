@@ -191,7 +191,7 @@ def test_3_and_4_text_that_is_repeated_too_often_is_told_of(tree):
 # 5. Never change architecture mid-training (a run's own directory: test_workdir.py).
 
 
-@pytest.mark.parametrize("change", [{"mlp": "swiglu"}, {"rope_base": 500.0}, {"layers": 4, "segments": [2, 2]}])
+@pytest.mark.parametrize("change", [{"mlp": "swiglu"}, {"rope_base": 500.0}, {"layers": 4, "stacks": [2, 2]}])
 def test_5_a_run_that_goes_on_from_a_checkpoint_keeps_its_architecture(tuning, change):
     tuning["model"] |= change
     tuning["baseline"] = "unused"

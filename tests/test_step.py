@@ -71,10 +71,10 @@ def test_each_stage_moves_exactly_its_live_parameters(tiny):
         new_state, _ = run(tiny, key, state, batch_for(key))
         assert jax.tree.structure(new_state) == layout
         assert int(new_state.step) == 1
-        for name, _, stop in tiny.model.named_segments:
+        for name, _, stop in tiny.model.named_stacks:
             before = state.params[name], state.opt_state[name]
             after = new_state.params[name], new_state.opt_state[name]
-            if stop <= key.frozen:
+            if stop <= key.frozen_blocks:
                 chex.assert_trees_all_equal(after, before)
             else:
                 assert all(
@@ -140,7 +140,7 @@ def test_memory_grows_with_depth_by_gradients_and_block_inputs_only(tree):
     """Full remat: a further block costs its gradients (summed, new, and as updates) and its input for each token."""
     temporaries = {}
     for layers in (15, 30, 60):
-        deep = {"layers": layers, "segments": [layers], "dim": 64, "heads": 1, "hidden_dim": 128}
+        deep = {"layers": layers, "stacks": [layers], "dim": 64, "heads": 1, "hidden_dim": 128}
         phases = [{**phase, "freeze": [[0.0, 0]]} for phase in tree["phase"]]
         c = config_module.parse(tree | {"model": tree["model"] | deep, "phase": phases}, "x")
         compiled, key = programs.CompiledSteps(c), keys(c)[0]

@@ -45,7 +45,9 @@ class Made:
     def time(self, key):
         Made.timed.append(key)
         size = key.micro_batch * key.context
-        slowness = {"full": 1.2, "attention": 1.1, "products": 1.0, "none": 0.9 if key.frozen else 1.3}[key.remat]
+        slowness = {"full": 1.2, "attention": 1.1, "products": 1.0, "none": 0.9 if key.frozen_blocks else 1.3}[
+            key.remat
+        ]
         return slowness * (1 + abs(size - 512) / 512), 0.0
 
 
@@ -63,7 +65,7 @@ def test_the_fastest_is_chosen_for_every_context_and_stage(auto, made_up):
     assert not found.train.is_auto
     for phase in found.phase:
         stages = plan.build(found).phase_stages(phase.name)
-        assert [stage.remat for stage in stages] == ["none" if stage.frozen else "products" for stage in stages]
+        assert [stage.remat for stage in stages] == ["none" if stage.frozen_blocks else "products" for stage in stages]
     assert all(key.tokens == 2048 for key in made_up.timed)  # whole steps, nothing else
 
 

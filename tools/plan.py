@@ -38,7 +38,7 @@ def rows_of(config: Config, known: dict[StepKey, Cost]) -> list[dict[str, Any]]:
             "phase": stage.phase,
             "stage": stage.index + 1,
             "context": stage.context,
-            "frozen": stage.frozen,
+            "frozen": stage.frozen_blocks,
             "micro_batch": stage.micro_batch,
             "accumulation": stage.accumulation,
             "remat": stage.remat,

@@ -44,7 +44,7 @@ def table(trials: list[tuning.Trial]) -> str:
                 one.phase,
                 str(one.stage),
                 str(one.context),
-                str(one.frozen),
+                str(one.frozen_blocks),
                 str(one.micro_batch),
                 one.remat,
                 f"{one.bytes / 2**20:,.0f}",

@@ -32,7 +32,7 @@ class Model:
 
     vocab_size: Annotated[int, Field(ge=320, le=65_536)]  # uint16 shards; 256 byte pieces and 4 control pieces
     layers: Positive
-    segments: tuple[Positive, ...]  # lengths of the scanned stacks, bottom first; freezing acts on whole segments
+    stacks: tuple[Positive, ...]  # blocks in each scanned stack, bottom first; freezing acts on whole stacks
     dim: Positive
     heads: Positive
     hidden_dim: Positive
@@ -45,16 +45,16 @@ class Model:
 
     def __post_init__(self) -> None:
         require(
-            sum(self.segments) == self.layers,
-            f"segments {list(self.segments)} add up to {sum(self.segments)}, but layers is {self.layers}",
+            sum(self.stacks) == self.layers,
+            f"stacks {list(self.stacks)} add up to {sum(self.stacks)}, but layers is {self.layers}",
         )
         require(
             self.dim % (2 * self.heads) == 0,
             f"dim {self.dim} must be a multiple of 2 x heads ({2 * self.heads}): RoPE rotates pairs inside a head",
         )
         for field, period in (("share_attention", self.share_attention), ("share_mlp", self.share_mlp)):
-            uneven = [length for length in self.segments if length % period]
-            require(not uneven, f"{field}: {period} does not divide segments of {uneven} blocks")
+            uneven = [length for length in self.stacks if length % period]
+            require(not uneven, f"{field}: {period} does not divide stacks of {uneven} blocks")
 
     @property
     def head_dim(self) -> int:
@@ -62,12 +62,12 @@ class Model:
 
     @property
     def boundaries(self) -> tuple[int, ...]:
-        """Depths at which a segment begins or ends, 0 and `layers` included."""
-        return tuple(sum(self.segments[:i]) for i in range(len(self.segments) + 1))
+        """Depths at which a stack begins or ends, 0 and `layers` included."""
+        return tuple(sum(self.stacks[:i]) for i in range(len(self.stacks) + 1))
 
     @property
-    def named_segments(self) -> tuple[tuple[str, int, int], ...]:
-        """(parameter group, first block, one past its last block) of each segment, bottom first."""
+    def named_stacks(self) -> tuple[tuple[str, int, int], ...]:
+        """(parameter group, first block, one past its last block) of each stack, bottom first."""
         edges = self.boundaries
         return tuple((f"blocks_{a}_{b - 1}", a, b) for a, b in itertools.pairwise(edges))
 
@@ -293,14 +293,14 @@ class Config:
         heads = [depth for depth in self.model.boundaries[1:-1] if depth > phase.freeze[0][1]]
         require(
             not phase.deep_supervision or bool(heads),
-            f"{where}.deep_supervision: no segment ends between its frozen blocks and the top, so there is no head; "
-            f"model.segments ends at {list(self.model.boundaries[1:])}",
+            f"{where}.deep_supervision: no stack ends between its frozen blocks and the top, so there is no head; "
+            f"model.stacks ends at {list(self.model.boundaries[1:])}",
         )
         for _, depth in phase.freeze:
             require(
                 depth in self.model.boundaries[:-1],
-                f"{where}.freeze: depth {depth} is no segment boundary below the top; "
-                f"model.segments allows {list(self.model.boundaries[:-1])}",
+                f"{where}.freeze: depth {depth} is no stack boundary below the top; "
+                f"model.stacks allows {list(self.model.boundaries[:-1])}",
             )
 
 
@@ -327,6 +327,10 @@ def load(path: str | Path, overrides: Sequence[str] = (), workdir: str | None = 
 
 def parse(tree: dict[str, Any], origin: str) -> Config:
     """Validates a plain tree (as TOML or JSON gives it). `origin` names it in messages. Raises InputError."""
+    model = tree.get("model")
+    if isinstance(model, dict) and "segments" in model and "stacks" not in model:
+        stacks = {"stacks": model["segments"]}  # its name in older configurations
+        tree = {**tree, "model": {name: value for name, value in model.items() if name != "segments"} | stacks}
     return schema.validate(Config, tree, origin)
 
 

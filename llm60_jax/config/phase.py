@@ -96,7 +96,7 @@ class Phase:
 
     embedding: Literal["head_only", "frozen"] = "head_only"  # of the tied embedding while blocks are frozen
     freeze_when: Literal["schedule", "converged"] = "schedule"  # "converged" lets a freeze wait for its blocks
-    settled_drift: Annotated[float, Field(ge=0, le=2)] = 0.02  # below it a segment has converged; see plasticity.py
+    settled_drift: Annotated[float, Field(ge=0, le=2)] = 0.02  # below it a stack has converged; see evaluate/drift.py
     freeze_delay: Fraction = 0.1  # the longest a freeze may wait, as a share of the phase's tokens
 
     mlp_dropout: Rate = 0.0

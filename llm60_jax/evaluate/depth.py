@@ -63,7 +63,7 @@ def _measure(config: Model, params: groups.Params, rows: dict[str, jax.Array]) -
 
     x_BTD = network.embedding[...][rows["tokens"]]
     added, found = [], [read(x_BTD)[None]]
-    for name, _, _ in config.named_segments:
+    for name, _, _ in config.named_stacks:
         static, stack = nnx.split(getattr(network, name))
 
         def body(x_BTD, block, static=static):

@@ -1,12 +1,12 @@
 """How much blocks still change: the drift of their representations of a fixed text.
 
 "Freeze early layers once they converge" (playbook, section 7) asks for a measure of it. From time to time the residual
-stream at the end of each segment, for the same held-out tokens, is compared with what it was at the look before:
+stream at the end of each stack, for the same held-out tokens, is compared with what it was at the look before:
 
     drift = mean((z - z_before) ** 2) / 2,    z standardised over the width at each position,
 
 which is one minus the correlation: 0 for blocks that compute the same, near 1 for unrelated representations. It
-includes what the segments below have changed, because that is what the blocks above would have to follow. The size of
+includes what the stacks below have changed, because that is what the blocks above would have to follow. The size of
 updates would tell nothing here: Adafactor gives all of them the same.
 """
 
@@ -26,11 +26,11 @@ def look(
 
     Args:
       config, lora, params: the model.
-      reference_SND: representations at the look before, float32 [segments, B x T, D].
+      reference_SND: representations at the look before, float32 [stacks, B x T, D].
       rows: tokens and segments, int32 [B, T]; padding (segment 0) does not count.
 
     Returns:
-      The representations now, and the drift at the end of each segment, float32 [segments].
+      The representations now, and the drift at the end of each stack, float32 [stacks].
     """
     outputs = groups.merge(config, params, lora)(rows["tokens"], rows["segments"])
     now_SND = jnp.stack([layers.standardised(outputs.stream[d]).reshape(-1, config.dim) for d in config.boundaries[1:]])

@@ -20,8 +20,8 @@ from llm60_jax.model.transformer import Transformer
 Params = dict[str, Any]  # groups of nested plain dicts of arrays, the pure form of a Transformer
 
 
-def segment_groups(name: str) -> tuple[str, ...]:
-    """All groups that a segment can have, by the name of its main one, `blocks_a_b`."""
+def stack_groups(name: str) -> tuple[str, ...]:
+    """All groups that a stack can have, by the name of its main one, `blocks_a_b`."""
     return tuple(name.replace("blocks", kind, 1) for kind in ("blocks", *_SHARED, "lora"))
 
 
@@ -47,17 +47,17 @@ def abstract_params(config: Model) -> Params:
     return params
 
 
-def init(config: Model, key: Array) -> Params:
+def init(config: Model, rng: Array) -> Params:
     """Fresh float32 parameters, initialised by the table at the top of this file, in one compiled program."""
     abstract_params(config)
-    return _compiled_init(config, key)
+    return _compiled_init(config, rng)
 
 
-def init_lora(config: Model, lora: Lora, adapted_from: int, key: Array) -> Params:
+def init_lora(config: Model, lora: Lora, adapted_from: int, rng: Array) -> Params:
     """Fresh adapters for the blocks from depth `adapted_from` up: the groups `lora_a_b` alone."""
-    whole = nnx.to_pure_dict(nnx.state(Transformer(config, key, lora, adapted_from), nnx.Param))
+    whole = nnx.to_pure_dict(nnx.state(Transformer(config, rng, lora, adapted_from), nnx.Param))
     found: Params = {}
-    for name, start, _ in config.named_segments:
+    for name, start, _ in config.named_stacks:
         if start >= adapted_from:
             pairs = found[name.replace("blocks", "lora", 1)] = {}
             for part, matrix in (target.split(".") for target in lora.targets):
@@ -69,7 +69,7 @@ def init_lora(config: Model, lora: Lora, adapted_from: int, key: Array) -> Param
 def merge(config: Model, params: Params, lora: Lora | None = None) -> Transformer:
     """The module with these parameters, adapters included if there are any and `lora` tells how they act; cheap enough
     for a traced function."""
-    adapted = [start for name, start, _ in config.named_segments if name.replace("blocks", "lora", 1) in params]
+    adapted = [start for name, start, _ in config.named_stacks if name.replace("blocks", "lora", 1) in params]
     static = graphdef(config, lora, min(adapted)) if adapted else graphdef(config)
     return nnx.merge(static, nnx.State(_assembled(config, params)))
 
@@ -93,9 +93,9 @@ def merge_lora(params: Params, lora: Lora) -> Params:
     return merged
 
 
-def _init(config: Model, key: Array) -> Params:
-    params = nnx.to_pure_dict(nnx.state(Transformer(config, key), nnx.Param))
-    for name, _, _ in config.named_segments:
+def _init(config: Model, rng: Array) -> Params:
+    params = nnx.to_pure_dict(nnx.state(Transformer(config, rng), nnx.Param))
+    for name, _, _ in config.named_stacks:
         for kind, period in _periods(config):
             module = params[name].pop(kind)
             params[name.replace("blocks", kind, 1)] = jax.tree.map(lambda x, k=period: x[::k], module)
@@ -106,9 +106,9 @@ _compiled_init = jax.jit(_init, static_argnums=0)
 
 
 def _assembled(config: Model, params: Params) -> Params:
-    """The groups put together into one subtree a segment, as the module has them."""
+    """The groups put together into one subtree a stack, as the module has them."""
     whole = {"embedding": params["embedding"], "norm": params["norm"]}
-    for name, _, _ in config.named_segments:
+    for name, _, _ in config.named_stacks:
         block = dict(params[name])
         for kind, period in _periods(config):
             # The index map block -> shared module, as a stack of one module a block.

@@ -7,7 +7,7 @@ Dtype policy, stated once: parameters, residual stream, norms and softmax are fl
 product are cast to a compute dtype (bfloat16 in training, float32 for scoring) and accumulate in float32, in the
 backward pass too. Queries, keys, values and what the MLP's activation takes are rounded to that dtype where they are
 made, so that a value that is kept and one that is computed again are the same. Modules hold parameters only, and
-randomness comes in as an explicit key, None meaning "no noise".
+randomness comes in as an explicit PRNG key, `rng`, None meaning "no noise".
 
 The functions with a derivative of their own (`layer_norm`, `gelu`, `split_heads`) have it because autodiff's writes
 and reads several more arrays of the residual stream's size, which on a CPU costs as much as the products.
@@ -37,7 +37,7 @@ class Outputs(NamedTuple):
     """What a Transformer computes."""
 
     hidden_BTD: Array  # after the final norm, float32
-    stream: dict[int, Array]  # the residual stream [B, T, D] at the end of each computed segment, by depth
+    stream: dict[int, Array]  # the residual stream [B, T, D] at the end of each computed stack, by depth
     mask_coverage: Array  # float32, share of the causal pairs of positions that the mask in use leaves open
 
 
@@ -161,8 +161,8 @@ class LayerNorm(nnx.Module):
 class Linear(nnx.Module):
     """x[..., I] -> float32 [..., O], no bias. The kernel is [I, O], N(0, std)."""
 
-    def __init__(self, inputs: int, outputs: int, std: float, key: Array):
-        self.kernel = nnx.Param(std * jax.random.normal(key, (inputs, outputs)))
+    def __init__(self, inputs: int, outputs: int, std: float, rng: Array):
+        self.kernel = nnx.Param(std * jax.random.normal(rng, (inputs, outputs)))
 
     def __call__(self, x: Array, dtype: jnp.dtype) -> Array:
         flat = self._apply(x.reshape(-1, x.shape[-1]), dtype)
@@ -176,10 +176,10 @@ class LoraLinear(Linear):
     """A Linear whose kernel acts as W + scale * A B (Hu et al. 2021). A [I, r] is N(0, 1/I); B [r, O] is 0, so that
     nothing changes before the first step."""
 
-    def __init__(self, inputs: int, outputs: int, std: float, key: Array, lora: Lora):
-        super().__init__(inputs, outputs, std, key)
+    def __init__(self, inputs: int, outputs: int, std: float, rng: Array, lora: Lora):
+        super().__init__(inputs, outputs, std, rng)
         self.scale = lora.scale
-        self.a = nnx.Param(jax.random.normal(jax.random.fold_in(key, 1), (inputs, lora.rank)) / math.sqrt(inputs))
+        self.a = nnx.Param(jax.random.normal(jax.random.fold_in(rng, 1), (inputs, lora.rank)) / math.sqrt(inputs))
         self.b = nnx.Param(jnp.zeros((lora.rank, outputs)))
 
     def _apply(self, x_NI: Array, dtype: jnp.dtype) -> Array:
@@ -187,23 +187,23 @@ class LoraLinear(Linear):
         return super()._apply(x_NI, dtype) + self.scale * matmul(low_Nr, self.b[...], dtype)
 
 
-def _linear(c: Model, lora: Lora | None, name: str, std: float, key: Array) -> Linear:
+def _linear(c: Model, lora: Lora | None, name: str, std: float, rng: Array) -> Linear:
     """The matrix of a block by its name in `Model.linears`, with an adapter where one is asked for."""
     inputs, outputs = c.linears[name]
     if lora is not None and name in lora.targets:
-        return LoraLinear(inputs, outputs, std, key, lora)
-    return Linear(inputs, outputs, std, key)
+        return LoraLinear(inputs, outputs, std, rng, lora)
+    return Linear(inputs, outputs, std, rng)
 
 
 class Attention(nnx.Module):
     """Multi-head attention with rotary positions. q, k and v share one two-dimensional kernel [D, 3D], which Adafactor
     can factor; a kernel split into heads it cannot."""
 
-    def __init__(self, c: Model, std: float, residual_std: float, key: Array, lora: Lora | None = None):
-        key_qkv, key_out = jax.random.split(key)
+    def __init__(self, c: Model, std: float, residual_std: float, rng: Array, lora: Lora | None = None):
+        rng_qkv, rng_out = jax.random.split(rng)
         self.heads = c.heads
-        self.qkv = _linear(c, lora, "attention.qkv", std, key_qkv)
-        self.out = _linear(c, lora, "attention.out", residual_std, key_out)
+        self.qkv = _linear(c, lora, "attention.qkv", std, rng_qkv)
+        self.out = _linear(c, lora, "attention.out", residual_std, rng_out)
 
     def project(self, x_BTD: Array, cos_TK: Array, sin_TK: Array, dtype: jnp.dtype) -> tuple[Array, Array, Array]:
         """Rotated queries and keys, and values, each [B, H, T, K]."""
@@ -217,14 +217,14 @@ class Attention(nnx.Module):
 class MLP(nnx.Module):
     """D -> F -> D with GELU in its tanh form."""
 
-    def __init__(self, c: Model, std: float, residual_std: float, key: Array, lora: Lora | None = None):
-        key_up, key_down = jax.random.split(key)
-        self.up = _linear(c, lora, "mlp.up", std, key_up)
-        self.down = _linear(c, lora, "mlp.down", residual_std, key_down)
+    def __init__(self, c: Model, std: float, residual_std: float, rng: Array, lora: Lora | None = None):
+        rng_up, rng_down = jax.random.split(rng)
+        self.up = _linear(c, lora, "mlp.up", std, rng_up)
+        self.down = _linear(c, lora, "mlp.down", residual_std, rng_down)
 
-    def __call__(self, x_BTD: Array, rate: float, key: Array | None, dtype: jnp.dtype) -> Array:
+    def __call__(self, x_BTD: Array, rate: float, rng: Array | None, dtype: jnp.dtype) -> Array:
         hidden_BTF = self._activate(named(self.up(x_BTD, dtype).astype(dtype), "mlp"))
-        return self.down(dropout(hidden_BTF, rate, key), dtype)
+        return self.down(dropout(hidden_BTF, rate, rng), dtype)
 
     def _activate(self, x: Array) -> Array:
         return gelu(x)
@@ -262,13 +262,13 @@ RESIDUALS: dict[str, type[Residual]] = {"plain": Residual, "scaled": ScaledResid
 class Block(nnx.Module):
     """Pre-LN: x + attention(norm(x)), then x + mlp(norm(x))."""
 
-    def __init__(self, c: Model, std: float, residual_std: float, key: Array, lora: Lora | None = None):
-        key_attention, key_mlp = jax.random.split(key)
+    def __init__(self, c: Model, std: float, residual_std: float, rng: Array, lora: Lora | None = None):
+        rng_attention, rng_mlp = jax.random.split(rng)
         self.attention_norm = LayerNorm(c.dim)
-        self.attention = Attention(c, std, residual_std, key_attention, lora)
+        self.attention = Attention(c, std, residual_std, rng_attention, lora)
         self.attention_residual = RESIDUALS[c.residual]()
         self.mlp_norm = LayerNorm(c.dim)
-        self.mlp = MLPS[c.mlp](c, std, residual_std, key_mlp, lora)
+        self.mlp = MLPS[c.mlp](c, std, residual_std, rng_mlp, lora)
         self.mlp_residual = RESIDUALS[c.residual]()
 
     def __call__(
@@ -277,24 +277,24 @@ class Block(nnx.Module):
         rope: tuple[Array, Array],
         seen: Sight,
         noise: Noise = Noise(),
-        key: Array | None = None,
+        rng: Array | None = None,
         dtype: jnp.dtype = jnp.dtype(jnp.bfloat16),
     ) -> Array:
-        """Residual stream in, residual stream out, float32 [B, T, D]. A key switches the noise on."""
-        keys = [None] * 6 if key is None else list(jax.random.split(key, 6))
+        """Residual stream in, residual stream out, float32 [B, T, D]. A PRNG key switches the noise on."""
+        rngs = [None] * 6 if rng is None else list(jax.random.split(rng, 6))
         with jax.named_scope("norm"):
-            normed_BTD = jitter(self.attention_norm(x_BTD), noise.activation, keys[0])
+            normed_BTD = jitter(self.attention_norm(x_BTD), noise.activation, rngs[0])
         with jax.named_scope("attention"):
             q, k, v = self.attention.project(normed_BTD, *rope, dtype)
-            noisy = key is not None and noise.attention > 0
-            thin = functools.partial(dropout, rate=noise.attention, key=keys[1]) if noisy else None
+            noisy = rng is not None and noise.attention > 0
+            thin = functools.partial(dropout, rate=noise.attention, rng=rngs[1]) if noisy else None
             branch_BTD = self.attention.merge(attention.attend(q, k, v, seen, dtype, thin), dtype)
-            x_BTD = named(self.attention_residual(x_BTD, drop_path(branch_BTD, noise.drop_path, keys[2])), "middle")
+            x_BTD = named(self.attention_residual(x_BTD, drop_path(branch_BTD, noise.drop_path, rngs[2])), "middle")
         with jax.named_scope("norm"):
-            normed_BTD = jitter(self.mlp_norm(x_BTD), noise.activation, keys[3])
+            normed_BTD = jitter(self.mlp_norm(x_BTD), noise.activation, rngs[3])
         with jax.named_scope("mlp"):
-            branch_BTD = self.mlp(normed_BTD, noise.mlp, keys[4], dtype)
-            return self.mlp_residual(x_BTD, drop_path(branch_BTD, noise.drop_path, keys[5]))
+            branch_BTD = self.mlp(normed_BTD, noise.mlp, rngs[4], dtype)
+            return self.mlp_residual(x_BTD, drop_path(branch_BTD, noise.drop_path, rngs[5]))
 
     def extend(
         self,

@@ -41,27 +41,27 @@ _KEPT: dict[Remat, tuple[str, ...]] = {
 class Transformer(nnx.Module):
     """A pre-LN decoder. `__call__` gives hidden states; `logits` applies the tied head to them."""
 
-    def __init__(self, config: Model, key: Array, lora: Lora | None = None, adapted_from: int = 0):
+    def __init__(self, config: Model, rng: Array, lora: Lora | None = None, adapted_from: int = 0):
         residual_std = INIT_STD / math.sqrt(2 * config.layers)
-        key_embedding, key_blocks = jax.random.split(key)
-        keys = jax.random.split(key_blocks, config.layers)
+        rng_embedding, rng_blocks = jax.random.split(rng)
+        rngs = jax.random.split(rng_blocks, config.layers)
         self.config = config
-        self.embedding = nnx.Param(INIT_STD * jax.random.normal(key_embedding, (config.vocab_size, config.dim)))
+        self.embedding = nnx.Param(INIT_STD * jax.random.normal(rng_embedding, (config.vocab_size, config.dim)))
         self.norm = LayerNorm(config.dim)
-        for name, start, stop in config.named_segments:
+        for name, start, stop in config.named_stacks:
             adapters = lora if start >= adapted_from else None
             make = functools.partial(Block, config, INIT_STD, residual_std, lora=adapters)
-            setattr(self, name, jax.vmap(make)(keys[start:stop]))
+            setattr(self, name, jax.vmap(make)(rngs[start:stop]))
 
     def __call__(
         self,
         tokens_BT: Array,
         segments_BT: Array,
         *,
-        frozen: int = 0,
+        frozen_blocks: int = 0,
         remat: Remat = "none",
         noise: Noise = Noise(),
-        key: Array | None = None,
+        rng: Array | None = None,
         dtype: jnp.dtype = jnp.dtype(jnp.bfloat16),
         prefix_BTD: Array | None = None,
     ) -> Outputs:
@@ -70,10 +70,10 @@ class Transformer(nnx.Module):
         Args:
           tokens_BT: int32 token ids.
           segments_BT: int32 document number of each token inside its row; attention stays inside a document.
-          frozen: blocks, counted from the bottom, that get no gradient. They run without noise and without remat,
+          frozen_blocks: counted from the bottom, that get no gradient. They run without noise and without remat,
             and nothing below the boundary is differentiated, the input side of the embedding included.
           remat: recomputation policy of the live blocks.
-          key: source of noise; None (evaluation) switches it off.
+          rng: source of noise; None (evaluation) switches it off.
           dtype: of the operands of matrix products.
           prefix_BTD: what the frozen blocks compute for these tokens, when it is known already; they do not run then.
         """
@@ -82,21 +82,21 @@ class Transformer(nnx.Module):
         if prefix_BTD is None:
             with jax.named_scope("embedding"):
                 x_BTD = self.embedding[...][tokens_BT]
-                if key is not None and not frozen:
-                    x_BTD = dropout(x_BTD, noise.embedding, jax.random.fold_in(key, self.config.layers))
+                if rng is not None and not frozen_blocks:
+                    x_BTD = dropout(x_BTD, noise.embedding, jax.random.fold_in(rng, self.config.layers))
         else:
             x_BTD = prefix_BTD.astype(jnp.float32)
         stream: dict[int, Array] = {}
-        for name, start, stop in self.config.named_segments:
-            live = start >= frozen
+        for name, start, stop in self.config.named_stacks:
+            live = start >= frozen_blocks
             if not live and prefix_BTD is not None:
                 continue
-            if start == frozen > 0:
+            if start == frozen_blocks > 0:
                 x_BTD = jax.lax.stop_gradient(x_BTD)
             x_BTD = stream[stop] = _scan(
                 getattr(self, name),
                 x_BTD,
-                _layer_keys(key if live else None, start, stop),
+                _layer_rngs(rng if live else None, start, stop),
                 lambda block, x, k: block(x, rope, seen, noise, k, dtype),
                 remat if live else "none",
             )
@@ -111,19 +111,19 @@ class Transformer(nnx.Module):
         return flat.reshape(*hidden.shape[:-1], -1)
 
 
-def _layer_keys(key: Array | None, start: int, stop: int) -> Array | None:
-    """A key for each block, derived from its depth alone, so that freezing lower blocks changes no other's noise."""
-    return None if key is None else jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(start, stop))
+def _layer_rngs(rng: Array | None, start: int, stop: int) -> Array | None:
+    """A PRNG key for each block, from its depth alone, so that freezing lower blocks changes no other's noise."""
+    return None if rng is None else jax.vmap(lambda i: jax.random.fold_in(rng, i))(jnp.arange(start, stop))
 
 
-def _scan(stack: Block, x_BTD: Array, keys: Array | None, apply, remat: Remat) -> Array:
+def _scan(stack: Block, x_BTD: Array, rngs: Array | None, apply, remat: Remat) -> Array:
     graphdef, params = nnx.split(stack)
     if remat != "none":
         # CSE cannot undo the recomputation across iterations of a scan, so the barrier against it is not needed.
         apply = nnx.remat(apply, prevent_cse=False, policy=jax.checkpoint_policies.save_only_these_names(*_KEPT[remat]))
 
-    def body(x, block_and_key):
-        params, key = block_and_key
-        return apply(nnx.merge(graphdef, params), x, key), None
+    def body(x, block_and_rng):
+        params, rng = block_and_rng
+        return apply(nnx.merge(graphdef, params), x, rng), None
 
-    return jax.lax.scan(body, x_BTD, (params, keys))[0]
+    return jax.lax.scan(body, x_BTD, (params, rngs))[0]

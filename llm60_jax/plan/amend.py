@@ -29,7 +29,7 @@ def decide(plan: Plan, phase: Phase, stage: Stage, drift: float | None, decision
     """
     start, stop = plan.phase_span(phase.name)
     longest = longest_wait(phase, stop - start)
-    waited = sum(d.wait for d in decisions if (d.phase, d.frozen) == (phase.name, stage.frozen))
+    waited = sum(d.wait for d in decisions if (d.phase, d.frozen_blocks) == (phase.name, stage.frozen_blocks))
     measured = "not measured yet" if drift is None else f"{drift:.4f}"
     if drift is not None and drift <= phase.settled_drift:
         wait, why = 0, f"settled: drift {measured}, at most {phase.settled_drift} asked for"
@@ -37,8 +37,8 @@ def decide(plan: Plan, phase: Phase, stage: Stage, drift: float | None, decision
         wait, why = 0, f"waited {waited} steps, the most allowed, with a drift of {measured}"
     else:
         wait = min(plan.probe_every(phase.name), longest - waited)
-        why = f"{stage.frozen} blocks wait {wait} steps: drift {measured}, above {phase.settled_drift}"
-    return Decision(phase.name, stage.start_step, stage.frozen, wait, why)
+        why = f"{stage.frozen_blocks} blocks wait {wait} steps: drift {measured}, above {phase.settled_drift}"
+    return Decision(phase.name, stage.start_step, stage.frozen_blocks, wait, why)
 
 
 def extend(plan: Plan, phase: Phase, reason: str) -> Extension | None:

@@ -44,7 +44,7 @@ def build(
         context_at = _in_steps(phase.context, steps)
         remat_at = _in_steps(phase.remat or ((0.0, config.train.policy),), steps)
         freeze_at = {
-            start + sum(d.wait for d in made if d.frozen == depth): depth
+            start + sum(d.wait for d in made if d.frozen_blocks == depth): depth
             for start, depth in _in_steps(phase.freeze, steps).items()
         }
         edges = sorted({*context_at, *freeze_at, *(d.step for d in made), steps})
@@ -61,7 +61,7 @@ def build(
                     stop_step=phase_start + stop,
                     token_start=start * per_step,
                     context=context,
-                    frozen=_value_at(freeze_at, start),
+                    frozen_blocks=_value_at(freeze_at, start),
                     micro_batch=micro_batch,
                     accumulation=per_step // (context * micro_batch),
                     remat=_value_at(remat_at, start),

@@ -23,12 +23,12 @@ def step_flops(model: Model, key: StepKey, fused: bool = False) -> int:
     Args:
       fused: attention is done by a kernel, whose operations are left out, as `flops.count` leaves them out.
     """
-    per_token: Fraction = (model.layers - key.frozen) * _live_block(model, key, fused)
+    per_token: Fraction = (model.layers - key.frozen_blocks) * _live_block(model, key, fused)
     if not key.prefix_cached:
-        per_token += key.frozen * (
+        per_token += key.frozen_blocks * (
             _matrices(model) + 2 * (Fraction(0) if fused else _attention_product(model, key.context))
         )
-        per_token += (key.frozen - key.adapted_from) * sum(_adapters(model, key).values())
+        per_token += (key.frozen_blocks - key.adapted_from) * sum(_adapters(model, key).values())
     heads = 1 + len(tap_depths(model, key))
     per_token += heads * (4 if key.embedding_frozen else 6) * model.vocab_size * model.dim
     return int(key.tokens * per_token)

@@ -24,7 +24,7 @@ class Decision:
 
     phase: str
     step: int  # global step at which it was due
-    frozen: int  # blocks that were to freeze
+    frozen_blocks: int  # blocks that were to freeze
     wait: int
     reason: str
 
@@ -59,7 +59,7 @@ class Stage:
     stop_step: int
     token_start: int  # inside the phase's stream of concatenated epochs
     context: int
-    frozen: int  # blocks without gradient, counted from the bottom
+    frozen_blocks: int  # blocks without gradient, counted from the bottom
     micro_batch: int  # sequences in one forward and backward
     accumulation: int  # micro-batches in one step
     remat: Remat  # recomputation policy of the live blocks
@@ -104,7 +104,7 @@ class Plan:
     def begins_freeze(self, stage: Stage) -> bool:
         """Whether more blocks are frozen from this stage on than before it, inside its phase."""
         before = self.stages[: self.stages.index(stage)]
-        return bool(before) and before[-1].phase == stage.phase and before[-1].frozen < stage.frozen
+        return bool(before) and before[-1].phase == stage.phase and before[-1].frozen_blocks < stage.frozen_blocks
 
     def stage_at(self, step: int) -> Stage:
         """The stage that performs `step`. Raises IndexError outside 0 <= step < steps."""

@@ -26,7 +26,7 @@ class StepKey(NamedTuple):
     context: int
     micro_batch: int
     accumulation: int
-    frozen: int  # blocks; feeds the model's gradient boundary and the optimizer's mask
+    frozen_blocks: int  # blocks; feeds the model's gradient boundary and the optimizer's mask
     embedding_frozen: bool
     remat: Remat
     noise: Noise
@@ -47,8 +47,8 @@ class StepKey(NamedTuple):
             context=stage.context,
             micro_batch=stage.micro_batch,
             accumulation=stage.accumulation,
-            frozen=stage.frozen,
-            embedding_frozen=phase.lora is not None or (stage.frozen > 0 and phase.embedding == "frozen"),
+            frozen_blocks=stage.frozen_blocks,
+            embedding_frozen=phase.lora is not None or (stage.frozen_blocks > 0 and phase.embedding == "frozen"),
             remat=stage.remat,
             noise=noise,
             deep_supervision=phase.deep_supervision,
@@ -66,6 +66,6 @@ class StepKey(NamedTuple):
 
 
 def tap_depths(model: Model, key: StepKey) -> tuple[int, ...]:
-    """Depths below the top at which a head is trained: segment ends with live blocks beneath them. A head on frozen
+    """Depths below the top at which a head is trained: stack ends with live blocks beneath them. A head on frozen
     blocks would train nothing but itself."""
-    return tuple(depth for depth in model.boundaries[1:-1] if key.deep_supervision and depth > key.frozen)
+    return tuple(depth for depth in model.boundaries[1:-1] if key.deep_supervision and depth > key.frozen_blocks)

@@ -24,7 +24,7 @@ def to_rows(plan: Plan, config: Config) -> list[dict[str, Any]]:
             "sequences": stage.sequences,
             "micro_batch": stage.micro_batch,
             "accumulation": stage.accumulation,
-            "frozen": stage.frozen,
+            "frozen": stage.frozen_blocks,
             "remat": stage.remat,
             "reason": stage.reason,
             "learning_rate_first": learning_rate(plan, phases[stage.phase], stage.start_step),

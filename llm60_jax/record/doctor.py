@@ -393,7 +393,7 @@ def _aside(history: History, phase: Phase) -> Iterator[Finding]:
 def _never_frozen(history: History, phase: Phase) -> Iterator[Finding]:
     """Section 14: "Slow training: no freezing: freeze early layers"."""
     config = history.config
-    if max(depth for _, depth in phase.freeze) or config.goal(phase) == "fine_tune" or len(config.model.segments) < 2:
+    if max(depth for _, depth in phase.freeze) or config.goal(phase) == "fine_tune" or len(config.model.stacks) < 2:
         return
     keys = [StepKey.of(stage, phase, config) for stage in history.stages(phase)]
     if not keys:
@@ -402,7 +402,7 @@ def _never_frozen(history: History, phase: Phase) -> Iterator[Finding]:
     now = statistics.fmean(flops.step_flops(config.model, key) / key.tokens for key in keys)
     then = statistics.fmean(
         sum(
-            share * flops.step_flops(config.model, key._replace(frozen=depth)) / key.tokens
+            share * flops.step_flops(config.model, key._replace(frozen_blocks=depth)) / key.tokens
             for share, depth in ((0.2, 0), (0.3, third), (0.5, two_thirds))
         )
         for key in keys
@@ -568,7 +568,7 @@ def _anew(*settings: str) -> str:
 
 
 def _thirds(config: Config) -> tuple[int, int]:
-    """The segment boundaries inside a model that are nearest to a third and two thirds of its blocks."""
+    """The stack boundaries inside a model that are nearest to a third and two thirds of its blocks."""
     inner, layers = config.model.boundaries[1:-1], config.model.layers
     first, second = (min(inner, key=lambda depth: abs(depth - part * layers / 3)) for part in (1, 2))
     return first, second

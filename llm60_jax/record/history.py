@@ -34,7 +34,7 @@ class History(NamedTuple):
         """The stages of a phase as they were planned last."""
         names = {field.name for field in dataclasses.fields(Stage)}
         return [
-            Stage(**{name: row[name] for name in names & row.keys()}, index=row["stage"])
+            Stage(**{name: row[name] for name in names & row.keys()}, index=row["stage"], frozen_blocks=row["frozen"])
             for row in self.plan
             if row["phase"] == phase.name
         ]

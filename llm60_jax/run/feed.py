@@ -45,8 +45,8 @@ def _prefix(session: Session, clock: StageClock, phase: Phase, stage: Stage) -> 
     config, params = session.config, phase_groups.plain(session.state.params)
     rows = loader.rows_of(session.data.shards[phase.name].train, stage, config.seed, "fixed")
     assert isinstance(rows, FixedRows)
-    frozen = [name for name, _, stop in config.model.named_segments if stop <= stage.frozen]
-    below = {"embedding", *(group for name in frozen for group in groups.segment_groups(name))}
+    stacks = [name for name, _, stop in config.model.named_stacks if stop <= stage.frozen_blocks]
+    below = {"embedding", *(group for name in stacks for group in groups.stack_groups(name))}
     used = {name: params[name] for name in params if name in below}
     identity = {
         "weights": store.state_sha256(used, None),
@@ -55,7 +55,7 @@ def _prefix(session: Session, clock: StageClock, phase: Phase, stage: Stage) -> 
         "document_mask": config.train.document_mask,
         "dtype": config.train.dtype,
     }
-    forward = jax.jit(functools.partial(step.frozen_prefix, config.model, stage.frozen, config.train.dtype))
+    forward = jax.jit(functools.partial(step.frozen_prefix, config.model, stage.frozen_blocks, config.train.dtype))
 
     def compute(tokens: np.ndarray, segments: np.ndarray) -> Any:
         return forward(params, tokens, segments if config.train.document_mask else np.minimum(segments, 1))

@@ -238,7 +238,7 @@ class Trainer:
 
     def _decide(self, phase: Phase, stage: Stage) -> None:
         session = self.session
-        highest = next(name for name, _, end in session.config.model.named_segments if end == stage.frozen)
+        highest = next(name for name, _, end in session.config.model.named_stacks if end == stage.frozen_blocks)
         drift = session.looks.get("drift", {}).get(highest)
         session.decide(plan.decide(session.plan, phase, stage, drift, session.decisions))
         self.clock.replan(session.plan)
@@ -249,8 +249,8 @@ class Trainer:
         program = self.programs[key]
         waited = time.monotonic() - asked
         say(
-            f"{phase.name} {stage.index + 1}: context {stage.context}, {stage.frozen} blocks frozen; compiled, or read "
-            f"from the cache, in {self.programs.compile_seconds[key]:.1f} s, waited {waited:.1f} s; "
+            f"{phase.name} {stage.index + 1}: context {stage.context}, {stage.frozen_blocks} blocks frozen; compiled, "
+            f"or read from the cache, in {self.programs.compile_seconds[key]:.1f} s, waited {waited:.1f} s; "
             f"temporaries {self.programs.temporary_bytes(key) / 2**20:.0f} MiB"
         )
         compilation_cache.seal(self.cache)
@@ -301,7 +301,7 @@ class Trainer:
     def _coming(self, phase: Phase, stage: Stage) -> list[Any]:
         """Keys of the programs that the next stage may need."""
         following = self.session.plan.stage_at(min(stage.stop_step, self.session.plan.steps - 1))
-        waits = dataclasses.replace(following, frozen=stage.frozen)  # if its freeze is put off
+        waits = dataclasses.replace(following, frozen_blocks=stage.frozen_blocks)  # if its freeze is put off
         maybe = following.phase == phase.name and phase.freeze_when == "converged"
         return [self.session.key(one) for one in ([following, waits] if maybe else [following])]
 
@@ -366,7 +366,7 @@ class Trainer:
         done, stage, rate, metrics = pending.done, pending.stage, pending.rate, pending.metrics
         session, key, model = self.session, self.session.key(stage), self.session.config.model
         phase = session.config.phase_named(stage.phase)
-        frozen = step.frozen_groups(model, key, session.state.params)
+        frozen_groups = step.frozen_groups_of(model, key, session.state.params)
         with self.clock.paused("proof"):
             after = session.group_digests()
         leaks = self.measures.leaks(phase)
@@ -375,7 +375,7 @@ class Trainer:
         expected = proof.Expected(
             coverage=pending.coverage,
             reweighted=phase.reweight is not None,
-            live=tuple(sorted(session.state.params.keys() - frozen)) if rate else (),
+            live=tuple(sorted(session.state.params.keys() - frozen_groups)) if rate else (),
             every_block=not phase.drop_path,
         )
         proof.check(stage, model, key, expected, evidence)
@@ -414,14 +414,14 @@ class Trainer:
         row = {
             **session.position(done, stage),
             "context": stage.context,
-            "frozen": stage.frozen,
+            "frozen": stage.frozen_blocks,
             "loss": float(metrics.loss),
             "objective": objective,
             **{name: float(value) for name, value in metrics.terms.items()},
             "learning_rate": rate,
             "tokens_per_second": round(speed, 1),
             "grad_norm": grad_norm,
-            "segment_grad_norms": proof.by_segment(session.config.model, metrics.block_gradients),
+            "segment_grad_norms": proof.by_stack(session.config.model, metrics.block_gradients),
         }
         session.workdir.append(row)
         self.line.show(row, session.plan, self.clock.remaining(done))
@@ -474,7 +474,7 @@ class Trainer:
         session = self.session
         freezes = session.step == stage.start_step and session.plan.begins_freeze(stage)
         if freezes:
-            say(f"saving step {session.step:,} before {stage.frozen} blocks freeze")
+            say(f"saving step {session.step:,} before {stage.frozen_blocks} blocks freeze")
         elif not session.step or not (self._is_save_due() or session.step % session.config.train.save_every == 0):
             return
         try:
@@ -482,8 +482,8 @@ class Trainer:
         except MachineError as failure:
             if freezes:
                 raise MachineError(
-                    f"{failure}\n  The lower {stage.frozen} blocks are to freeze now, and not without a checkpoint "
-                    "from before (playbook, section 12); the same command goes on from the newest one"
+                    f"{failure}\n  The lower {stage.frozen_blocks} blocks are to freeze now, and not without a "
+                    "checkpoint from before (playbook, section 12); the same command goes on from the newest one"
                 ) from None
             self._unsaved(failure)
             return

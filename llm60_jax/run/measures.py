@@ -119,9 +119,9 @@ class Measures:
         return functools.partial(_EVAL, self._session.config.model, lora)
 
     def look(self, phase: Phase, stage: Stage) -> dict[str, float] | None:
-        """Compares representations with the look before, records the drift of each segment, and keeps those of now.
+        """Compares representations with the look before, records the drift of each stack, and keeps those of now.
 
-        Returns the drift by segment; None at the first look of a phase, or when this step has been looked at.
+        Returns the drift by stack; None at the first look of a phase, or when this step has been looked at.
         """
         session = self._session
         if session.looks.get("step") == session.step:
@@ -136,7 +136,7 @@ class Measures:
         session.keep_reference(reference)
         if first:
             return None
-        names = [name for name, _, _ in session.config.model.named_segments]
+        names = [name for name, _, _ in session.config.model.named_stacks]
         found = dict(zip(names, np.asarray(drifts).tolist(), strict=True))
         session.looks["drift"] = found
         session.workdir.append({**session.position(session.step, stage), "drift": found})

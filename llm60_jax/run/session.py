@@ -215,7 +215,7 @@ class Session:
         self._replan()
         stage = self.plan.stage_at(decision.step)
         self.workdir.append({**self.position(self.step, stage), "decision": dataclasses.asdict(decision)})
-        say(f"{decision.phase}: freezing {decision.frozen} blocks at step {decision.step:,}: {decision.reason}")
+        say(f"{decision.phase}: freezing {decision.frozen_blocks} blocks at step {decision.step:,}: {decision.reason}")
 
     def extend(self, extension: Extension) -> None:
         """Gives a phase more steps, and says so."""
@@ -243,8 +243,8 @@ class Session:
 
     def frozen_digests(self, stage: Stage) -> dict[str, str]:
         """A digest of every parameter and optimizer leaf that the stage leaves frozen."""
-        frozen = step.frozen_groups(self.config.model, self.key(stage), self.state.params)
-        held = {name: (self.state.params[name], self.state.opt_state[name]) for name in sorted(frozen)}
+        frozen_groups = step.frozen_groups_of(self.config.model, self.key(stage), self.state.params)
+        held = {name: (self.state.params[name], self.state.opt_state[name]) for name in sorted(frozen_groups)}
         return store.leaf_digests(held)
 
     def group_digests(self) -> dict[str, tuple[str, str]]:

@@ -78,13 +78,13 @@ class Steps:
         gradients = jax.tree.map(lambda x: jnp.full_like(x, 1e-3), params)
         updates = {}
         for key in keys:
-            frozen = step.frozen_groups(self.config.model, key, params)
-            live = {name: group for name, group in gradients.items() if name not in frozen}
+            frozen_groups = step.frozen_groups_of(self.config.model, key, params)
+            live = {name: group for name, group in gradients.items() if name not in frozen_groups}
 
-            def update(params: Any, opt_state: Any, live: Any, frozen: frozenset[str] = frozen) -> Any:
+            def update(params: Any, opt_state: Any, live: Any, frozen: frozenset[str] = frozen_groups) -> Any:
                 return optim.update(tx, frozen, rate, live, opt_state, params)
 
-            updates[key.frozen] = jax.jit(update, donate_argnums=(0, 1)), live
+            updates[key.frozen_blocks] = jax.jit(update, donate_argnums=(0, 1)), live
         seconds: dict[int, list[float]] = {depth: [] for depth in updates}
         for number in range(rounds + 1):
             for depth, (function, live) in updates.items():

@@ -19,7 +19,7 @@ from llm60_jax.training import step
 _TREE = {
     "workdir": "none",
     "model": {
-        "vocab_size": 512, "layers": 4, "segments": [2, 2], "dim": 64, "heads": 2, "hidden_dim": 128,
+        "vocab_size": 512, "layers": 4, "stacks": [2, 2], "dim": 64, "heads": 2, "hidden_dim": 128,
         "max_context": 128,
     },
     "tokenizer": {"phases": ["probe"]},

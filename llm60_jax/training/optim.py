@@ -70,7 +70,7 @@ _DIRECTIONS = {"adafactor": _adafactor, "adamw": _adamw}
 
 def update(
     tx: optax.GradientTransformation,
-    frozen: Collection[str],
+    frozen_groups: Collection[str],
     learning_rate: jax.Array,
     grads: Groups,
     state: Groups,
@@ -88,8 +88,8 @@ def update(
     Returns:
       New parameters and new state, all groups; frozen ones are the very arrays that came in.
     """
-    live = {name: name not in frozen for name in params}
-    holes = {name: optax.MaskedNode() for name in frozen}
+    live = {name: name not in frozen_groups for name in params}
+    holes = {name: optax.MaskedNode() for name in frozen_groups}
     masked = optax.masked(tx, live)
     updates, new = masked.update({**grads, **holes}, optax.MaskedState({**state, **holes}), params)
     changed = {

@@ -101,13 +101,13 @@ def check(stage: Stage, model: Model, key: StepKey, expected: Expected, evidence
 
     if evidence.context != stage.context:
         raise differs(f"context {stage.context} planned, {evidence.context} in the program")
-    planned, found = tuple(range(stage.frozen, model.layers)), evidence.blocks_with_gradient
+    planned, found = tuple(range(stage.frozen_blocks, model.layers)), evidence.blocks_with_gradient
     if found != planned if expected.every_block else not set(found) <= set(planned):
         raise differs(f"gradient in blocks {_span(planned)} planned, in {_span(found)} found")
     planned_flops = flops.step_flops(model, key, attention.is_fused(key.context))
     if evidence.matmul_flops != planned_flops:
         raise differs(
-            f"{stage.frozen} frozen blocks leave {planned_flops:,} operations in a step, the program has "
+            f"{stage.frozen_blocks} frozen blocks leave {planned_flops:,} operations in a step, the program has "
             f"{evidence.matmul_flops:,}"
         )
     if abs(evidence.mask_coverage - expected.coverage) > 1e-4:
@@ -134,16 +134,16 @@ def check_frozen(stage: Stage, before: Mapping[str, str], after: Mapping[str, st
     if changed:
         first = changed[0]
         raise TrainingError(
-            f"phase {stage.phase}, stage {stage.index + 1}: the plan is not in effect: {stage.frozen} blocks are "
-            f"frozen, but {len(changed)} of {len(before)} frozen leaves changed, the first of them {first}: its digest "
-            f"went from {str(before.get(first))[:16]} to {str(after.get(first))[:16]}"
+            f"phase {stage.phase}, stage {stage.index + 1}: the plan is not in effect: {stage.frozen_blocks} blocks "
+            f"are frozen, but {len(changed)} of {len(before)} frozen leaves changed, the first of them {first}: its "
+            f"digest went from {str(before.get(first))[:16]} to {str(after.get(first))[:16]}"
         )
 
 
-def by_segment(model: Model, block_gradients: Any) -> dict[str, float]:
-    """Gradient norm of each segment that has one, from those of its blocks."""
+def by_stack(model: Model, block_gradients: Any) -> dict[str, float]:
+    """Gradient norm of each stack that has one, from those of its blocks."""
     squares = np.square(np.asarray(block_gradients, np.float64))
-    norms = {name: float(np.sqrt(squares[start:stop].sum())) for name, start, stop in model.named_segments}
+    norms = {name: float(np.sqrt(squares[start:stop].sum())) for name, start, stop in model.named_stacks}
     return {name: norm for name, norm in norms.items() if norm > 0}
 
 

@@ -36,7 +36,7 @@ class TrainState:
     opt_state: Any
     step: jax.Array  # int32 scalar: steps done over all phases, those not applied included
     seed: jax.Array  # uint32 scalar: root of all training noise; step and layer are folded into it
-    reference: jax.Array  # float32 [segments, PROBE_TOKENS or so, D]: representations when last looked at
+    reference: jax.Array  # float32 [stacks, PROBE_TOKENS or so, D]: representations when last looked at
 
 
 class Metrics(NamedTuple):
@@ -62,7 +62,7 @@ def init(config: Config) -> TrainState:
 
 def reference(config: Model) -> jax.Array:
     """The representations before any look at them: zeros."""
-    return jnp.zeros((len(config.segments), probe_rows(config) * config.max_context, config.dim))
+    return jnp.zeros((len(config.stacks), probe_rows(config) * config.max_context, config.dim))
 
 
 def probe_rows(config: Model) -> int:
@@ -70,13 +70,13 @@ def probe_rows(config: Model) -> int:
     return max(1, PROBE_TOKENS // config.max_context)
 
 
-def frozen_groups(config: Model, key: StepKey, names: Collection[str]) -> frozenset[str]:
+def frozen_groups_of(config: Model, key: StepKey, names: Collection[str]) -> frozenset[str]:
     """Those of the parameter groups `names` that a program leaves alone.
 
-    Groups of segments below the boundary, the embedding if it is frozen, heads on frozen blocks; with adapters,
-    everything but the adapters of live segments.
+    Groups of stacks below the boundary, the embedding if it is frozen, heads on frozen blocks; with adapters,
+    everything but the adapters of live stacks.
     """
-    live = {g for name, _, stop in config.named_segments if stop > key.frozen for g in groups.segment_groups(name)}
+    live = {g for name, _, stop in config.named_stacks if stop > key.frozen_blocks for g in groups.stack_groups(name)}
     live |= {f"head_{depth}" for depth in tap_depths(config, key)} | {"norm"}
     if not key.embedding_frozen:
         live.add("embedding")
@@ -100,20 +100,20 @@ def train_step(
       learning_rate: float32 scalar.
       limit: float32 scalar, the largest objective that is applied (spikes.py).
     """
-    frozen = frozen_groups(config.model, key, state.params)
-    live = {name: group for name, group in state.params.items() if name not in frozen}
-    fixed = {name: group for name, group in state.params.items() if name in frozen}
+    frozen_groups = frozen_groups_of(config.model, key, state.params)
+    live = {name: group for name, group in state.params.items() if name not in frozen_groups}
+    fixed = {name: group for name, group in state.params.items() if name in frozen_groups}
     weights = batch["weights"]
     total_weight, total_tokens = jnp.maximum(weights.sum(), 1e-6), jnp.maximum((weights > 0).sum(), 1)
     term_weights = {"next_token": 1.0, "deep_supervision": key.deep_supervision if tap_depths(config.model, key) else 0}
-    noise_key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+    rng = jax.random.fold_in(jax.random.key(state.seed), state.step)
 
     def gradients(shared, micro_batches):
-        live, fixed, total_weight, total_tokens, noise_key = shared
+        live, fixed, total_weight, total_tokens, rng = shared
 
         def micro_loss(live, micro, index):
-            noise = None if key.noise == Noise() else jax.random.fold_in(noise_key, index)
-            total, terms, coverage = _losses(config.model, key, {**live, **fixed}, micro, noise, term_weights)
+            micro_rng = None if key.noise == Noise() else jax.random.fold_in(rng, index)
+            total, terms, coverage = _losses(config.model, key, {**live, **fixed}, micro, micro_rng, term_weights)
             plain = {name: sums.plain / total_tokens for name, sums in terms.items()}
             return total / total_weight, (plain, coverage / key.accumulation)
 
@@ -127,14 +127,14 @@ def train_step(
 
     if key.devices > 1:
         gradients = parallel.summed(gradients, key.devices)
-    shared = live, fixed, total_weight, total_tokens, noise_key
+    shared = live, fixed, total_weight, total_tokens, rng
     objective, (terms, coverage), grads = gradients(shared, (batch, jnp.arange(key.accumulation)))
     with jax.named_scope("optimizer"):
         grad_norm = optim.global_norm(grads)
         sound = jnp.isfinite(objective) & jnp.isfinite(grad_norm) & (objective <= limit)
         params, opt_state = jax.lax.cond(
             sound,
-            lambda: optim.update(optimizer(config), frozen, learning_rate, grads, state.opt_state, state.params),
+            lambda: optim.update(optimizer(config), frozen_groups, learning_rate, grads, state.opt_state, state.params),
             lambda: (state.params, state.opt_state),
         )
     metrics = Metrics(
@@ -153,17 +153,17 @@ def train_step(
 
 
 def _losses(
-    config: Model, key: StepKey, params: groups.Params, micro: Batch, noise: jax.Array | None, weights: dict[str, float]
+    config: Model, key: StepKey, params: groups.Params, micro: Batch, rng: jax.Array | None, weights: dict[str, float]
 ) -> tuple[jax.Array, dict[str, losses.Sums], jax.Array]:
     """The objective and the loss terms of one micro-batch, as sums over its tokens, and the coverage of its mask."""
     network, dtype = groups.merge(config, params, key.lora), jnp.dtype(key.dtype)
     outputs = network(
         micro["tokens"],
         micro["segments"],
-        frozen=key.frozen,
+        frozen_blocks=key.frozen_blocks,
         remat=key.remat,
         noise=key.noise,
-        key=noise,
+        rng=rng,
         dtype=dtype,
         prefix_BTD=micro.get("prefix"),
     )
@@ -179,9 +179,9 @@ def _block_gradients(config: Model, grads: groups.Params) -> jax.Array:
     """Gradient norm of every block, float32 [layers]; groups without gradients count as 0. What blocks share counts
     for each of them."""
     norms = []
-    for name, start, stop in config.named_segments:
+    for name, start, stop in config.named_stacks:
         squares = jnp.zeros(stop - start)
-        for group in groups.segment_groups(name):
+        for group in groups.stack_groups(name):
             for leaf in jax.tree.leaves(grads.get(group, {})):
                 own = jnp.square(leaf).reshape(len(leaf), -1).sum(1)
                 squares += jnp.repeat(own, (stop - start) // len(leaf))
@@ -201,12 +201,12 @@ def eval_step(config: Model, lora: Lora | None, params: groups.Params, rows: Bat
 
 
 def frozen_prefix(
-    config: Model, frozen: int, dtype: Dtype, params: groups.Params, tokens_BT: Any, segments_BT: Any
+    config: Model, frozen_blocks: int, dtype: Dtype, params: groups.Params, tokens_BT: Any, segments_BT: Any
 ) -> jax.Array:
-    """What the lowest `frozen` blocks compute, bfloat16 [B, T, D]: the same products as in training, rounded once."""
+    """What the lowest `frozen_blocks` compute, bfloat16 [B, T, D]: the same products as in training, rounded once."""
     network = groups.merge(config, params)
-    stream = network(tokens_BT, segments_BT, frozen=frozen, dtype=jnp.dtype(dtype)).stream
-    return stream[frozen].astype(jnp.bfloat16)
+    stream = network(tokens_BT, segments_BT, frozen_blocks=frozen_blocks, dtype=jnp.dtype(dtype)).stream
+    return stream[frozen_blocks].astype(jnp.bfloat16)
 
 
 def optimizer(config: Config):

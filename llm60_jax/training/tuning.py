@@ -38,7 +38,7 @@ class Trial(NamedTuple):
     phase: str
     stage: int
     context: int
-    frozen: int
+    frozen_blocks: int
     micro_batch: int
     remat: Remat
     bytes: int  # of the process while the program runs
@@ -147,7 +147,7 @@ class _Race:
 
     def trials(self, stage: Stage, best: Choice) -> list[Trial]:
         """All that was looked at, for a person."""
-        place = stage.phase, stage.index + 1, stage.context, stage.frozen
+        place = stage.phase, stage.index + 1, stage.context, stage.frozen_blocks
         return [
             Trial(*place, *choice, size, self._speed(choice), choice == best) for choice, size in self._bytes.items()
         ]

@@ -210,10 +210,10 @@ def hours(config: Config, rows: list[dict[str, Any]]) -> tuple[dict[str, float],
     found: dict[str, float] = {}
     left_out = []
     for stage in plan.build(config).stages:
-        if (stage.context, stage.frozen) not in speeds:
+        if (stage.context, stage.frozen_blocks) not in speeds:
             left_out.append(f"{stage.phase} {stage.index + 1}")
             continue
-        seconds = stage.steps * speeds[stage.context, stage.frozen]
+        seconds = stage.steps * speeds[stage.context, stage.frozen_blocks]
         found[stage.phase] = found.get(stage.phase, 0.0) + seconds / 3600
     return found, left_out
 

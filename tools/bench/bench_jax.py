@@ -52,7 +52,7 @@ class Worker:
         self.steps.time(key)
         return {
             "context": key.context,
-            "frozen": key.frozen,
+            "frozen": key.frozen_blocks,
             "micro_batch": key.micro_batch,
             "remat": key.remat,
             "devices": key.devices,
@@ -71,7 +71,7 @@ class Worker:
     def optimizer(self, index: int) -> dict[str, Any]:
         """Seconds of the optimizer's update alone."""
         key = self._key(index)
-        return {"seconds": self.steps.optimizer_seconds([key])[key.frozen]}
+        return {"seconds": self.steps.optimizer_seconds([key])[key.frozen_blocks]}
 
     def input(self, index: int) -> dict[str, Any]:
         """Seconds in which the loader packs one batch of made-up documents."""
@@ -119,12 +119,12 @@ class Worker:
 
 
 def flat(config: Model, params: groups.Params) -> dict[str, np.ndarray]:
-    """Parameters of a plain model as arrays by dotted names, those of all segments stacked as `blocks.`"""
+    """Parameters of a plain model as arrays by dotted names, those of all stacks together as `blocks.`"""
     found = {".".join(str(k.key) for k in path): np.asarray(x) for path, x in jax.tree.leaves_with_path(params)}
-    names = [name for name, _, _ in config.named_segments]
+    names = [name for name, _, _ in config.named_stacks]
     whole = {name: x for name, x in found.items() if name.split(".")[0] not in names}
     for name in [name.split(".", 1)[1] for name in found if name.startswith(f"{names[0]}.")]:
-        whole[f"blocks.{name}"] = np.concatenate([found[f"{segment}.{name}"] for segment in names])
+        whole[f"blocks.{name}"] = np.concatenate([found[f"{stack}.{name}"] for stack in names])
     return whole
 
 
@@ -133,7 +133,7 @@ def unflat(config: Model, arrays: Mapping[str, np.ndarray]) -> groups.Params:
 
     def leaf(path: Any, _: Any) -> jax.Array:
         group, _, rest = ".".join(str(k.key) for k in path).partition(".")
-        for name, start, stop in config.named_segments:
+        for name, start, stop in config.named_stacks:
             if group == name:
                 return jnp.asarray(arrays[f"blocks.{rest}"][start:stop])
         return jnp.asarray(arrays[f"{group}.{rest}" if rest else group])

@@ -71,7 +71,7 @@ def of_steps(config: Config, rounds: int, track: Track) -> tuple[list[dict[str, 
     whole, uncached = schedules(config), last._replace(embedding_frozen=True)
     policies = {name: key._replace(remat=name) for name in ("full", "products")}
     keys = {key, key._replace(dtype="float32"), key._replace(remat="none"), *policies.values()}
-    keys |= {uncached, uncached._replace(prefix_cached=True)} if uncached.frozen else set()
+    keys |= {uncached, uncached._replace(prefix_cached=True)} if uncached.frozen_blocks else set()
     for one in (config, *whole.values()):
         keys |= {StepKey.of(stage, one.phase[0], one) for stage in plan.build(one).phase_stages(phase.name)}
     steps = costs.Steps(config, phase)
@@ -83,9 +83,9 @@ def of_steps(config: Config, rounds: int, track: Track) -> tuple[list[dict[str, 
     ]
     ours = [of_plan(config, seconds, number) for number in range(rounds)]
     rows += [row(name, ours, [of_plan(one, seconds, n) for n in range(rounds)]) for name, one in whole.items()]
-    if uncached.frozen:
+    if uncached.frozen_blocks:
         cached = seconds[uncached._replace(prefix_cached=True)]
-        rows.append(row(f"cache of {uncached.frozen} frozen blocks", cached, seconds[uncached]))
+        rows.append(row(f"cache of {uncached.frozen_blocks} frozen blocks", cached, seconds[uncached]))
     return rows, statistics.median(seconds[key])
 
 

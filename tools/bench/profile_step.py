@@ -68,7 +68,7 @@ def report(
     rows = []
     for subject in some:
         key = subject.key
-        frozen = step.frozen_groups(steps.config.model, key, steps.state.params)
+        frozen_groups = step.frozen_groups_of(steps.config.model, key, steps.state.params)
         held = {
             name: sum(leaf.nbytes for leaf in jax.tree.leaves(group)) for name, group in steps.state.opt_state.items()
         }
@@ -78,7 +78,7 @@ def report(
             {
                 "stage": subject.name,
                 "context": key.context,
-                "frozen": key.frozen,
+                "frozen": key.frozen_blocks,
                 "remat": key.remat,
                 "step_seconds": seconds,
                 "tokens_per_second": key.tokens / seconds,
@@ -86,10 +86,10 @@ def report(
                 "matmul_flops": steps.compiled.flops(key),
                 "temporary_bytes": steps.compiled.temporary_bytes(key),
                 "compile_seconds": steps.compiled.compile_seconds[key],
-                "optimizer_seconds": optimizer[key.frozen],
-                "optimizer_seconds_saved": optimizer[0] - optimizer[key.frozen],
-                "state_bytes_updated": sum(size for name, size in held.items() if name not in frozen),
-                "state_bytes_untouched": sum(size for name, size in held.items() if name in frozen),
+                "optimizer_seconds": optimizer[key.frozen_blocks],
+                "optimizer_seconds_saved": optimizer[0] - optimizer[key.frozen_blocks],
+                "state_bytes_updated": sum(size for name, size in held.items() if name not in frozen_groups),
+                "state_bytes_untouched": sum(size for name, size in held.items() if name in frozen_groups),
             }
         )
     return rows
@@ -143,7 +143,7 @@ def _profile(options: argparse.Namespace) -> None:
     steps, track = costs.Steps(config, phase), terminal.Tracker(Interrupts(), quiet=options.json)
     times = steps.in_turn((subject.key for subject in some), options.rounds, track)
     # What freezing saves the optimizer is told against nothing frozen.
-    whole = some[0].key._replace(frozen=0, embedding_frozen=phase.lora is not None)
+    whole = some[0].key._replace(frozen_blocks=0, embedding_frozen=phase.lora is not None)
     optimizer = steps.optimizer_seconds([whole, *times], options.rounds)
     rows = report(steps, some, times, optimizer)
     told = {}

@@ -75,7 +75,7 @@ def flat_rows(config: Config, prepared: Prepared, steps: int, path: Path) -> Non
     phase = config.phase[0]
     (stage,) = plan.build(schedules(config)["freezing and ramp"]).stages
     stage = dataclasses.replace(stage, stop_step=steps)
-    found: dict[str, list[np.ndarray]] = {"tokens": [], "targets": [], "segments": []}
+    found: dict[str, list[np.ndarray]] = {"tokens": [], "targets": [], "stacks": []}
     for batch in loader.batches(prepared.shards[phase.name].train, stage, config.seed):
         found["tokens"].append(batch["tokens"])
         found["targets"].append(np.where(batch["weights"] > 0, batch["targets"], -100))

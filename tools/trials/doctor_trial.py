@@ -49,7 +49,7 @@ def base(folder: Path, data_dir: Path) -> Tree:
     """The quickstart's text and schedule for a smaller model, with gates that ask for nothing."""
     tree = config_module.to_tree(config_module.load(QUICK))
     tree |= {"workdir": str(folder / "run"), "data_dir": str(data_dir)}
-    tree["model"] |= {"vocab_size": 2048, "layers": 6, "segments": [2, 2, 2], "dim": 64, "heads": 2, "hidden_dim": 128}
+    tree["model"] |= {"vocab_size": 2048, "layers": 6, "stacks": [2, 2, 2], "dim": 64, "heads": 2, "hidden_dim": 128}
     tree["model"]["max_context"] = 128
     tree["tokenizer"]["sample_characters"] = 2_000_000
     tree["train"] |= {"micro_batch": [[32, 16], [64, 8], [128, 4]], "log_every": 10, "evaluate_every": 50}
