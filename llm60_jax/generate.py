@@ -172,7 +172,7 @@ class Request(NamedTuple):
     seed: int
 
 
-class Text(NamedTuple):
+class WrittenText(NamedTuple):
     """What was written, the prompt included. `ended` by the model, not by the number of tokens asked for."""
 
     prompt: str
@@ -184,7 +184,7 @@ class Text(NamedTuple):
 class Written(NamedTuple):
     """Texts in the order of their requests. The time is that of the loop, compilation left out."""
 
-    texts: list[Text]
+    texts: list[WrittenText]
     seconds: float
 
     @property
@@ -263,9 +263,9 @@ def _filled(prompts: Sequence[Sequence[int]], length: int) -> np.ndarray:
     return rows
 
 
-def _text(tokenizer: Tokenizer, request: Request, prompt: Sequence[int], row: np.ndarray, end: int) -> Text:
+def _text(tokenizer: Tokenizer, request: Request, prompt: Sequence[int], row: np.ndarray, end: int) -> WrittenText:
     drawn = [token for token in row[len(prompt) : end].tolist() if token != FREE]
     ended = tokenizer.eos in drawn
     if ended:
         drawn = drawn[: drawn.index(tokenizer.eos)]
-    return Text(request.prompt, tokenizer.decode([*prompt, *drawn]), len(drawn) + ended, ended)
+    return WrittenText(request.prompt, tokenizer.decode([*prompt, *drawn]), len(drawn) + ended, ended)

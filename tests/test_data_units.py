@@ -59,7 +59,7 @@ def prepared(text: Path, data: Path, **settings: Any) -> corpus.Corpus:
 @pytest.mark.parametrize("size", [1, 3_000, 10**9])
 def test_units_hold_every_file_once_in_order(tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch, size) -> None:
     monkeypatch.setattr(units, "UNIT_BYTES", size)
-    plan = corpus.Plan(phase(text), tmp_path / "data", silent)
+    plan = corpus.Recipe(phase(text), tmp_path / "data", silent)
     (group,) = plan.units()
     assert [file.name for unit in group for file, _ in unit.files] == sorted(path.name for path in text.iterdir())
     assert len(group) == {1: 61, 3_000: 6, 10**9: 1}[size]
@@ -71,7 +71,7 @@ def test_many_processes_and_any_order_give_the_same_bytes(
     one = content(prepared(text, tmp_path / "one").folder)
     monkeypatch.setattr(units, "UNIT_BYTES", 3_000)
     assert content(prepared(text, tmp_path / "many", processes=2).folder) == one
-    plan = corpus.Plan(phase(text), tmp_path / "backwards", silent)
+    plan = corpus.Recipe(phase(text), tmp_path / "backwards", silent)
     for unit in reversed(plan.units()[0]):
         units.make_one(unit, plan.parts)
 
@@ -113,7 +113,7 @@ def test_what_was_cleaned_before_an_interruption_is_found_again(
 
 def test_a_damaged_unit_is_made_again(tmp_path: Path, text: Path) -> None:
     one = content(prepared(text, tmp_path / "one").folder)
-    plan = corpus.Plan(phase(text), tmp_path / "data", silent)
+    plan = corpus.Recipe(phase(text), tmp_path / "data", silent)
     (unit,) = plan.units()[0]
     units.make_one(unit, plan.parts)
     damaged = unit.folder(plan.parts) / "documents.jsonl"
@@ -167,7 +167,7 @@ def test_a_second_process_waits_for_the_first(tmp_path: Path, text: Path) -> Non
                 raise KeyboardInterrupt
             yield item
 
-    plan = corpus.Plan(phase(text), tmp_path / "data", silent)
+    plan = corpus.Recipe(phase(text), tmp_path / "data", silent)
     with corpus._alone(plan.parts, silent), pytest.raises(KeyboardInterrupt):
         prepared(text, tmp_path / "data", track=track)
     assert waited == [0]
@@ -226,7 +226,7 @@ def test_an_unreadable_file_is_counted_and_named(tmp_path: Path, text: Path, mon
         return real(path)
 
     monkeypatch.setattr(files, "sha256_of", refuse)
-    plan = corpus.Plan(phase(text), tmp_path / "data", silent)
+    plan = corpus.Recipe(phase(text), tmp_path / "data", silent)
     assert [digest for file, digest in plan.files[0] if file.name == "07.txt"] == [sources.UNREADABLE]
 
 
@@ -236,7 +236,7 @@ def test_tasks_of_a_datatrove_pipeline_give_the_same_bytes(tmp_path: Path, text:
 
     one = content(prepared(text, tmp_path / "one").folder)
     monkeypatch.setattr(units, "UNIT_BYTES", 3_000)
-    plan = corpus.Plan(phase(text), tmp_path / "shared", silent)
+    plan = corpus.Recipe(phase(text), tmp_path / "shared", silent)
     step = MakeUnits([plan])
     assert len(step.work) == 6
     for rank in (2, 0, 1, 1):

@@ -17,7 +17,7 @@ from llm60_jax import checkpoint
 from llm60_jax.data.tokens import packing
 from llm60_jax.errors import DamageError, InputError
 from llm60_jax.evaluate.grammar import lexicon, scoring, suite
-from llm60_jax.evaluate.grammar.scoring import Verdict
+from llm60_jax.evaluate.grammar.scoring import PairScore
 from llm60_jax.evaluate.grammar.suite import Pair
 from llm60_jax.machine import files
 from llm60_jax.machine.progress import silent
@@ -199,14 +199,15 @@ def test_a_tie_is_no_success_and_is_reported() -> None:
     some = [Pair("a", "x", "y"), Pair("a", "y", "x"), Pair("b", "x", "x2"), Pair("b", "z", "y")]
     values = {"x": -1.0, "y": -2.0, "x2": -1.0, "z": -3.0}
     found = scoring.judge(some, lambda sentences: np.array([values[s] for s in sentences]))
-    assert found == {"a": Verdict(2, 1, 0), "b": Verdict(2, 0, 1)}
+    assert found == {"a": PairScore(2, 1, 0), "b": PairScore(2, 0, 1)}
     assert found["b"].accuracy == 0
 
 
 @pytest.mark.parametrize(
-    ("verdict", "lower"), [(Verdict(100, 60, 0), 0.5020), (Verdict(100, 50, 0), 0.4038), (Verdict(20, 20, 0), 0.8389)]
+    ("verdict", "lower"),
+    [(PairScore(100, 60, 0), 0.5020), (PairScore(100, 50, 0), 0.4038), (PairScore(20, 20, 0), 0.8389)],
 )
-def test_the_lower_bound_is_wilsons(verdict: Verdict, lower: float) -> None:
+def test_the_lower_bound_is_wilsons(verdict: PairScore, lower: float) -> None:
     assert verdict.lower == pytest.approx(lower, abs=1e-4)
 
 
@@ -235,7 +236,7 @@ def test_blimp_is_averaged_as_in_the_paper(tmp_path: Path) -> None:
         scoring.judge(some, lambda sentences: np.array([2.0 if s in right else float(s[0] == "B") for s in sentences])),
         groups,
     )
-    assert found.paradigms["one"] == Verdict(4, 1, 0)
+    assert found.paradigms["one"] == PairScore(4, 1, 0)
     assert found.groups == {"argument_structure": 0.5, "binding": (0.25 + 1) / 2}
     assert found.overall == pytest.approx((0.25 + 1 + 0.5) / 3)
 

@@ -15,13 +15,13 @@ from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.config import Gate
 from llm60_jax.errors import DamageError, GateError, InputError
-from llm60_jax.evaluate.grammar.scoring import Verdict as Judged
+from llm60_jax.evaluate.grammar.scoring import PairScore
 from llm60_jax.evaluate.overlap import Overlap, overlap
 from llm60_jax.evaluate.prose import Prose
 from llm60_jax.evaluate.validation import Mean
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.run import gates, loop
-from llm60_jax.run.gates import Evidence, Written
+from llm60_jax.run.gates import Evidence, TextCounts
 
 PROSE = Prose(2000, 80.0, 0.85, 0.1, 2.0, 0.1, 0.1, 1.0, 2.0, 0.1)
 FLAT = tuple((tokens, 4.0 + 1e-4 * (tokens % 3)) for tokens in range(60, 101, 5))
@@ -31,12 +31,12 @@ GOOD = Evidence(
     bits_per_byte=2.0,
     fall=Mean(1.0, 0.1),
     late=FLAT,
-    grammar={"polarity": Judged(100, 90, 0), "comparison": Judged(100, 70, 0)},
+    grammar={"polarity": PairScore(100, 90, 0), "comparison": PairScore(100, 70, 0)},
     grammar_before=0.8,
     forgotten={"grammar": Mean(0.1, 0.05)},
-    rare_words=Judged(200, 130, 0),
-    generated=Written(PROSE, 0.5),
-    human=Written(PROSE, 0.6),
+    rare_words=PairScore(200, 130, 0),
+    generated=TextCounts(PROSE, 0.5),
+    human=TextCounts(PROSE, 0.6),
     memorised=Overlap(1000, 0.02, 9),
     memorised_by_chance=Overlap(1000, 0.01, 8),
 )
@@ -70,15 +70,15 @@ def test_good_evidence_passes_every_check(tiny):
         ({"late": tuple((t, 8 - math.log(t)) for t in range(60, 101, 5))}, gates.PLATEAU),
         ({"late": FLAT[:2]}, gates.PLATEAU),
         ({"late": ()}, gates.PLATEAU),
-        ({"grammar": {"polarity": Judged(100, 80, 0), "comparison": Judged(100, 90, 0)}}, "grammar: polarity"),
-        ({"grammar": {"comparison": Judged(100, 90, 0)}}, "grammar: polarity"),
-        ({"rare_words": Judged(200, 105, 0)}, "rare words in their context"),
+        ({"grammar": {"polarity": PairScore(100, 80, 0), "comparison": PairScore(100, 90, 0)}}, "grammar: polarity"),
+        ({"grammar": {"comparison": PairScore(100, 90, 0)}}, "grammar: polarity"),
+        ({"rare_words": PairScore(200, 105, 0)}, "rare words in their context"),
         ({"rare_words": None}, "rare words in their context"),
         ({"grammar_before": 0.83}, "minimal pairs, all"),
         ({"forgotten": {"grammar": Mean(0.18, 0.05)}}, "forgetting: grammar"),
-        ({"generated": Written(dataclasses.replace(PROSE, doubled_words=1.2), 0.5)}, "texts: doubled_words"),
-        ({"generated": Written(dataclasses.replace(PROSE, mtld=70.0), 0.5)}, "texts: mtld"),
-        ({"generated": Written(PROSE, 0.3)}, "texts: parse_rate"),
+        ({"generated": TextCounts(dataclasses.replace(PROSE, doubled_words=1.2), 0.5)}, "texts: doubled_words"),
+        ({"generated": TextCounts(dataclasses.replace(PROSE, mtld=70.0), 0.5)}, "texts: mtld"),
+        ({"generated": TextCounts(PROSE, 0.3)}, "texts: parse_rate"),
         ({"memorised": Overlap(1000, 0.07, 30)}, "learnt by heart"),
     ],
 )
@@ -94,7 +94,7 @@ def test_each_fault_fails_its_own_check(tiny, worse, failed):
 
 
 def test_without_the_parser_its_rate_is_not_asked_for(tiny):
-    found = dataclasses.replace(GOOD, generated=Written(PROSE, None), human=Written(PROSE, None))
+    found = dataclasses.replace(GOOD, generated=TextCounts(PROSE, None), human=TextCounts(PROSE, None))
     assert all(check.passed for check in gates.judge(strict(tiny), found))
 
 

@@ -126,7 +126,7 @@ def test_canaries_follow_from_the_configuration():
     assert canaries.texts(1, "fine_tune", 0) == []
 
 
-SMALL = privacy.Settings(prefixes=64, secrets=6, decoys=64)
+SMALL = privacy.PrivacySettings(prefixes=64, secrets=6, decoys=64)
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ def key_of(stage):
 
 
 def evidence(stage, **changes):
-    good = proof.Evidence(
+    good = proof.Observed(
         context=stage.context,
         blocks_with_gradient=tuple(range(stage.frozen_blocks, 6)),
         mask_coverage=0.4,

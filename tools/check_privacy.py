@@ -52,7 +52,7 @@ def texts_of(trained: Trained, data_dir: Path) -> tuple[list[Mapping[str, str]],
     return found["train"], found["validation"]
 
 
-def check(trained: Trained, data_dir: Path, settings: privacy.Settings, track: Any) -> privacy.Report:
+def check(trained: Trained, data_dir: Path, settings: privacy.PrivacySettings, track: Any) -> privacy.Report:
     """Measures a checkpoint, beside the one that its phase began from."""
     training, held_out = texts_of(trained, data_dir)
     run = trained.folder.absolute().parents[1]
@@ -71,7 +71,7 @@ def _do(options: argparse.Namespace) -> None:
     interrupts = Interrupts()
     interrupts.install()
     trained = checkpoint.open_(options.checkpoint)
-    settings = privacy.Settings(options.prefixes, options.secrets, options.decoys, options.seed)
+    settings = privacy.PrivacySettings(options.prefixes, options.secrets, options.decoys, options.seed)
     data_dir = options.data_dir or Path(trained.config.data_dir)
     report = check(trained, data_dir, settings, terminal.Tracker(interrupts, quiet=options.json))
     run = trained.folder.absolute().parents[1]
@@ -89,7 +89,7 @@ def _do(options: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = cli.parser(__doc__, EXAMPLES)
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a run directory or a checkpoint")
-    default = privacy.Settings()
+    default = privacy.PrivacySettings()
     for name, told in (
         ("prefixes", "beginnings of training text, and of held-out text"),
         ("secrets", "private strings of the training text"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from llm60_jax.checkpoint import open_
 from llm60_jax.evaluate import judgement
-from llm60_jax.evaluate.grammar.scoring import Verdict
+from llm60_jax.evaluate.grammar.scoring import PairScore
 from llm60_jax.machine import cli, terminal
 from llm60_jax.machine.signals import Interrupts
 
@@ -49,7 +49,7 @@ def _show(title: str, verdicts: dict[str, dict[str, Any]]) -> None:
         for name, one in verdicts.items()
     ]
     mean = sum(one["accuracy"] for one in verdicts.values()) / len(verdicts)
-    whole = Verdict(*(sum(one[field] for one in verdicts.values()) for field in ("pairs", "correct", "ties")))
+    whole = PairScore(*(sum(one[field] for one in verdicts.values()) for field in ("pairs", "correct", "ties")))
     rows.append(("mean", f"{whole.pairs:,}", f"{mean:.1%}", f"{whole.lower:.1%}", f"{whole.ties:,}"))
     terminal.say(terminal.columns((title, "pairs", "right", "at least (95 %)", "ties"), rows) + "\n")
 

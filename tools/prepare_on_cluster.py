@@ -11,7 +11,7 @@ from typing import Any
 
 from llm60_jax import config as config_module
 from llm60_jax.config import Config
-from llm60_jax.data.corpus.corpus import Plan
+from llm60_jax.data.corpus.corpus import Recipe
 from llm60_jax.data.corpus.units import UNIT_BYTES
 from llm60_jax.errors import InputError, MachineError
 from llm60_jax.machine import cli, terminal
@@ -59,7 +59,7 @@ def _do(config: Config, options: argparse.Namespace) -> None:
     phases = config.phase if options.phase is None else [config.phase_named(options.phase)]
     track = terminal.Tracker(Interrupts())
     data_dir = Path(config.data_dir).resolve()
-    plans = [Plan(phase, data_dir, track, config.evaluation_text) for phase in phases]
+    plans = [Recipe(phase, data_dir, track, config.evaluation_text) for phase in phases]
     step = MakeUnits(plans)
     terminal.say(f"{len(step.work):,} parts of {UNIT_BYTES / 1e6:g} MB or one file each, {options.tasks} tasks")
     logs = data_dir / "screened" / "-".join(["logs", *(plan.digest[:8] for plan in plans), str(options.tasks)])

@@ -34,7 +34,7 @@ def lines_of(config: Config) -> list[str]:
     return lines
 
 
-def table(trials: list[tuning.Trial]) -> str:
+def table(trials: list[tuning.Timed]) -> str:
     """Everything that was tried; what was chosen has a star."""
     headings = ("phase", "stage", "context", "frozen", "sequences", "remat", "MiB", "tokens/s", "")
     return terminal.columns(

@@ -5,7 +5,18 @@ Here: the fields and their bounds (`config`, `phase`, `sources`), the strict rea
 follows from a configuration, which is the plan's, and anything that needs jax or reads text.
 """
 
-from llm60_jax.config.config import INIT_STD, Config, Model, Optimizer, Sampling, Tokenizer, Train, load, parse, to_tree
+from llm60_jax.config.config import (
+    INIT_STD,
+    Config,
+    Model,
+    Optimizer,
+    Sampling,
+    TokenizerSettings,
+    Train,
+    load,
+    parse,
+    to_tree,
+)
 from llm60_jax.config.phase import Gate, Goal, Lora, Phase, Reweight
 from llm60_jax.config.playbook import departures
 from llm60_jax.config.rules import RULE_2, RULE_5, RULE_6
@@ -24,5 +35,5 @@ from llm60_jax.config.sources import (
 __all__ = [
     "INIT_STD", "RULES", "RULE_2", "RULE_5", "RULE_6", "Config", "Dose", "Exclude", "FolderSource", "Gate", "Goal",
     "HubSource", "InstructionSource", "Lora", "Model", "Optimizer", "PackageSource", "Phase", "Reweight", "Rule",
-    "Sampling", "Source", "Tokenizer", "Train", "departures", "load", "parse", "to_tree",
+    "Sampling", "Source", "TokenizerSettings", "Train", "departures", "load", "parse", "to_tree",
 ]  # fmt: skip

@@ -106,7 +106,7 @@ class Model:
 
 
 @record
-class Tokenizer:
+class TokenizerSettings:
     """sentencepiece settings; the vocabulary size is the model's."""
 
     phases: Annotated[tuple[Name, ...], Field(min_length=1)]  # whose training documents it learns from
@@ -209,7 +209,7 @@ class Config:
     start: PathText | None = None  # a checkpoint of another run, for example runs/llm60/phases/vocabulary
     baseline: PathText | None = None  # a finished run without enhancements, which using them in phase 1 asks for
     model: Model
-    tokenizer: Tokenizer | None = None
+    tokenizer: TokenizerSettings | None = None
     train: Train
     optimizer: Optimizer = dataclasses.field(default_factory=lambda: Optimizer())
     sampling: Sampling = dataclasses.field(default_factory=lambda: Sampling())

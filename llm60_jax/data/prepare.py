@@ -218,14 +218,14 @@ def _order(shard: shards.TokenShard) -> bigrams.Order | None:
     return bigrams.order(np.asarray(shard.tokens)[places].astype(np.int32), segments.astype(np.int32))
 
 
-class Known(NamedTuple):
+class SeenText(NamedTuple):
     """Texts that others are held against."""
 
     ids: set[str]
     sketches: Sketches
 
 
-def _seen(data_dir: Path, trained: Mapping[str, Any]) -> Known:
+def _seen(data_dir: Path, trained: Mapping[str, Any]) -> SeenText:
     """What the phases of earlier runs were trained on."""
     found = []
     for name, entry in trained.items():
@@ -238,21 +238,21 @@ def _seen(data_dir: Path, trained: Mapping[str, Any]) -> Known:
     return _joined(found)
 
 
-def _text(folder: Path, split: joining.Split, left_out: Collection[str]) -> Known:
+def _text(folder: Path, split: joining.Split, left_out: Collection[str]) -> SeenText:
     """What a split of a corpus holds, some documents left out."""
     ids, sketches = corpus.read_sketches(folder, split)
     left_out = frozenset(left_out)
-    return Known(set(ids) - left_out, sketches.chosen(np.array([name not in left_out for name in ids], bool)))
+    return SeenText(set(ids) - left_out, sketches.chosen(np.array([name not in left_out for name in ids], bool)))
 
 
-def _joined(parts: Sequence[Known]) -> Known:
+def _joined(parts: Sequence[SeenText]) -> SeenText:
     hashes = [np.empty(0, np.uint64), *(part.sketches.hashes for part in parts)]
     sizes = [np.empty(0, np.int64), *(part.sketches.sizes for part in parts)]
     ids = {name for part in parts for name in part.ids}
-    return Known(ids, Sketches(np.concatenate(hashes), np.concatenate(sizes)))
+    return SeenText(ids, Sketches(np.concatenate(hashes), np.concatenate(sizes)))
 
 
-def _alike(found: Corpus, known: Known, splits: Sequence[joining.Split] = joining.SPLITS) -> set[str]:
+def _alike(found: Corpus, known: SeenText, splits: Sequence[joining.Split] = joining.SPLITS) -> set[str]:
     """Those documents of a corpus that are known: the same, or one holding half of the other or more."""
     alike: set[str] = set()
     for split in splits:

@@ -41,7 +41,7 @@ _EXCERPT = 400  # characters before a private string that its context is made of
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class PrivacySettings:
     """How much is measured."""
 
     prefixes: int = 500  # of training text, and as many of held-out text
@@ -63,7 +63,7 @@ class Continued(NamedTuple):
         return max(self.greedy, self.drawn)
 
 
-class Known(NamedTuple):
+class Ranked(NamedTuple):
     """How a string stands among its decoys."""
 
     kind: str
@@ -82,12 +82,12 @@ class Report(NamedTuple):
 
     checkpoint: str
     state_sha256: str
-    settings: Settings
+    settings: PrivacySettings
     trained_on: Continued
     held_out: Continued
     private_strings: dict[str, int]  # in the training text, by kind
-    secrets: list[Known]  # those that were tested
-    canaries: list[Known]
+    secrets: list[Ranked]  # those that were tested
+    canaries: list[Ranked]
     calibrated: bool  # by the model before the phase
 
     @property
@@ -149,7 +149,7 @@ def check(
     training: Iterable[Mapping[str, str]],
     held_out: Iterable[Mapping[str, str]],
     planted: Sequence[canaries.Canary],
-    settings: Settings,
+    settings: PrivacySettings,
     track: Track,
 ) -> Report:
     """Measures a model.
@@ -245,7 +245,7 @@ def _known(
     context: str,
     secret: str,
     decoy: Any,
-) -> Known:
+) -> Ranked:
     """Where a string stands among others of its form after the same words."""
     others = sorted({decoy() for _ in range(decoys)} - {secret})
     candidates = [secret, *others]
@@ -255,7 +255,7 @@ def _known(
     own, rest = scores[0], scores[1:]
     deviation = float(rest.std()) or 1e-9
     rank = 1 + int((rest >= own).sum())
-    return Known(kind, where, shown, rank, round(float((own - rest.mean()) / deviation), 2))
+    return Ranked(kind, where, shown, rank, round(float((own - rest.mean()) / deviation), 2))
 
 
 def _scores(trained: Subject, context: str, candidates: Sequence[str]) -> np.ndarray:

@@ -26,7 +26,7 @@ class Sums(NamedTuple):
     plain: Array  # each token that has a weight above 0, once
 
 
-class Batch(NamedTuple):
+class LossInputs(NamedTuple):
     """What the terms of one micro-batch look at."""
 
     hidden_ND: Array  # final hidden states
@@ -115,23 +115,23 @@ def _next_token_backward(dtype, saved, g: Sums):
 next_token.defvjp(_next_token_forward, _next_token_backward, symbolic_zeros=True)
 
 
-def _next_token(batch: Batch, hidden_ND: Array) -> Sums:
+def _next_token(batch: LossInputs, hidden_ND: Array) -> Sums:
     return next_token(hidden_ND, batch.embedding_VD, batch.targets_N, batch.weights_N, batch.dtype)
 
 
-def _deep_supervision(batch: Batch) -> Sums:
+def _deep_supervision(batch: LossInputs) -> Sums:
     """The mean over the heads below the top (Lee et al. 2015), each with a norm of its own and the tied embedding."""
     found = [_next_token(batch, x) for x in batch.tapped_ND]
     return Sums(*(sum(values) / len(found) for values in zip(*found, strict=True)))
 
 
-TERMS: dict[str, Callable[[Batch], Sums]] = {
+TERMS: dict[str, Callable[[LossInputs], Sums]] = {
     "next_token": lambda batch: _next_token(batch, batch.hidden_ND),
     "deep_supervision": _deep_supervision,
 }
 
 
-def objective(batch: Batch, weights: dict[str, float]) -> tuple[Array, dict[str, Sums]]:
+def objective(batch: LossInputs, weights: dict[str, float]) -> tuple[Array, dict[str, Sums]]:
     """The weighted sum of the terms that have a weight, which is what trains, and each of those terms."""
     terms = {name: term(batch) for name, term in TERMS.items() if weights.get(name)}
     total = jnp.float32(0) + sum(weights[name] * sums.weighted for name, sums in terms.items())

@@ -19,7 +19,7 @@ from llm60_jax.machine.terminal import Tracker, say
 from llm60_jax.record import store
 from llm60_jax.run import gates, samples
 from llm60_jax.run.clock import StageClock
-from llm60_jax.run.gates import Evidence, Verdict, Written
+from llm60_jax.run.gates import Evidence, TextCounts, Verdict
 from llm60_jax.run.measures import Measures
 from llm60_jax.run.session import Session
 from llm60_jax.training import phase_groups
@@ -117,11 +117,11 @@ def _gather(session: Session, measures: Measures, phase: Phase, plain: TrainStat
         grammar_before=_grammar_before(session),
         forgotten={name: -gates.fall_since(session.phase_start, end, name) for name in earlier},
         rare_words=judged.get(rare_words.NAME),
-        generated=Written(
+        generated=TextCounts(
             prose.measure([(text.text, not text.ended) for text in drawn.texts], known.counts.keys(), known.rare),
             link_parser.parse_rate(texts),
         ),
-        human=Written(
+        human=TextCounts(
             prose.measure([(text, False) for text in human], known.counts.keys(), known.rare),
             link_parser.parse_rate(human),
         ),

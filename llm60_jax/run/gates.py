@@ -17,7 +17,7 @@ from llm60_jax.config import Gate, Phase
 from llm60_jax.errors import DamageError, GateError, InputError
 from llm60_jax.evaluate import validation
 from llm60_jax.evaluate.grammar import suite
-from llm60_jax.evaluate.grammar.scoring import Verdict as Judged
+from llm60_jax.evaluate.grammar.scoring import PairScore
 from llm60_jax.evaluate.overlap import Overlap
 from llm60_jax.evaluate.prose import Prose
 from llm60_jax.evaluate.validation import Mean
@@ -27,7 +27,7 @@ _LEAST = 4  # evaluations, for a plateau to be told
 PLATEAU = "gain from 10 % more tokens"  # the one check that more steps can meet
 
 
-class Written(NamedTuple):
+class TextCounts(NamedTuple):
     """What was counted in texts, the model's or a person's."""
 
     prose: Prose
@@ -43,12 +43,12 @@ class Evidence:
     bits_per_byte: float
     fall: Mean  # of the loss on the phase's own held-out text since its start
     late: tuple[tuple[int, float], ...]  # (tokens of the phase, loss) where a plateau is looked for
-    grammar: dict[str, Judged]  # by phenomenon
+    grammar: dict[str, PairScore]  # by phenomenon
     grammar_before: float | None  # mean accuracy at the end of the phase before
     forgotten: dict[str, Mean]  # rise of the loss on the held-out text of earlier phases since this one began
-    rare_words: Judged | None  # cloze; None where the text has too few rare words
-    generated: Written
-    human: Written  # held-out text
+    rare_words: PairScore | None  # cloze; None where the text has too few rare words
+    generated: TextCounts
+    human: TextCounts  # held-out text
     memorised: Overlap | None  # of generated text; only of fine-tuning
     memorised_by_chance: Overlap | None  # of held-out text
 
@@ -59,7 +59,7 @@ class Evidence:
     def to_tree(self) -> dict[str, Any]:
         """As JSON values."""
 
-        def written(found: Written) -> dict[str, Any]:
+        def written(found: TextCounts) -> dict[str, Any]:
             return {**found.prose.to_tree(), "parse_rate": found.parse_rate}
 
         return {

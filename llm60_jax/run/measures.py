@@ -13,7 +13,7 @@ from llm60_jax.data.tokens import packing
 from llm60_jax.errors import TrainingError
 from llm60_jax.evaluate import depth, drift, validation
 from llm60_jax.evaluate.grammar import suite
-from llm60_jax.evaluate.grammar.scoring import Sample, Verdict
+from llm60_jax.evaluate.grammar.scoring import PairScore, Sample
 from llm60_jax.evaluate.grammar.suite import Pair
 from llm60_jax.evaluate.validation import Validation
 from llm60_jax.plan import Stage
@@ -88,14 +88,14 @@ class Measures:
         by_phenomenon = {name: verdict.accuracy for name, verdict in verdicts.items()}
         return {"minimal_pairs": right, "minimal_pairs_by_phenomenon": by_phenomenon}
 
-    def judge(self, phase: Phase, some: Iterable[Pair]) -> dict[str, Verdict]:
+    def judge(self, phase: Phase, some: Iterable[Pair]) -> dict[str, PairScore]:
         """The verdict on each phenomenon of some minimal pairs, those left out that do not fit into the context."""
         return self._verdicts(phase, self._sample(some))
 
     def _sample(self, some: Iterable[Pair]) -> Sample:
         return Sample.of(some, self._session.data.tokenizer, self._session.config.model.max_context)
 
-    def _verdicts(self, phase: Phase, sample: Sample) -> dict[str, Verdict]:
+    def _verdicts(self, phase: Phase, sample: Sample) -> dict[str, PairScore]:
         score = functools.partial(self._score(phase), self._session.state.params)
         return sample.verdicts(score, validation.ROWS)
 

@@ -16,7 +16,7 @@ from llm60_jax.training import step
 from llm60_jax.training.step import TrainState
 
 
-class Settings(Protocol):
+class PhaseSettings(Protocol):
     """What decides about extra groups; a `Phase` and a `StepKey` have all of it."""
 
     @property
@@ -30,7 +30,7 @@ class Settings(Protocol):
 PLAIN = ("embedding", "norm", "blocks_", "attention_", "mlp_")  # how the names of a plain model's groups begin
 
 
-def begin(config: Config, phase: Settings, state: TrainState) -> TrainState:
+def begin(config: Config, phase: PhaseSettings, state: TrainState) -> TrainState:
     """The state with the phase's own groups: fresh adapters, heads whose norms are at identity."""
     extra: groups.Params = {}
     if phase.lora is not None:
@@ -44,7 +44,7 @@ def begin(config: Config, phase: Settings, state: TrainState) -> TrainState:
     return dataclasses.replace(state, params={**state.params, **extra}, opt_state={**state.opt_state, **opt_state})
 
 
-def end(phase: Settings, state: TrainState) -> TrainState:
+def end(phase: PhaseSettings, state: TrainState) -> TrainState:
     """The state of a plain model again: adapters merged, heads dropped, with the optimizer's state for both."""
     params = merged(state.params, phase.lora)
     return dataclasses.replace(state, params=params, opt_state=plain(state.opt_state))
@@ -55,7 +55,7 @@ def merged(params: dict[str, Any], lora: Lora | None) -> dict[str, Any]:
     return plain(params if lora is None else groups.merge_lora(params, lora))
 
 
-def abstract(config: Config, phase: Settings | None) -> TrainState:
+def abstract(config: Config, phase: PhaseSettings | None) -> TrainState:
     """Shapes and dtypes of a state inside a phase, or of a plain one; nothing is allocated."""
     if phase is None:
         return jax.eval_shape(lambda: step.init(config))

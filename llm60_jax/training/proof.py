@@ -20,7 +20,7 @@ from llm60_jax.training.step import Metrics
 
 
 @dataclasses.dataclass(frozen=True)
-class Evidence:
+class Observed:
     """What the first steps of a stage did, as the program reports it and as its state shows."""
 
     context: int  # tokens in a row, as the program saw them
@@ -51,11 +51,11 @@ Digests = Mapping[str, tuple[str, str]]  # group -> digest of its parameters, di
 
 def gather(
     metrics: Metrics, matmul_flops: int, leaks: int, opt_state: Mapping[str, Any], before: Digests, after: Digests
-) -> Evidence:
+) -> Observed:
     """Evidence from a step's metrics, its traced program, and the state before and after it."""
     held = {name: sum(leaf.nbytes for leaf in jax.tree.leaves(group)) for name, group in opt_state.items()}
     updated = sum(size for name, size in held.items() if before[name][1] != after[name][1])
-    return Evidence(
+    return Observed(
         context=int(metrics.context),
         blocks_with_gradient=tuple(np.flatnonzero(metrics.block_gradients).tolist()),
         mask_coverage=float(metrics.mask_coverage),
@@ -93,7 +93,7 @@ class Expected:
     every_block: bool = True  # False where noise may leave a live block out of a whole step
 
 
-def check(stage: Stage, model: Model, key: StepKey, expected: Expected, evidence: Evidence) -> None:
+def check(stage: Stage, model: Model, key: StepKey, expected: Expected, evidence: Observed) -> None:
     """Raises TrainingError, with both values, when the program differs from the plan."""
 
     def differs(what: str) -> TrainingError:

@@ -171,7 +171,7 @@ def _losses(
         tapped = [layers.layer_norm(outputs.stream[d], **params[f"head_{d}"]) for d in tap_depths(config, key)]
         hidden_ND, *tapped_ND = (x.reshape(-1, config.dim) for x in (outputs.hidden_BTD, *tapped))
         targets_N, weights_N = micro["targets"].reshape(-1), micro["weights"].reshape(-1)
-        batch = losses.Batch(hidden_ND, tapped_ND, network.embedding[...], targets_N, weights_N, dtype)
+        batch = losses.LossInputs(hidden_ND, tapped_ND, network.embedding[...], targets_N, weights_N, dtype)
         return *losses.objective(batch, weights), outputs.mask_coverage
 
 

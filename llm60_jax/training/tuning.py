@@ -25,14 +25,14 @@ _SLACK = (1.3, 1.1)  # times the fastest one's seconds beyond which a candidate 
 _EQUAL = 1.02  # times the fastest one's within which less memory decides
 
 
-class Choice(NamedTuple):
+class Candidate(NamedTuple):
     """One way to perform a stage's steps."""
 
     micro_batch: int
     remat: Remat
 
 
-class Trial(NamedTuple):
+class Timed(NamedTuple):
     """A choice that was looked at. What does not fit the budget has no speed."""
 
     phase: str
@@ -51,7 +51,7 @@ class Answer(NamedTuple):
 
     micro_batch: list[list[int]]  # (context, sequences)
     remat: dict[str, list[list[Any]]]  # phase -> (fraction, policy); without phases that say it themselves
-    trials: list[Trial]
+    trials: list[Timed]
 
 
 def recalled(config: Config) -> Config:
@@ -91,7 +91,7 @@ def find(config: Config, track: Track, rounds: int) -> Answer:
     sizes: dict[int, int] = {}
     policies: dict[StepKey, Remat] = {}
     remat: dict[str, list[list[Any]]] = {}
-    trials: list[Trial] = []
+    trials: list[Timed] = []
     base = 0
     for phase in config.phase:
         mine = [stage for stage in stages if stage.phase == phase.name]
@@ -105,9 +105,9 @@ def find(config: Config, track: Track, rounds: int) -> Answer:
                 race = _Race(steps, key, base, budget(config), rounds)
                 if stage.context not in sizes:
                     first = key.remat if fixed else _FIRST
-                    sizes[stage.context] = race.run([Choice(n, first) for n in _sizes(config, stage)]).micro_batch
+                    sizes[stage.context] = race.run([Candidate(n, first) for n in _sizes(config, stage)]).micro_batch
                 choices = (key.remat,) if fixed else get_args(Remat)
-                best = race.run([Choice(sizes[stage.context], policy) for policy in choices])
+                best = race.run([Candidate(sizes[stage.context], policy) for policy in choices])
                 policies[key] = best.remat
                 trials += race.trials(stage, best)
                 steps.compiled.release(())
@@ -121,11 +121,11 @@ class _Race:
 
     def __init__(self, steps: costs.Steps, key: StepKey, base: int, most_bytes: int, rounds: int):
         self._steps, self._key, self._base, self._budget, self._rounds = steps, key, base, most_bytes, rounds
-        self._bytes: dict[Choice, int] = {}
-        self._first: dict[Choice, float] = {}  # seconds of the first step of what fits: it is slower than the others
-        self._seconds: dict[Choice, list[float]] = {}  # of those after it
+        self._bytes: dict[Candidate, int] = {}
+        self._first: dict[Candidate, float] = {}  # seconds of the first step of what fits: it is slower than the others
+        self._seconds: dict[Candidate, list[float]] = {}  # of those after it
 
-    def run(self, choices: Sequence[Choice]) -> Choice:
+    def run(self, choices: Sequence[Candidate]) -> Candidate:
         """The fastest of them that fits; among equals the one that takes the least memory."""
         for choice in choices:
             if choice not in self._bytes:
@@ -145,14 +145,14 @@ class _Race:
         middle = {choice: statistics.median(self._seconds[choice]) for choice in running}
         return min(_near(middle, _EQUAL), key=self._bytes.__getitem__)
 
-    def trials(self, stage: Stage, best: Choice) -> list[Trial]:
+    def trials(self, stage: Stage, best: Candidate) -> list[Timed]:
         """All that was looked at, for a person."""
         place = stage.phase, stage.index + 1, stage.context, stage.frozen_blocks
         return [
-            Trial(*place, *choice, size, self._speed(choice), choice == best) for choice, size in self._bytes.items()
+            Timed(*place, *choice, size, self._speed(choice), choice == best) for choice, size in self._bytes.items()
         ]
 
-    def _begin(self, choice: Choice) -> None:
+    def _begin(self, choice: Candidate) -> None:
         """Compiles a choice and, if it fits, performs its first step."""
         key = self._key_of(choice)
         _ = self._steps.compiled[key]
@@ -160,17 +160,17 @@ class _Race:
         if self._bytes[choice] <= self._budget:
             self._first[choice], self._seconds[choice] = self._steps.time(key)[0], []
 
-    def _key_of(self, choice: Choice) -> StepKey:
+    def _key_of(self, choice: Candidate) -> StepKey:
         accumulation = self._key.tokens // (self._key.context * choice.micro_batch)
         return self._key._replace(micro_batch=choice.micro_batch, accumulation=accumulation, remat=choice.remat)
 
-    def _speed(self, choice: Choice) -> float | None:
+    def _speed(self, choice: Candidate) -> float | None:
         if choice not in self._first:
             return None
         return self._key.tokens / statistics.median(self._seconds[choice] or [self._first[choice]])
 
 
-def _near(seconds: dict[Choice, float], slack: float) -> list[Choice]:
+def _near(seconds: dict[Candidate, float], slack: float) -> list[Candidate]:
     """Those within `slack` times the fastest."""
     return [choice for choice, time in seconds.items() if time <= slack * min(seconds.values())]
 

@@ -7,7 +7,7 @@ from typing import Any
 from datatrove.pipeline.base import PipelineStep
 
 from llm60_jax.data.corpus import units
-from llm60_jax.data.corpus.corpus import Plan
+from llm60_jax.data.corpus.corpus import Recipe
 from llm60_jax.data.corpus.units import Unit
 
 
@@ -21,7 +21,7 @@ class MakeUnits(PipelineStep):
     type = "Cleaning"
     name = "units of a corpus"
 
-    def __init__(self, plans: Sequence[Plan]):
+    def __init__(self, plans: Sequence[Recipe]):
         super().__init__()
         self.work: list[tuple[Unit, Path]] = [
             (unit, plan.parts) for plan in plans for group in plan.units() for unit in group

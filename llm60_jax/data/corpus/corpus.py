@@ -23,7 +23,7 @@ from llm60_jax.data.read.ledger import Ledger
 from llm60_jax.machine import files, manifest
 from llm60_jax.machine.progress import Track
 
-__all__ = ["SPLITS", "Corpus", "Plan", "Split", "prepare", "read_sketches"]
+__all__ = ["SPLITS", "Corpus", "Recipe", "Split", "prepare", "read_sketches"]
 
 _FORMAT = 5  # raise with any change of what the folder holds
 
@@ -108,7 +108,7 @@ def read_sketches(folder: Path, split: Split) -> tuple[list[str], dedup.Sketches
     return ids, dedup.Sketches(hashes, files.read_array(folder / f"{split}.sizes.npy"))
 
 
-class Plan:
+class Recipe:
     """What a phase's corpus will be made of. Making one downloads what is not there yet, and reads every source file
     once, for its digest."""
 
@@ -174,7 +174,7 @@ def prepare(
       InputError: a source without text (see `sources.inputs`), or a file that changes while it is read.
       MachineError: `data_dir` cannot be written.
     """
-    plan = Plan(phase, data_dir, track, evaluation)
+    plan = Recipe(phase, data_dir, track, evaluation)
     folder = plan.data_dir / "processed" / f"{phase.name}-{plan.digest[:16]}"
     parts = plan.units()
 

@@ -14,7 +14,7 @@ from llm60_jax.data.read.ledger import Ledger
 _AT_LEAST = 2  # runs of words that must be found of a text that has as many: one alone can be a common phrase
 
 
-class Known(NamedTuple):
+class EvaluationText(NamedTuple):
     """The runs of words (`dedup.shingles`) of many texts: sentences, paragraphs, fields of records."""
 
     hashes: np.ndarray  # uint64, sorted
@@ -38,7 +38,7 @@ class Known(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4)
-def load(files: Sequence[tuple[sources.InputFile, str]]) -> Known | None:
+def load(files: Sequence[tuple[sources.InputFile, str]]) -> EvaluationText | None:
     """Reads evaluation text; None if there is none. Texts of fewer words than a shingle has are passed over."""
     if not files:
         return None
@@ -47,7 +47,7 @@ def load(files: Sequence[tuple[sources.InputFile, str]]) -> Known | None:
     sizes = np.array([len(shingles) for shingles in found], np.int64)
     hashes = np.concatenate([np.empty(0, np.uint64), *found])
     order = np.argsort(hashes, kind="stable")
-    return Known(hashes[order], np.repeat(np.arange(len(found)), sizes)[order], sizes)
+    return EvaluationText(hashes[order], np.repeat(np.arange(len(found)), sizes)[order], sizes)
 
 
 def _texts(file: sources.InputFile) -> Iterator[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from llm60_jax.config import Phase
 from llm60_jax.data.clean import dedup
 from llm60_jax.data.corpus import mixture, units
-from llm60_jax.data.corpus.units import Screened, Unit
+from llm60_jax.data.corpus.units import ScreenedUnit, Unit
 from llm60_jax.data.read import sources
 from llm60_jax.data.read.ledger import Ledger
 from llm60_jax.machine import files
@@ -129,7 +129,7 @@ def _gather(
             _add(document, next(numbers), place, ledgers[place], new, seen)
 
 
-def _add(document: Screened, number: int, place: int, ledger: Ledger, new: _New, seen: dedup.Seen) -> None:
+def _add(document: ScreenedUnit, number: int, place: int, ledger: Ledger, new: _New, seen: dedup.Seen) -> None:
     reason, before = document.reason, len(new.lengths)
     for piece in document.pieces:
         if piece.id in new.lengths or seen.contains(piece.sketch):

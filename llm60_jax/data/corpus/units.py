@@ -38,7 +38,7 @@ UNIT_BYTES = 2_000_000  # a unit is one file, or several that together have so m
 _LONGEST_CHARACTERS = 20_000  # a document beyond this is cut
 PIECE_CHARACTERS = 5_000  # ... into pieces of at most this: a few contexts each, so that a small phase can be split
 
-File = tuple[sources.InputFile, str]  # and its SHA-256
+HashedFile = tuple[sources.InputFile, str]  # and its SHA-256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Unit:
 
     source: Source
     exclude: Exclude
-    evaluation: tuple[File, ...]
-    files: tuple[File, ...]
+    evaluation: tuple[HashedFile, ...]
+    files: tuple[HashedFile, ...]
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Piece(NamedTuple):
     sketch: np.ndarray  # uint64, see `dedup`
 
 
-class Screened(NamedTuple):
+class ScreenedUnit(NamedTuple):
     """A document after the rules. `reason` says why there are no pieces, if there are none."""
 
     file: str
@@ -90,12 +90,12 @@ def spec(source: Source) -> dict[str, Any]:
     return {name: value for name, value in vars(source).items() if name not in aside}
 
 
-def readers_identity(inputs: Sequence[File]) -> list[Any]:
+def readers_identity(inputs: Sequence[HashedFile]) -> list[Any]:
     """What determines how files are read: our own readers, and the libraries that these kinds of files need."""
     return [kinds.VERSION, kinds.libraries({kinds.kind_of(file.name) for file, _ in inputs})]
 
 
-def rules_identity(exclude: Exclude, evaluation: Sequence[File]) -> dict[str, Any]:
+def rules_identity(exclude: Exclude, evaluation: Sequence[HashedFile]) -> dict[str, Any]:
     """What determines how a document is cleaned, screened, cut and sketched, as JSON values."""
     return {
         "unit_format": _FORMAT,
@@ -109,10 +109,12 @@ def rules_identity(exclude: Exclude, evaluation: Sequence[File]) -> dict[str, An
     }
 
 
-def divide(source: Source, exclude: Exclude, inputs: Sequence[File], evaluation: Sequence[File]) -> list[Unit]:
+def divide(
+    source: Source, exclude: Exclude, inputs: Sequence[HashedFile], evaluation: Sequence[HashedFile]
+) -> list[Unit]:
     """The units of a source: consecutive files of some megabytes together."""
     units: list[Unit] = []
-    group: list[File] = []
+    group: list[HashedFile] = []
     size = 0
     for number, file in enumerate(inputs):
         group.append(file)
@@ -147,7 +149,7 @@ def make_one(unit: Unit, parent: Path) -> None:
         _make_here([unit], parent, silent, "")
 
 
-def read(unit: Unit, parent: Path) -> tuple[Ledger, Iterator[Screened]]:
+def read(unit: Unit, parent: Path) -> tuple[Ledger, Iterator[ScreenedUnit]]:
     """What a made unit holds: the account of what was read and screened, and the documents in their order."""
     folder = unit.folder(parent)
     return Ledger.of(manifest.read(folder)["facts"]), _documents(folder)
@@ -244,8 +246,8 @@ def _write(scratch: Path, unit: Unit, documents: Iterable[sources.Document], led
 
 
 def screen(
-    document: sources.Document, exclude: Exclude, known: evaluation_text.Known | None, ledger: Ledger
-) -> Screened:
+    document: sources.Document, exclude: Exclude, known: evaluation_text.EvaluationText | None, ledger: Ledger
+) -> ScreenedUnit:
     """Cleans, screens and cuts one document, and counts what that takes out."""
     ledger.read(document.file, len(document.text))
     found = screening.screen(document.text, exclude, document.prompt)
@@ -264,10 +266,10 @@ def screen(
         name = hashlib.sha256(identity.encode("utf-8")).hexdigest()
         pieces.append(Piece(name, text, dedup.sketch_of(shingles)))
     title = " ".join(cleaning.clean(document.title).split())
-    return Screened(document.file, title, found.prompt, reason, pieces)
+    return ScreenedUnit(document.file, title, found.prompt, reason, pieces)
 
 
-def _documents(folder: Path) -> Iterator[Screened]:
+def _documents(folder: Path) -> Iterator[ScreenedUnit]:
     with (
         (folder / "documents.jsonl").open(encoding="utf-8", newline="\n") as lines,
         (folder / "sketches.bin").open("rb") as sketches,
@@ -275,7 +277,7 @@ def _documents(folder: Path) -> Iterator[Screened]:
         for line in lines:
             record = json.loads(line)
             pieces = [Piece(name, text, _next(sketches, size)) for name, text, size in record.pop("pieces")]
-            yield Screened(**record, pieces=pieces)
+            yield ScreenedUnit(**record, pieces=pieces)
 
 
 def _next(sketches: Any, size: int) -> np.ndarray:

@@ -24,7 +24,7 @@ _TOKENS = 2048  # scored at a time
 _GROUP_OF = {"s-selection": "argument_structure"}  # which the paper counts as one
 
 
-class Verdict(NamedTuple):
+class PairScore(NamedTuple):
     """How many pairs of one kind the model judged right."""
 
     pairs: int
@@ -50,7 +50,7 @@ class Verdict(NamedTuple):
 class Blimp(NamedTuple):
     """The paper's figures: `groups` are means of their paradigms, `overall` is the mean of all paradigms."""
 
-    paradigms: dict[str, Verdict]
+    paradigms: dict[str, PairScore]
     groups: dict[str, float]
     overall: float
     ties: int
@@ -83,14 +83,14 @@ def log_probabilities(
     return found
 
 
-def judge(pairs: Iterable[Pair], score: Callable[[list[str]], np.ndarray]) -> dict[str, Verdict]:
+def judge(pairs: Iterable[Pair], score: Callable[[list[str]], np.ndarray]) -> dict[str, PairScore]:
     """The verdict on each phenomenon. `score` gives the log-probabilities of sentences."""
     pairs = list(pairs)
     scored = score([sentence for pair in pairs for sentence in (pair.good, pair.bad)])
     good, bad = scored[::2], scored[1::2]
     names = [pair.phenomenon for pair in pairs]
     return {
-        name: Verdict(int(own.sum()), int((good[own] > bad[own]).sum()), int((good[own] == bad[own]).sum()))
+        name: PairScore(int(own.sum()), int((good[own] > bad[own]).sum()), int((good[own] == bad[own]).sum()))
         for name in dict.fromkeys(names)
         for own in [np.array([other == name for other in names])]
     }
@@ -130,7 +130,7 @@ class Sample(NamedTuple):
             rows["segments"][own], owners[own] = number + 1, number
         return Sample(kept, rows, owners)
 
-    def verdicts(self, score_rows: Callable[[Rows], Any], rows: int) -> dict[str, Verdict]:
+    def verdicts(self, score_rows: Callable[[Rows], Any], rows: int) -> dict[str, PairScore]:
         """The verdict on each phenomenon; so many rows are scored at a time, by one program."""
         found = np.zeros(2 * len(self.pairs))
         for start in range(0, len(self.owners), rows):
@@ -164,7 +164,7 @@ def read_blimp(folder: Path) -> tuple[list[Pair], dict[str, str]]:
     return pairs, groups
 
 
-def blimp(verdicts: Mapping[str, Verdict], groups: Mapping[str, str]) -> Blimp:
+def blimp(verdicts: Mapping[str, PairScore], groups: Mapping[str, str]) -> Blimp:
     """The paper's figures from the verdicts on the paradigms."""
     names = sorted(set(groups.values()))
     means = {
