@@ -138,7 +138,7 @@ def _run(config: Config, command: str, options: argparse.Namespace) -> None:
 
     override = loop.Override(overridden, why) if overridden and why else None
     span = profiling.Span(*options.profile) if options.profile else None
-    loop.run(config, INTERRUPTS, command, override, options.back_to, span)
+    loop.launch(config, INTERRUPTS, command, override, options.back_to, span)
 
 
 if __name__ == "__main__":

@@ -103,9 +103,9 @@ def has_adapters(state: TrainState) -> bool:
 
 def base_of(workdir: Path, meta: dict[str, Any]) -> tuple[Path, str] | None:
     """The checkpoint that a checkpoint's phase began from, and its `state_sha256`; None for a run's first phase."""
-    if not meta["ancestors"]:
+    if not meta["progress"].ancestors:
         return None
-    name, recorded = list(meta["ancestors"].items())[-1]
+    name, recorded = list(meta["progress"].ancestors.items())[-1]
     return workdir / name, recorded
 
 

@@ -174,7 +174,7 @@ def base(texts: Path, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         few_pairs(patch)
         shared_programs(patch)
-        loop.run(config_module.parse(found, "base"), Interrupts(), "again")
+        loop.launch(config_module.parse(found, "base"), Interrupts(), "again")
     return Path(found["workdir"])
 
 
@@ -186,6 +186,17 @@ def tuning(tree: dict[str, Any], base: Path) -> dict[str, Any]:
     return tree | {"start": str(base / "phases" / "grammar"), "phase": [tree["phase"][2] | short]}
 
 
+def signals_at(number: int | None, interrupts: Any) -> Callable[[Any], None]:
+    """An observer through which Ctrl-C comes as step `number` is dispatched."""
+    from llm60_jax.run.events import StepBegins
+
+    def watch(event: Any) -> None:
+        if isinstance(event, StepBegins) and event.number == number:
+            interrupts.received = signal.SIGINT
+
+    return watch
+
+
 @pytest.fixture
 def train(monkeypatch) -> Callable[..., Path]:
     """`train(tree, stop_after=None)` runs a configuration in this process and returns its run directory. With
@@ -195,23 +206,17 @@ def train(monkeypatch) -> Callable[..., Path]:
     from llm60_jax.run import loop
 
     def run(tree: dict[str, Any], stop_after: int | None = None) -> Path:
-        interrupts, real = Interrupts(), loop.Trainer._save_if_due
-
-        def save_if_due(trainer, stage, batches):  # the last thing before a step
-            if trainer.session.step + 1 == stop_after:
-                interrupts.received = signal.SIGINT
-            real(trainer, stage, batches)
-
+        interrupts = Interrupts()
+        watching = [signals_at(stop_after, interrupts)]
         config = config_module.parse(tree, "tree")
         with monkeypatch.context() as patch:
-            patch.setattr(loop.Trainer, "_save_if_due", save_if_due)
             few_pairs(patch)
             shared_programs(patch)
             if stop_after is None:
-                loop.run(config, interrupts, "again")
+                loop.launch(config, interrupts, "again", watching=watching)
             else:
                 with pytest.raises(Interrupted):
-                    loop.run(config, interrupts, "again")
+                    loop.launch(config, interrupts, "again", watching=watching)
                 assert (Path(config.workdir) / "checkpoints" / str(stop_after) / "manifest.json").exists()
         return Path(config.workdir)
 
@@ -227,13 +232,13 @@ def poisoned(monkeypatch) -> Callable[..., None]:
     def poison(steps, times=math.inf):
         real, seen = feed.batches, dict.fromkeys(steps, 0)
 
-        def batches(session, clock, phase, stage):
+        def batches(run, phase, stage):
             class Batches:
-                inner = real(session, clock, phase, stage)
+                inner = real(run, phase, stage)
 
                 def __next__(self):
                     batch = {name: np.array(array) for name, array in next(self.inner).items()}
-                    number = session.step + 1
+                    number = run.step + 1
                     if number in seen and seen[number] < times:
                         seen[number] += 1
                         batch["weights"][0, 0, 0] = np.nan

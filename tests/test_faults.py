@@ -4,7 +4,7 @@ import json
 import logging
 
 import pytest
-from conftest import few_pairs, metrics, shared_programs, state_of, without_time
+from conftest import few_pairs, metrics, shared_programs, signals_at, state_of, without_time
 
 from llm60_jax import checkpoint
 from llm60_jax import config as config_module
@@ -13,7 +13,7 @@ from llm60_jax.machine import facts
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.model.transformer import Transformer
 from llm60_jax.record import store
-from llm60_jax.run import loop, preflight
+from llm60_jax.run import loop, preflight, saving
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def refusing(monkeypatch, steps, times=1):
 def test_a_save_that_fails_is_told_tried_again_and_changes_nothing(plain, train, monkeypatch, tmp_path, caplog):
     reference = train(plain | {"workdir": str(tmp_path / "reference")})
     refusing(monkeypatch, [2, 4])
-    monkeypatch.setattr(loop, "_RETRY_SAVE", 0.0)
+    monkeypatch.setattr(saving, "RETRY_SECONDS", 0.0)
     with caplog.at_level(logging.WARNING, "llm60_jax"):
         workdir = train(plain)
     assert "STEP 2 IS NOT SAVED" in caplog.text
@@ -56,7 +56,7 @@ def test_a_save_that_fails_is_told_tried_again_and_changes_nothing(plain, train,
 def test_nothing_freezes_without_a_checkpoint_from_before(plain, train, monkeypatch):
     plain["phase"][0]["freeze"] = [[0.0, 0], [0.5, 2]]
     refusing(monkeypatch, [3])
-    with pytest.raises(MachineError, match=r"(?s)no space.*lower 2 blocks are to freeze now.*section 12"):
+    with pytest.raises(MachineError, match=r"(?s)no space.*Cannot freeze the lower 2 blocks.*section 12"):
         train(plain)
     workdir = train(plain)  # with room again
     assert (workdir / "phases" / "grammar").exists()
@@ -65,18 +65,10 @@ def test_nothing_freezes_without_a_checkpoint_from_before(plain, train, monkeypa
 def test_an_interruption_that_cannot_be_saved_says_so(plain, monkeypatch):
     refusing(monkeypatch, range(9), 9)
     interrupts = Interrupts()
-    real = loop.Trainer._log_pending
-
-    def log_pending(trainer):
-        real(trainer)
-        if trainer.session.step == 3:
-            interrupts.received = 2
-
-    monkeypatch.setattr(loop.Trainer, "_log_pending", log_pending)
     few_pairs(monkeypatch)
     shared_programs(monkeypatch)
     with pytest.raises(MachineError, match=r"interrupted by SIGINT, and step \d could not be saved: .*no space"):
-        loop.run(config_module.parse(plain, "x"), interrupts, "again")
+        loop.launch(config_module.parse(plain, "x"), interrupts, "again", watching=[signals_at(3, interrupts)])
 
 
 def test_what_runs_short_is_told_once(plain, train, monkeypatch, caplog):
@@ -85,7 +77,7 @@ def test_what_runs_short_is_told_once(plain, train, monkeypatch, caplog):
     monkeypatch.setattr(facts.psutil, "virtual_memory", lambda: low)
     monkeypatch.setattr(preflight, "require", lambda config, plan: None)
     monkeypatch.setattr(store, "require_room", lambda place, needed: None)
-    monkeypatch.setattr(loop.store, "nbytes", lambda state: 10**6)
+    monkeypatch.setattr(store, "nbytes", lambda state: 10**6)
     plain["train"]["evaluate_every"] = 1
     with caplog.at_level(logging.WARNING, "llm60_jax"):
         train(plain)
@@ -98,7 +90,7 @@ def test_a_run_that_is_interrupted_early_and_late_says_how_to_go_on(plain, monke
     interrupts = Interrupts()
     interrupts.received = 15
     with pytest.raises(Interrupted, match=r"interrupted by SIGTERM\. To go on: again") as caught:
-        loop.run(config_module.parse(plain, "x"), interrupts, "again")
+        loop.launch(config_module.parse(plain, "x"), interrupts, "again")
     assert caught.value.exit_code == 143
 
 

@@ -123,7 +123,7 @@ def test_overlap_counts_runs_of_six_words():
 def test_a_phenomenon_without_pairs_is_refused(tree):
     tree["phase"][0]["gate"]["grammar"] = {"polaritty": 0.5}
     with pytest.raises(InputError, match=r"phase\.grammar\.gate\.grammar: 'polaritty' is none of"):
-        loop.run(config_module.parse(tree, "x"), Interrupts(), "again")
+        loop.launch(config_module.parse(tree, "x"), Interrupts(), "again")
 
 
 # --- The plan of an extended phase -----------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ def test_a_phase_that_still_improves_is_extended_and_then_refused(two, train, tm
     train(two)
     assert [row["step"] for row in metrics(workdir) if "loss" in row] == list(range(1, 23))
     meta = json.loads((workdir / "phases" / "vocabulary" / "meta.json").read_text())
-    assert (meta["step"], len(meta["extensions"])) == (22, 2)
+    assert (meta["step"], len(meta["progress"]["extensions"])) == (22, 2)
 
 
 def test_an_extended_run_is_resumed_bit_for_bit(two, train, tmp_path):
@@ -221,13 +221,13 @@ def test_an_override_is_recorded_for_good(two, tmp_path):
     two["phase"][0]["gate"] |= {"extend_up_to": 1.0, "min_fall": 50.0}
     parsed = config_module.parse(two, "x")
     with pytest.raises(GateError, match="2 of 2 checks fell short"):
-        loop.run(parsed, Interrupts(), "again")
-    loop.run(parsed, Interrupts(), "again", loop.Override("grammar", "only a trial"))
+        loop.launch(parsed, Interrupts(), "again")
+    loop.launch(parsed, Interrupts(), "again", loop.Override("grammar", "only a trial"))
     workdir = Path(two["workdir"])
     told = json.loads((workdir / "gates" / "grammar.json").read_text())
     assert (told["passed"], told["override"]) == (False, "only a trial")
     for phase in ("grammar", "vocabulary"):  # and in everything that is built on it
-        assert json.loads((workdir / "phases" / phase / "meta.json").read_text())["overrides"] == {
+        assert json.loads((workdir / "phases" / phase / "meta.json").read_text())["progress"]["overrides"] == {
             "grammar": "only a trial"
         }
 
@@ -266,10 +266,9 @@ def test_a_later_phase_asks_for_the_gate(two, train, monkeypatch):
     two["phase"][0]["gate"]["min_gain"] = 100.0
     real = loop.closing.close
 
-    def tampered(session, measures, clock, phase, override):
-        done = real(session, measures, clock, phase, override)
-        (session.workdir.path / "gates" / "grammar.json").unlink()
-        return done
+    def tampered(run, phase, judgement):
+        real(run, phase, judgement)
+        (run.workdir.path / "gates" / "grammar.json").unlink()
 
     monkeypatch.setattr(loop.closing, "close", tampered)
     with pytest.raises(GateError, match=r"grammar\.json: missing"):
@@ -281,7 +280,7 @@ def test_a_later_run_asks_for_the_gate(tuning, base, tmp_path):
     (run / "gates" / "grammar.json").unlink()
     tuning["start"] = str(run / "phases" / "grammar")
     with pytest.raises(GateError, match=r"grammar\.json: missing"):
-        loop.run(config_module.parse(tuning, "x"), Interrupts(), "again")
+        loop.launch(config_module.parse(tuning, "x"), Interrupts(), "again")
 
 
 def test_the_command_line_of_an_override(tiny_file, capsys):

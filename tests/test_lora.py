@@ -47,7 +47,7 @@ def run(base, texts, tmp_path_factory):
     found = config_module.parse(tree, "x")
     with pytest.MonkeyPatch.context() as patch:
         few_pairs(patch)
-        loop.run(found, Interrupts(), "again")
+        loop.launch(found, Interrupts(), "again")
     return tree, found, base.__class__(found.workdir)
 
 

@@ -67,8 +67,8 @@ def test_a_run_on_two_devices_goes_on_with_one(tree, tmp_path):
     tree["phase"] = tree["phase"][:1]
     tree["tokenizer"]["phases"] = ["grammar"]
     c = on(2, tree)
-    loop.run(c, Interrupts(), "again")
-    loop.run(on(1, tree), Interrupts(), "again")  # finds everything done
+    loop.launch(c, Interrupts(), "again")
+    loop.launch(on(1, tree), Interrupts(), "again")  # finds everything done
     newest = next(iter(sorted((tmp_path / "run" / "phases").iterdir())))
     assert newest.name == c.phase[0].name
 

@@ -153,7 +153,7 @@ def memorised(texts, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         few_pairs(patch)
         shared_programs(patch)
-        loop.run(config_module.parse(tree, "x"), Interrupts(), "again")
+        loop.launch(config_module.parse(tree, "x"), Interrupts(), "again")
     return folder / "run"
 
 

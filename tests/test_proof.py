@@ -139,7 +139,7 @@ def digests(state):
 def test_a_run_records_the_proof_of_each_stage(tree, capsys):
     tree["phase"], tree["tokenizer"] = tree["phase"][:1], {"phases": ["grammar"]}
     c = config_module.parse(tree, "x")
-    loop.run(c, Interrupts(), "again")
+    loop.launch(c, Interrupts(), "again")
     proofs = [(row["phase"], row["stage"], row["proof"]) for row in metrics(Path(c.workdir)) if "proof" in row]
     stages = plan.build(c).stages
     assert [(phase, index) for phase, index, _ in proofs] == [(s.phase, s.index) for s in stages]
@@ -156,7 +156,7 @@ def test_a_freeze_that_does_not_reach_the_program_stops_the_run(one_stage, monke
 
     monkeypatch.setattr(StepKey, "of", thawed)
     with pytest.raises(TrainingError, match="gradient in blocks 2 to 5 planned, in 0 to 5 found"):
-        loop.run(one_stage, Interrupts(), "again")
+        loop.launch(one_stage, Interrupts(), "again")
 
 
 def test_frozen_parameters_that_move_stop_the_run(one_stage, monkeypatch):
@@ -169,18 +169,18 @@ def test_frozen_parameters_that_move_stop_the_run(one_stage, monkeypatch):
 
     monkeypatch.setattr(optim, "update", leaky)
     with pytest.raises(TrainingError, match=r"planned, of blocks_0_1, blocks_2_3, blocks_4_5, embedding, norm found"):
-        loop.run(one_stage, Interrupts(), "again")
+        loop.launch(one_stage, Interrupts(), "again")
     monkeypatch.setattr(proof, "check", lambda *_: None)  # the end of the stage looks again
     words = "2 blocks are frozen, but 6 of 33 frozen leaves changed, the first of them blocks_0_1/0/"
     with pytest.raises(TrainingError, match=words):
-        loop.run(one_stage, Interrupts(), "again")
+        loop.launch(one_stage, Interrupts(), "again")
 
 
 def test_a_gradient_that_leaks_below_the_boundary_stops_the_run(one_stage, monkeypatch):
     """The frozen parameters do not move, yet every frozen block is crossed backwards to reach the embedding."""
     monkeypatch.setattr(jax.lax, "stop_gradient", lambda x: x)
     with pytest.raises(TrainingError, match=r"2 frozen blocks leave .* operations in a step, the program has"):
-        loop.run(one_stage, Interrupts(), "again")
+        loop.launch(one_stage, Interrupts(), "again")
 
 
 def test_a_mask_that_knows_no_documents_stops_the_run(one_stage, monkeypatch):
@@ -190,14 +190,14 @@ def test_a_mask_that_knows_no_documents_stops_the_run(one_stage, monkeypatch):
 
     monkeypatch.setattr(attention, "document_mask", causal)
     with pytest.raises(TrainingError, match=r"of the causal pairs open, the program's 1\.0000"):
-        loop.run(one_stage, Interrupts(), "again")
+        loop.launch(one_stage, Interrupts(), "again")
 
 
 def test_packing_that_joins_documents_stops_the_run(one_stage, monkeypatch):
     real = packing._Stream.read
     monkeypatch.setattr(packing._Stream, "read", lambda *a: (row := real(*a)) | {"segments": row["segments"] * 0 + 1})
     with pytest.raises(TrainingError, match=r"of the causal pairs open, the program's 1\.0000"):
-        loop.run(one_stage, Interrupts(), "again")
+        loop.launch(one_stage, Interrupts(), "again")
 
 
 @pytest.mark.parametrize("open_to", ["documents", "future"])
@@ -214,13 +214,13 @@ def test_attention_that_ignores_its_mask_stops_the_run(one_stage, monkeypatch, o
     monkeypatch.setattr(attention, "attend", attend)
     monkeypatch.setattr(measures, "_EVAL", jax.jit(lambda *a: step.eval_step(*a), static_argnums=(0, 1)))
     with pytest.raises(TrainingError, match=r"0 positions may see beyond their document or ahead, \d+ do"):
-        loop.run(one_stage, Interrupts(), "again")
+        loop.launch(one_stage, Interrupts(), "again")
 
 
 def test_an_update_that_does_nothing_stops_the_run(one_stage, monkeypatch):
     monkeypatch.setattr(optim, "update", lambda tx, frozen, rate, grads, state, params: (params, state))
     with pytest.raises(TrainingError, match=r"training of blocks_2_3, .*, norm planned, of nothing found"):
-        loop.run(one_stage, Interrupts(), "again")
+        loop.launch(one_stage, Interrupts(), "again")
 
 
 def test_a_group_that_is_left_out_of_the_update_stops_the_run(one_stage, monkeypatch):
@@ -232,11 +232,11 @@ def test_a_group_that_is_left_out_of_the_update_stops_the_run(one_stage, monkeyp
 
     monkeypatch.setattr(optim, "update", partial)
     with pytest.raises(TrainingError, match="planned, of blocks_2_3, embedding, norm found"):
-        loop.run(one_stage, Interrupts(), "again")
+        loop.launch(one_stage, Interrupts(), "again")
 
 
 def test_weights_that_do_not_arrive_stop_the_run(one_stage, tree, monkeypatch):
     tree["phase"][0]["reweight"] = {}
     monkeypatch.setattr(prepare.Prepared, "token_weights", lambda self, phase: None)
     with pytest.raises(TrainingError, match=r"different weights of tokens planned, from 1\.000 to 1\.000 found"):
-        loop.run(config_module.parse(tree, "x"), Interrupts(), "again")
+        loop.launch(config_module.parse(tree, "x"), Interrupts(), "again")

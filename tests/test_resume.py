@@ -26,7 +26,7 @@ def two_phases(texts, tmp_path_factory):
     c = config_module.parse(tree, "x")
     with pytest.MonkeyPatch.context() as patch:
         few_pairs(patch)
-        loop.run(c, Interrupts(), "again")
+        loop.launch(c, Interrupts(), "again")
     return tree, Path(c.workdir)
 
 
@@ -82,16 +82,15 @@ def converging(tree):
 
 
 def drifting(monkeypatch, values):
-    """Lets the lowest segment drift as told, look by look."""
-    real = measures.Measures.look
+    """Lets the lowest stack drift as told, look by look."""
+    real = measures.look
 
-    def look(self, phase, stage):
-        found = real(self, phase, stage)
-        if found is not None:
-            self._session.looks["drift"]["blocks_0_1"] = values[self._session.step]
-        return found
+    def look(run, phase, stage):
+        real(run, phase, stage)
+        if run.progress.look.drift is not None:
+            run.progress.look.drift["blocks_0_1"] = values[run.step]
 
-    monkeypatch.setattr(measures.Measures, "look", look)
+    monkeypatch.setattr(measures, "look", look)
 
 
 def test_a_freeze_waits_until_its_blocks_have_settled(converging, train, monkeypatch):

@@ -14,7 +14,7 @@ from llm60_jax.data import prepare
 from llm60_jax.errors import DamageError, GateError, InputError
 from llm60_jax.machine.progress import silent
 from llm60_jax.record import store
-from llm60_jax.run import ancestry, closing, session
+from llm60_jax.run import ancestry, closing
 
 
 def refusal(tree):
@@ -43,15 +43,15 @@ def test_1_a_phase_does_not_begin_before_the_one_before_it_is_saved(short, train
 
 def test_1_a_checkpoint_that_changed_after_its_phase_stops_the_run(short, train, monkeypatch):
     """The second phase ends by proving that the first one's checkpoint is what it was."""
-    real = session.Session.begin
+    real = closing.enter
 
-    def begin(self, phase):
-        real(self, phase)
+    def enter(run, phase):
+        real(run, phase)
         if phase.name == "vocabulary":
-            meta = self.checkpoints.phase("grammar") / "meta.json"
+            meta = run.checkpoints.phase("grammar") / "meta.json"
             meta.write_bytes(meta.read_bytes().replace(b"step", b"stop", 1))
 
-    monkeypatch.setattr(session.Session, "begin", begin)
+    monkeypatch.setattr(closing, "enter", enter)
     with pytest.raises(DamageError, match=r"phases/grammar: damaged: meta.json: its content differs"):
         train(short)
 
@@ -236,7 +236,7 @@ def test_5_a_start_is_found_again_where_it_was_moved_and_no_other_takes_its_plac
     with pytest.raises(InputError, match=r"start: .* and this run began from .*first.*; name that one"):
         train(tuning | {"start": str(tmp_path / "other" / "phases" / "fine_tune")})
     workdir = train(tuning)
-    assert list(store.read_meta(workdir / "phases" / "fine_tune")["ancestors"]) == [tuning["start"]]
+    assert list(store.read_meta(workdir / "phases" / "fine_tune")["progress"].ancestors) == [tuning["start"]]
 
 
 def test_5_a_start_is_named_by_any_path_and_lies_in_another_run(tuning, base, monkeypatch):

@@ -11,17 +11,15 @@ from conftest import PROJECT
 
 from llm60_jax.errors import DamageError, InputError, MachineError
 from llm60_jax.record import checkpoints, store
+from llm60_jax.record.progress import Progress
 from llm60_jax.training import phase_groups, step
 
 
 def meta(at, permanent=False):
-    empty = {name: {} for name in ("config", "overrides", "digests", "corpora", "versions", "looks", "ancestors")}
-    lists = {name: [] for name in ("plan", "decisions", "extensions", "late", "watch")}
-    place = {"step": at, "tokens": 128 * at, "phase": "grammar", "stage": 0, "iterator": {"next_index": at}}
-    return {
-        **(empty | lists | place),
-        **{"permanent": permanent, "closed": False, "phase_start": None, "refused": 0, "frozen": None},
-    }
+    empty = {name: {} for name in ("config", "digests", "corpora", "versions")}
+    place = {"step": at, "tokens": 128 * at, "phase": "grammar", "stage": 0}
+    progress = Progress(step=at, phase="grammar", iterator={"next_index": at})
+    return {**empty, **place, "plan": [], "permanent": permanent, "closed": False, "progress": progress}
 
 
 @pytest.fixture
@@ -34,7 +32,7 @@ def test_what_is_saved_comes_back_bit_for_bit(tiny, state, tmp_path):
     found, facts = store.load(tmp_path / "3", phase_groups.abstract(tiny, None))
     chex.assert_trees_all_equal(found, state)
     assert jax.tree.structure(found) == jax.tree.structure(state)
-    assert facts["iterator"] == {"next_index": 3}
+    assert facts["progress"] == meta(3)["progress"]
     assert facts["state_sha256"] == digest == store.state_sha256(found, {"next_index": 3})
     untyped, _ = store.load(tmp_path / "3")  # as tools read it, without a configuration
     assert store.state_sha256(untyped, {"next_index": 3}) == digest
@@ -220,6 +218,16 @@ def test_metadata_that_is_none_is_refused(state, tmp_path):
     path.write_bytes(b"\xff")
     with pytest.raises(DamageError, match="cannot be read"):
         store.read_meta(tmp_path / "1")
+
+
+def test_a_checkpoint_of_before_is_refused_with_one_message(state, tmp_path):
+    store.save(tmp_path / "checkpoints" / "1", state, meta(1))
+    path = tmp_path / "checkpoints" / "1" / "meta.json"
+    tree = json.loads(path.read_text())
+    tree |= tree.pop("progress")
+    path.write_text(json.dumps(tree))
+    with pytest.raises(InputError, match="an older version of llm60_jax wrote this checkpoint"):
+        store.read_meta(tmp_path / "checkpoints" / "1")
 
 
 def test_a_run_goes_back_and_nothing_is_deleted(state, tmp_path):

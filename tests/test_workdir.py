@@ -1,5 +1,4 @@
 import copy
-import errno
 import json
 import logging
 import os
@@ -16,7 +15,6 @@ from conftest import PROJECT
 
 from llm60_jax import config as config_module
 from llm60_jax.errors import DamageError, InputError, MachineError
-from llm60_jax.record import workdir as run_directory
 from llm60_jax.record.workdir import opened
 
 
@@ -99,19 +97,6 @@ def test_a_path_that_cannot_be_written(tmp_path):
         pass
 
 
-def test_metrics_survive_a_cut_line_and_rewind(tmp_path):
-    with opened(tmp_path) as workdir:
-        for step in (1, 2, 3):
-            workdir.append({"step": step, "phase": "grammar", "loss": step / 3})
-        with workdir.metrics_path.open("a") as file:
-            file.write('null\n[3]\n{"phase": "x"}\n{"step": 4, "lo')
-        with workdir.metrics_path.open("ab") as file:
-            file.write(b"\xff\xfe")
-        workdir.rewind(2)
-        assert [row["step"] for row in workdir.rows()] == [1, 2]
-        assert json.loads(workdir.metrics_path.read_text().splitlines()[1])["loss"] == 2 / 3
-
-
 def test_a_refusal_says_who_is_there(tmp_path):
     with opened(tmp_path):
         told = (tmp_path / "lock").read_text()
@@ -170,25 +155,6 @@ def test_a_field_that_came_later_does_not_part_a_run_from_its_configuration(tiny
         workdir.check_identity(tiny)
         workdir.begin(tiny, {}, Path(__file__))
     assert json.loads(workdir.config_path.read_text())["changes"] == []
-
-
-def test_rows_that_a_full_disk_refuses_come_later(tmp_path, monkeypatch, caplog):
-    real = run_directory._write_all
-
-    def half(file, data):
-        file.write(data[: len(data) // 2])
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with opened(tmp_path) as workdir:
-        workdir.append({"step": 1, "phase": "grammar"})
-        monkeypatch.setattr(run_directory, "_write_all", half)
-        for step in (2, 3):
-            workdir.append({"step": step, "phase": "grammar"})
-        assert "its rows are kept in memory" in caplog.text
-        assert [row["step"] for row in workdir.rows()] == [1]
-        monkeypatch.setattr(run_directory, "_write_all", real)
-        workdir.append({"step": 4, "phase": "grammar"})
-        assert [row["step"] for row in workdir.rows()] == [1, 2, 3, 4]
 
 
 def test_a_log_commands_no_terminal(tmp_path):

@@ -27,9 +27,10 @@ def describe(folder: Path) -> dict[str, Any]:
     optimizer = _leaves(state["opt_state"])
     return {
         "checkpoint": str(folder),
-        "state_sha256": store.state_sha256(state, meta["iterator"]),
+        "state_sha256": store.state_sha256(state, meta["progress"].iterator),
         "recorded_state_sha256": meta["state_sha256"],
-        **{key: meta[key] for key in ("step", "tokens", "phase", "stage", "permanent", "closed", "iterator")},
+        **{key: meta[key] for key in ("step", "tokens", "phase", "stage", "permanent", "closed")},
+        "iterator": meta["progress"].iterator,
         "parameters": {name: sum(leaf.size for leaf in _of(name, leaves).values()) for name in groups},
         "statistics": {name: statistics(_of(name, leaves)) for name in groups},
         "arrays": {name: statistics({name: leaf}) for name, leaf in leaves.items()},
@@ -64,7 +65,7 @@ def lineage(folder: Path, meta: dict[str, Any]) -> list[dict[str, Any]]:
     """The checkpoints that this one goes on from, oldest first, and whether they are where they were."""
     run = folder.absolute().parents[1]
     found = []
-    for name, digest in meta["ancestors"].items():
+    for name, digest in meta["progress"].ancestors.items():
         place = run / name
         try:
             is_here = store.identity(place, manifest.read)[1] == digest
@@ -92,8 +93,10 @@ def compare(folder: Path, other: Path) -> dict[str, Any]:
             "largest": float(np.abs(change).max(initial=0)),
             "relative": float(np.linalg.norm(change)) / norm if norm else float(bool(np.any(change))),
         }
-    told = _flat({key: value for key, value in meta.items() if key in _COMPARED})
-    told_before = _flat({key: value for key, value in old_meta.items() if key in _COMPARED})
+    told, told_before = (
+        _flat({key: one[key] for key in _COMPARED} | {"ancestors": one["progress"].ancestors})
+        for one in (meta, old_meta)
+    )
     facts = {
         key: [told_before.get(key), told.get(key)]
         for key in sorted(told.keys() | told_before.keys())
@@ -102,7 +105,7 @@ def compare(folder: Path, other: Path) -> dict[str, Any]:
     return {"checkpoint": str(folder), "against": str(other), "facts": facts, "arrays": arrays}
 
 
-_COMPARED = ("step", "tokens", "phase", "stage", "closed", "config", "digests", "versions", "ancestors", "state_sha256")
+_COMPARED = ("step", "tokens", "phase", "stage", "closed", "config", "digests", "versions", "state_sha256")
 
 
 def _leaves(tree: Any) -> dict[str, Any]:

@@ -33,6 +33,8 @@ T = TypeVar("T")
 class _Console(Console):
     """A console whose reader may go away: what would be printed is dropped, the run goes on."""
 
+    line_is_open = False  # whether the progress line stands without a line break
+
     def on_broken_pipe(self) -> None:
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -45,7 +47,25 @@ log = logging.getLogger("llm60_jax")
 def say(text: str) -> None:
     """Prints a line and keeps it in the run's log. A closed terminal never ends a run."""
     log.info("%s", text)
+    end_line()
     put(printable(text))
+
+
+def redraw(text: str) -> None:
+    """Show the one line of progress: redrawn in place on a terminal, printed line by line elsewhere."""
+    if not console.is_terminal:
+        say(text)
+        return
+    put(printable(text)[: console.width - 1].ljust(console.width - 1), end="\r")
+    console.line_is_open = True
+    log.info("%s", text)
+
+
+def end_line() -> None:
+    """Leave the progress line as it stands, so that what follows is below it."""
+    if console.line_is_open:
+        put("")
+        console.line_is_open = False
 
 
 @contextlib.contextmanager

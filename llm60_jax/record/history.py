@@ -46,7 +46,7 @@ class History(NamedTuple):
         return (phase for phase in self.config.phase if phase.name in names)
 
 
-def read(path: Path) -> History:
+def read(path: Path, rows: list[dict[str, Any]] | None = None) -> History:
     """Reads a run directory, finished or not.
 
     Raises:
@@ -66,7 +66,9 @@ def read(path: Path) -> History:
     plan = _json(path / "plan.json")
     config = config_module.parse(told, str(workdir.config_path))
     gates = {one.name: tree for one in config.phase if (tree := _tree(path / "gates" / f"{one.name}.json"))}
-    return History(path, config, workdir.rows(), plan if isinstance(plan, list) else [], gates, samples)
+    return History(
+        path, config, workdir.rows() if rows is None else rows, plan if isinstance(plan, list) else [], gates, samples
+    )
 
 
 def without_time(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

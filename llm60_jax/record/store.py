@@ -39,6 +39,7 @@ from llm60_jax.config import Config
 from llm60_jax.config.schema import Count
 from llm60_jax.errors import DamageError, InputError, MachineError
 from llm60_jax.machine import files, manifest
+from llm60_jax.record.progress import Progress
 
 log = logging.getLogger("llm60_jax")
 STATE, META = "state", "meta.json"
@@ -64,22 +65,12 @@ class Meta(TypedDict):
     stage: Count
     permanent: bool  # kept for ever
     closed: bool  # the end of a phase: a plain model
-    iterator: dict[str, Any] | None  # position in the data
     config: dict[str, Any]
     plan: list[dict[str, Any]]
-    decisions: list[dict[str, Any]]
-    extensions: list[dict[str, Any]]
-    overrides: dict[str, str]
     digests: dict[str, str]
     corpora: dict[str, Recorded]  # by the names of their folders
     versions: dict[str, str]
-    phase_start: dict[str, Any] | None
-    late: list[tuple[int, float]]
-    watch: Any
-    refused: Count
-    frozen: dict[str, str] | None
-    looks: dict[str, Any]
-    ancestors: dict[str, str]
+    progress: Progress
     state_sha256: str
 
 
@@ -115,12 +106,13 @@ def save(folder: Path, state: Any, meta: dict[str, Any]) -> str:
     require_room(folder.parent, nbytes(state))
     _hide_late_errors()
     state = jax.device_get(state)  # Orbax would record the devices, and refuse others
-    digest = state_sha256(state, meta["iterator"])
+    digest = state_sha256(state, meta["progress"].iterator)
 
     def build(partial: Path) -> dict[str, Any]:
         with _without_patterns(partial.absolute()) as place:
             ocp.save(place / STATE, state)
-        (partial / META).write_text(json.dumps({**meta, "state_sha256": digest}, indent=1), encoding="utf-8")
+        tree = _META.dump_python({**meta, "state_sha256": digest}, mode="json")  # type: ignore[typeddict-item]
+        (partial / META).write_text(json.dumps(tree, indent=1), encoding="utf-8")
         return {"permanent": meta["permanent"]}
 
     try:
@@ -159,12 +151,17 @@ def require_room(place: Path, needed: int) -> None:
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """The readable facts of a checkpoint, see `Meta`. Raises DamageError."""
+    """The readable facts of a checkpoint, see `Meta`. Raises DamageError; InputError for one of an older format."""
     path = folder / META
     try:
         return dict(_META.validate_json(files.read_text(path)))
     except ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "missing" and first["loc"] == ("progress",):
+            raise InputError(
+                f"{folder}: an older version of llm60_jax wrote this checkpoint, and this version cannot read it; "
+                "start a new run (--workdir DIR), or go on with the version that wrote it"
+            ) from None
         where = ".".join(map(str, first["loc"])) or "its JSON"
         raise DamageError(f"{path}: not the facts of a checkpoint: {where}: {first['msg']}") from None
 
@@ -224,7 +221,7 @@ def read(folder: Path, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
     absent = [path for path, leaf in jax.tree_util.tree_leaves_with_path(state) if not hasattr(leaf, "__array__")]
     if absent:
         raise DamageError(f"{folder}: {jax.tree_util.keystr(absent[0])} is not in the checkpoint")
-    if (found := state_sha256(state, meta["iterator"])) != meta["state_sha256"]:
+    if (found := state_sha256(state, meta["progress"].iterator)) != meta["state_sha256"]:
         raise DamageError(f"{folder}: its state is {found[:16]}, and {meta['state_sha256'][:16]} was saved")
     return state, meta
 

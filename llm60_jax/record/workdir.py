@@ -14,16 +14,15 @@ checkpoints/  phases/  gates/  samples/  log.txt
 
 import contextlib
 import fcntl
-import io
 import json
 import logging
 import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -58,8 +57,6 @@ class WorkDir:
         self.path = path
         self.metrics_path = path / "metrics.jsonl"
         self.config_path = path / "config.json"
-        self.mirror: Callable[[dict[str, Any]], None] | None = None  # is given every row that is added
-        self._unwritten = b""  # rows that the disk has refused so far
 
     def check_identity(self, config: Config) -> None:
         """Raises InputError when the directory belongs to a run with another architecture, plan, seed or optimizer."""
@@ -119,23 +116,6 @@ class WorkDir:
         record = {"config": tree, "digests": dict(digests), "changes": changes}
         files.write_text(self.config_path, files.dump(record))
 
-    def append(self, row: dict[str, Any]) -> None:
-        """Adds a row to metrics.jsonl. Rows that the disk refuses come with a later one: a full disk stops no run."""
-        waiting, self._unwritten = self._unwritten + (json.dumps(row) + "\n").encode(), b""
-        try:
-            with self.metrics_path.open("ab", buffering=0) as file:
-                end = file.seek(0, os.SEEK_END)
-                try:
-                    _write_all(file, waiting)
-                except OSError:
-                    file.truncate(end)
-                    raise
-        except OSError as error:
-            self._unwritten = waiting
-            log.warning("%s: cannot be written: %s; its rows are kept in memory", self.metrics_path, error.strerror)
-        if self.mirror is not None:
-            self.mirror(row)
-
     def rows(self) -> list[dict[str, Any]]:
         """All whole rows of metrics.jsonl; a line that a crash cut short, or that is none of ours, is left out. Raises
         DamageError for a file that cannot be one."""
@@ -148,12 +128,6 @@ class WorkDir:
                     if isinstance(row, dict) and isinstance(row.get("step"), int) and "phase" in row:
                         found.append(row)
         return found
-
-    def rewind(self, step: int) -> None:
-        """Drops rows of steps after `step`: a resumed run will write them again."""
-        if self.metrics_path.exists():
-            kept = [json.dumps(row) + "\n" for row in self.rows() if row["step"] <= step]
-            files.write_text(self.metrics_path, "".join(kept))
 
     def rescues(self) -> list[dict[str, Any]]:
         """Where the run went back to a checkpoint and on at a lower rate. It is kept beside the checkpoints, because
@@ -280,12 +254,6 @@ def _locked(path: Path, lock: TextIO) -> str:
     lock.write(f"pid {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
     lock.flush()
     return left_behind
-
-
-def _write_all(file: BinaryIO | io.RawIOBase, data: bytes) -> None:
-    """A disk that fills up may take a part of what it is given."""
-    while data:
-        data = data[file.write(data) :]
 
 
 def _as_of_now(stored: dict[str, Any]) -> dict[str, Any]:

@@ -1,170 +1,224 @@
-"""The end of a phase: saved first, then evidence, samples and the gate; only then the phase checkpoint."""
+"""The two ends of a phase: it is entered on the evidence of the one before, and closed on its own.
+
+Judging saves first, then measures and writes `gates/<phase>.json`; only then is the phase checkpoint written.
+"""
 
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from llm60_jax import generate, plan
-from llm60_jax.checkpoint import has_adapters
+from llm60_jax import checkpoint, generate, plan
 from llm60_jax.config import Phase
+from llm60_jax.data.clean import private
 from llm60_jax.data.corpus.corpus import Split
-from llm60_jax.errors import GateError
+from llm60_jax.errors import DamageError
 from llm60_jax.evaluate import link_parser, prose, rare_words, validation, words
 from llm60_jax.evaluate.grammar import suite
 from llm60_jax.evaluate.overlap import overlap
 from llm60_jax.generate import Choice, Request
 from llm60_jax.machine import files
 from llm60_jax.machine.terminal import Tracker, say
+from llm60_jax.plan import Extension
 from llm60_jax.record import store
-from llm60_jax.run import gates, samples
-from llm60_jax.run.clock import StageClock
+from llm60_jax.run import gates, measures, saving
 from llm60_jax.run.gates import Evidence, TextCounts, Verdict
-from llm60_jax.run.measures import Measures
-from llm60_jax.run.session import Session
+from llm60_jax.run.state import Run
 from llm60_jax.training import phase_groups
 from llm60_jax.training.step import TrainState
 
-_TOKENS = 4096  # of the texts that are measured, about
-_TEXTS = 8, 32  # of them, at least and at most
-_HUMAN_WORDS = 20_000  # of the held-out text that they are held against
-_CLOZE = 200  # pairs
+_TEXT_TOKENS = 4096  # generated for the counts of slips, about
+_LEAST_TEXTS, _MOST_TEXTS = 8, 32
+_HUMAN_WORDS = 20_000  # of held-out text, which the model's texts are compared with
+_CLOZE_PAIRS = 200
 
 
-def close(session: Session, measures: Measures, clock: StageClock, phase: Phase, override: str | None) -> bool:
-    """Closes a phase on recorded evidence; or gives it more steps, where it lacks a plateau only and its gate allows
-    for more. Returns whether it is closed.
+class Judgement(NamedTuple):
+    """What a gate has come to."""
+
+    verdict: Verdict
+    plain: TrainState  # the state as a plain model: adapters merged, added heads gone
+    extension: Extension | None  # the phase only lacks a plateau, and its gate allows more steps
+
+    @property
+    def closes(self) -> bool:
+        return self.verdict.passed or self.verdict.override is not None
+
+    @property
+    def explanation(self) -> str:
+        return gates.explain(self.verdict)
+
+
+def enter(run: Run, phase: Phase) -> None:
+    """Enter a phase, unless the run stands inside it or at its end.
+
+    The phase before must be closed on its evidence (golden rule 1). The phase's own parameter groups are added.
+
+    Raises:
+      GateError: the phase before was not judged, or did not pass.
+      DamageError: its checkpoint is not where this phase goes on from.
+    """
+    start, stop = run.plan.phase_span(phase.name)
+    if run.step == stop:
+        return
+    if run.progress.phase != phase.name:
+        before = run.config.phase[: run.config.phase.index(phase)]
+        if before:
+            folder = run.checkpoints.phase(before[-1].name)
+            ends, digest = store.identity(folder)
+            if ends != run.step:
+                raise DamageError(f"{folder}: ends at step {ends}, and the run stands at {run.step}")
+            gates.require(run.workdir.path, before[-1].name, digest, run.data.digests)
+            run.progress.ancestors[f"phases/{before[-1].name}"] = digest
+        run.state = phase_groups.begin(run.config, phase, run.state)
+        run.progress.enter(phase.name)
+    if not run.metrics.find("data", phase=phase.name):
+        text = run.data.facts(phase)
+        if run.config.goal(phase) == "fine_tune" and (strings := run.data.private(phase)):
+            text["private"] = strings
+            listed = ", ".join(private.described(strings))
+            say(f"{phase.name}: its text holds {listed}; what the model keeps of them: tools/check_privacy.py")
+        run.record({**run.position(start, run.plan.stage_at(start)), "data": text})
+
+
+def judge(run: Run, phase: Phase, override: str | None) -> Judgement:
+    """Save, measure, and hold a phase's evidence against its gate; write it to `gates/<phase>.json`.
 
     Args:
       override: why the phase shall close, whatever its gate says.
 
     Raises:
-      GateError: the evidence does not suffice; the state is saved, and the same command judges again.
-      DamageError: a checkpoint that the run builds on is not what it was.
+      DamageError: a checkpoint that the run builds on has changed.
     """
-    last = session.plan.phase_stages(phase.name)[-1]
-    meta = session.meta(last, None, permanent=False)
-    with clock.paused("saving"):
-        session.save_rolling(meta)
-    end = measures.evaluate(phase, last)
-    say(f"{phase.name}: after {session.step:,} steps {validation.describe(end)}")
-    with clock.paused("gate"):
-        measures.depth(phase, last)
-        plain = phase_groups.end(phase, session.state)
-        evidence = _gather(session, measures, phase, plain, end)
+    last = run.plan.phase_stages(phase.name)[-1]
+    with run.clock.paused("saving"):
+        saving.store_rolling(run, last)
+    end = measures.evaluate(run, phase, last)
+    say(f"{phase.name}: after {run.step:,} steps {validation.describe(end)}")
+    with run.clock.paused("gate"):
+        measures.depth(run, phase, last)
+        plain = phase_groups.end(phase, run.state)
+        evidence = _gather(run, phase, plain, end)
         checks = gates.judge(phase, evidence)
-        if all(check.passed for check in checks):
-            override = None  # nobody had to let it pass
         verdict = Verdict(
             phase=phase.name,
             checks=checks,
             evidence=evidence,
             state_sha256=store.state_sha256(plain, None),
-            digests=session.data.digests,
-            earlier_checkpoints=session.verify_ancestors(),
-            override=override,
+            digests=run.data.digests,
+            earlier_checkpoints=verify_ancestors(run),
+            override=None if all(check.passed for check in checks) else override,
         )
-        session.workdir.write(f"gates/{phase.name}.json", files.dump(verdict.to_json()))
-        samples.show(samples.keep(session, phase), phase)
-        told = gates.explain(verdict)
-        if verdict.passed or override is not None:
-            say(told)
-            if override is not None:
-                session.overrides[phase.name] = override
-            _keep(session, phase, plain, verdict)
-            return True
-        more = plan.extend(session.plan, phase, "it still improves")
-        if more is None or [check.name for check in verdict.failed] != [gates.PLATEAU]:
-            raise GateError(told)
-        say(told)
-        session.extend(more)
-        return False
+        run.workdir.write(f"gates/{phase.name}.json", files.dump(verdict.to_json()))
+    lacks_plateau = [check.name for check in verdict.failed] == [gates.PLATEAU] and verdict.override is None
+    return Judgement(verdict, plain, plan.extend(run.plan, phase, "it still improves") if lacks_plateau else None)
 
 
-def _keep(session: Session, phase: Phase, plain: TrainState, verdict: Verdict) -> None:
-    """The phase checkpoint, and the adapters alone where there are any."""
-    meta = session.meta(session.plan.phase_stages(phase.name)[-1], None, permanent=True)
-    if has_adapters(session.state):
-        folder = session.checkpoints.save_adapters(phase.name, phase_groups.without_base(session.state), meta)
-        say(f"the adapters alone: {folder}")
-    session.state, session.phase = plain, None
-    folder = session.checkpoints.save_phase(phase.name, plain, meta | {"closed": True})
+def close(run: Run, phase: Phase, judgement: Judgement) -> None:
+    """Write the phase checkpoint, and the adapters alone where there are any."""
+    last = run.plan.phase_stages(phase.name)[-1]
+    with run.clock.paused("gate"):
+        if judgement.verdict.override is not None:
+            run.progress.overrides[phase.name] = judgement.verdict.override
+        if checkpoint.has_adapters(run.state):
+            adapters = phase_groups.without_base(run.state)
+            folder = run.checkpoints.save_adapters(phase.name, adapters, run.meta(last, permanent=True))
+            say(f"the adapters alone: {folder}")
+        run.state, run.progress.phase = judgement.plain, None
+        folder = run.checkpoints.save_phase(phase.name, run.state, run.meta(last, permanent=True, closed=True))
     say(f"phase {phase.name} closed: {folder}")
-    for name, digest in verdict.earlier_checkpoints.items():
-        say(f"{name} is what it was: state {digest[:16]}")
+    for name, digest in judgement.verdict.earlier_checkpoints.items():
+        say(f"{name}: unchanged (state {digest[:16]})")
 
 
-def _gather(session: Session, measures: Measures, phase: Phase, plain: TrainState, end: dict[str, Any]) -> Evidence:
-    """Measures everything that a gate may ask for, beside what the evaluation at the phase's `end` has found."""
-    config = session.config
-    begin = session.plan.phase_span(phase.name)[0]
-    earlier = session.data.before(phase.name)
-    known = words.prepare(session.data.corpora, Path(config.data_dir), Tracker(session.interrupts))
-    rare = rare_words.pairs(_texts(session, phase, "validation"), known, _CLOZE)
-    grammar = [pair for found in suite.suite().values() for pair in found]
-    judged = measures.judge(phase, grammar + rare)
-    drawn = _write(session, plain)
-    texts = [text.text for text in drawn.texts]
-    human = list(_first_words(_texts(session, phase, "validation"), _HUMAN_WORDS))
-    tunes = config.goal(phase) == "fine_tune"
+def account(run: Run, phase: Phase) -> None:
+    """Record the seconds that the end of a phase took."""
+    last = run.plan.phase_stages(phase.name)[-1]
+    run.record({**run.position(run.step, last), "phase_end": {"seconds": run.clock.account()}})
+
+
+def verify_ancestors(run: Run) -> dict[str, str]:
+    """Prove that the checkpoints which this run builds on are unchanged; return them with their digests.
+
+    Raises DamageError naming one that has changed.
+    """
+    for name, recorded in run.progress.ancestors.items():
+        checkpoint.verify_state(run.workdir.path / name, recorded)
+    return dict(run.progress.ancestors)
+
+
+def _gather(run: Run, phase: Phase, plain: TrainState, end: dict[str, Any]) -> Evidence:
+    """Measure everything that a gate may ask for, beside what the evaluation at the phase's `end` holds."""
+    config, start = run.config, run.progress.phase_start
+    begin = run.plan.phase_span(phase.name)[0]
+    vocabulary = words.prepare(run.data.corpora, Path(config.data_dir), Tracker(run.interrupts))
+    cloze = rare_words.pairs(_texts(run, phase, "validation"), vocabulary, _CLOZE_PAIRS)
+    grammar = [pair for pairs in suite.suite().values() for pair in pairs]
+    scores = measures.judge(run, phase, grammar + cloze)
+    written = _write(run, plain)
+    generated = [text.text for text in written.texts]
+    human = list(_first_words(_texts(run, phase, "validation"), _HUMAN_WORDS))
+    fine_tunes = config.goal(phase) == "fine_tune"
+
+    def counts(texts: list[tuple[str, bool]]) -> TextCounts:
+        return TextCounts(
+            prose.measure(texts, vocabulary.counts.keys(), vocabulary.rare),
+            link_parser.parse_rate([text for text, _ in texts]),
+        )
+
     return Evidence(
-        tokens=(session.step - begin) * session.plan.tokens_per_step,
+        tokens=(run.step - begin) * run.plan.tokens_per_step,
         loss=end["validation_loss"],
         bits_per_byte=end["bits_per_byte"],
-        fall=gates.fall_since(session.phase_start, end, phase.name),
-        late=_late(session, phase),
-        grammar={name: verdict for name, verdict in judged.items() if name != rare_words.NAME},
-        grammar_before=_grammar_before(session),
-        forgotten={name: -gates.fall_since(session.phase_start, end, name) for name in earlier},
-        rare_words=judged.get(rare_words.NAME),
-        generated=TextCounts(
-            prose.measure([(text.text, not text.ended) for text in drawn.texts], known.counts.keys(), known.rare),
-            link_parser.parse_rate(texts),
-        ),
-        human=TextCounts(
-            prose.measure([(text, False) for text in human], known.counts.keys(), known.rare),
-            link_parser.parse_rate(human),
-        ),
-        memorised=overlap(texts, _texts(session, phase, "train")) if tunes else None,
-        memorised_by_chance=overlap(human, _texts(session, phase, "train")) if tunes else None,
+        fall=gates.fall_since(start, end, phase.name),
+        late=_late_losses(run, phase),
+        grammar={name: score for name, score in scores.items() if name != rare_words.NAME},
+        grammar_before=_grammar_before(run),
+        forgotten={name: -gates.fall_since(start, end, name) for name in run.data.before(phase.name)},
+        rare_words=scores.get(rare_words.NAME),
+        generated=counts([(text.text, not text.ended) for text in written.texts]),
+        human=counts([(text, False) for text in human]),
+        memorised=overlap(generated, _texts(run, phase, "train")) if fine_tunes else None,
+        memorised_by_chance=overlap(human, _texts(run, phase, "train")) if fine_tunes else None,
     )
 
 
-def _grammar_before(session: Session) -> float | None:
-    """What the checkpoint that the phase began from knew of minimal pairs, this run's or another's."""
-    if not session.ancestors:
+def _grammar_before(run: Run) -> float | None:
+    """Return the minimal-pair accuracy of the checkpoint that the phase began from, of this run or another."""
+    if not run.progress.ancestors:
         return None
-    folder = session.workdir.path / list(session.ancestors)[-1]
+    folder = run.workdir.path / list(run.progress.ancestors)[-1]
     return gates.grammar_of(folder.parents[1], folder.name)
 
 
-def _late(session: Session, phase: Phase) -> tuple[tuple[int, float], ...]:
-    """Losses where a plateau is looked for, by the tokens of the phase. Of an extended phase the latest count."""
-    begin, now = session.plan.phase_span(phase.name)[0], session.step
-    per_step = session.plan.tokens_per_step
-    latest = now - plan.LATE * (now - begin)
-    return tuple(((step - begin) * per_step, loss) for step, loss in session.late if step >= latest)
+def _late_losses(run: Run, phase: Phase) -> tuple[tuple[int, float], ...]:
+    """Return the losses that tell a plateau, by the tokens of the phase. In an extended phase the latest count."""
+    begin = run.plan.phase_span(phase.name)[0]
+    latest = run.step - plan.LATE * (run.step - begin)
+    return tuple(
+        ((step - begin) * run.plan.tokens_per_step, loss) for step, loss in run.progress.late_losses if step >= latest
+    )
 
 
-def _write(session: Session, plain: TrainState) -> generate.Written:
-    """Texts of the model that fill its context, enough of them to count slips in."""
-    config, tokenizer = session.config, session.data.tokenizer
+def _write(run: Run, plain: TrainState) -> generate.Written:
+    """Return texts of the model that fill its context, enough of them to count slips in."""
+    config, tokenizer = run.config, run.data.tokenizer
     context = config.model.max_context
-    count = min(_TEXTS[1], max(_TEXTS[0], _TOKENS // context))
-    wanted = [
+    count = min(_MOST_TEXTS, max(_LEAST_TEXTS, _TEXT_TOKENS // context))
+    requests = [
         Request(prompt, context, config.seed + number)
         for number, prompt in zip(range(count), itertools.cycle(config.sampling.prompts), strict=False)
     ]
     choice = Choice.of(config.sampling, tokenizer.eos)
-    return generate.write(config.model, plain.params, tokenizer, wanted, choice, session.interrupts.check)
+    return generate.write(config.model, plain.params, tokenizer, requests, choice, run.interrupts.check)
 
 
-def _texts(session: Session, phase: Phase, split: Split) -> Iterator[str]:
-    return (record["text"] for record in session.data.corpora[phase.name].read(split))
+def _texts(run: Run, phase: Phase, split: Split) -> Iterator[str]:
+    return (record["text"] for record in run.data.corpora[phase.name].read(split))
 
 
 def _first_words(texts: Iterator[str], most: int) -> Iterator[str]:
-    """Whole texts, until they have so many words."""
+    """Yield whole texts until they have `most` words."""
     for text in texts:
         yield text
         most -= len(text.split())

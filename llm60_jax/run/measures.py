@@ -1,8 +1,11 @@
-"""What a run measures of its model on held-out text between steps: validation loss, and how much blocks change."""
+"""What a run measures of its model between steps: held-out loss, minimal pairs, and how much blocks change.
+
+Their time is kept out of the measured speed.
+"""
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -11,148 +14,167 @@ import numpy as np
 from llm60_jax.config import Phase
 from llm60_jax.data.tokens import packing
 from llm60_jax.errors import TrainingError
-from llm60_jax.evaluate import depth, drift, validation
+from llm60_jax.evaluate import depth as depths
+from llm60_jax.evaluate import drift, validation
 from llm60_jax.evaluate.grammar import suite
 from llm60_jax.evaluate.grammar.scoring import PairScore, Sample
 from llm60_jax.evaluate.grammar.suite import Pair
 from llm60_jax.evaluate.validation import Validation
 from llm60_jax.plan import Stage
-from llm60_jax.run.clock import StageClock
-from llm60_jax.run.session import Session
+from llm60_jax.record.metrics import Row
+from llm60_jax.record.progress import Look
+from llm60_jax.run.state import Run
 from llm60_jax.training import phase_groups, step
 
-_PAIRS = 10  # of each phenomenon, scored at every evaluation: about as many tokens as one in ten of the held-out text
+_PAIRS = 10  # of each phenomenon at every evaluation: about as many tokens as a tenth of the held-out text
 _EVAL = jax.jit(step.eval_step, static_argnums=(0, 1))
 _LOOK = jax.jit(drift.look, static_argnums=(0, 1))
 
 
-class Measures:
-    """The measurements of one run; their time is kept out of the measured speed."""
+def evaluate(run: Run, phase: Phase, stage: Stage) -> Row:
+    """Score the held-out documents of the phase and of those before it, and record the result as a row.
 
-    def __init__(self, session: Session, clock: StageClock):
-        self._session, self._clock = session, clock
-        self._pairs: Sample | None = None
-        self._bins: dict[str, np.ndarray] = {}  # of rarity, by phase
+    Phases before it are those of this run and of the runs that it starts from, so that forgetting shows. Where a phase
+    begins or ends the row also has `pieces`, the losses that two evaluations are compared by (`validation.fall`), by
+    phase. A step that is scored already returns its row.
+    """
+    row = run.metrics.find("validation_loss", step=run.step, phase=phase.name)
+    if row is None:
+        row = _evaluated(run, phase, stage)
+        run.record(row)
+    _keep_late_loss(run, row)
+    return row
 
-    def evaluate(self, phase: Phase, stage: Stage) -> dict[str, Any]:
-        """Scores the held-out documents of the phase and of those before it, in this run and in the ones that it starts
-        from, so that forgetting is seen, and records the result as a row; at a step scored before, finds it.
 
-        Where a phase begins or ends the row also has `pieces`, the losses that two evaluations are compared by
-        (`validation.fall`), by phase.
-        """
-        session = self._session
-        for row in session.workdir.rows():
-            if row["step"] == session.step and row["phase"] == phase.name and "validation_loss" in row:
-                session.keep_late(row)
-                return row
-        names = [*session.data.before(phase.name), phase.name]
-        with self._clock.paused("evaluation"):
-            grammar = self._grammar(phase)
-            found = {name: self._validate(phase, name) for name in names}
-        own = found.pop(phase.name)
-        row = session.position(session.step, stage) | own.to_row() | grammar
-        if found:
-            row["earlier_phases"] = {name: score.to_row() for name, score in found.items()}
-        if session.step in session.plan.phase_span(phase.name):
-            pieces = {name: score.pieces for name, score in (found | {phase.name: own}).items()}
-            row["pieces"] = {name: [[round(nll, 3), size] for nll, size in some] for name, some in pieces.items()}
-        session.workdir.append(row)
-        session.keep_late(row)
-        return row
+def judge(run: Run, phase: Phase, pairs: Iterable[Pair]) -> dict[str, PairScore]:
+    """Score minimal pairs by phenomenon, without those that do not fit into the context."""
+    return _scores(run, phase, _sample(run, pairs))
 
-    def _validate(self, phase: Phase, held_out: str) -> Validation:
-        """The score on the held-out documents of a phase, by the program of the phase that trains."""
-        session = self._session
-        rows, text_bytes = self._rows(held_out, session.config.train.validation_tokens)
-        if held_out not in self._bins:
-            # The training text of earlier runs is not counted: their tokens are as rare as they are here.
-            known = held_out if held_out in session.data.shards else phase.name
-            self._bins[held_out] = validation.rarity_bins(session.data.target_counts(known))
-        score, params, check = self._score(phase), session.state.params, session.interrupts.check
-        found = validation.score(score, params, rows, text_bytes, self._bins[held_out], check)
-        if not math.isfinite(found.loss):
-            told = f"validation loss {found.loss} on the text of phase {held_out}"
-            raise TrainingError(f"step {session.step}, phase {phase.name}: {told}{session.remedy(phase.name)}")
-        return found
 
-    def _grammar(self, phase: Phase) -> dict[str, Any]:
-        """Fields of metrics.jsonl: the share of a fixed sample of minimal pairs that the model judges right, in all and
-        by phenomenon. Empty if no pair fits into the model's context."""
-        if self._pairs is None:
-            self._pairs = self._sample(pair for found in suite.suite().values() for pair in found[:_PAIRS])
-        verdicts = self._verdicts(phase, self._pairs)
-        if not verdicts:
-            return {}
-        right = sum(verdict.correct for verdict in verdicts.values()) / len(self._pairs.pairs)
-        by_phenomenon = {name: verdict.accuracy for name, verdict in verdicts.items()}
-        return {"minimal_pairs": right, "minimal_pairs_by_phenomenon": by_phenomenon}
+def depth(run: Run, phase: Phase, stage: Stage) -> None:
+    """Record what each block of the model does for some of the phase's held-out text (evaluate/depth.py)."""
+    if run.metrics.find("depth", step=run.step, phase=phase.name):
+        return
+    rows = _few_rows(run, phase, "tokens", "targets", "segments", "weights")
+    measured = depths.measure(run.config.model, phase_groups.merged(run.state.params, phase.lora), rows)
+    run.record({**run.position(run.step, stage), "depth": measured.to_tree()})
 
-    def judge(self, phase: Phase, some: Iterable[Pair]) -> dict[str, PairScore]:
-        """The verdict on each phenomenon of some minimal pairs, those left out that do not fit into the context."""
-        return self._verdicts(phase, self._sample(some))
 
-    def _sample(self, some: Iterable[Pair]) -> Sample:
-        return Sample.of(some, self._session.data.tokenizer, self._session.config.model.max_context)
+def leaks(run: Run, phase: Phase) -> int:
+    """Count held-out positions that see what attention must hide from them (`validation.leaks`)."""
+    with run.clock.paused("proof"):
+        rows, _ = _rows(run, phase.name)
+        return validation.leaks(_score(run, phase), run.state.params, rows)
 
-    def _verdicts(self, phase: Phase, sample: Sample) -> dict[str, PairScore]:
-        score = functools.partial(self._score(phase), self._session.state.params)
-        return sample.verdicts(score, validation.ROWS)
 
-    def depth(self, phase: Phase, stage: Stage) -> None:
-        """Records what each block of the model does for some of the phase's held-out text (depth.py), as a row."""
-        session = self._session
-        few = self._few_rows(phase, "tokens", "targets", "segments", "weights")
-        found = depth.measure(session.config.model, phase_groups.merged(session.state.params, phase.lora), few)
-        row = {**session.position(session.step, stage), "depth": found.to_tree()}
-        if row not in session.workdir.rows():
-            session.workdir.append(row)
+def look(run: Run, phase: Phase, stage: Stage) -> None:
+    """Compare representations with those of the look before, record the drift of each stack, and keep today's.
 
-    def leaks(self, phase: Phase) -> int:
-        """Held-out positions that see what attention must not show them (`validation.leaks`)."""
-        with self._clock.paused("proof"):
-            rows, _ = self._rows(phase.name, self._session.config.train.validation_tokens)
-            return validation.leaks(self._score(phase), self._session.state.params, rows)
+    The first look of a phase has nothing to compare with. A step that was looked at is not looked at again.
+    """
+    previous = run.progress.look
+    if previous is not None and previous.step == run.step:
+        return
+    model, state = run.config.model, run.state
+    with run.clock.paused("evaluation"):
+        rows = _few_rows(run, phase, "tokens", "segments")
+        reference, drifts = _LOOK(model, phase.lora, state.params, state.reference, rows)
+    run.keep_reference(reference)
+    run.progress.look = Look(step=run.step)
+    if previous is not None:
+        names = [name for name, _, _ in model.named_stacks]
+        run.progress.look.drift = dict(zip(names, np.asarray(drifts).tolist(), strict=True))
+        run.record({**run.position(run.step, stage), "drift": run.progress.look.drift})
 
-    def _score(self, phase: Phase) -> Any:
-        lora = phase.lora if self._session.phase == phase.name else None
-        return functools.partial(_EVAL, self._session.config.model, lora)
 
-    def look(self, phase: Phase, stage: Stage) -> dict[str, float] | None:
-        """Compares representations with the look before, records the drift of each stack, and keeps those of now.
+def _evaluated(run: Run, phase: Phase, stage: Stage) -> Row:
+    names = [*run.data.before(phase.name), phase.name]
+    with run.clock.paused("evaluation"):
+        grammar = _grammar(run, phase)
+        scores = {name: _validate(run, phase, name) for name in names}
+    own = scores.pop(phase.name)
+    row = run.position(run.step, stage) | own.to_row() | grammar
+    if scores:
+        row["earlier_phases"] = {name: score.to_row() for name, score in scores.items()}
+    if run.step in run.plan.phase_span(phase.name):
+        pieces = {name: score.pieces for name, score in (scores | {phase.name: own}).items()}
+        row["pieces"] = {name: [[round(nll, 3), size] for nll, size in some] for name, some in pieces.items()}
+    return row
 
-        Returns the drift by stack; None at the first look of a phase, or when this step has been looked at.
-        """
-        session = self._session
-        if session.looks.get("step") == session.step:
-            return None
-        first = not session.looks
-        with self._clock.paused("evaluation"):
-            few = self._few_rows(phase, "tokens", "segments")
-            reference, drifts = _LOOK(
-                session.config.model, phase.lora, session.state.params, session.state.reference, few
-            )
-        session.looks = {"step": session.step}
-        session.keep_reference(reference)
-        if first:
-            return None
-        names = [name for name, _, _ in session.config.model.named_stacks]
-        found = dict(zip(names, np.asarray(drifts).tolist(), strict=True))
-        session.looks["drift"] = found
-        session.workdir.append({**session.position(session.step, stage), "drift": found})
-        return found
 
-    def _few_rows(self, phase: Phase, *names: str) -> dict[str, np.ndarray]:
-        """As many held-out rows as representations are looked at in; those of segment 0, as the last may be, do not
-        count."""
-        rows, _ = self._rows(phase.name, self._session.config.train.validation_tokens)
-        return {name: _of_length(rows[name], step.probe_rows(self._session.config.model)) for name in names}
+def _keep_late_loss(run: Run, row: Row) -> None:
+    """Remember the loss of an evaluation where a plateau is looked for."""
+    progress, step_, phase = run.progress, row["step"], row["phase"]
+    first_late = run.plan.late_stages(phase)[0][0]
+    is_new = step_ not in [known for known, _ in progress.late_losses]
+    if first_late <= step_ and is_new and step_ > run.plan.phase_span(phase)[0]:
+        progress.late_losses.append((step_, row["validation_loss"]))
 
-    def _rows(self, phase: str, tokens: int) -> tuple[packing.Rows, int]:
-        shard = self._session.data.held_out[phase]
-        return packing.validation_rows(shard, self._session.config.model.max_context, tokens)
+
+def _validate(run: Run, phase: Phase, held_out: str) -> Validation:
+    """Score the held-out documents of a phase, by the program of the phase that trains."""
+    rows, text_bytes = _rows(run, held_out)
+    score = _score(run, phase)
+    bins, check = _rarity_bins(run, phase, held_out), run.interrupts.check
+    result = validation.score(score, run.state.params, rows, text_bytes, bins, check)
+    if not math.isfinite(result.loss):
+        where = f"step {run.step}, phase {phase.name}"
+        remedy = run.remedy(phase.name)
+        raise TrainingError(f"{where}: validation loss {result.loss} on the text of phase {held_out}{remedy}")
+    return result
+
+
+def _rarity_bins(run: Run, phase: Phase, held_out: str) -> np.ndarray:
+    """Return the rarity bin of each token, counted in the training text once a run.
+
+    The training text of earlier runs is not counted: their tokens count as rare as they are in this phase's text.
+    """
+    if held_out not in run.rarity_bins:
+        counted = held_out if held_out in run.data.shards else phase.name
+        run.rarity_bins[held_out] = validation.rarity_bins(run.data.target_counts(counted))
+    return run.rarity_bins[held_out]
+
+
+def _grammar(run: Run, phase: Phase) -> dict[str, Any]:
+    """Return the share of a fixed sample of minimal pairs that the model judges right, in all and by phenomenon.
+
+    These are fields of metrics.jsonl; empty if no pair fits into the model's context.
+    """
+    if run.evaluation_pairs is None:
+        run.evaluation_pairs = _sample(run, (pair for pairs in suite.suite().values() for pair in pairs[:_PAIRS]))
+    sample = run.evaluation_pairs
+    scores = _scores(run, phase, sample)
+    if not scores:
+        return {}
+    right = sum(score.correct for score in scores.values()) / len(sample.pairs)
+    by_phenomenon = {name: score.accuracy for name, score in scores.items()}
+    return {"minimal_pairs": right, "minimal_pairs_by_phenomenon": by_phenomenon}
+
+
+def _sample(run: Run, pairs: Iterable[Pair]) -> Sample:
+    return Sample.of(pairs, run.data.tokenizer, run.config.model.max_context)
+
+
+def _scores(run: Run, phase: Phase, sample: Sample) -> dict[str, PairScore]:
+    return sample.verdicts(functools.partial(_score(run, phase), run.state.params), validation.ROWS)
+
+
+def _score(run: Run, phase: Phase) -> Callable[..., Any]:
+    """Return (params, rows) -> loss of each token, with the phase's adapters if they are in the state."""
+    return functools.partial(_EVAL, run.config.model, phase.lora if run.progress.phase == phase.name else None)
+
+
+def _few_rows(run: Run, phase: Phase, *names: str) -> dict[str, np.ndarray]:
+    """Return the held-out rows whose representations are looked at; rows of segment 0 fill up and do not count."""
+    rows, _ = _rows(run, phase.name)
+    return {name: _of_length(rows[name], step.probe_rows(run.config.model)) for name in names}
+
+
+def _rows(run: Run, phase: str) -> tuple[packing.Rows, int]:
+    shard = run.data.held_out[phase]
+    return packing.validation_rows(shard, run.config.model.max_context, run.config.train.validation_tokens)
 
 
 def _of_length(rows: np.ndarray, count: int) -> np.ndarray:
-    """The first `count` rows; padding where there are fewer."""
+    """Return the first `count` rows, with padding where there are fewer."""
     return np.concatenate([rows[:count], np.zeros((max(0, count - len(rows)), *rows.shape[1:]), rows.dtype)])

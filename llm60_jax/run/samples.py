@@ -5,33 +5,37 @@ from llm60_jax.config import Phase
 from llm60_jax.generate import Choice, Written
 from llm60_jax.machine import files
 from llm60_jax.machine.terminal import say
-from llm60_jax.run.session import Session
+from llm60_jax.run.state import Run
 from llm60_jax.training import phase_groups
 
 
-def keep(session: Session, phase: Phase) -> Written:
-    """Writes the texts of the step at which a session stands, keeps them, and returns them."""
-    config, words = session.config, session.data.tokenizer
-    params = phase_groups.merged(session.state.params, phase.lora)
-    choice = Choice.of(config.sampling, words.eos)
-    wanted = generate.requests(config.sampling, config.seed, config.model.max_context)
-    written = generate.write(config.model, params, words, wanted, choice, session.interrupts.check)
+def keep(run: Run, phase: Phase) -> Written:
+    """Write the texts of the step at which a run stands, keep them, and return them."""
+    config, tokenizer = run.config, run.data.tokenizer
+    params = phase_groups.merged(run.state.params, phase.lora)
+    choice = Choice.of(config.sampling, tokenizer.eos)
+    requests = generate.requests(config.sampling, config.seed, config.model.max_context)
+    written = generate.write(config.model, params, tokenizer, requests, choice, run.interrupts.check)
     record = {
-        "step": session.step,
+        "step": run.step,
         "phase": phase.name,
         "choice": choice._asdict(),
         "tokens_per_second": round(written.tokens_per_second, 1),
         "texts": [
-            {**text._asdict(), "seed": one.seed, "kind": "short" if one.tokens == config.sampling.tokens else "long"}
-            for text, one in zip(written.texts, wanted, strict=True)
+            {
+                **text._asdict(),
+                "seed": request.seed,
+                "kind": "short" if request.tokens == config.sampling.tokens else "long",
+            }
+            for text, request in zip(written.texts, requests, strict=True)
         ],
     }
-    session.workdir.write(f"samples/{session.step:08}.json", files.dump(record))
+    run.workdir.write(f"samples/{run.step:08}.json", files.dump(record))
     return written
 
 
 def show(written: Written, phase: Phase) -> None:
-    """Prints the short ones."""
+    """Print the short texts."""
     say(f"samples at the end of phase {phase.name}, written at {written.tokens_per_second:,.0f} tokens/s:")
     for text in written.texts[: len(written.texts) // 2]:
         say("  | " + text.text.replace("\n", " "))

@@ -11,7 +11,6 @@ is refused its way out of a steep place stays there (docs/experiments.md has the
 import math
 import statistics
 from collections.abc import Sequence
-from typing import Any
 
 WINDOW = 128  # steps that a limit is made from
 LEAST = 32  # without so many, everything finite is applied
@@ -21,12 +20,13 @@ DEVIATIONS = 6.0  # above the mean of the window
 class Watch:
     """The steps of a phase that were applied, as far as limits rest on them."""
 
-    def __init__(self, steps: Sequence[Sequence[float]] = ()):
-        self._steps = [(step, objective) for step, objective in steps]
+    def __init__(self, steps: Sequence[tuple[int, float]] = ()):
+        self._steps = list(steps)
 
-    def to_state(self) -> list[Any]:
-        """As JSON values; `Watch(state)` goes on from there."""
-        return [list(step) for step in self._steps]
+    @property
+    def steps(self) -> list[tuple[int, float]]:
+        """Number and objective of each step that limits rest on; `Watch(steps)` goes on from there."""
+        return list(self._steps)
 
     def tell(self, step: int, objective: float) -> None:
         """A step whose update was applied."""

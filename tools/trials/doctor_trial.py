@@ -230,7 +230,7 @@ def run(name: str, folder: Path, data_dir: Path) -> Result:
         message = ""
         with trial.patch():
             try:
-                loop.run(config_module.parse(tree, name), Interrupts(), "again")
+                loop.launch(config_module.parse(tree, name), Interrupts(), "again")
             except Failure as failure:  # a faulty run may stop itself
                 message = str(failure)
         folder.mkdir(parents=True, exist_ok=True)

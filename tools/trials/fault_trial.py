@@ -83,14 +83,14 @@ def try_damage(run: Path, track: Track) -> tuple[int, list[str]]:
 
 def _states(folder: Path) -> str:
     state, meta = store.load(folder)
-    return store.state_sha256(state, meta["iterator"])
+    return store.state_sha256(state, meta["progress"].iterator)
 
 
 def _after_damage(run: Path, place: Path, newest: str, known: dict[str, str]) -> Iterator[str]:
     folder = next(parent for parent in place.parents if parent.name == newest)
     try:
         state, meta = store.load(folder)
-        same = store.state_sha256(state, meta["iterator"]) == known[folder.relative_to(run).as_posix()]
+        same = store.state_sha256(state, meta["progress"].iterator) == known[folder.relative_to(run).as_posix()]
         yield f"restored without a word, {'the same' if same else 'ANOTHER'} state"
     except DamageError as error:
         if place.name not in str(error):

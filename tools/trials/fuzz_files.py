@@ -32,8 +32,7 @@ from llm60_jax.machine.progress import Track
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.record import checkpoints, history, report, store
 from llm60_jax.record.workdir import TOKENIZER, WorkDir
-from llm60_jax.run import gates
-from llm60_jax.run.session import Session
+from llm60_jax.run import gates, opening
 
 EXAMPLES = """examples:
   python tools/fuzz_files.py configs                         1,000 broken configurations, about 2 minutes
@@ -228,7 +227,7 @@ def _resume(run: Run) -> None:
     newest = checkpoints.Checkpoints(run.path, 2).newest()
     digests = store.read_meta(newest)["digests"] if newest else {}
     data: Any = mock.Mock(digests=digests)
-    Session.open(run.config, workdir, data, {}, Interrupts(), None)
+    opening.open_run(run.config, workdir, data, {}, Interrupts(), None)
 
 
 def tried(run: Run, names: tuple[str, ...] = ()) -> Iterator[str]:
@@ -357,7 +356,11 @@ def _in_shard(name: str, data: bytes, run: Run) -> None:
 
 
 def _told(value: dict[str, Any], run: Run) -> None:
-    retell(run, lambda meta: meta.update(value))
+    def change(meta: dict[str, Any]) -> None:
+        meta["progress"] |= value.get("progress", {})
+        meta |= {name: entry for name, entry in value.items() if name != "progress"}
+
+    retell(run, change)
 
 
 def _sized(field: str, value: int, run: Run) -> None:
@@ -383,15 +386,15 @@ def attacks(canary: Path) -> dict[str, Callable[[Run], None]]:
     told: dict[str, dict[str, Any]] = {
         "a field that names code": {"_target_": "os.system", "args": [f"touch {canary}"]},
         "a tokenizer with another digest": {"digests": {"tokenizer": "0"}},
-        "an ancestor elsewhere": {"ancestors": {"../../../../../../etc": "0" * 64}},
-        "an ancestor that is a device": {"ancestors": {"/dev": "0" * 64}},
+        "an ancestor elsewhere": {"progress": {"ancestors": {"../../../../../../etc": "0" * 64}}},
+        "an ancestor that is a device": {"progress": {"ancestors": {"/dev": "0" * 64}}},
         "a phase that is a path": {"phase": "../../x"},
         "a phase that is a command": {"phase": f"$(touch {canary})"},
         "an escape sequence for a phase": {"phase": ESCAPE},
         "an escape sequence for a version": {"versions": {"jax": ESCAPE}},
         "a step without end": {"step": 10**400},
         "a step below zero": {"step": -1},
-        "decisions that are code": {"decisions": [{"__class__": "os.system"}]},
+        "decisions that are code": {"progress": {"decisions": [{"__class__": "os.system"}]}},
     }
     found |= {name: partial(_told, value) for name, value in told.items()}
     for path in ("../escaped", "/tmp/escaped", "state/../../escaped", "a" * 5000):

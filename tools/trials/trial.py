@@ -135,7 +135,9 @@ def final_faults(workdir: Path, reference: Path) -> list[str]:
     for folder in checkpoints.listed(reference):
         if folder.parent.name == "phases":
             place = workdir / "phases" / folder.name
-            states = [store.state_sha256(state, meta["iterator"]) for state, meta in map(store.load, (place, folder))]
+            states = [
+                store.state_sha256(state, meta["progress"].iterator) for state, meta in map(store.load, (place, folder))
+            ]
             if states[0] != states[1]:
                 found.append(f"{place}: state {states[0][:16]}, and {states[1][:16]} in the undisturbed run")
     if _rows(workdir) != _rows(reference):

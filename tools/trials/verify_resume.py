@@ -189,16 +189,16 @@ def _is_gone(group: int) -> bool:
 
 
 def _lose_iterator() -> None:
-    from llm60_jax.run.session import Session
+    from llm60_jax.run import loop
 
-    real = Session.open
+    real = loop.open_run
 
-    def open_(*arguments: Any) -> Session:
-        found = real(*arguments)
-        found.iterator = None
-        return found
+    def open_run(*arguments: Any) -> Any:
+        run = real(*arguments)
+        run.progress.iterator = None
+        return run
 
-    Session.open = open_  # type: ignore
+    loop.open_run = open_run  # type: ignore[assignment]
 
 
 def _change_state(change: Callable[[Any], Any]) -> None:
