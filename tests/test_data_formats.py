@@ -1,4 +1,4 @@
-"""Readers of files: what each kind gives, and what a broken or hostile file does to it: nothing."""
+"""Readers of files: what each kind yields, and that a broken or hostile file ends nothing."""
 
 import bz2
 import codecs
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from llm60_jax.data.read import items, kinds, plain, web, wiki
-from llm60_jax.data.read.items import Broken, Text
+from llm60_jax.data.read.items import Broken, Document
 from llm60_jax.errors import InputError
 
 pytest.importorskip("trafilatura")
@@ -26,13 +26,13 @@ ONE = "The ferry left at nine, and nobody on the quay waved to it."
 TWO = "In the evening the wind turned, and the lamps along the shore went out."
 
 
-def read(path: Path, data: bytes | str, text_field: str = "text") -> list[Text | Broken]:
+def read(path: Path, data: bytes | str, text_field: str = "text") -> list[Document | Broken]:
     path.write_bytes(data.encode() if isinstance(data, str) else data)
     return list(kinds.read(path, path.name, text_field, "title"))
 
 
-def texts(found: list[Text | Broken]) -> list[str]:
-    return [item.text for item in found if isinstance(item, Text)]
+def texts(results: list[Document | Broken]) -> list[str]:
+    return [item.text for item in results if isinstance(item, Document)]
 
 
 def zipped(files: dict[str, str | bytes]) -> bytes:
@@ -56,10 +56,10 @@ def open_document(body: str) -> bytes:
     )
 
 
-# Every kind
+# Every kind of file
 
 
-def test_the_longest_extension_decides_and_letter_case_does_not() -> None:
+def test_the_longest_extension_decides_in_any_letter_case() -> None:
     names = {"a.TXT": ".txt", "b.jsonl.GZ": ".jsonl.gz", "c.xml.bz2": ".xml.bz2", "d.gz": "", "e": "", "f.pdf": ""}
     assert {name: kinds.kind_of(name) for name in names} == names
 
@@ -71,14 +71,14 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         kinds.require(["a.txt", "c/d.rtf"])
 
 
-def test_html_gives_the_article_without_menus(tmp_path: Path) -> None:
+def test_html_yields_the_article_without_menus(tmp_path: Path) -> None:
     page = f"""<!DOCTYPE html><html><head><title>A  Crossing</title><script>var x = 1;</script></head><body>
     <nav><a href="/">Home</a> <a href="/about">About us</a></nav>
     <article><h1>A Crossing</h1><p>{ONE}
     It was cold.</p><p>{TWO}</p><table><tr><td>1</td><td>2</td></tr></table></article>
     <footer>Cookies</footer></body></html>"""
     (item,) = read(tmp_path / "a.html", page)
-    assert isinstance(item, Text)
+    assert isinstance(item, Document)
     assert item.title == "A Crossing"
     paragraphs = item.text.split("\n\n")
     assert f"{ONE} It was cold." in paragraphs
@@ -87,7 +87,7 @@ def test_html_gives_the_article_without_menus(tmp_path: Path) -> None:
     assert "About us" not in item.text
 
 
-def test_a_page_that_is_all_text_is_kept_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_that_is_mostly_text_is_kept_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "_article", lambda data: "")
     body = "".join(f"<div>{ONE}<br/>{TWO}</div>" for _ in range(3))
     assert texts(read(tmp_path / "a.htm", f"<body>{body}<style>p {{}}</style></body>")) == [
@@ -95,7 +95,7 @@ def test_a_page_that_is_all_text_is_kept_as_a_whole(tmp_path: Path, monkeypatch:
     ]
 
 
-def test_html_in_its_own_encoding(tmp_path: Path) -> None:
+def test_html_is_read_in_its_declared_encoding(tmp_path: Path) -> None:
     page = f"<html><head><meta charset='iso-8859-1'></head><body><p>Café. {ONE}</p><p>{TWO}</p></body></html>"
     for data in (
         page.encode("iso-8859-1"),
@@ -105,7 +105,7 @@ def test_html_in_its_own_encoding(tmp_path: Path) -> None:
         assert "Café." in texts(read(tmp_path / "a.html", data))[0]
 
 
-def test_docx_gives_paragraphs_in_order_and_nothing_that_was_deleted(tmp_path: Path) -> None:
+def test_docx_yields_paragraphs_in_order_without_deleted_text(tmp_path: Path) -> None:
     def run(text: str) -> str:
         return f'<w:r><w:t xml:space="preserve">{text}</w:t></w:r>'
 
@@ -117,7 +117,7 @@ def test_docx_gives_paragraphs_in_order_and_nothing_that_was_deleted(tmp_path: P
     assert texts(read(tmp_path / "a.docx", word(body))) == [f"{ONE}\n\nLeft right\n\n{TWO}"]
 
 
-def test_odt_gives_paragraphs_and_headings_without_notes(tmp_path: Path) -> None:
+def test_odt_yields_paragraphs_and_headings_without_notes(tmp_path: Path) -> None:
     body = (
         f"<office:text><text:tracked-changes><text:p>old</text:p></text:tracked-changes><text:h>Night</text:h><text:p>{ONE[:9]}"
         f"<text:span>{ONE[9:]}</text:span><text:note><text:p>a note</text:p></text:note> And<text:s/>so.</text:p>"
@@ -126,7 +126,7 @@ def test_odt_gives_paragraphs_and_headings_without_notes(tmp_path: Path) -> None
     assert texts(read(tmp_path / "a.odt", open_document(body))) == [f"Night\n\n{ONE} And so.\n\n{TWO}"]
 
 
-def test_rtf(tmp_path: Path) -> None:
+def test_rtf_yields_paragraphs_and_a_wrong_file_is_unreadable(tmp_path: Path) -> None:
     data = r"{\rtf1\ansi{\fonttbl{\f0 Arial;}}\f0 " + ONE + r"\par Caf\'e9.\par " + TWO + "}"
     assert texts(read(tmp_path / "a.rtf", data)) == [f"{ONE}\n\nCafé.\n\n{TWO}"]
     assert read(tmp_path / "b.rtf", "no rtf at all") == [Broken("b.rtf", "unreadable")]
@@ -147,9 +147,9 @@ def book(chapters: dict[str, str], spine: list[str]) -> bytes:
     return zipped({"META-INF/container.xml": box, "OEBPS/book.opf": opf, **files})
 
 
-def test_epub_gives_its_chapters_in_reading_order(tmp_path: Path) -> None:
+def test_epub_yields_chapters_in_reading_order(tmp_path: Path) -> None:
     data = book({"b": f"<p>{TWO}</p>", "a": f"<h1>One</h1><p>{ONE}</p>", "toc": "<p>Contents</p>"}, ["toc", "a", "b"])
-    assert read(tmp_path / "a.epub", data) == [Text("a.epub", "The Ferry", f"One\n\n{ONE}\n\n{TWO}")]
+    assert read(tmp_path / "a.epub", data) == [Document("a.epub", "The Ferry", f"One\n\n{ONE}\n\n{TWO}")]
 
 
 def letter(text: str, subject: str = "The ferry", page: str = "") -> bytes:
@@ -162,18 +162,18 @@ def letter(text: str, subject: str = "The ferry", page: str = "") -> bytes:
     return message.as_bytes()
 
 
-def test_mail_gives_the_writers_own_words(tmp_path: Path) -> None:
+def test_mail_yields_the_message_without_quoted_text(tmp_path: Path) -> None:
     answer = f"{ONE}\n\nYours,\nAnn\n\nOn Monday, Bob wrote:\n> What happened?\n> Tell me.\n"
     (item,) = read(tmp_path / "a.eml", letter(answer, "Das Café 渡し", f"<p>{ONE}</p>"))
-    assert item == Text("a.eml", "Das Café 渡し", f"{ONE}\n\nYours,\nAnn\n\n")
+    assert item == Document("a.eml", "Das Café 渡し", f"{ONE}\n\nYours,\nAnn\n\n")
     signed = f"{ONE}\n> quoted\n{TWO}\n-- \nAnn Ferry, Captain\n"
     assert texts(read(tmp_path / "b.eml", letter(signed))) == [f"{ONE}\n{TWO}\n"]
     (item,) = read(tmp_path / "c.eml", f"Subject: x\nContent-Type: text/html\n\n<p>{ONE}</p><p>{TWO}</p>")
-    assert isinstance(item, Text)
+    assert isinstance(item, Document)
     assert item.text == f"{ONE}\n\n{TWO}"
 
 
-def test_a_mailbox_gives_each_message(tmp_path: Path) -> None:
+def test_a_mailbox_yields_each_message(tmp_path: Path) -> None:
     mark = b"From a@example.org Mon Jan  1 00:00:00 2024\n"
     data = (
         mark
@@ -182,12 +182,12 @@ def test_a_mailbox_gives_each_message(tmp_path: Path) -> None:
         + mark
         + letter(f"{TWO}\nFrom here on it rained.", "2").replace(b"\nFrom h", b"\n>From h")
     )
-    found = read(tmp_path / "a.mbox", data)
-    assert [(item.name, item.title) for item in found if isinstance(item, Text)] == [
+    results = read(tmp_path / "a.mbox", data)
+    assert [(item.name, item.title) for item in results if isinstance(item, Document)] == [
         ("a.mbox:1", "1"),
         ("a.mbox:2", "2"),
     ]
-    assert "From here on it rained." in texts(found)[1]
+    assert "From here on it rained." in texts(results)[1]
 
 
 LINES = "".join(json.dumps(record) + "\n" for record in ({"title": "T", "text": ONE}, {"text": TWO, "title": 5}))
@@ -204,8 +204,8 @@ LINES = "".join(json.dumps(record) + "\n" for record in ({"title": "T", "text": 
         ("a.jsonl.zst", zstandard.compress(LINES.encode()[:30]) + zstandard.compress(LINES.encode()[30:])),
     ],
 )
-def test_lines_compressed_or_not(tmp_path: Path, name: str, data: bytes) -> None:
-    assert read(tmp_path / name, data) == [Text(f"{name}:1", "T", ONE), Text(f"{name}:2", f"{name}:2", TWO)]
+def test_json_lines_are_read_compressed_or_not(tmp_path: Path, name: str, data: bytes) -> None:
+    assert read(tmp_path / name, data) == [Document(f"{name}:1", "T", ONE), Document(f"{name}:2", f"{name}:2", TWO)]
 
 
 def parquet(columns: dict[str, list[object]]) -> bytes:
@@ -216,11 +216,13 @@ def parquet(columns: dict[str, list[object]]) -> bytes:
     return out.getvalue()
 
 
-def test_parquet_gives_a_document_a_row(tmp_path: Path) -> None:
+def test_parquet_yields_one_document_per_row(tmp_path: Path) -> None:
     data = parquet({"title": ["T", None, "U"], "body": [ONE, TWO, None]})
     assert read(tmp_path / "a.parquet", data, "body") == [
-        Text("a.parquet:1", "T", ONE), Text("a.parquet:2", "a.parquet:2", TWO), Broken("a.parquet:3", "unreadable"),
-    ]  # fmt: skip
+        Document("a.parquet:1", "T", ONE),
+        Document("a.parquet:2", "a.parquet:2", TWO),
+        Broken("a.parquet:3", "unreadable"),
+    ]
     assert read(tmp_path / "a.parquet", data, "text") == [Broken("a.parquet", "unreadable")]
 
 
@@ -254,7 +256,7 @@ The crew was small.
 """
 
 
-def test_wikitext_gives_prose() -> None:
+def test_wikitext_becomes_prose() -> None:
     assert wiki.prose(ARTICLE).split("\n\n") == [
         f"The Ferry is a small boat. {ONE}",
         f"{TWO} It has oars & a bell.",
@@ -275,70 +277,70 @@ def article(title: str, text: str, extra: str = "<ns>0</ns>") -> str:
 @pytest.mark.parametrize(
     "pack", [bytes, bz2.compress, lambda data: bz2.compress(data[:200]) + bz2.compress(data[200:])]
 )
-def test_a_dump_gives_its_articles(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+def test_a_dump_yields_its_articles(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     pages = (
         article("Ferry", ARTICLE) + article("Talk:Ferry", ONE, "<ns>1</ns>") + article("Old", "#REDIRECT [[Ferry]]")
         + article("Older", ONE, '<ns>0</ns><redirect title="Ferry"/>') + article("Quay", TWO)
     )  # fmt: skip
     name = "a.xml" if pack is bytes else "a.xml.bz2"
-    found = read(tmp_path / name, pack(dump(pages).encode()))
-    assert found == [Text(f"{name}:1", "Ferry", wiki.prose(ARTICLE)), Text(f"{name}:2", "Quay", TWO)]
+    results = read(tmp_path / name, pack(dump(pages).encode()))
+    assert results == [Document(f"{name}:1", "Ferry", wiki.prose(ARTICLE)), Document(f"{name}:2", "Quay", TWO)]
 
 
 # Large, broken and hostile files
 
 
-def test_a_large_text_comes_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_text_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(items, "LARGEST", 150)
-    monkeypatch.setattr(plain, "_BLOCK", 40)
+    monkeypatch.setattr(plain, "BLOCK_BYTES", 40)
     for mark in ("\n\n", "\n", " ", "\r\n\r\n", "x"):
         whole = mark.join(["word" * 10] * 20)
-        found = read(tmp_path / "a.txt", whole)
-        assert all(isinstance(item, Text) and len(item.text) <= 150 for item in found)
-        assert "".join(texts(found)) == whole
-        assert len(found) >= 6
-        assert [item.name for item in found][:2] == ["a.txt", "a.txt, part 2"]
+        results = read(tmp_path / "a.txt", whole)
+        assert all(isinstance(item, Document) and len(item.text) <= 150 for item in results)
+        assert "".join(texts(results)) == whole
+        assert len(results) >= 6
+        assert [item.name for item in results][:2] == ["a.txt", "a.txt, part 2"]
         if mark != "x":
-            assert all(text.startswith(mark) for text in texts(found)[1:])
+            assert all(text.startswith(mark) for text in texts(results)[1:])
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst"])
-def test_a_line_that_is_too_long_is_named_and_the_next_is_read(
+def test_a_too_long_line_is_named_and_the_next_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr(items, "LARGEST", 500)
-    monkeypatch.setattr(plain, "_BLOCK", 64)
+    monkeypatch.setattr(plain, "BLOCK_BYTES", 64)
     long = json.dumps({"text": "x" * 3_000})
     data = f"{LINES}{long}\n{LINES}{long}".encode()
     pack = {"a.jsonl": bytes, "a.jsonl.gz": gzip.compress, "a.jsonl.zst": zstandard.compress}[name]
-    found = read(tmp_path / name, pack(data))
-    assert texts(found) == [ONE, TWO, ONE, TWO]
-    assert [item for item in found if isinstance(item, Broken)] == [
+    results = read(tmp_path / name, pack(data))
+    assert texts(results) == [ONE, TWO, ONE, TWO]
+    assert [item for item in results if isinstance(item, Broken)] == [
         Broken(f"{name}:3", "too_large"), Broken(f"{name}:6", "too_large"),
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst", "a.xml.bz2"])
-def test_what_inflates_beyond_measure_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_decompression_bomb_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(items, "ARCHIVE", 2_000_000)
     pack = {"a.jsonl.gz": gzip.compress, "a.jsonl.zst": zstandard.compress, "a.xml.bz2": bz2.compress}[name]
     start = dump("").removesuffix("</mediawiki>").encode() if name.endswith("bz2") else LINES.encode()
-    found = read(tmp_path / name, pack(start + b"\n" * 20_000_000))
-    assert texts(found) == ([] if name.endswith("bz2") else [ONE, TWO])
-    assert found[-1] == Broken(name, "too_large")
+    results = read(tmp_path / name, pack(start + b"\n" * 20_000_000))
+    assert texts(results) == ([] if name.endswith("bz2") else [ONE, TWO])
+    assert results[-1] == Broken(name, "too_large")
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst", "a.xml.bz2"])
-def test_what_is_cut_off_keeps_what_came_before(tmp_path: Path, name: str) -> None:
+def test_a_truncated_archive_keeps_what_came_before(tmp_path: Path, name: str) -> None:
     if name.endswith("bz2"):
         data = bz2.compress(dump(article("Quay", TWO)).encode()) + bz2.compress(b"<page>" * 1000)[:50]
     elif name.endswith("gz"):
         data = gzip.compress(LINES.encode()) + gzip.compress(LINES.encode() * 100)[:-30]
     else:
         data = zstandard.compress(LINES.encode()) + b"\x28\xb5\x2f\xfdbroken"
-    found = read(tmp_path / name, data)
-    assert TWO in texts(found)
-    assert found[-1] == Broken(name, "unreadable")
+    results = read(tmp_path / name, data)
+    assert TWO in texts(results)
+    assert results[-1] == Broken(name, "unreadable")
 
 
 BOMB = bytes(300_000_000)
@@ -367,13 +369,13 @@ ENTITIES = '<!DOCTYPE m [<!ENTITY a "lol"><!ENTITY b "&a;&a;">]>'
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
-def test_what_is_broken_is_named_and_ends_nothing(tmp_path: Path, name: str, data: bytes, reason: str) -> None:
+def test_a_broken_file_is_named_and_ends_nothing(tmp_path: Path, name: str, data: bytes, reason: str) -> None:
     assert read(tmp_path / name, data) == [Broken(name, reason)]
     assert not list(tmp_path.parent.rglob("escaped.txt"))
 
 
 @pytest.mark.parametrize("opened", ["<div>", "<b>", "<table><tr><td>", "<ul><li>"])
-def test_deep_nesting_is_no_deep_recursion(tmp_path: Path, opened: str) -> None:
+def test_deep_nesting_causes_no_deep_recursion(tmp_path: Path, opened: str) -> None:
     for name in ("a.html", "b.eml"):
         head = "Content-Type: text/html\n\n" if name.endswith("eml") else ""
         assert len(read(tmp_path / name, head + opened * 100_000 + "text")) == 1
@@ -382,12 +384,12 @@ def test_deep_nesting_is_no_deep_recursion(tmp_path: Path, opened: str) -> None:
 @pytest.mark.parametrize(
     "text", ["[[" * 20_000, "{{" * 20_000, "{|\n" * 5_000, "<ref>" * 5_000, "''" * 20_000, "==" * 20_000]
 )
-def test_wikitext_that_is_never_closed_ends_soon(tmp_path: Path, text: str) -> None:
-    found = read(tmp_path / "a.xml", dump(article("T", text) + article("Quay", TWO)))
-    assert texts(found)[-1] == TWO
+def test_unclosed_wikitext_ends_soon(tmp_path: Path, text: str) -> None:
+    results = read(tmp_path / "a.xml", dump(article("T", text) + article("Quay", TWO)))
+    assert texts(results)[-1] == TWO
 
 
-def test_mail_inside_mail_without_end(tmp_path: Path) -> None:
+def test_endlessly_nested_mail_is_one_item(tmp_path: Path) -> None:
     message = b"Content-Type: message/rfc822\n\n" * 5_000 + ONE.encode()
     assert len(read(tmp_path / "a.eml", message)) == 1
     parts = b"".join(b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (i, i) for i in range(3_000))
@@ -395,12 +397,12 @@ def test_mail_inside_mail_without_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", kinds.EXTENSIONS)
-def test_an_empty_file_is_a_document_at_most(tmp_path: Path, kind: str) -> None:
-    found = read(tmp_path / f"a{kind}", b"")
-    assert len(found) <= 1
-    assert not "".join(texts(found))
+def test_an_empty_file_is_at_most_one_item(tmp_path: Path, kind: str) -> None:
+    results = read(tmp_path / f"a{kind}", b"")
+    assert len(results) <= 1
+    assert not "".join(texts(results))
 
 
-def test_utf_16_in_any_text(tmp_path: Path) -> None:
+def test_utf_16_with_a_mark_is_read(tmp_path: Path) -> None:
     for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
         assert texts(read(tmp_path / "a.txt", mark + f"Café. {ONE}".encode(encoding))) == [f"Café. {ONE}"]
