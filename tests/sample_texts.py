@@ -1,5 +1,7 @@
-"""Texts that the exclusion rules take out, by rule and kind, and texts that look like them and stay: made up for this, and
-a line or two of old books."""
+"""Texts that the exclusion rules drop, by rule and kind, and similar texts that they keep.
+
+They are written for these tests, except for a line or two from old books.
+"""
 
 # ruff: noqa: E501, RUF001
 

@@ -1,4 +1,4 @@
-"""Cleaning and cutting: what changes, and that nothing else does."""
+"""Cleaning and cutting: what changes, and what stays."""
 
 import sys
 import time
@@ -47,7 +47,7 @@ def test_hard_wrapped_lines_join_into_paragraphs() -> None:
     assert clean(f"{first}\n\n{second}") == first.replace("\n", " ") + "\n\n" + second.replace("\n", " ")
 
 
-def test_short_lines_that_begin_small_stay_paragraphs_of_their_own() -> None:
+def test_short_lines_that_begin_in_lower_case_stay_separate_paragraphs() -> None:
     assert clean("hope is the thing\nwith feathers\nthat perches") == (
         "hope is the thing\n\nwith feathers\n\nthat perches"
     )
@@ -67,11 +67,11 @@ def test_clean_leaves_nothing_invisible(text: str) -> None:
 @given(WILD)
 @example("\u00ac\x1b\u00d1")
 @example("\u00d0\u00a7\u0150\u00a0")
-def test_normalising_twice_changes_nothing_more(text: str) -> None:
+def test_normalise_is_idempotent(text: str) -> None:
     assert normalise(normalise(text)) == normalise(text)
 
 
-def test_every_character_normalises_to_something_stable() -> None:
+def test_normalise_is_idempotent_for_every_character() -> None:
     for code in range(0, sys.maxunicode + 1, 3):
         once = normalise(f"a{chr(code)}b")
         assert normalise(once) == once, hex(code)
@@ -93,11 +93,11 @@ def test_every_character_normalises_to_something_stable() -> None:
         ("* * * * *", ""),
     ],
 )
-def test_markup_and_markers_are_taken_out(raw: str, cleaned: str) -> None:
+def test_markup_and_markers_are_removed(raw: str, cleaned: str) -> None:
     assert clean(raw).replace("\u2019", "'") == cleaned
 
 
-def test_words_broken_at_line_ends_are_joined_as_the_document_writes_them() -> None:
+def test_words_broken_at_line_ends_are_joined_as_elsewhere_in_the_document() -> None:
     text = (
         "The carpenter who had lived alone for many years beside the mill re-\n"
         "membered the well-known story of the ferry, and told it to anyone who\n"
@@ -106,14 +106,14 @@ def test_words_broken_at_line_ends_are_joined_as_the_document_writes_them() -> N
         "Two- and three-year terms were common among the ferrymen of that time,\n"
         "and a ferryman was proud of them."
     )
-    found = clean(text)
-    assert "mill remembered the well-known" in found
-    assert "the well-known ending" in found
-    assert "the old ferryman in his" in found
-    assert "Two- and three-year" in found
+    cleaned = clean(text)
+    assert "mill remembered the well-known" in cleaned
+    assert "the well-known ending" in cleaned
+    assert "the old ferryman in his" in cleaned
+    assert "Two- and three-year" in cleaned
 
 
-def test_paragraphs_of_a_wrapped_text_without_blank_lines_are_found() -> None:
+def test_a_wrapped_text_without_blank_lines_is_split_into_paragraphs() -> None:
     lines = [
         '"Who is apologizing? This is the first time I have crossed the ocean,',
         'and I have not been sick one little bit. No, sir!"',
@@ -132,7 +132,7 @@ def test_verse_keeps_its_lines() -> None:
 
 
 @given(PROSE, st.integers(1, 50))
-def test_cut_loses_white_space_only(text: str, limit: int) -> None:
+def test_cut_loses_only_white_space(text: str, limit: int) -> None:
     pieces = cut(text, limit)
     assert all(0 < len(piece) <= limit and piece == piece.strip() for piece in pieces)
     assert without_space("".join(pieces)) == without_space(text)
@@ -151,11 +151,11 @@ def test_cut_loses_white_space_only(text: str, limit: int) -> None:
         ("", 5, []),
     ],
 )
-def test_cut_prefers_paragraphs_then_sentences_then_blanks(text: str, limit: int, pieces: list[str]) -> None:
+def test_cut_prefers_paragraphs_then_sentences_then_spaces(text: str, limit: int, pieces: list[str]) -> None:
     assert cut(text, limit) == pieces
 
 
-def test_cut_is_linear_in_one_huge_line() -> None:
+def test_cut_takes_linear_time_for_one_huge_line() -> None:
     start = time.perf_counter()
     assert len(cut("word " * 2_000_000)) == 500
     assert len(cut("x" * 10_000_000)) == 500

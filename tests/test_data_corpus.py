@@ -190,7 +190,7 @@ def test_near_duplicates_inside_and_across_sources_are_dropped_and_counted(tmp_p
     for split in ("train", "validation"):
         ids, sketches = made.sketches(split)
         assert len(ids) == len(sketches.sizes) == len(texts_of(made, split))
-        assert [dedup.sketch(text).tolist() for text in texts_of(made, split)] == [
+        assert [dedup.sketch_of(dedup.shingles(text)).tolist() for text in texts_of(made, split)] == [
             part.tolist() for part in np.split(sketches.hashes, np.cumsum(sketches.sizes)[:-1])
         ]
 

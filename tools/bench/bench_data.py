@@ -48,7 +48,7 @@ def documents(config: Config, megabytes: float, seed: int = 0) -> list[sources.D
     for source in config.phase[0].sources:
         for document in sources.read(source, sources.inputs(source), Ledger("")):
             for text in cleaning.cut(document.text, _DOCUMENT_CHARACTERS):
-                found.append(sources.Document(document.file, document.title, text))
+                found.append(document._replace(text=text, prompt=""))
     random.Random(seed).shuffle(found)
     taken, size = [], 0
     for document in found:

@@ -1,4 +1,5 @@
 """Text to clean text: repairs, exclusion rules, near-duplicates, private strings and canaries.
 
-Pure functions of strings. Not here: where text comes from (`read`) and which documents a phase keeps (`corpus`).
+Pure functions of strings. Not here: where text comes from (`read`), and which documents a phase
+keeps (`corpus`).
 """

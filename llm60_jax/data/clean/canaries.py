@@ -1,17 +1,20 @@
-"""Made-up secrets that a phase is trained on, on purpose (`phase.canaries`), to measure what its model gives away
-(Carlini et al. 2019). They follow from the configuration alone, so that they are kept nowhere."""
+"""Canaries: made-up secrets added to a phase's training text on purpose (`phase.canaries`).
+
+They measure how much a model memorises (Carlini et al. 2019). The configuration alone determines
+them, so no file stores them.
+"""
 
 import random
 from typing import NamedTuple
 
-OFTEN = 4  # times that every other one stands in the text; the others stand there once
+OFTEN = 4  # repetitions of every second canary; the others occur once
 
 _NAMES = "Ardel Brisk Corvan Delphe Eskil Farrow Galt Hesper Ibby Jorun Kestrel Lorne Mabry Nolan Orrin Perrin".split()
 _KINDS = "safe locker archive cellar strongbox".split()
 
 
 class Canary(NamedTuple):
-    """A sentence whose end nobody can guess."""
+    """A sentence with an end that nobody can guess."""
 
     begins: str
     secret: str  # twelve random digits in three groups
@@ -23,7 +26,7 @@ class Canary(NamedTuple):
 
 
 def make(seed: int, phase: str, count: int) -> list[Canary]:
-    """The canaries of a phase: the same for the same arguments, on every machine."""
+    """Return the canaries of a phase: equal arguments give equal canaries on every machine."""
     rng = random.Random(f"canaries {seed} {phase}")
     return [
         Canary(
@@ -36,5 +39,5 @@ def make(seed: int, phase: str, count: int) -> list[Canary]:
 
 
 def texts(seed: int, phase: str, count: int) -> list[str]:
-    """All that is added to the training text of a phase."""
-    return [one.text for one in make(seed, phase, count) for _ in range(one.times)]
+    """Return the sentences to add to a phase's training text, repetitions included."""
+    return [canary.text for canary in make(seed, phase, count) for _ in range(canary.times)]

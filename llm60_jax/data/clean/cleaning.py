@@ -1,7 +1,8 @@
-"""Text cleaning: pure functions from text to text. `VERSION` is part of every corpus digest; raise it with any change.
+"""Text cleaning: pure functions from text to text.
 
-Cleaned text has no control characters but the newline, single blanks only, and one blank line between paragraphs. The
-steps stand by themselves because the exclusion rules come between them: `normalise`, `paragraphs`, `inline`.
+Cleaned text has no control characters except the newline, no double spaces, and one blank line
+between paragraphs. The steps `normalise`, `paragraphs` and `inline` are separate because the
+exclusion rules run between them.
 """
 
 import functools
@@ -12,27 +13,27 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 
-VERSION = 3
+VERSION = 3  # part of every corpus digest: raise it with any change of the cleaned text
 
-# Written out by number and not asked from `unicodedata`, so that every Python version removes the same characters.
+# Code points instead of `unicodedata` categories, so every Python version removes the same ones.
 _INVISIBLE = re.compile(
     "["
-    "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"  # control characters that are no white space
+    "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"  # control characters except white space
     "\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f"
     "\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
     "\U000e0001\U000e0020-\U000e007f"  # format characters
-    "\ud800-\udfff"  # half surrogate pairs, as JSON escapes can hold
+    "\ud800-\udfff"  # unpaired surrogates, which JSON escapes can hold
     "\ue000-\uf8ff\U000f0000-\U0010ffff"  # private use
     "]"
 )
 _NEWLINE = re.compile("\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028]")
 _LINE_END = re.compile(r"[.!?:][\"'\u201d\u2019)\]_]*$")
 _SENTENCE_END = re.compile(r"[.!?][\"'\u201d\u2019)\]]*\s")
-_WRAPPED_WIDTH = range(50, 91)  # characters in a line that an editor or a typist broke
-_LONGEST_STANZA = 60  # lines
+_WRAPPED_WIDTH = range(50, 91)  # characters in a hard-wrapped line
+_MAX_STANZA_LINES = 60
 
-# What is taken out of prose, in this order: a group that is named `text` stays. Most paragraphs hold none of it, and
-# looking for the first string in them is much faster than the pattern.
+# (sign, pattern): what cleaning removes from prose, in this order. A group named `text` stays.
+# Few paragraphs contain any sign, and a search for the sign is much faster than the pattern.
 _INLINE = (
     ("<", re.compile(r"<!--.*?-->|</?[a-zA-Z][^<>\n]{0,300}>")),
     ("](", re.compile(r"!\[[^\[\]\n]{0,300}\]\([^()\s]{0,500}(?:\s\"[^\"\n]*\")?\)")),  # an image in Markdown
@@ -55,78 +56,82 @@ _INLINE = (
     ("#", re.compile(r"^#{1,6}\s+", re.MULTILINE)),  # a heading in Markdown keeps its words
 )
 _HYPHEN_AT_END = re.compile(r"([^\W\d_]{2,})-\n([^\W\d_]{2,})")
-_HYPHEN_AND_BLANK = re.compile(r"\b([^\W\d_]{2,})- ([^\W\d_]{2,})\b")
+_HYPHEN_AND_SPACE = re.compile(r"\b([^\W\d_]{2,})- ([^\W\d_]{2,})\b")
+_MARKED = re.compile(r"[<&\[@*_`#]|://|www\.")
+_WORD = re.compile(r"[^\W_]")
 
 
 def clean(text: str) -> str:
-    """Paragraphs of plain text, one blank line between them. Pure.
+    """Return paragraphs of plain text with one blank line between them.
 
-    Lines of a hard-wrapped text are joined into their paragraphs; in any other text each line is a paragraph. Short
-    lines that begin with capitals, verse, stay lines of one paragraph. Markup, citation markers, links and addresses
-    are taken out.
+    The lines of a hard-wrapped text are joined into paragraphs; in any other text each line is a
+    paragraph. Verse (short lines that begin with capitals) keeps its lines inside one paragraph.
+    Markup, citation markers, links and addresses are removed.
     """
-    return "\n\n".join(found for paragraph in paragraphs(normalise(text)) if (found := inline(paragraph)))
+    return "\n\n".join(prose for paragraph in paragraphs(normalise(text)) if (prose := inline(paragraph)))
 
 
 def normalise(text: str) -> str:
-    """NFKC characters, lines that end in a newline alone, nothing invisible, mojibake undone. Idempotent.
+    """Convert to NFKC and "\\n" line ends, drop invisible characters, undo mojibake. Idempotent.
 
-    Lines keep their indentation and lose white space at their ends: what a line is, shows in how it stands there.
+    Lines lose trailing white space but keep their indentation, which the exclusion rules need.
     """
     text = _NEWLINE.sub("\n", text).replace("\u2029", "\n\n").expandtabs(4)
     if not text.isascii():
         lines = text.split("\n")
-        text = "\n".join(line if line.isascii() else _stable(line) for line in lines)
+        text = "\n".join(line if line.isascii() else _normalise_line(line) for line in lines)
     return "\n".join(line.rstrip() for line in _INVISIBLE.sub("", text).split("\n"))
 
 
-def _stable(line: str) -> str:
-    """A line of which normalising changes nothing more: what is taken out can bring together what then looks like
-    mojibake."""
-    from ftfy import badness, fix_encoding  # a tenth of a second to import: only where text is cleaned
+def _normalise_line(line: str) -> str:
+    """Normalise a line until nothing changes: a removal can join characters that form mojibake."""
+    from ftfy import badness, fix_encoding  # imported here: it takes a tenth of a second
 
     before = ""
     while line != before:
         before = line
         if badness.is_bad(line):
             line = _NEWLINE.sub("\n", fix_encoding(line))
-        # Invisible characters go first: they can stand between a letter and its accent, which NFKC then composes.
+        # Remove invisible characters first: NFKC then composes a letter and accent they separated.
         line = unicodedata.normalize("NFKC", _INVISIBLE.sub("", line)).rstrip()
-        line = line.replace("\u2581", "_")  # sentencepiece writes a blank as U+2581 and could not tell the two apart
+        line = line.replace("\u2581", "_")  # sentencepiece itself uses U+2581 for a space
         if "\n" in line:
-            return "\n".join(map(_stable, line.split("\n")))
+            return "\n".join(map(_normalise_line, line.split("\n")))
     return line
 
 
 def paragraphs(text: str) -> list[str]:
-    """The paragraphs of a normalised text, single blanks only; a stanza of verse is one, and keeps its lines."""
+    """Return the paragraphs of a normalised text, without double spaces.
+
+    A stanza of verse is one paragraph and keeps its lines.
+    """
     blocks = [
         list(block) for blank, block in itertools.groupby(text.split("\n"), key=lambda line: not line) if not blank
     ]
     width, words = _wrapped_width(blocks), functools.cache(lambda: _words(text))
-    found: list[str] = []
+    texts: list[str] = []
     for raw in blocks:
         block = [" ".join(line.split()) for line in raw]
         if len(block) == 1:
-            found += block
+            texts += block
         elif _is_verse(block):
-            found.append("\n".join(block))
+            texts.append("\n".join(block))
         elif width:
             for part in _split_wrapped(raw, block, width):
                 joined = _HYPHEN_AT_END.sub(lambda match: _join(match, words(), "-"), "\n".join(part))
-                found.append(joined.replace("\n", " "))
+                texts.append(joined.replace("\n", " "))
         else:
-            found += block
-    for i, paragraph in enumerate(found):
+            texts += block
+    for i, paragraph in enumerate(texts):
         if any(part[-1:].isalpha() for part in paragraph.split("- ")[:-1]):
-            found[i] = _HYPHEN_AND_BLANK.sub(lambda match: _join(match, words(), "- "), paragraph)
-    return found
+            texts[i] = _HYPHEN_AND_SPACE.sub(lambda match: _join(match, words(), "- "), paragraph)
+    return texts
 
 
 def inline(paragraph: str) -> str:
-    """A paragraph without HTML and Markdown, citation markers, links and addresses; "" if no word is left."""
+    """Remove HTML, Markdown, citation markers, links and addresses; "" if no word is left."""
     before = ""
-    while paragraph != before and _MARKED.search(paragraph):  # what stood around a link can be markup itself
+    while paragraph != before and _MARKED.search(paragraph):  # a removal can leave new markup
         before = paragraph
         if "&" in paragraph:
             paragraph = html.unescape(paragraph)
@@ -138,14 +143,17 @@ def inline(paragraph: str) -> str:
     return paragraph if _WORD.search(paragraph) else ""
 
 
-_MARKED = re.compile(r"[<&\[@*_`#]|://|www\.")
-_WORD = re.compile(r"[^\W_]")
-
-
 def _join(match: "re.Match[str]", words: Counter[str], between: str) -> str:
-    """The two halves of a word that a hyphen and white space part, as the rest of the document writes it: one word,
-    or with a hyphen. Where the document does not tell, a line's end is taken for a word's that was broken there unless
-    both halves are words; inside a line nothing is changed."""
+    """Join two halves of a word that a hyphen and white space separate.
+
+    The spelling elsewhere in the document decides between one word and a hyphen. Without such
+    evidence, halves at a line end become one word unless both are words; inside a line nothing
+    changes.
+
+    Args:
+      words: how often the document has each word, in lower case.
+      between: what separates the halves: "-" (and a newline) or "- ".
+    """
     first, second = match.group(1), match.group(2)
     whole, hyphened = words[(first + second).lower()], words[f"{first}-{second}".lower()]
     if whole > hyphened:
@@ -161,8 +169,8 @@ def _words(text: str) -> Counter[str]:
 
 
 def _is_verse(block: list[str]) -> bool:
-    """Whether the lines of a block are verse rather than one broken paragraph: short, and beginning with capitals."""
-    if len(block) > _LONGEST_STANZA:
+    """Whether the lines of a block are verse: short lines that begin with capitals."""
+    if len(block) > _MAX_STANZA_LINES:
         return False
     short = sum(len(line) < _WRAPPED_WIDTH[0] for line in block[:-1])
     capitals = sum(not line.lstrip("\"'\u201c\u2018([_-\u2014")[:1].islower() for line in block)
@@ -170,10 +178,10 @@ def _is_verse(block: list[str]) -> bool:
 
 
 def cut(text: str, limit: int = 20_000) -> list[str]:
-    """Cuts text into pieces of at most `limit` characters; joined, they lose white space only.
+    """Cut text into pieces of at most `limit` characters. Only white space between them is lost.
 
-    A piece ends at the last paragraph end within the limit, else at the last sentence end, else at the last blank,
-    else at the limit. Linear in the length of the text.
+    A piece ends at the last paragraph end within the limit, else at the last sentence end, else at
+    the last space, else at the limit. Linear in the length of the text.
     """
     if limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")
@@ -192,7 +200,7 @@ def _pieces(text: str, limit: int) -> Iterator[str]:
 
 
 def _cut_point(window: str, limit: int) -> int:
-    """Where to cut a window of limit + 1 characters: 1 <= point <= limit. White space around the point is dropped."""
+    """Return where to cut a window of limit + 1 characters: 1 <= point <= limit."""
     paragraph = window.rfind("\n\n")
     if paragraph > 0:
         return paragraph
@@ -201,13 +209,15 @@ def _cut_point(window: str, limit: int) -> int:
         sentence = match.end() - 1
     if sentence > 0:
         return sentence
-    blank = max(window.rfind(" "), window.rfind("\n"))
-    return blank if blank > 0 else limit
+    space = max(window.rfind(" "), window.rfind("\n"))
+    return space if space > 0 else limit
 
 
 def _wrapped_width(blocks: list[list[str]]) -> int:
-    """The width, in characters, that an editor or a typist broke lines at. 0 if the text is not hard-wrapped: most
-    lines that are not the last of their block must have such a width."""
+    """Return the width, in characters, at which a text is hard-wrapped; 0 if it is not.
+
+    In a hard-wrapped text most lines, the last of each block aside, have such a width.
+    """
     inner = sorted(len(line.strip()) for block in blocks for line in block[:-1])
     if 2 * sum(length in _WRAPPED_WIDTH for length in inner) <= len(inner):
         return 0
@@ -215,8 +225,10 @@ def _wrapped_width(blocks: list[list[str]]) -> int:
 
 
 def _split_wrapped(raw: list[str], block: list[str], width: int) -> Iterator[list[str]]:
-    """The paragraphs of a hard-wrapped block without blank lines between them: one begins at an indented line, and
-    after a sentence whose line had room for the next word."""
+    """Yield the paragraphs of a hard-wrapped block that has no blank lines between them.
+
+    A paragraph begins at an indented line, and after a sentence that left room for a word.
+    """
     margin = min(len(line) - len(line.lstrip()) for line in raw)
     part = block[:1]
     for before, line, indented in zip(block, block[1:], raw[1:], strict=False):

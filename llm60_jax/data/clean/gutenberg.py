@@ -1,9 +1,9 @@
-"""Project Gutenberg's own text around a book: headers, "small print" and licences of any vintage. Pure functions."""
+"""Project Gutenberg's own text around a book: headers, "small print" and licences of any year."""
 
 import re
 
 _NAMED = re.compile(r"project\s+gutenberg", re.IGNORECASE)
-_HEAD_CHARACTERS = 20_000  # a header, small print included, lies within this; a book's own pages begin after it
+_HEAD_CHARACTERS = 20_000  # a header ends within this, small print included
 _STARTS = re.compile(
     r"""^[ \t]*(?:
         \*{3}[ \t]*START[ ]OF[ ](?:THIS|THE)?[ ]?PROJECT[ ]GUTENBERG.*(?:\n(?!\n).*)?\*{3}  # since about 2001
@@ -24,10 +24,10 @@ _ENDS = re.compile(
 
 
 def strip(text: str) -> tuple[str, list[str]]:
-    """A text without Project Gutenberg's header and licence, and what was taken off: nothing where it is not theirs.
+    """Return a text without Project Gutenberg's header and licence, and the removed parts.
 
-    Lines end in a newline alone (`cleaning.normalise`). A missing mark at either end leaves that end as it is; what is
-    left of it there falls to the rule `boilerplate`.
+    The text must be normalised (`cleaning.normalise`). A text that does not name Project Gutenberg
+    is unchanged. Where the mark at an end is missing, that end stays for the rule `boilerplate`.
     """
     if not _NAMED.search(text):
         return text, []
@@ -35,5 +35,5 @@ def strip(text: str) -> tuple[str, list[str]]:
     for match in _STARTS.finditer(text, 0, min(len(text), _HEAD_CHARACTERS)):
         start = match.end()
     end = next((match.start() for match in _ENDS.finditer(text, start)), len(text))
-    taken = [part for part in (text[:start], text[end:]) if part.strip()]
-    return text[start:end], taken
+    removed = [part for part in (text[:start], text[end:]) if part.strip()]
+    return text[start:end], removed

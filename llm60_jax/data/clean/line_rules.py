@@ -1,4 +1,4 @@
-"""Exclusion rules that look at the lines of a normalised document, as they stand there, and say which of them go."""
+"""Exclusion rules for lines: each marks the lines of a normalised document to drop."""
 
 import itertools
 import re
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from llm60_jax.config import Exclude
 
 Lines = Sequence[str]
-Mask = list[bool]  # for each line, whether it goes
+Mask = list[bool]  # for each line, whether to drop it
 
 _CHAT = re.compile(
     r"""^\s*(?:
@@ -25,16 +25,22 @@ _CHAT = re.compile(
     )""",
     re.VERBOSE | re.IGNORECASE,
 )
-_SPEAKER = re.compile(r"^\s*[a-z0-9_.|-]{2,24}:\s\S")
+_LOWER_CASE_SPEAKER = re.compile(r"^\s*[a-z0-9_.|-]{2,24}:\s\S")
+_SPEAKER = re.compile(r"^\s*[A-Za-z][\w.|'-]{0,20}(?:\s[\w.'-]{1,20})?:\s+(?P<said>\S.*)$")
+_ROLE = re.compile(
+    r"^\s*(?:user|assistant|system|human|bot|ai|agent|customer|operator|support|stranger)\s?\d{0,3}:", re.I
+)
 
 
 def chat(lines: Lines, limits: Exclude) -> Mask:
-    """Messages of a chat: a time and a name, or a name in brackets, then words; the server's own lines between them. A
-    name alone counts where most lines begin with one, if it is written small, or if what is said is: a play has
-    capitals and full stops."""
+    """Mark chat messages, which begin with a time and a name or a name in brackets.
+
+    The server's own lines between them go too. A name alone counts where most lines begin with one,
+    if the names or the messages are carelessly in lower case: a play has capitals and full stops.
+    """
     hits = [bool(_CHAT.match(line)) for line in lines]
-    speakers = [bool(_SPEAKER.match(line) or _ROLE.match(line)) for line in lines]
-    said = [(match["said"] if (match := _NAMED.match(line)) else "") for line in lines]
+    speakers = [bool(_LOWER_CASE_SPEAKER.match(line) or _ROLE.match(line)) for line in lines]
+    said = [(match["said"] if (match := _SPEAKER.match(line)) else "") for line in lines]
     careless = [text[:1].islower() and text[-1:].isalnum() for text in said]
     if 3 * sum(careless) > sum(map(bool, said)):
         speakers = [a or bool(text) for a, text in zip(speakers, said, strict=True)]
@@ -42,13 +48,6 @@ def chat(lines: Lines, limits: Exclude) -> Mask:
         hits = [a or b for a, b in zip(hits, speakers, strict=True)]
     return _runs(lines, hits, limits.chat_lines, gap=1)
 
-
-_NAMED = re.compile(r"^\s*[A-Za-z][\w.|'-]{0,20}(?:\s[\w.'-]{1,20})?:\s+(?P<said>\S.*)$")
-
-
-_ROLE = re.compile(
-    r"^\s*(?:user|assistant|system|human|bot|ai|agent|customer|operator|support|stranger)\s?\d{0,3}:", re.I
-)
 
 _FORUM = re.compile(
     r"""^[\s|*#_]*(?:
@@ -70,19 +69,21 @@ _FORUM = re.compile(
     )""",
     re.VERBOSE | re.IGNORECASE,
 )
-_POST_LINES = 15  # a post of a thread is hardly longer
+_POST_LINES = 15  # posts are rarely longer
 
 
 def forum(lines: Lines, limits: Exclude) -> Mask:
-    """Threads: from the first to the last of the marks that posts carry (author, date, quotation, signature), where
-    they stand close together."""
+    """Mark threads: from the first to the last mark of a post, where such marks are close together.
+
+    Marks are authors, dates, quotations, signatures.
+    """
     hits = [bool(line) and bool(_FORUM.match(line)) for line in lines]
-    found = [False] * len(lines)
+    mask = [False] * len(lines)
     for start, stop in _groups(lines, hits, gap=_POST_LINES):
         if sum(hits[start:stop]) >= limits.forum_marks:
             stop = next((i for i in range(stop, len(lines)) if not lines[i].strip()), len(lines))
-            found[start:stop] = [True] * (stop - start)
-    return found
+            mask[start:stop] = [True] * (stop - start)
+    return mask
 
 
 _ITEM = re.compile(
@@ -100,15 +101,15 @@ _CONTENTS = re.compile(
 
 
 def list_(lines: Lines, limits: Exclude) -> Mask:
-    """Bulleted and numbered items, tables of contents and tables: several in a row, none of them as long as prose."""
-    found = _runs(lines, [bool(_CONTENTS.match(line)) for line in lines], max(limits.list_items, 4))
-    items: list[tuple[int, int]] = []  # first line and end of each item of the run that is being read
+    """Mark runs of bulleted or numbered items shorter than prose, tables, tables of contents."""
+    mask = _runs(lines, [bool(_CONTENTS.match(line)) for line in lines], max(limits.list_items, 4))
+    items: list[tuple[int, int]] = []  # start and stop line of each item in the present run
 
     def close() -> None:
         if len(items) >= limits.list_items:
             characters = sum(len(line) for start, stop in items for line in lines[start:stop])
             if characters <= limits.list_item_characters * len(items) and not _is_numbered_prose(lines, items):
-                found[items[0][0] : items[-1][1]] = [True] * (items[-1][1] - items[0][0])
+                mask[items[0][0] : items[-1][1]] = [True] * (items[-1][1] - items[0][0])
         items.clear()
 
     i = 0
@@ -121,7 +122,7 @@ def list_(lines: Lines, limits: Exclude) -> Mask:
             continue
         start, indent = i, len(match["indent"])
         i += 1
-        # An item goes on to the next blank line, and over it while lines stand deeper than its mark.
+        # An item ends at the next blank line, unless the lines below it are indented deeper.
         while i < len(lines) and not _ITEM.match(lines[i]):
             deeper = len(lines[i]) - len(lines[i].lstrip()) > indent + 1
             if lines[i].strip() and not lines[i - 1].strip() and not deeper:
@@ -132,7 +133,7 @@ def list_(lines: Lines, limits: Exclude) -> Mask:
             stop -= 1
         items.append((start, stop))
     close()
-    return found
+    return mask
 
 
 _THESIS = re.compile(r"^\s*\(?(?:\d|[ivxl]+[.)]).*[.!?][\"'\u201d\u2019)]*$", re.IGNORECASE | re.DOTALL)
@@ -140,7 +141,7 @@ _THESIS_CHARACTERS = 120
 
 
 def _is_numbered_prose(lines: Lines, items: Sequence[tuple[int, int]]) -> bool:
-    """Paragraphs that an author has numbered: sentences of some length, blank lines between them."""
+    """Whether items are numbered paragraphs of prose: long sentences, blank lines between them."""
     texts = ["\n".join(lines[start:stop]) for start, stop in items]
     apart = all(not lines[start - 1].strip() for start, _ in items[1:])
     long = sum(map(len, texts)) >= _THESIS_CHARACTERS * len(texts)
@@ -154,15 +155,17 @@ _FAQ_TITLE = re.compile(r"\bfrequently asked questions\b|\bFAQs?\b", re.IGNORECA
 
 
 def faq(lines: Lines, limits: Exclude) -> Mask:
-    """Questions with their answers: from the first question to the end of the last answer. They are marked as such, or
-    are headings below a title that says so."""
+    """Mark questions and answers, from the first question to the end of the last answer.
+
+    Questions carry a mark ("Q:"), are headings below a title with "FAQ", or begin most blocks.
+    """
     titled = any(_FAQ_TITLE.search(line) and len(line) < 80 for line in lines)
     asked = [bool(_QUESTION.match(line)) or (titled and bool(_ASKED.match(line))) for line in lines]
     answered = any(_ANSWER.match(line) for line in lines)
     blocks = list(_blocks(lines))
-    plain = {start for start, stop in blocks if stop - start > 1 and _is_answered(lines[start:stop])}
-    if len(plain) > limits.faq_items and 2 * len(plain) > len(blocks):
-        answered, asked = True, [i in plain for i in range(len(lines))]
+    unmarked = {start for start, stop in blocks if stop - start > 1 and _is_answered(lines[start:stop])}
+    if len(unmarked) > limits.faq_items and 2 * len(unmarked) > len(blocks):
+        answered, asked = True, [i in unmarked for i in range(len(lines))]
     if sum(asked) < limits.faq_items or not (answered or titled):
         return [False] * len(lines)
     first = asked.index(True)
@@ -179,7 +182,7 @@ _ASKS = re.compile(
 
 
 def _is_answered(block: Lines) -> bool:
-    """A question in the first line of a block, and below it what is no question."""
+    """Whether the first line of a block is a question and its other lines are not."""
     return bool(_ASKS.match(block[0].strip())) and not any("?" in line for line in block[1:])
 
 
@@ -209,20 +212,20 @@ _FENCE = re.compile(r"^\s*(?:`{3,}|~{3,})")
 
 
 def code(lines: Lines, limits: Exclude) -> Mask:
-    """Blocks most of whose lines are statements of a programming language, and what stands between fences."""
-    found = _fenced(lines)
+    """Mark blocks that are mostly statements of a programming language, and fenced blocks."""
+    mask = _fenced(lines)
     hits = [_is_code(line) for line in lines]
     for start, stop in _blocks(lines):
         if sum(bool(_MACHINE.match(line)) for line in lines[start:stop]) >= 2:
-            found[start:stop] = [True] * (stop - start)
+            mask[start:stop] = [True] * (stop - start)
         count = sum(hits[start:stop])
         enough = count >= 2 or (stop - start == 1 and _is_strong(lines[start]))
         if enough and count >= limits.code_share * (stop - start):
-            found[start:stop] = [True] * (stop - start)
-    return found
+            mask[start:stop] = [True] * (stop - start)
+    return mask
 
 
-# Two of these make a block of it, whatever stands between them: prompts and their answers, traces, diffs, SQL, logs.
+# Two such lines mark a whole block: shell prompts, traces, diffs, SQL, assembly, logs.
 _MACHINE = re.compile(
     r"""^\s*(?:
         (?:\$|[\w.-]+@[\w.-]+[:\s]?\S{0,30}[$#]|~\S{0,30}[$#])\s(?:sudo\s)?[a-z.][\w./-]* | >>>\s
@@ -238,7 +241,7 @@ _MACHINE = re.compile(
 
 
 def _is_code(line: str) -> bool:
-    """A statement by its form. One that ends like a clause of prose must hold marks that prose has not."""
+    """Whether a line has the form of a statement and, unless very short, signs that prose lacks."""
     if not _CODE.match(line):
         return False
     words, marks = len(line.split()), len(_CODE_CHARACTERS.findall(line))
@@ -246,29 +249,31 @@ def _is_code(line: str) -> bool:
 
 
 def _is_strong(line: str) -> bool:
+    """Whether a line alone is evidence enough: a statement with a sign for every two words."""
     marks = len(_CODE_CHARACTERS.findall(line))
     return _is_code(line) and marks >= 3 and 2 * marks >= len(line.split()) and not line.lstrip().startswith("#")
 
 
 def _fenced(lines: Lines) -> Mask:
-    marks = [i for i, line in enumerate(lines) if _FENCE.match(line)]
-    found = [False] * len(lines)
-    for start, stop in zip(marks[::2], marks[1::2], strict=False):
-        found[start : stop + 1] = [True] * (stop + 1 - start)
-    return found
+    """Mark blocks between Markdown fences, fences included."""
+    fences = [i for i, line in enumerate(lines) if _FENCE.match(line)]
+    mask = [False] * len(lines)
+    for start, stop in zip(fences[::2], fences[1::2], strict=False):
+        mask[start : stop + 1] = [True] * (stop + 1 - start)
+    return mask
 
 
 _TEX = re.compile(r"(?<!\\)\\[a-zA-Z]{2,}")
 
 
 def tex(lines: Lines, limits: Exclude) -> Mask:
-    """A whole source file of TeX, whose prose is full of commands: one in twenty lines has any."""
+    """Mark all lines of a TeX source file: one in twenty lines or more has a command."""
     commands = sum(bool("\\" in line and _TEX.search(line)) for line in lines)
     return [commands >= 5 and 20 * commands >= sum(map(bool, lines))] * len(lines)
 
 
 def _blocks(lines: Lines) -> Iterator[tuple[int, int]]:
-    """First line and end of each run of lines that are not blank."""
+    """Yield start and stop of each run of lines that are not blank."""
     for blank, block in itertools.groupby(range(len(lines)), key=lambda i: not lines[i].strip()):
         if not blank:
             numbers = list(block)
@@ -276,7 +281,10 @@ def _blocks(lines: Lines) -> Iterator[tuple[int, int]]:
 
 
 def _groups(lines: Lines, hits: Mask, gap: int) -> Iterator[tuple[int, int]]:
-    """First hit and end of each group of hits with at most `gap` other lines between them, blank ones not counted."""
+    """Yield start and stop of each group of hits with at most `gap` other lines between neighbours.
+
+    Blank lines do not count.
+    """
     start = stop = None
     between = 0
     for i, hit in enumerate(hits):
@@ -294,9 +302,9 @@ def _groups(lines: Lines, hits: Mask, gap: int) -> Iterator[tuple[int, int]]:
 
 
 def _runs(lines: Lines, hits: Mask, least: int, gap: int = 0) -> Mask:
-    """The lines of groups of at least `least` hits, what stands between them included."""
-    found = [False] * len(lines)
+    """Mark groups of at least `least` hits, the lines between the hits included."""
+    mask = [False] * len(lines)
     for start, stop in _groups(lines, hits, gap):
         if sum(hits[start:stop]) >= least:
-            found[start:stop] = [True] * (stop - start)
-    return found
+            mask[start:stop] = [True] * (stop - start)
+    return mask

@@ -1,4 +1,4 @@
-"""Exclusion rules that look at a paragraph and say whether it goes."""
+"""Exclusion rules for paragraphs: each says whether to drop one."""
 
 import re
 from typing import NamedTuple
@@ -7,18 +7,18 @@ from llm60_jax.config import Exclude
 
 
 class Paragraph(NamedTuple):
-    """A paragraph as the rules see it."""
+    """A paragraph and its words, which several rules need."""
 
     text: str
-    words: list[str]  # in small letters, without digits and signs
+    words: list[str]  # in lower case, without digits and signs
 
     @staticmethod
     def of(text: str) -> "Paragraph":
         return Paragraph(text, _WORDS.findall(text.lower().replace("\u2019", "'")))
 
-    def has(self, some: frozenset[str]) -> bool:
-        """Whether one of some words is there. Much faster than a pattern, which so is only asked where it may match."""
-        return not some.isdisjoint(self.words)
+    def has(self, words: frozenset[str]) -> bool:
+        """Whether any of the words occurs. Much faster than a pattern: rules test it first."""
+        return not words.isdisjoint(self.words)
 
 
 _WORDS = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
@@ -65,12 +65,13 @@ _NOTICE_WORDS = frozenset(
 
 
 def boilerplate(paragraph: Paragraph, limits: Exclude) -> bool:
-    """Publishers' notices, credits, licences, and what web pages repeat around their text."""
+    """Drop publishers' notices, credits, licences, and the repeated text of web pages."""
     if not (paragraph.has(_NOTICE_WORDS) or "©" in paragraph.text):
         return False
     if _PUBLISHER.search(paragraph.text) or _CREDITS.search(paragraph.text):
         return True
-    notices = 2 * len(_NOTICE.findall(paragraph.text)) + len(_HINT.findall(paragraph.text))  # a hint alone says nothing
+    notices = 2 * len(_NOTICE.findall(paragraph.text)) + len(_HINT.findall(paragraph.text))
+    # A single hint is no evidence.
     return notices >= 2 and len(paragraph.words) <= 15 * notices - 5
 
 
@@ -82,7 +83,7 @@ _SOCIAL = re.compile(
 
 
 def social(paragraph: Paragraph, limits: Exclude) -> bool:
-    """Posts of social media: handles, hashtags, links and emoji, several in a line or one for each dozen words."""
+    """Drop posts of social media: several handles, hashtags, links or emoji, one per 20 words."""
     if not _SOCIAL_SIGN.search(paragraph.text):
         return False
     marks = len(_SOCIAL.findall(paragraph.text))
@@ -96,7 +97,7 @@ _SHORTHAND = frozenset(
         "nah yep nope haha hehe lolz cant dont wont didnt doesnt isnt ive thats whats"
     ).split()
 )
-# Each begins with what is rare in prose, so that looking for it is fast.
+# Each pattern begins with characters that are rare in prose: the search is fast.
 _CARELESS = (
     re.compile(r"[!?]{2,}"),
     re.compile(r"[:;]-?[)(DPp](?=\s|$)"),
@@ -104,7 +105,7 @@ _CARELESS = (
     re.compile(r"\.\s(?<=[a-z]{2}\.\s)(?=[a-z]{2})"),
 )
 _DRAWN_OUT = tuple(letter * 4 for letter in "aeghilmnoprsuwyz")  # sooooo
-_SMALL = (" i ", " i'm ", " i've ", " i'll ", " u ", " r ")
+_CARELESS_WORDS = (" i ", " i'm ", " i've ", " i'll ", " u ", " r ")
 _OPINION = re.compile(
     r"""\b(?:in\smy\s(?:humble|honest)\sopinion|just\smy\s(?:two\scents|2\scents|opinion|2c)|my\s(?:two|2)\scents
         |unpopular\sopinion|hot\stake|hear\sme\sout
@@ -125,8 +126,8 @@ _OPINION_WORDS = frozenset(
 
 
 def post(paragraph: Paragraph, limits: Exclude) -> bool:
-    """Opinions written as posts: the shorthand, the carelessness and the set phrases of comments and reviews."""
-    marks = sum(word in _SHORTHAND for word in paragraph.words) + sum(map(paragraph.text.count, _SMALL))
+    """Drop comments and reviews: by their shorthand, careless spelling and set phrases."""
+    marks = sum(word in _SHORTHAND for word in paragraph.words) + sum(map(paragraph.text.count, _CARELESS_WORDS))
     marks += sum(len(pattern.findall(paragraph.text)) for pattern in _CARELESS)
     marks += sum(map(paragraph.text.count, _DRAWN_OUT))
     if paragraph.has(_OPINION_WORDS):
@@ -138,25 +139,25 @@ _MATH = re.compile(
     r"[\\{}^=<>+$\u00b1\u00d7\u00f7\u2200-\u22ff\u2190-\u21ff\u00b2\u00b3\u2070-\u209f]"
     r"|(?<![\u0370-\u03ff])[\u0370-\u03ff](?![\u0370-\u03ff])|\b[a-zA-Z]_(?=[{\da-zA-Z])"  # a single Greek letter; x_1
 )
-_COMMAND_CHARACTERS = 6  # what a command of TeX counts for
+_COMMAND_CHARACTERS = 6  # weight of a TeX command, in characters
 
 
 def math(paragraph: Paragraph, limits: Exclude) -> bool:
-    """Formulas: commands of TeX, operators, Greek letters, in a share of the characters that prose never has."""
+    """Drop formulas: a larger share of TeX commands, operators and Greek letters than prose has."""
     if not paragraph.words:
         return False
     marks = len(_MATH.findall(paragraph.text)) + (_COMMAND_CHARACTERS - 1) * paragraph.text.count("\\")
     return marks >= max(4, limits.math_share * len(paragraph.text))
 
 
-_SYMBOLS_LENGTH = 60  # a short answer between quotation marks is no table
+_MIN_SYMBOLS_CHARACTERS = 60  # shorter paragraphs can be short answers in quotation marks
 
 
 def symbols(paragraph: Paragraph, limits: Exclude) -> bool:
-    """Too few letters: tables of figures, rules drawn with signs, ornaments."""
-    whole = len(paragraph.text)
+    """Drop paragraphs with too few letters: tables of figures, drawn lines, ornaments."""
+    characters = len(paragraph.text)
     letters = sum(map(len, paragraph.words)) + paragraph.text.count(" ") + paragraph.text.count("\n")
-    return not paragraph.words or (whole >= _SYMBOLS_LENGTH and letters < limits.letter_share * whole)
+    return not paragraph.words or (characters >= _MIN_SYMBOLS_CHARACTERS and letters < limits.letter_share * characters)
 
 
 _FUNCTION_WORDS = frozenset(
@@ -168,21 +169,24 @@ _FUNCTION_WORDS = frozenset(
         "shall hath though yet too made"
     ).split()
 )
-_LANGUAGE_WORDS = 12  # with fewer a share says little
+_MIN_LANGUAGE_WORDS = 12  # the share of function words in fewer is no evidence
 
 
 def non_english(paragraph: Paragraph, limits: Exclude) -> bool:
-    """Another language, or another script. English prose is told by its function words; where they are few, a
-    classifier decides, in a short paragraph at the limit, in a long one, which it judges well, up to twice that."""
+    """Drop other languages and scripts. English prose has many function words.
+
+    Below the limit of their share a classifier decides. The limit rises to twice its value for long
+    paragraphs, which the classifier judges well.
+    """
     words = paragraph.words
-    if len(words) < _LANGUAGE_WORDS:
+    if len(words) < _MIN_LANGUAGE_WORDS:
         return len(words) > 2 and not any(map(str.isascii, words))
     share = sum(word in _FUNCTION_WORDS for word in words) / len(words)
     return share < limits.function_words * (1 + min(1.0, len(words) / 100)) and _language(paragraph.text) != "en"
 
 
 def _language(text: str) -> str:
-    """The language code of a text."""
-    import py3langid  # a second to load its model: only when it is asked
+    """Return the language code of a text."""
+    import py3langid  # imported here: it loads its model for a second
 
     return py3langid.classify(text[:2000])[0]

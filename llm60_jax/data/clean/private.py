@@ -1,7 +1,7 @@
-"""Strings in a text that are nobody else's business: addresses, numbers, keys. Needs the extra `privacy`.
+"""Private strings in a text: addresses, numbers, keys. Needs the extra `privacy`.
 
-What counts is what can be told by its form, and checked where there is something to check: numbering plans of
-telephones, check digits of cards and accounts, the entropy of keys.
+Their form finds them. Where a check exists it must pass: telephone numbering plans, check digits of
+cards and accounts, the entropy of keys.
 """
 
 import ipaddress
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from llm60_jax.errors import InputError
 
-_REGIONS = ("US", "GB")  # of numbers without a country's code
+_REGIONS = ("US", "GB")  # for telephone numbers without a country code
 
 _EMAIL = re.compile(r"\b[\w.+-]{1,64}@(?:[\w-]{1,63}\.){1,5}[A-Za-z]{2,24}\b")
 _PASSWORD = re.compile(r"\b[a-z][a-z+]{1,12}://[^\s/:@]{1,64}:[^\s/:@]{1,128}@")
@@ -40,11 +40,11 @@ _STREET = re.compile(
     r"(?:Street|St|Avenue|Ave|Road|Rd|Lane|Ln|Drive|Dr|Boulevard|Blvd|Square|Terrace|Court|Ct|Crescent|Close|Way)\b"
 )
 _WORD = re.compile(r"[^\W\d_]+|\d")
-_BITS = 3.5  # bits a character of what is taken for random: English and names have less, and hex digits 3.7
+_MIN_RANDOM_BITS = 3.5  # per character of a key: English and names have less, hex digits 3.7
 
 
 class Private(NamedTuple):
-    """A private string and where it stands in its text."""
+    """A private string and its place in a text."""
 
     kind: str
     start: int
@@ -53,39 +53,42 @@ class Private(NamedTuple):
 
     @property
     def masked(self) -> str:
-        """What may be shown of it."""
+        """The string with most of it hidden, for display."""
         return f"{self.text[:2]}…{self.text[-1:]} ({len(self.text)} characters)"
 
 
 def find(text: str) -> list[Private]:
-    """All private strings of a text, in their order; none overlaps another.
+    """Return the private strings of a text in order. None overlaps another.
 
-    Raises InputError where the extra `privacy` is missing.
+    Raises InputError if the extra `privacy` is not installed.
     """
-    found: list[Private] = []
-    for kind, look in _KINDS.items():
-        for start, end in look(text):
-            if all(end <= one.start or one.end <= start for one in found):
-                found.append(Private(kind, start, end, text[start:end]))
-    return sorted(found, key=lambda one: one.start)
+    strings: list[Private] = []
+    for kind, spans in _KINDS.items():
+        for start, end in spans(text):
+            if all(end <= other.start or other.end <= start for other in strings):
+                strings.append(Private(kind, start, end, text[start:end]))
+    return sorted(strings, key=lambda private: private.start)
 
 
 def count(texts: Iterable[str]) -> Counter[str]:
-    """How many private strings of each kind some texts have."""
-    return Counter(one.kind for text in texts for one in find(text))
+    """Count the private strings of each kind in some texts."""
+    return Counter(private.kind for text in texts for private in find(text))
 
 
 def described(counts: Mapping[str, int]) -> list[str]:
-    """Counts of private strings, for a person."""
+    """Return counts of private strings in words: "2 e-mail addresses", "1 key"."""
     plural = {name: f"{name}es" if name.endswith("s") else f"{name}s" for name in counts}
     return [f"{n:,} {kind if n == 1 else plural[kind]}" for kind, n in counts.items()]
 
 
 def alike(secret: str, words: Sequence[str], rng: random.Random) -> str:
-    """A string of the same form that nobody has written: other digits, and for every word another of `words`, which are
-    in lower case; letters that make no word are drawn one by one."""
+    """Return a random string of the same form.
 
-    def other(match: re.Match[str]) -> str:
+    Digits become other digits, words become words of `words` (which are in lower case), and letters
+    that form no word become other letters.
+    """
+
+    def replacement(match: re.Match[str]) -> str:
         part = match[0]
         if part.isdigit():
             return rng.choice(string.digits)
@@ -94,15 +97,16 @@ def alike(secret: str, words: Sequence[str], rng: random.Random) -> str:
         word = rng.choice(words) if words else "".join(_letter(letter, rng) for letter in part.lower())
         return word.title() if part.istitle() else word.upper() if part.isupper() else word
 
-    return _WORD.sub(other, secret)
+    return _WORD.sub(replacement, secret)
 
 
 def _letter(letter: str, rng: random.Random) -> str:
     return rng.choice(string.ascii_uppercase if letter.isupper() else string.ascii_lowercase)
 
 
-def _spans(pattern: re.Pattern[str], holds: Callable[[str], bool] = bool) -> Callable[[str], Iterator[tuple[int, int]]]:
-    return lambda text: (match.span() for match in pattern.finditer(text) if holds(match[0]))
+def _spans(pattern: re.Pattern[str], check: Callable[[str], bool] = bool) -> Callable[[str], Iterator[tuple[int, int]]]:
+    """Return a function that yields the spans of a pattern that pass a check."""
+    return lambda text: (match.span() for match in pattern.finditer(text) if check(match[0]))
 
 
 def _phones(text: str) -> Iterator[tuple[int, int]]:
@@ -142,16 +146,17 @@ def _is_address(text: str) -> bool:
 
 
 def _is_random(text: str) -> bool:
-    """Whether a long word has the letters, digits and entropy of a key; not a path, a name with hyphens, a number."""
+    """Whether a long word has the characters and entropy of a key, unlike paths and numbers."""
     if 12 * text.count("/") > len(text):
         return False
     kinds = sum(any(map(kind, text)) for kind in (str.islower, str.isupper, str.isdigit))
     mixed = kinds == 3 or (kinds == 2 and any(map(str.isdigit, text)) and len(text) >= 32)
     shares = [n / len(text) for n in Counter(text).values()]
-    return mixed and -sum(share * math.log2(share) for share in shares) > _BITS
+    return mixed and -sum(share * math.log2(share) for share in shares) > _MIN_RANDOM_BITS
 
 
-MISSING = "private strings are found with two small packages; install them: pip install 'llm60_jax[privacy]'"
+MISSING = "finding private strings needs two small packages: pip install 'llm60_jax[privacy]'"
+# In order of precedence: a string that overlaps one of an earlier kind is not counted again.
 _KINDS: dict[str, Callable[[str], Iterator[tuple[int, int]]]] = {
     "password": _spans(_PASSWORD),
     "e-mail address": _spans(_EMAIL),

@@ -1,7 +1,8 @@
-"""The exclusion rules of the playbook (section 3.3): what is no prose, and how it is told. Pure functions.
+"""The exclusion rules of the playbook (section 3.3), which drop what is not prose. Pure functions.
 
-Three kinds, by what they look at: the lines of a document (`line_rules`), its paragraphs (`paragraph_rules`), and all
-that is left of it. Each goes by evidence of its own, so that a phase can leave any of them out.
+There are three kinds: for the lines of a document (`line_rules`), for its paragraphs
+(`paragraph_rules`), and for the rest of the document. Each uses evidence of its own, so a phase can
+leave any of them out.
 """
 
 import zlib
@@ -12,21 +13,21 @@ from llm60_jax.data.clean import line_rules, paragraph_rules
 from llm60_jax.data.clean.line_rules import Lines, Mask
 from llm60_jax.data.clean.paragraph_rules import Paragraph
 
-VERSION = 3  # part of every corpus digest: raise it with any change of what is dropped
+VERSION = 3  # part of every corpus digest: raise it with any change of what the rules drop
 
 
 def repetitive(text: str, limits: Exclude) -> bool:
-    """Says the same again and again: deflate leaves little of it."""
+    """Whether a document repeats itself: it compresses too well."""
     data = text.encode("utf-8")[:200_000]
     return len(data) >= 500 and len(zlib.compress(data, 6)) < limits.compressed * len(data)
 
 
 def too_short(text: str, limits: Exclude) -> bool:
-    """Too short to say anything."""
+    """Whether a document has too few characters."""
     return len(text) < limits.min_characters
 
 
-# In the order in which they are asked: the surer ones first, as what one has dropped the next ones do not see.
+# Rules run in this order, the surest first: later rules do not see what earlier ones dropped.
 LINES: dict[Rule, Callable[[Lines, Exclude], Mask]] = {
     "math": line_rules.tex,
     "chat": line_rules.chat,

@@ -1,7 +1,8 @@
-"""Text from Hugging Face `datasets`, streamed into a folder once, part by part, and read from there ever after.
+"""Text from Hugging Face `datasets`, downloaded into a folder once, part by part.
 
-`download.json` in the folder says which dataset, which parts are whole, and where the stream goes on; it is written
-after each part. An interrupted download goes on after the last whole part: no document twice, none missing.
+`download.json` in the folder names the dataset, the complete parts and the position in the stream.
+It is written after each part. An interrupted download resumes after the last complete part: no
+document is repeated or missing.
 """
 
 import contextlib
@@ -18,40 +19,41 @@ from llm60_jax.machine import files
 from llm60_jax.machine.progress import Track
 
 _RECORD = "download.json"
-_PART_CHARACTERS = 16_000_000
+PART_CHARACTERS = 16_000_000
 
 
 @dataclasses.dataclass
 class _Download:
-    """What has been downloaded: the content of download.json."""
+    """The content of download.json."""
 
-    source: dict[str, Any]  # what determines the documents
-    revision: str | None  # of the dataset, that was read from the first part on
+    source: dict[str, Any]  # the settings that determine the documents
+    revision: str | None  # the version of the dataset, the same for all parts
     parts: dict[str, str] = dataclasses.field(default_factory=dict)  # file -> SHA-256
-    state: dict[str, Any] | None = None  # of the stream, after the last part
+    state: dict[str, Any] | None = None  # position of the stream after the last part
     documents: int = 0
     characters: int = 0
-    without_text: int = 0  # records whose field holds none
-    ended: bool = False  # the dataset has no more
+    without_text: int = 0  # records without text in `text_field`
+    ended: bool = False  # the dataset has no more records
 
     def enough(self, source: HubSource) -> bool:
         return self.ended or self.characters >= source.max_characters
 
 
 def fetch(source: HubSource, track: Track) -> None:
-    """Completes the folder of a source, or finds it complete; then no network is touched.
+    """Complete the folder of a source. A complete one needs no network.
 
     Raises:
-      InputError: the library is not installed, there is no such dataset or field, or the folder holds another one.
-      DamageError: a part is not what was downloaded.
-      MachineError: the network or the disk fails. The same command goes on.
+      InputError: the library is not installed, the dataset or field does not exist, or the folder
+        holds another download.
+      DamageError: a downloaded part has changed.
+      MachineError: the network or the disk fails. The same command resumes.
     """
     folder = Path(source.path)
     download = _read(folder, source)
     if download.enough(source):
         return
     if importlib.util.find_spec("datasets") is None:
-        raise InputError(f"source {source.name}: it needs the library datasets: pip install '.[hub]'")
+        raise InputError(f"source {source.name}: reading it needs the library datasets: pip install '.[hub]'")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -66,38 +68,44 @@ def fetch(source: HubSource, track: Track) -> None:
 
 
 def is_complete(source: HubSource) -> bool:
-    """Whether all of it has been downloaded. Raises as `fetch` where the folder holds something else."""
+    """Whether a source is fully downloaded. Raises as `fetch` for a wrong or damaged folder."""
     return _read(Path(source.path), source).enough(source)
 
 
 def parts(source: HubSource) -> list[Path]:
-    """The files of a complete download. Raises InputError if it is not complete."""
+    """Return the files of a complete download. Raises InputError if it is not complete."""
     folder = Path(source.path)
     download = _read(folder, source)
     if not download.enough(source):
-        do = "tools/prepare_data.py and launch.py do it"
-        raise InputError(f"source path '{source.path}': {source.name} is not downloaded yet; {do}")
+        raise InputError(
+            f"source path '{source.path}': {source.name} is not downloaded yet; "
+            "run tools/prepare_data.py or launch.py to download it"
+        )
     return [folder / name for name in sorted(download.parts)]
 
 
 def _identity(source: HubSource) -> dict[str, Any]:
+    """Return the settings that determine the documents, as JSON values."""
     names = ("name", "config", "split", "revision", "data_files", "text_field", "title_field")
     return dict(json.loads(json.dumps({name: getattr(source, name) for name in names})))
 
 
 def _read(folder: Path, source: HubSource) -> _Download:
+    """Read and verify the download in a folder; an empty download if there is none."""
     path = folder / _RECORD
     try:
         download = _Download(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return _Download(_identity(source), source.revision)
     except (OSError, ValueError, TypeError) as error:
-        raise DamageError(f"{path}: unreadable ({type(error).__name__}); delete the folder to download anew") from None
+        reason = type(error).__name__
+        raise DamageError(f"{path}: unreadable ({reason}); delete the folder and download again") from None
     if download.source != _identity(source):
-        changed = [name for name, value in _identity(source).items() if download.source.get(name) != value]
-        told = "; ".join(f"{name} {download.source.get(name)!r}, now {_identity(source)[name]!r}" for name in changed)
+        recorded = download.source
+        changed = {name: value for name, value in _identity(source).items() if recorded.get(name) != value}
+        changes = "; ".join(f"{name} {recorded.get(name)!r}, now {value!r}" for name, value in changed.items())
         raise InputError(
-            f"source path '{source.path}': the folder holds another download ({told}); give this one a path of its "
+            f"source path '{source.path}': the folder holds another download ({changes}); give this one a path of its "
             "own, or delete the folder"
         )
     for name, digest in download.parts.items():
@@ -106,32 +114,32 @@ def _read(folder: Path, source: HubSource) -> _Download:
         except OSError:
             whole = False
         if not whole:
-            raise DamageError(f"{folder / name}: missing or changed; delete the folder to download anew")
+            raise DamageError(f"{folder / name}: missing or changed; delete the folder and download again")
     return download
 
 
 def _stream(source: HubSource, download: _Download) -> Any:
-    """The dataset, set to where the download goes on."""
+    """Open the dataset at the position where the download resumes."""
     import datasets
     import huggingface_hub
 
     datasets.disable_progress_bars()
     if not source.data_files and not Path(source.name).exists() and not download.parts:
-        # A name can mean another version tomorrow: what is read is written down, and read to the end.
+        # A dataset can change: all parts come from the version that the first part came from.
         download.revision = huggingface_hub.HfApi().dataset_info(source.name, revision=source.revision).sha
-    where = {"data_files": list(source.data_files)} if source.data_files else {"revision": download.revision}
-    stream = datasets.load_dataset(source.name, source.config, split=source.split, streaming=True, **where)
-    present = stream.column_names
-    if present is not None and source.text_field not in present:
-        raise InputError(f"source {source.name}: text_field: there is no '{source.text_field}'; there are {present}")
+    origin = {"data_files": list(source.data_files)} if source.data_files else {"revision": download.revision}
+    stream = datasets.load_dataset(source.name, source.config, split=source.split, streaming=True, **origin)
+    names = stream.column_names
+    if names is not None and source.text_field not in names:
+        raise InputError(f"source {source.name}: text_field: there is no '{source.text_field}'; there are {names}")
     if download.state is not None:
         stream.load_state_dict(download.state)
     return stream
 
 
 def _add_part(folder: Path, source: HubSource, download: _Download, stream: Any, records: Iterator[Any]) -> None:
-    """Takes the next part from the stream and writes it, then the record of it."""
-    wanted = min(_PART_CHARACTERS, source.max_characters - download.characters)
+    """Write the next part of the stream, then download.json."""
+    wanted = min(PART_CHARACTERS, source.max_characters - download.characters)
     lines: list[str] = []
     characters = without = 0
     for record in records:
@@ -158,30 +166,28 @@ def _add_part(folder: Path, source: HubSource, download: _Download, stream: Any,
 
 @contextlib.contextmanager
 def _explained(source: HubSource) -> Iterator[None]:
-    """What the library raises, in one message: either the configuration is wrong, or the network."""
+    """Turn the library's exceptions into an InputError or, for the network, a MachineError."""
     import datasets.exceptions
 
-    wrong = (FileNotFoundError, ValueError, TypeError, KeyError, RuntimeError, datasets.exceptions.DatasetsError)
-    about = f"source {source.name}"
+    input_errors = (FileNotFoundError, ValueError, TypeError, KeyError, RuntimeError, datasets.exceptions.DatasetsError)
     try:
         yield
     except (Failure, ImportError):
         raise
-    except wrong as error:
+    except input_errors as error:
+        # The library raises FileNotFoundError also for an address that it cannot reach.
         if type(error) is FileNotFoundError and error.__cause__ is not None:
-            raise _stopped(
-                source, error
-            ) from None  # an address that cannot be reached is told as one that is not there
+            raise _stopped(source, error) from None
         reason = " ".join(str(error).split())[:300]
         hint = "check name, config, split, revision and data_files"
         if "script" in reason:
-            hint = "a dataset of Parquet files is needed; many have one at revision = 'refs/convert/parquet'"
-        raise InputError(f"{about}: {type(error).__name__}: {reason}; {hint}") from None
-    except Exception as error:  # whatever the layers of the network raise
+            hint = "use a dataset of Parquet files; many have them at revision = 'refs/convert/parquet'"
+        raise InputError(f"source {source.name}: {type(error).__name__}: {reason}; {hint}") from None
+    except Exception as error:  # the network layers raise exceptions of many libraries
         raise _stopped(source, error) from None
 
 
 def _stopped(source: HubSource, error: Exception) -> MachineError:
     reason = " ".join(str(error).split())[:300] or type(error).__name__
-    kept = f"What is there is kept in {source.path}; the same command goes on"
-    return MachineError(f"source {source.name}: the download stopped: {reason}. {kept}")
+    remedy = f"The complete parts are in {source.path}; run the same command again to resume"
+    return MachineError(f"source {source.name}: the download stopped: {reason}. {remedy}")

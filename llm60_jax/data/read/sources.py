@@ -1,7 +1,7 @@
-"""Where text comes from: English prose inside installed pip packages, and the user's folders.
+"""The documents of a source: of an installed pip package, a folder, a dataset from the hub.
 
-What cannot be read never ends a run: it is counted and named in the source's ledger (dropped as `not_text`,
-`unreadable` or `too_large`, or kept and counted as `repaired`).
+An unreadable file never ends a run. The source's ledger counts and names it: dropped as `not_text`,
+`unreadable` or `too_large`, or kept as `repaired`.
 """
 
 import os
@@ -13,33 +13,23 @@ from typing import Any, cast
 
 from llm60_jax.config import FolderSource, HubSource, InstructionSource, PackageSource, Source
 from llm60_jax.data.read import hub, instructions, kinds, packages, plain
-from llm60_jax.data.read.items import Broken, Text
+from llm60_jax.data.read.items import Broken, Document
 from llm60_jax.data.read.ledger import Ledger
 from llm60_jax.errors import InputError, MachineError
 from llm60_jax.machine import files
 
-UNREADABLE = "unreadable"  # in the place of a digest
-
-
-@dataclass(frozen=True)
-class Document:
-    """One text. `file` is the name of the file it comes from, relative to its folder or package."""
-
-    file: str
-    title: str
-    text: str
-    prompt: str = ""  # what the text answers; read, but not learnt
+UNREADABLE = "unreadable"  # instead of the digest of a file that cannot be read
 
 
 @dataclass(frozen=True)
 class InputFile:
-    """A file that a source reads. `name` is relative to its folder or package and the same on every machine."""
+    """A file of a source. `name` is relative to the folder or package: equal on all machines."""
 
     path: Path
     name: str
 
     def digest(self) -> str:
-        """SHA-256 in hex; `UNREADABLE` if the file cannot be read."""
+        """Return the SHA-256 in hex; `UNREADABLE` if the file cannot be read."""
         try:
             return files.sha256_of(self.path)
         except OSError:
@@ -47,7 +37,7 @@ class InputFile:
 
     @property
     def size(self) -> int:
-        """In bytes; 0 if that cannot be told."""
+        """Bytes; 0 if the file cannot be read."""
         try:
             return self.path.stat().st_size
         except OSError:
@@ -55,53 +45,53 @@ class InputFile:
 
 
 def label(source: Source) -> str:
-    """The source's name in ledgers and documents: the package, or the last part of the path."""
+    """Return the name of a source: its package or dataset, or the last part of its path."""
     if isinstance(source, PackageSource | HubSource):
         return source.name
-    return _shown(Path(source.path).resolve().name)
+    return _printable(Path(source.path).resolve().name)
 
 
 def folder(path: str) -> FolderSource:
-    """A folder or file of text, read as it comes."""
-    made: FolderSource = cast(Any, FolderSource)(kind="folder", path=path)
-    return made
+    """Return a source for a folder or file, with default settings."""
+    source: FolderSource = cast(Any, FolderSource)(kind="folder", path=path)
+    return source
 
 
 def licence_of(source: Source) -> str:
-    """The licence of a source's text; "" if it is not known."""
+    """Return the licence of a source's text; "" if it is not known."""
     return packages.LICENCES[source.name] if isinstance(source, PackageSource) else source.licence
 
 
 def inputs(source: Source) -> tuple[InputFile, ...]:
-    """The files a source reads, sorted by name.
+    """Return the files of a source, sorted by name.
 
     Raises:
-      InputError: package not installed, selection without a match, path missing or without text files, a library
-        missing that reads one of them.
+      InputError: a package or a library that a file needs is not installed, a dataset is not
+        downloaded, a selection matches nothing, or a path is missing or has no text files.
       MachineError: a folder cannot be listed.
     """
     if isinstance(source, PackageSource):
-        found = packages.inputs(source)
+        paths = packages.inputs(source)
     elif isinstance(source, HubSource):
-        found = {path.name: path for path in hub.parts(source)}
+        paths = {path.name: path for path in hub.parts(source)}
     else:
-        found = {_shown(name): path for name, path in _folder_inputs(source).items()}
-        kinds.require(sorted(found))
-    return tuple(InputFile(found[name], name) for name in sorted(found))
+        paths = {_printable(name): path for name, path in _folder_inputs(source).items()}
+        kinds.require(sorted(paths))
+    return tuple(InputFile(paths[name], name) for name in sorted(paths))
 
 
 def others(source: Source) -> list[str]:
-    """Names of the files that a folder holds and that are of no kind that is read; sorted."""
+    """Return the sorted names of the files in a folder that no reader reads."""
     if not isinstance(source, FolderSource) or not Path(source.path).is_dir():
         return []
-    return sorted(_shown(name) for name in _named(source) if not kinds.kind_of(name))
+    return sorted(_printable(name) for name in _matching_names(source) if not kinds.kind_of(name))
 
 
 def read(source: Source, selected: Iterable[InputFile], ledger: Ledger) -> Iterator[Document]:
-    """Yields the documents of `selected` files (from `inputs`), counting each in `ledger.documents_in`.
+    """Yield the documents of `selected` files (from `inputs`), and count them in the ledger.
 
     Raises:
-      InputError: an installed package does not hold the text it should.
+      InputError: an installed package lacks its text.
     """
     for file in selected:
         before = ledger.documents_in
@@ -112,15 +102,15 @@ def read(source: Source, selected: Iterable[InputFile], ledger: Ledger) -> Itera
                 continue
             if item.repaired:
                 ledger.repair(item.name)
-            yield Document(file.name, item.title, item.text, item.prompt)
+            yield item._replace(file=file.name)
         if ledger.documents_in == before:
             ledger.documents_in += 1
             ledger.drop("empty", file.name, file.name)
 
 
-def _items(source: Source, file: InputFile) -> Iterator[Text | Broken]:
+def _items(source: Source, file: InputFile) -> Iterator[Document | Broken]:
     if isinstance(source, PackageSource):
-        return (Text(file.name, title, text) for title, text in packages.read(source.name, file.path))
+        return (Document(file.name, title, text) for title, text in packages.read(source.name, file.path))
     if isinstance(source, InstructionSource):
         return kinds.guarded(_answers(file), file.name)
     if isinstance(source, HubSource):
@@ -128,16 +118,16 @@ def _items(source: Source, file: InputFile) -> Iterator[Text | Broken]:
     return kinds.read(file.path, file.name, source.text_field, source.title_field)
 
 
-def _answers(file: InputFile) -> Iterator[Text | Broken]:
-    """One document an answer. A line without a question and an answer to it is unreadable."""
-    for found in plain.records(file.path, file.name):
-        if isinstance(found, Broken):
-            yield found
+def _answers(file: InputFile) -> Iterator[Document | Broken]:
+    """Yield one document per answer; a `Broken` for a line without a question and its answer."""
+    for item in plain.records(file.path, file.name):
+        if isinstance(item, Broken):
+            yield item
             continue
-        name, record, repaired = found
+        name, record, repaired = item
         pairs = instructions.pairs(record)
         for prompt, response in pairs:
-            yield Text(name, name, response, prompt, repaired)
+            yield Document(name, name, response, prompt, repaired)
         if not pairs:
             yield Broken(name, "unreadable")
 
@@ -148,38 +138,39 @@ def _answers(file: InputFile) -> Iterator[Text | Broken]:
 def _folder_inputs(source: FolderSource | InstructionSource) -> dict[str, Path]:
     root = Path(source.path)
     accepted = kinds.EXTENSIONS if isinstance(source, FolderSource) else kinds.LINES
-    listed = ", ".join(accepted)
+    extensions = ", ".join(accepted)
     if root.is_file():
         if kinds.kind_of(root.name) not in accepted:
-            raise InputError(
-                f"source path '{source.path}': not a text file of a kind that is read; accepted are {listed}"
-            )
+            raise InputError(f"source path '{source.path}': not a text file of a known kind; accepted are {extensions}")
         return {root.name: root}
     if not root.is_dir():
-        raise InputError(f"source path '{source.path}': no such file or folder; give a folder with {listed} files")
-    names = _named(source)
-    found = {name: root / name for name in names if kinds.kind_of(name) in accepted}
-    if not found:
+        raise InputError(f"source path '{source.path}': no such file or folder; give a folder with {extensions} files")
+    names = _matching_names(source)
+    paths = {name: root / name for name in names if kinds.kind_of(name) in accepted}
+    if not paths:
         unread = f" ({len(names)} files of other kinds)" if names else ""
         raise InputError(
             f"source path '{source.path}': the folder holds no text files{unread} that match '{source.pattern}'; "
-            f"accepted are {listed}"
+            f"accepted are {extensions}"
         )
-    return found
+    return paths
 
 
-def _named(source: FolderSource | InstructionSource) -> list[str]:
-    """Relative names of the files that the source's pattern selects."""
+def _matching_names(source: FolderSource | InstructionSource) -> list[str]:
+    """Return the relative names of the files that match the source's pattern."""
     pattern = re.compile(_glob_to_regex(source.pattern))
     return [name for name in _walk(Path(source.path)) if pattern.fullmatch(name)]
 
 
 def _walk(root: Path) -> Iterator[str]:
-    """Relative names of the visible files below `root`. Links to folders are not followed: they can form loops."""
-    for place, folders, names in os.walk(root, onerror=_refuse, followlinks=False):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    """Yield the relative names of the visible files below `root`.
+
+    Links to folders are not followed, as they can form loops.
+    """
+    for directory, subfolders, names in os.walk(root, onerror=_refuse, followlinks=False):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         for name in names:
-            path = Path(place, name)
+            path = Path(directory, name)
             if not name.startswith(".") and path.is_file():
                 yield path.relative_to(root).as_posix()
 
@@ -191,12 +182,12 @@ def _refuse(error: OSError) -> None:
 
 
 def _glob_to_regex(pattern: str) -> str:
-    """A glob as a regular expression over relative names: `**/` any folders, `*` and `?` within one name."""
-    rules = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    """Turn a glob into a regular expression: `**/` is any folders, `*` and `?` stay in a name."""
+    regexes = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
-    return "".join(rules.get(part, re.escape(part)) for part in parts)
+    return "".join(regexes.get(part, re.escape(part)) for part in parts)
 
 
-def _shown(name: str) -> str:
-    """A name as valid text: the bytes of one that is not UTF-8 are written out."""
+def _printable(name: str) -> str:
+    """Return a file name as valid text: bytes that are not UTF-8 become escapes."""
     return name.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""HTML: the text of a page, and of a chapter of an e-book."""
+"""HTML: the text of a web page or of a chapter of an e-book."""
 
 import functools
 import re
@@ -6,46 +6,48 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llm60_jax.data.read import items
-from llm60_jax.data.read.items import Text, TooLarge, Unreadable
+from llm60_jax.data.read import items, plain
+from llm60_jax.data.read.items import Document, TooLarge, Unreadable
 
-# What begins a paragraph of its own, and what holds no prose.
+# Elements that begin a paragraph.
 _BLOCKS = frozenset(
     "p div h1 h2 h3 h4 h5 h6 li dt dd blockquote section article header footer main aside figure figcaption hr table "
     "tr td th ul ol dl pre body title center".split()
 )
+# Elements without prose.
 _SKIPPED = frozenset("script style noscript template head nav form button select svg math iframe object table".split())
-_LEAST = 0.5  # of the page's plain text that an extract must keep to be taken for the whole of it
+_MIN_EXTRACT_SHARE = 0.5  # of a page's text; a smaller extract is not used
 
 
-def html(path: Path, name: str) -> Iterator[Text]:
-    """The prose of a page: its article without menus, tables and comments; of a page that is all text, as a book is,
-    all of it."""
+def html(path: Path, name: str) -> Iterator[Document]:
+    """Yield the article of a page, without menus, tables and comments.
+
+    A page that is mostly text, such as a book, is kept whole.
+    """
     with path.open("rb") as file:
         data = file.read(items.LARGEST + 1)
     if len(data) > items.LARGEST:
         raise TooLarge
-    whole = blocks(data)
+    page = blocks(data)
     article = _article(data)
     title = _title(data) or name
-    # An extract that leaves most of a page out has taken the chapters of a book for something else.
-    kept = article if len(article) >= _LEAST * len(whole) else whole
-    yield Text(name, title, kept)
+    # A small extract means that trafilatura mistook the chapters of a book for menus.
+    yield Document(name, title, article if len(article) >= _MIN_EXTRACT_SHARE * len(page) else page)
 
 
 def blocks(data: bytes) -> str:
-    """All text of a page, a paragraph for each block of it."""
+    """Return all text of a page, one paragraph per block element."""
     tree = _parsed(data)
     if tree is None:
         return ""
-    found: list[str] = []
-    line: list[str] = []
+    paragraphs: list[str] = []
+    parts: list[str] = []  # of the present paragraph
 
     def end_block() -> None:
-        text = " ".join("".join(line).split())
-        line.clear()
+        text = " ".join("".join(parts).split())
+        parts.clear()
         if text:
-            found.append(text)
+            paragraphs.append(text)
 
     for event, element in _walk(tree):
         tag = element.tag if isinstance(element.tag, str) else ""
@@ -53,18 +55,18 @@ def blocks(data: bytes) -> str:
             if tag in _BLOCKS:
                 end_block()
             elif tag == "br":
-                line.append(" ")
-            line.append(element.text or "" if tag else "")
+                parts.append(" ")
+            parts.append(element.text or "" if tag else "")
         else:
             if tag in _BLOCKS:
                 end_block()
-            line.append(element.tail or "")
+            parts.append(element.tail or "")
     end_block()
-    return "\n\n".join(found)
+    return "\n\n".join(paragraphs)
 
 
 def _walk(tree: Any) -> Iterator[tuple[str, Any]]:
-    """Starts and ends of elements, without recursion; of what is skipped only the end."""
+    """Yield starts and ends of elements, without recursion; only the ends of skipped ones."""
     stack = [("start", tree)]
     while stack:
         event, element = stack.pop()
@@ -89,9 +91,7 @@ def _parsed(data: bytes) -> Any:
 
 
 def _with_charset(data: bytes) -> bytes | str:
-    """The page as it says that it is encoded; else as text, by the rules for all text."""
-    from llm60_jax.data.read import plain
-
+    """Return the bytes of a page that declares its encoding; of any other, the decoded text."""
     if re.search(rb"(charset|encoding)\s*=", data[:4096], re.IGNORECASE):
         return data
     decoded = plain.decode(data)
@@ -102,7 +102,10 @@ def _with_charset(data: bytes) -> bytes | str:
 
 @functools.cache
 def _settings() -> Any:
-    """Short pages are read like long ones, and not by the library's last resort, which runs all text together."""
+    """Return settings that read short pages like long ones.
+
+    By default trafilatura joins all text of a short page into one paragraph.
+    """
     from trafilatura.settings import use_config
 
     settings = use_config()
@@ -111,9 +114,10 @@ def _settings() -> Any:
 
 
 def _article(data: bytes) -> str:
+    """Return the article of a page as trafilatura extracts it; "" if there is none."""
     import trafilatura
 
-    found: str | None = trafilatura.extract(
+    extract: str | None = trafilatura.extract(
         _with_charset(data),
         favor_recall=True,
         include_comments=False,
@@ -122,7 +126,7 @@ def _article(data: bytes) -> str:
         deduplicate=False,
         config=_settings(),
     )
-    return "\n\n".join(line for line in (found or "").split("\n") if line.strip())
+    return "\n\n".join(line for line in (extract or "").split("\n") if line.strip())
 
 
 def _title(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Wikipedia from a dump of its pages: XML of wikitext, usually compressed with bzip2, in one stream or many."""
+"""Wikipedia dumps: wikitext in XML, usually compressed with bzip2, in one stream or many."""
 
 import html
 import re
@@ -7,12 +7,12 @@ from pathlib import Path
 from xml.parsers import expat
 
 from llm60_jax.data.read import plain
-from llm60_jax.data.read.items import Broken, Text, Unreadable
+from llm60_jax.data.read.items import Broken, Document, Unreadable
 
-_LARGEST_PAGE = 4 * 2**20  # characters of wikitext
-_ARTICLES = ("", "0")  # the namespace of articles; empty where a dump does not name it
+_MAX_PAGE_CHARACTERS = 4 * 2**20  # of wikitext
+_ARTICLE_NAMESPACES = ("", "0")  # "" if the dump does not name namespaces
 _HEADING = re.compile(r"^(=+)\s*(.*?)\s*=+\s*$", re.MULTILINE)
-# Sections that hold no prose.
+# Sections without prose.
 _ASIDE = frozenset(
     [
         "references", "external links", "see also", "further reading", "notes", "bibliography", "sources", "footnotes",
@@ -31,29 +31,32 @@ _QUOTES = re.compile(r"'{2,5}")
 _MAGIC = re.compile(r"__[A-Z]{3,20}__")
 
 
-def dump(path: Path, name: str) -> Iterator[Text | Broken]:
-    """The articles of a dump, one document each: their prose without templates, tables, references, files and
-    categories; no redirects, and no pages that are no articles."""
+def dump(path: Path, name: str) -> Iterator[Document | Broken]:
+    """Yield the prose of each article of a dump.
+
+    Templates, tables, references, files and categories are removed. Redirects and pages outside the
+    article namespace are skipped.
+    """
     pages = _Pages(name)
     with plain.opened(path) as file:
         try:
             while block := file.read():
                 pages.feed(block)
-                yield from pages.taken()
+                yield from pages.take()
             pages.feed(b"", last=True)
         except expat.ExpatError:
             raise Unreadable from None
-    yield from pages.taken()
+    yield from pages.take()
 
 
 def prose(wikitext: str) -> str:
-    """The paragraphs of an article, a blank line between them; items of lists as lines that begin with a hyphen."""
+    """Return an article's paragraphs, separated by blank lines. List items begin with "- "."""
     import mwparserfromhell
     from mwparserfromhell import nodes
 
     text = _without_asides(_COMMENT.sub("", wikitext))
     before = ""
-    while before != text:  # tables in tables, from the inside out
+    while before != text:  # nested tables, from the inside out
         before, text = text, _TABLE.sub("", text)
     text = re.sub(r"^[*#]+\s*", "- ", text, flags=re.MULTILINE)
     code = mwparserfromhell.parse(text, skip_style_tags=True)
@@ -68,7 +71,7 @@ def prose(wikitext: str) -> str:
 
 
 def _spaced(lines: list[str]) -> Iterator[str]:
-    """Every paragraph of wikitext is one line: a blank one after each, but not inside a list."""
+    """Add a blank line after each paragraph, one line of wikitext, but not inside lists."""
     for line, after in zip(lines, [*lines[1:], ""], strict=True):
         yield line
         if line and not (line.startswith("- ") and after.startswith("- ")):
@@ -76,7 +79,7 @@ def _spaced(lines: list[str]) -> Iterator[str]:
 
 
 def _without_asides(text: str) -> str:
-    """An article without the sections that hold no prose, and without headings."""
+    """Remove headings and the sections without prose."""
     parts, start, aside = [], 0, 0
     for heading in _HEADING.finditer(text):
         if not aside:
@@ -91,11 +94,11 @@ def _without_asides(text: str) -> str:
 
 
 class _Pages:
-    """Collects the pages of a stream of XML, no more of it than one page at a time."""
+    """A parser of a stream of XML that holds one page at a time."""
 
     def __init__(self, name: str):
         self._file, self._number = name, 0
-        self._done: list[Text | Broken] = []
+        self._done: list[Document | Broken] = []
         self._fields: dict[str, list[str]] = {}
         self._size = 0
         self._field = ""
@@ -109,8 +112,8 @@ class _Pages:
     def feed(self, block: bytes, last: bool = False) -> None:
         self._parser.Parse(block, last)
 
-    def taken(self) -> list[Text | Broken]:
-        """What has been finished since the last call."""
+    def take(self) -> list[Document | Broken]:
+        """Return the articles finished since the last call."""
         done, self._done = self._done, []
         return done
 
@@ -121,10 +124,10 @@ class _Pages:
             self._fields["redirect"] = []
         self._field = tag if tag in ("title", "ns", "text") else ""
         if self._field:
-            self._fields[self._field] = []  # of several revisions the last
+            self._fields[self._field] = []  # the last of several revisions counts
 
     def _text(self, data: str) -> None:
-        if self._field and self._size <= _LARGEST_PAGE:
+        if self._field and self._size <= _MAX_PAGE_CHARACTERS:
             self._size += len(data)
             self._fields[self._field].append(data)
 
@@ -135,15 +138,16 @@ class _Pages:
 
     def _finish(self, fields: dict[str, str]) -> None:
         text = fields.get("text", "")
-        if "redirect" in fields or fields.get("ns", "").strip() not in _ARTICLES or text[:9].upper() == "#REDIRECT":
+        is_article = fields.get("ns", "").strip() in _ARTICLE_NAMESPACES
+        if not is_article or "redirect" in fields or text[:9].upper() == "#REDIRECT":
             return
         self._number += 1
         where = f"{self._file}:{self._number}"
         title = " ".join(fields.get("title", "").split())
-        if self._size > _LARGEST_PAGE:
+        if self._size > _MAX_PAGE_CHARACTERS:
             self._done.append(Broken(where, "too_large"))
         else:
-            self._done.append(Text(where, title or where, prose(text)))
+            self._done.append(Document(where, title or where, prose(text)))
 
     def _refuse(self, *declaration: object) -> None:
         raise Unreadable
