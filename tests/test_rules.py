@@ -80,7 +80,7 @@ def test_2_text_for_fine_tuning_leaves_the_phases_before(overlapping):
     assert others
     assert not own & others
     assert 55 <= len(others) <= 60  # a few of the made-up texts resemble one another
-    told = r"\d\d documents left out: they are there for fine-tuning; 'Never mix fine-tuning data into pretraining'"
+    told = r"\d\d documents left out: reserved for fine-tuning; 'Never mix fine-tuning data into pretraining'"
     assert re.search(told, prepared.describe(c.phase[0]))
     shards = prepared.shards["grammar"]
     assert shards.train.documents + shards.validation.documents == len(others)
@@ -139,7 +139,7 @@ def test_2_what_validates_one_phase_trains_no_other(tree, tmp_path):
     assert not first["grammar", "train"] & first["vocabulary", "validation"]
     assert not first["vocabulary", "train"] & first["grammar", "validation"]
     assert len(first["grammar", "validation"]) == len(first["vocabulary", "validation"]) == 20
-    assert any("what other phases are validated with" in note for note in corpora["grammar"].notes)
+    assert any("near-duplicates of other phases' validation text" in note for note in corpora["grammar"].notes)
 
 
 def test_2_text_that_a_checkpoint_was_trained_on_leaves_the_fine_tuning(tuning, base, texts, tmp_path):
@@ -155,7 +155,7 @@ def test_2_text_that_a_checkpoint_was_trained_on_leaves_the_fine_tuning(tuning, 
     trained = {path.read_text().strip() for path in (texts / "text" / "grammar").iterdir()}
     validation = len([t for t in trained if t in seen])
     assert validation <= 20  # the earlier run held these out, so the model has not been trained on them
-    assert "the model has been trained on them before" in prepared.describe(c.phase[0])
+    assert "the model was trained on them before" in prepared.describe(c.phase[0])
 
 
 def test_2_text_of_the_run_before_the_one_it_starts_from_counts_too(tuning, base, train, texts, tmp_path):
@@ -184,7 +184,7 @@ def test_3_and_4_text_that_is_repeated_too_often_is_told_of(tree):
     tree["phase"][0]["tokens"] = 1_000_000
     c = config_module.parse(tree, "x")
     prepared = prepare.prepare(c, silent, lambda digests: None)
-    assert "More than 4 teach little and are learnt by heart" in prepared.describe(c.phase[0])
+    assert "More than 4 epochs teach little and the model learns the text by heart" in prepared.describe(c.phase[0])
     assert "More than 4" not in prepared.describe(c.phase[1])
 
 
