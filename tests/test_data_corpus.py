@@ -104,7 +104,8 @@ def test_validation_holds_two_percent_of_documents_and_of_characters(tmp_path: P
 def test_characters_alone_can_ask_for_more_documents() -> None:
     short = {f"{number:04}": 1 for number in range(30)}
     long = {f"{number:04}": 1000 for number in range(30, 100)}
-    assert len(joining._choose_validation(short | long)) == 32  # 30 short ones hold too little: 2 % are 1,401
+    # 2 % of the characters are 1,401: the 30 short documents are too few.
+    assert len(joining._choose_validation(short | long)) == 32
 
 
 def test_a_moved_folder_is_the_same_corpus(tmp_path: Path, text: Path) -> None:

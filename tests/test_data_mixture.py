@@ -55,7 +55,7 @@ def test_no_dose_is_exceeded_and_unlimited_sources_give_everything(sources: Any)
 
 @pytest.fixture
 def mixed(tree: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
-    """Return a config whose first phase has two sources: 100 pieces of prose and 60 of verse, of equal length."""
+    """Return a config with two sources: 100 pieces of prose, 60 of verse, of equal length."""
     pick = random.Random(0)
     for name, count in (("prose", 100), ("verse", 60)):
         (tmp_path / name).mkdir()

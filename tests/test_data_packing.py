@@ -1,4 +1,4 @@
-"""Packing equals a reference that concatenates everything: each token once, in order, with the right weights."""
+"""Packed rows equal a reference that concatenates all documents."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +26,7 @@ def shard_of(lengths: list[int]) -> TokenShard:
 
 
 def reference(shard: TokenShard, seed: int, phase: str, start: int, context: int) -> dict[str, list[Any]]:
-    """Return one row, from a stream written out token by token as (token, document number in the stream)."""
+    """Return one row, from a stream of (token, document number in the stream)."""
     stream: list[tuple[int, int]] = []
     epoch = number = 0
     while len(stream) < start + context + 1:

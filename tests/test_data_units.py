@@ -1,4 +1,4 @@
-"""Units of a corpus: the corpus is the same to the byte, whoever makes them and in whatever order."""
+"""Units of a corpus: its bytes are the same, whoever makes the units, in any order."""
 
 import json
 import random
@@ -108,7 +108,7 @@ def test_units_finished_before_an_interruption_are_reused(
     first, names_read[:] = list(names_read), []
     assert not list((tmp_path / "data").glob("processed/*"))
     assert content(prepared(text, tmp_path / "data").folder) == expected
-    assert len(first) + len(names_read) - 61 in range(1, 12)  # only the unfinished unit is made again
+    assert len(first) + len(names_read) - 61 in range(1, 12)  # only the unfinished one again
     assert not list((tmp_path / "data" / "screened").rglob("*.jsonl"))
 
 

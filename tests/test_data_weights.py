@@ -76,7 +76,8 @@ def test_the_weights_of_an_epoch_of_batches_average_one():
         np.concatenate([b["weights"].ravel() for b in loader.batches(shard, stage, 0, reading)])
         for reading in (loader.Reading(), loader.Reading(token_weights=table))
     )
-    # 32 documents of 32 tokens in 16 rows of 64: every target occurs once, but for one at the end of each row.
+    # 32 documents of 32 tokens in 16 rows of 64: every target occurs once, but for one at the end
+    # of each row.
     assert weighted[plain > 0].mean() == pytest.approx(1, abs=0.01)
     assert not weighted[plain == 0].any()
 

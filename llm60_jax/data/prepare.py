@@ -1,4 +1,7 @@
-"""All data of a run, from its sources to token shards. Each step is cached by the digests of its inputs."""
+"""All data of a run, from its sources to token shards.
+
+Each step is cached by the digests of its inputs.
+"""
 
 import contextlib
 import logging
@@ -26,7 +29,10 @@ _WINDOW = 256  # consecutive tokens in a sample of the training text
 
 
 class Prepared(NamedTuple):
-    """What training reads. `digests` names each part of it: "data of phase NAME" and "tokenizer"."""
+    """What training reads.
+
+    `digests` names each part of it: "data of phase NAME" and "tokenizer".
+    """
 
     corpora: dict[str, Corpus]
     shards: dict[str, shards.PhaseShards]
@@ -41,7 +47,7 @@ class Prepared(NamedTuple):
         return names[: names.index(phase)]
 
     def describe(self, phase: Phase) -> str:
-        """Return lines for the terminal: a phase's sources, its size, and the epochs that its tokens make."""
+        """Return lines for the terminal: a phase's sources, size and epochs."""
         shard = self.shards[phase.name].train
         sources = [f"{phase.name}: {line}" for line in self.corpora[phase.name].summary()]
         passes = loader.epochs(shard, phase.tokens)
@@ -57,7 +63,7 @@ class Prepared(NamedTuple):
         return "\n".join([*sources, size])
 
     def facts(self, phase: Phase) -> dict[str, Any]:
-        """Return figures of a phase's training text for the doctor and the report, as JSON values."""
+        """Return figures of a phase's text for the doctor and the report, as JSON values."""
         text, shard = self.corpora[phase.name], self.shards[phase.name].train
         counts = np.bincount(shard.tokens, minlength=self.tokenizer.vocab_size)
         shares = counts[counts > 0] / counts.sum()
@@ -88,13 +94,13 @@ class Prepared(NamedTuple):
         }
 
     def private(self, phase: Phase) -> dict[str, int]:
-        """Count the private strings of each kind in a phase's text; {} without the extra `privacy`."""
+        """Count private strings by kind in a phase's text; {} without the extra `privacy`."""
         with contextlib.suppress(InputError):
             return dict(private.count(record["text"] for record in self.corpora[phase.name].read("train")))
         return {}
 
     def token_weights(self, phase: Phase) -> np.ndarray | None:
-        """Return the loss weight of each token as a target, float32 [V]; None if the phase does not reweight."""
+        """Return the loss weight of each target token, float32 [V]; None without `reweight`."""
         if phase.reweight is None:
             return None
         counts = self.target_counts(phase.name)
@@ -105,14 +111,16 @@ class Prepared(NamedTuple):
         return weights.target_counts(self.shards[phase].train, self.tokenizer.vocab_size)
 
     def record(self) -> dict[str, Any]:
-        """Return corpus folder -> its phase and the ids left out, for this run and the runs before it.
+        """Return corpus folder -> its phase and left-out ids, for this run and earlier runs.
 
-        A checkpoint stores it. A later run then keeps its fine-tuning text apart from all text the model has seen.
+        A checkpoint stores it. A later run then keeps its fine-tuning text apart from all text
+        that the model has seen.
         """
         entries = {
             text.folder.name: {"phase": name, "left_out": sorted(text.left_out)} for name, text in self.corpora.items()
         }
-        for folder in entries.keys() & self.inherited.keys():  # one run may have trained on what the other left out
+        # Both runs have these folders. One may have trained on documents that the other left out.
+        for folder in entries.keys() & self.inherited.keys():
             common = set(entries[folder]["left_out"]) & set(self.inherited[folder]["left_out"])
             entries[folder] = {**entries[folder], "left_out": sorted(common)}
         return {**self.inherited, **entries}
@@ -129,7 +137,7 @@ def prepare(
     Args:
       config: uses the sources, the tokenizer's settings and `data_dir`.
       track: shows progress and may interrupt.
-      check: receives the digests as soon as they exist and may raise, before later steps build on them.
+      check: receives the digests as soon as they exist, and may raise before the next step.
       start: the tokenizer of the checkpoint that the run starts from, and its `record`.
 
     Raises:
@@ -154,7 +162,10 @@ def prepare(
 
 
 def _held_out_before(config: Config, inherited: Mapping[str, Any], words: tokenizer.Tokenizer) -> dict[str, TokenShard]:
-    """Return the validation text of earlier runs' phases that is still here, up to `train.validation_tokens` each."""
+    """Return the validation text of earlier runs' phases, as far as it is still here.
+
+    Each has up to `train.validation_tokens` tokens.
+    """
     held_out: dict[str, TokenShard] = {}
     for name, entry in inherited.items():
         text = corpus.recorded(Path(config.data_dir), name, entry)
@@ -171,9 +182,9 @@ def _held_out_before(config: Config, inherited: Mapping[str, Any], words: tokeni
 
 
 def prepare_text(config: Config, track: Track, inherited: Mapping[str, Any]) -> dict[str, Corpus]:
-    """Prepare the clean text of all phases and leave out what must be kept apart; the first half of `prepare`.
+    """Prepare the clean text of all phases, without documents that must be kept apart.
 
-    A corpus may turn out too small to train on: its `problem` says so.
+    This is the first half of `prepare`. A corpus may be too small: its `problem` says so.
 
     Args:
       inherited: the `record` of the checkpoint that the run starts from.
@@ -190,8 +201,8 @@ def prepare_text(config: Config, track: Track, inherited: Mapping[str, Any]) -> 
 def _keep_apart(config: Config, corpora: dict[str, Corpus], inherited: Mapping[str, Any]) -> dict[str, Corpus]:
     """Apply golden rule 2, near-duplicates included.
 
-    Fine-tuning text leaves the phases before fine-tuning. Text that the checkpoint was trained on leaves the
-    fine-tuning text.
+    Fine-tuning text leaves the phases before fine-tuning. Text that the checkpoint was trained on
+    leaves the fine-tuning text.
     """
     tuning = [phase.name for phase in config.phase if config.goal(phase) == "fine_tune"]
     apart = dict(corpora)
@@ -210,7 +221,7 @@ def _keep_apart(config: Config, corpora: dict[str, Corpus], inherited: Mapping[s
 
 
 def _without_validation_text(corpora: dict[str, Corpus]) -> dict[str, Corpus]:
-    """Remove near-duplicates of every phase's validation text from the other phases' training text."""
+    """Remove near-duplicates of a phase's validation text from the other phases' training."""
     validation = {name: _known(text.folder, "validation", text.left_out) for name, text in corpora.items()}
     apart = {}
     for name, text in corpora.items():
@@ -239,7 +250,10 @@ class KnownText(NamedTuple):
 
 
 def _seen(data_dir: Path, inherited: Mapping[str, Any]) -> KnownText:
-    """Return the training text of earlier runs' phases. Logs a warning for each corpus that is missing."""
+    """Return the training text of earlier runs' phases.
+
+    Logs a warning for each corpus that is missing.
+    """
     texts = []
     for name, entry in inherited.items():
         folder = data_dir / "processed" / name
@@ -266,7 +280,7 @@ def _joined(parts: Sequence[KnownText]) -> KnownText:
 
 
 def _alike(text: Corpus, known: KnownText, splits: Sequence[joining.Split] = joining.SPLITS) -> set[str]:
-    """Return the ids of a corpus's documents that are known: the same, or half or more in common."""
+    """Return the ids of a corpus's known documents: the same, or half or more in common."""
     alike: set[str] = set()
     for split in splits:
         names, sketches = text.sketches(split)

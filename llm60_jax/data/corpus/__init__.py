@@ -1,5 +1,5 @@
-"""Documents to a phase's corpus: units, duplicates, held-out documents, doses, and the ledger that counts them.
+"""Documents to a phase's corpus: units, duplicates, held-out documents, doses, ledger.
 
-A corpus is made in units, so that many processes or machines share the work and an interrupted preparation resumes.
-Not here: tokens.
+A corpus is made in units, so that many processes or machines share the work and an interrupted
+preparation resumes. Not here: tokens.
 """

@@ -1,4 +1,4 @@
-"""The units of a corpus as a step of a datatrove pipeline, for many machines with a shared disk (extra `cluster`)."""
+"""A datatrove step that makes the units of a corpus on many machines (extra `cluster`)."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,10 +12,11 @@ from llm60_jax.data.corpus.units import Unit
 
 
 class MakeUnits(PipelineStep):
-    """Cleans, screens and sketches a share of the text: task r of n makes every n-th unit, starting with unit r.
+    """Makes a share of the units: task r of n makes every n-th unit, starting with unit r.
 
-    The units lie below `data_dir`/screened. `corpus.prepare` joins them there: the same bytes as from one process. A
-    unit that exists is skipped, so a pipeline can run twice.
+    All machines see the same `data_dir`. The units lie in its folder `screened`. `corpus.prepare`
+    joins them there: the same bytes as from one process. A unit that exists is skipped, so a
+    pipeline can run twice.
     """
 
     type = "Cleaning"

@@ -1,4 +1,4 @@
-"""The corpus of a phase: its sources cleaned, deduplicated and split, written once as JSON lines with a ledger."""
+"""The corpus of a phase: sources cleaned, deduplicated, split, written once with a ledger."""
 
 import contextlib
 import dataclasses
@@ -30,10 +30,11 @@ _FORMAT = 5  # raise with any change of the folder's content
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """A phase's prepared text. `train` and `validation` are JSON-lines files; `ledger` is the content of ledger.json.
+    """A phase's prepared text. `train` and `validation` are JSON-lines files.
 
-    `ledger["sources"]` has one ledger for each source (see `Ledger`). `ledger["splits"][split]` has the numbers of
-    `documents` and `characters`; each piece of a long document counts as a document.
+    `ledger` is the content of ledger.json. `ledger["sources"]` has one ledger for each source (see
+    `Ledger`). `ledger["splits"][split]` has the numbers of `documents` and `characters`; each piece
+    of a long document counts as a document.
 
     `left_out` are ids that `read` skips; `notes` say why (see `without`).
     """
@@ -48,7 +49,7 @@ class Corpus:
     notes: tuple[str, ...] = ()
 
     def summary(self) -> list[str]:
-        """Return a line for each source, with what was read, kept, repaired and dropped; then the notes."""
+        """Return a line for each source (read, kept, repaired, dropped), then the notes."""
         return [*(Ledger.of(tree).summary() for tree in self.ledger["sources"]), *self.notes]
 
     @property
@@ -82,9 +83,9 @@ class Corpus:
         return dataclasses.replace(self, digest=digest, left_out=self.left_out | more, notes=notes)
 
     def read(self, split: Split) -> Iterator[dict[str, str]]:
-        """Yield {"id": SHA-256 of the text in hex, "source", "title", "text"}, in the order of the sources.
+        """Yield {"id", "source", "title", "text"}, in the order of the sources.
 
-        An answer also has its question, "prompt".
+        "id" is the SHA-256 of the text, in hex. An answer also has its question, "prompt".
         """
         path = self.train if split == "train" else self.validation
         with path.open(encoding="utf-8", newline="\n") as file:
@@ -95,7 +96,7 @@ class Corpus:
 
 
 def recorded(data_dir: Path, name: str, entry: Mapping[str, Any]) -> Corpus:
-    """Return a corpus that a checkpoint recorded (`Prepared.record`), for reading. Its folder may be missing.
+    """Return a corpus that a checkpoint recorded (`Prepared.record`). Its folder may be missing.
 
     Args:
       name: the name of the corpus's folder.
@@ -115,7 +116,10 @@ def read_sketches(folder: Path, split: Split) -> tuple[list[str], dedup.Sketches
 
 
 class Recipe:
-    """What determines a phase's corpus. The constructor downloads what is missing and hashes every source file."""
+    """What determines a phase's corpus.
+
+    The constructor downloads what is missing and hashes every source file.
+    """
 
     def __init__(self, phase: Phase, data_dir: Path, track: Track, evaluation: Sequence[str] = ()):
         for source in phase.sources:
@@ -176,7 +180,7 @@ def prepare(
       evaluation: paths of evaluation text; the corpus gets nothing of it, nor any near-duplicate.
 
     Raises:
-      InputError: a source without text (see `sources.inputs`), or a file that changes while it is read.
+      InputError: a source has no text (see `sources.inputs`), or a file changes during reading.
       MachineError: `data_dir` cannot be written.
     """
     recipe = Recipe(phase, data_dir, track, evaluation)

@@ -1,4 +1,4 @@
-"""Joins the units of a phase: drops duplicates, applies the doses, and splits the rest into train and validation."""
+"""Joins the units of a phase: drops duplicates, applies doses, splits train and validation."""
 
 import contextlib
 import itertools
@@ -34,9 +34,10 @@ def join(
     scratch: Path,
     track: Track,
 ) -> dict[str, Any]:
-    """Write a corpus into `scratch`. The order of the units is fixed, so the result does not depend on who made them.
+    """Write a corpus into `scratch`.
 
-    Two passes over files keep the text out of memory: the first collects the new pieces, the second splits them.
+    The order of the units is fixed, so the result does not depend on who made them. Two passes over
+    files keep the text out of memory: the first collects the new pieces, the second splits them.
 
     Args:
       groups: the finished units of each source, below `parent`.
@@ -88,7 +89,10 @@ class _NewPiece(NamedTuple):
 
 
 class _NewPieces:
-    """The new pieces of a phase, in order. Text and sketches are on disk; lengths and sources are in memory."""
+    """The new pieces of a phase, in order.
+
+    Text and sketches are on disk; lengths and sources are in memory.
+    """
 
     def __init__(self, scratch: Path):
         self.lengths: dict[str, int] = {}  # id -> characters
@@ -125,7 +129,7 @@ class _NewPieces:
 def _gather(
     phase: Phase, groups: Sequence[Sequence[Unit]], parent: Path, new: _NewPieces, ledgers: list[Ledger], track: Track
 ) -> None:
-    """Add the pieces whose text is less than half known from earlier pieces of the phase, in any of its sources."""
+    """Add the new pieces: less than half of each occurs earlier in the phase, in any source."""
     seen = dedup.Seen()
     ordered = [(source, unit) for source, group in enumerate(groups) for unit in group]
     document_numbers = itertools.count()
@@ -139,7 +143,7 @@ def _gather(
 def _add_document(
     document: ScreenedDocument, number: int, source: int, ledger: Ledger, new: _NewPieces, seen: dedup.Seen
 ) -> None:
-    """Add the new pieces of a document; the ledger counts the others, and the document if none is new."""
+    """Add the new pieces of a document; the ledger counts the rest."""
     reason, before = document.reason, len(new.lengths)
     for piece in document.pieces:
         if piece.id in new.lengths or seen.contains(piece.sketch):
@@ -182,7 +186,10 @@ def _divide(
     scratch: Path,
     track: Track,
 ) -> dict[str, dict[str, int]]:
-    """Write each piece into its split and return the splits' sizes. The ledger counts what exceeds a dose."""
+    """Write each piece into its split and return the splits' sizes.
+
+    The ledger counts what exceeds a dose.
+    """
     with contextlib.ExitStack() as stack:
         outs = {split: _SplitFiles(stack, scratch, split) for split in SPLITS}
         tracked = track(new.read(), f"{phase.name}: splitting", len(new.lengths))
@@ -206,7 +213,10 @@ def _divide(
 
 
 def _choose_validation(lengths: dict[str, int]) -> set[str]:
-    """Return the smallest ids that hold enough documents and characters. The order of the sources plays no part."""
+    """Return the smallest ids that hold enough documents and characters.
+
+    The order of the sources plays no part.
+    """
     documents = max(VALIDATION_DOCUMENTS, VALIDATION_SHARE * len(lengths))
     characters = VALIDATION_SHARE * sum(lengths.values())
     chosen: set[str] = set()
@@ -220,7 +230,7 @@ def _choose_validation(lengths: dict[str, int]) -> set[str]:
 
 
 def _too_few(phase: str, documents: int, validation: int) -> str:
-    """Return an error if fewer documents remain for training than for validation, else "". ledger.json stores it."""
+    """Return an error if too few documents remain for training, else ""; ledger.json stores it."""
     needed = 2 * max(validation, VALIDATION_DOCUMENTS)
     if documents >= needed:
         return ""

@@ -1,4 +1,7 @@
-"""How much of each source a phase takes: "poetry: small dose only" (playbook, section 4.2). Pure functions."""
+"""How much of each source a phase takes: "poetry: small dose only" (playbook, section 4.2).
+
+Pure functions.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +20,8 @@ def allowed(characters: Sequence[int], shares: Sequence[float | None], caps: Seq
     available = [have if cap is None else min(have, cap) for have, cap in zip(characters, caps, strict=True)]
     pairs = [(have, 1.0 if share is None else share) for have, share in zip(available, shares, strict=True)]
     total, before = float(sum(available)), math.inf
-    # Sources at their share fix the other sources' part of the total. A smaller total can bring more sources to theirs.
+    # Sources at their share fix the other sources' part of the total. A smaller total can bring
+    # more sources to theirs.
     while total < before:
         unlimited = sum(have for have, share in pairs if have <= share * total)
         limited_share = sum(share for have, share in pairs if have > share * total)
@@ -28,8 +32,8 @@ def allowed(characters: Sequence[int], shares: Sequence[float | None], caps: Seq
 def left_out(sources: Sequence[Source], lengths: Mapping[str, int], source_numbers: Sequence[int]) -> set[str]:
     """Return the ids of the pieces that exceed the doses of their sources.
 
-    The choice depends on the ids alone. It compares them from their last digit: validation takes the smallest ids, and
-    the dose must not favour either end.
+    The choice depends on the ids alone. It compares them from their last digit: validation takes
+    the smallest ids, and the dose must not favour either end.
 
     Args:
       lengths: id -> characters, of all pieces.

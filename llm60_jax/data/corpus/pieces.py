@@ -12,7 +12,7 @@ from llm60_jax.data.read.ledger import Ledger
 from llm60_jax.data.read.sources import Document
 
 LONGEST_CHARACTERS = 20_000  # a longer document is cut
-PIECE_CHARACTERS = 5_000  # the longest piece of it: a few contexts, so that a small phase can be split
+PIECE_CHARACTERS = 5_000  # its longest piece: a few contexts, so that a small phase can be split
 
 
 class Piece(NamedTuple):

@@ -1,8 +1,9 @@
-"""The slow half of a corpus, in units of work: some files of one source, read, screened and sketched.
+"""The slow half of a corpus, in units: some files of one source, read, screened and sketched.
 
-A unit is a folder, named by a digest of its inputs. One process or many can make the units, in any order (`make`), here
-or on other machines (`cluster.py`). A preparation that was interrupted finds its finished units again. `joining.py`
-reads the units in a fixed order, so the corpus is always the same to the byte.
+A unit is a folder, named by a digest of its inputs. One process or many can make the units, in any
+order (`make`), here or on other machines (`cluster.py`). A preparation that was interrupted finds
+its finished units again. `joining.py` reads the units in a fixed order, so the corpus is always the
+same to the byte.
 """
 
 import dataclasses
@@ -74,18 +75,18 @@ def spec(source: Source) -> dict[str, Any]:
 
 
 def readers_identity(inputs: Sequence[HashedFile]) -> list[Any]:
-    """Return what determines how files are read: our readers, and the libraries for these kinds of files."""
+    """Return what determines how files are read: our readers, and their libraries."""
     return [kinds.VERSION, kinds.libraries({kinds.kind_of(file.name) for file, _ in inputs})]
 
 
 def rules_identity(exclude: Exclude, evaluation: Sequence[HashedFile]) -> dict[str, Any]:
-    """Return what determines how a document is cleaned, screened, cut and sketched, as JSON values."""
+    """Return what determines how a document becomes pieces, as JSON values."""
     return {
         "unit_format": _FORMAT,
         "cleaning": cleaning.VERSION,
         "rules": rules.VERSION,
         "duplicates": [dedup.VERSION, dedup.SHINGLE, dedup.SCALE, dedup.CONTAINED],
-        "libraries": {name: metadata.version(name) for name in ("ftfy", "py3langid")},  # the rules depend on them
+        "libraries": {name: metadata.version(name) for name in ("ftfy", "py3langid")},  # of the rules
         "exclude": dataclasses.asdict(cast(Any, exclude)),
         "cut": [pieces.LONGEST_CHARACTERS, pieces.PIECE_CHARACTERS],
         "evaluation": [digest for _, digest in evaluation],
@@ -139,7 +140,10 @@ def read(unit: Unit, parent: Path) -> tuple[Ledger, Iterator[ScreenedDocument]]:
 
 
 def _make_here(units: list[Unit], parent: Path, track: Track, description: str) -> None:
-    """Make units in this process. One iterator runs through all of them, for a single progress bar."""
+    """Make units in this process.
+
+    One iterator runs through all of them, for a single progress bar.
+    """
     ledgers = [Ledger("") for _ in units]
 
     def documents() -> Iterator[sources.Document | None]:
@@ -162,7 +166,10 @@ def _make_here(units: list[Unit], parent: Path, track: Track, description: str) 
 
 
 def _make_in_processes(units: list[Unit], parent: Path, track: Track, description: str, processes: int) -> None:
-    """Make units in new processes. They are spawned: a fork would break the threads of loaded libraries."""
+    """Make units in new processes.
+
+    They are spawned: a fork would break the threads of loaded libraries.
+    """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, initializer=_begin_worker, initargs=(os.getpid(),)) as pool:
         tasks: list[Future[None]] = [pool.submit(make_one, unit, parent) for unit in units]
@@ -184,7 +191,8 @@ def _make_in_processes(units: list[Unit], parent: Path, track: Track, descriptio
 
 def _begin_worker(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process decides
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # removes its scratch folder on exit
+    # An exit, unlike a kill, removes the scratch folder.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 

@@ -1,7 +1,8 @@
-"""Detects shuffled text: the share of neighbouring pairs of words, or tokens, that repeat, next to chance.
+"""Detects shuffled text: the share of neighbouring pairs that repeat, compared with chance.
 
-Language repeats the same pairs of words. In shuffled text, pairs repeat only because some words are common, so the
-same text shuffled is the baseline. Pass words for text: shuffling words keeps the order of the tokens inside a word.
+Language repeats the same pairs of words. In shuffled text, pairs repeat only because some words are
+common, so the same text shuffled is the baseline. Pass words for text: shuffling words keeps the
+order of the tokens inside a word.
 """
 
 import re
@@ -33,9 +34,9 @@ class Order(NamedTuple):
 
 
 def order(tokens: np.ndarray, segments: np.ndarray) -> Order | None:
-    """Measure rows of tokens [R, T]. Pairs count inside documents only (`segments` [R, T], 0 is padding).
+    """Measure rows of tokens [R, T]; None with fewer than `_FEWEST_PAIRS` pairs.
 
-    None if there are fewer than `_FEWEST_PAIRS` pairs.
+    Only pairs inside a document count. `segments` [R, T] numbers the documents; 0 is padding.
     """
     inside = (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] > 0)
     if inside.sum() < _FEWEST_PAIRS:
@@ -47,7 +48,7 @@ def order(tokens: np.ndarray, segments: np.ndarray) -> Order | None:
 
 
 def of_words(texts: Iterable[str]) -> Order | None:
-    """Measure the words and punctuation marks of texts, up to one sample; None if there are too few."""
+    """Measure the words and punctuation of texts, up to one sample; None if too few."""
     numbers: dict[str, int] = {}
     sample: list[int] = []
     segments: list[int] = []

@@ -88,7 +88,7 @@ def fits(corpora: Mapping[str, Corpus], tokenizer: Tokenizer, track: Track) -> d
 
 
 def unused(shards: Iterable[TokenShard], tokenizer: Tokenizer) -> dict[str, Any]:
-    """Return how many pieces occur in none of the shards, their share, and examples, as JSON values."""
+    """Return the count, share and examples of pieces that no shard holds, as JSON values."""
     counts = np.zeros(tokenizer.vocab_size, np.int64)
     for shard in shards:
         counts += np.bincount(shard.tokens, minlength=tokenizer.vocab_size)

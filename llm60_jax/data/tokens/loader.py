@@ -12,7 +12,8 @@ from llm60_jax.data.tokens.packing import FixedRows, Rows, StageRows
 from llm60_jax.data.tokens.shards import TokenShard
 from llm60_jax.plan import Stage
 
-_READ = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)  # batches; one thread suffices: packing is fast
+# The buffer is in batches. One thread suffices, because packing is fast.
+_READ = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Reading:
     rows: Literal["stream", "fixed"] = "stream"
     token_weights: np.ndarray | None = None  # float32 [V], by target (weights.py)
     document_mask: bool = True  # False: attention sees a row as one document
-    prefix: Callable[[np.ndarray], np.ndarray] | None = None  # numbers of fixed rows -> activations [., T, D]
+    # numbers of fixed rows -> activations [., T, D]
+    prefix: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 def rows_of(shard: TokenShard, stage: Stage, seed: int, kind: Literal["stream", "fixed"]) -> StageRows | FixedRows:
@@ -32,10 +34,10 @@ def rows_of(shard: TokenShard, stage: Stage, seed: int, kind: Literal["stream", 
 
 
 def dataset(shard: TokenShard, stage: Stage, seed: int, reading: Reading = Reading()) -> grain.IterDataset[Rows]:
-    """Return a stage's batches, one for each of its steps: dicts of arrays [G, B, T] (see `packing`).
+    """Return a stage's batches, one for each step: dicts of arrays [G, B, T] (see `packing`).
 
-    Rows of the stream are shuffled within the stage, so that no long document fills a whole step. Fixed rows come in
-    another order in each epoch.
+    Rows of the stream are shuffled within the stage, so that no long document fills a whole step.
+    Fixed rows come in another order in each epoch.
     """
     rows = grain.MapDataset.source(rows_of(shard, stage, seed, reading.rows))
     if reading.rows == "stream":
@@ -58,9 +60,10 @@ def dataset(shard: TokenShard, stage: Stage, seed: int, reading: Reading = Readi
 
 
 def batches(shard: TokenShard, stage: Stage, seed: int, reading: Reading = Reading()) -> grain.DatasetIterator[Rows]:
-    """Iterate over `dataset`. `get_state()` is a JSON value; `set_state()` resumes exactly after that batch.
+    """Iterate over `dataset`.
 
-    A state holds only a position. Use it with the same shard, stage, seed and reading.
+    `get_state()` is a JSON value; `set_state()` resumes exactly after that batch. A state is only a
+    position. Use it with the same shard, stage, seed and reading.
     """
     return iter(dataset(shard, stage, seed, reading))
 
@@ -74,7 +77,7 @@ class Waste(NamedTuple):
 
 
 def waste(shard: TokenShard, stage: Stage, seed: int, kind: Literal["stream", "fixed"], rows: int = 256) -> Waste:
-    """Count the positions that train nothing, in at most `rows` rows, evenly spread over the stage."""
+    """Count the positions that train nothing, in at most `rows` evenly spread rows."""
     source = rows_of(shard, stage, seed, kind)
     numbers = np.unique(np.linspace(0, len(source) - 1, min(rows, len(source))).astype(int))
     sample = [source[int(number)] for number in numbers]

@@ -1,17 +1,19 @@
 """Packing: the training text of a phase as an endless stream of tokens, read in rows by number.
 
-The stream is epoch 0, then epoch 1, and so on. An epoch is all documents of the shard, in an order that the seed, the
-phase and the epoch determine. Row i of a stage reads the stream from `token_start + i * context`. The spans of a
-phase's stages are disjoint, so together the stages read every token exactly once. T is the context, R a number of rows.
+The stream is epoch 0, then epoch 1, and so on. An epoch is all documents of the shard, in an order
+that the seed, the phase and the epoch determine. Row i of a stage reads the stream from
+`token_start + i * context`. The spans of a phase's stages are disjoint, so together the stages read
+every token exactly once. T is the context, R a number of rows.
 
-A phase with fixed rows packs one epoch once (`FixedRows`); later epochs read the same rows in another order.
+A phase with fixed rows packs one epoch once (`FixedRows`). Later epochs reorder the same rows.
 
 A row is a dict of arrays of length T:
   tokens: int32, the inputs.
   targets: int32, the token that follows each input in the stream.
-  segments: int32, 1, 2, 3, ... for the documents in the row, 0 for padding; attention stays inside a segment.
-  weights: float32, 0 where the target begins another document (the input is EOS), is part of a question, or is
-    padding; else 1.
+  segments: int32, 1, 2, 3, ... for the documents in the row, 0 for padding; attention stays inside
+    a segment.
+  weights: float32, 0 where the target begins another document (the input is EOS), is part of a
+    question, or is padding; else 1.
 """
 
 import abc
@@ -29,7 +31,10 @@ Rows = dict[str, np.ndarray]
 
 
 class _Rows(abc.ABC):
-    """The rows of one stage: a random-access source for Grain. Reading is deterministic and thread-safe."""
+    """The rows of one stage: a random-access source for Grain.
+
+    Reading is deterministic and thread-safe.
+    """
 
     def __init__(self, shard: TokenShard, seed: int, phase: str, token_start: int, rows: int, context: int):
         self._about = f"seed={seed}, phase={phase!r}, token_start={token_start}, rows={rows}, context={context}"
@@ -61,7 +66,10 @@ class StageRows(_Rows):
 
 
 class FixedRows(_Rows):
-    """Rows packed once. Each epoch orders them anew. Each also has `row`, its number among the packed rows, int32."""
+    """Rows packed once. Each epoch orders them anew.
+
+    Each row also has `row`, its number among the packed rows, int32.
+    """
 
     def __init__(self, shard: TokenShard, seed: int, phase: str, token_start: int, rows: int, context: int):
         super().__init__(shard, seed, phase, token_start, rows, context)
@@ -82,7 +90,10 @@ class FixedRows(_Rows):
 
 
 def document_order(documents: int, seed: int, phase: str, epoch: int) -> np.ndarray:
-    """Return the order of an epoch: int64 [documents], a permutation. It depends on no machine and no NumPy version."""
+    """Return the order of an epoch: int64 [documents], a permutation.
+
+    It depends on no machine and no NumPy version.
+    """
     key = hashlib.sha256(f"{seed}/{phase}/{epoch}".encode()).digest()[:8]
     return np.argsort(_splitmix64(int.from_bytes(key, "little"), documents), kind="stable")
 
@@ -94,8 +105,8 @@ def validation_rows(shard: TokenShard, context: int, max_tokens: int) -> tuple[R
       max_tokens: the most tokens of these documents; the first document is taken in any case.
 
     Returns:
-      Arrays [R, T] as in `StageRows`, the last row filled up with PAD (segment 0, weight 0, target PAD), and the
-      UTF-8 bytes of the documents, for bits per byte.
+      Arrays [R, T] as in `StageRows`, the last row filled up with PAD (segment 0, weight 0, target
+      PAD), and the UTF-8 bytes of the documents, for bits per byte.
     """
     documents = max(1, int(np.searchsorted(shard.offsets, max_tokens, side="right")) - 1)
     total = int(shard.offsets[documents])
@@ -113,7 +124,10 @@ def validation_rows(shard: TokenShard, context: int, max_tokens: int) -> tuple[R
 
 
 def _pad(row: Rows, tokens: int) -> None:
-    """Turn everything from position `tokens` on into padding, in place. The token before it has no target."""
+    """Turn everything from position `tokens` on into padding, in place.
+
+    The token before it has no target.
+    """
     for name, fill in (("tokens", PAD), ("targets", PAD), ("segments", 0), ("weights", 0)):
         row[name][tokens:] = fill
     if 0 < tokens <= len(row["targets"]):
@@ -122,16 +136,19 @@ def _pad(row: Rows, tokens: int) -> None:
 
 
 class _Stream:
-    """The epochs of a shard, one after the other. `order(epoch)` returns the documents of an epoch."""
+    """The epochs of a shard, one after the other.
+
+    `order(epoch)` returns the documents of an epoch.
+    """
 
     def __init__(self, shard: TokenShard, order: Callable[[int], np.ndarray]):
         self._shard = shard
         self._order = order
-        # 16 bytes a document and epoch. Rows are read in random order, so no epoch of the stage is dropped.
+        # 16 bytes a document and epoch. Rows are read in random order, so every epoch stays.
         self._epoch = functools.cache(self._load_epoch)
 
     def _load_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the documents in their order, and where each of them ends in the epoch, in tokens."""
+        """Return the documents in order, and where each ends in the epoch, in tokens."""
         order = self._order(epoch)
         return order, np.cumsum(np.diff(self._shard.offsets)[order])
 
@@ -154,7 +171,8 @@ class _Stream:
             stop = end - left + count
             tokens[filled : filled + count] = self._shard.tokens[stop - count : stop]
             segments[filled : filled + count] = segment
-            prompt_left = int(self._shard.prompts[order[place]]) - (stop - count - begin)  # targets in the question
+            # targets that still belong to the question
+            prompt_left = int(self._shard.prompts[order[place]]) - (stop - count - begin)
             weights[filled : filled + max(0, min(prompt_left, count))] = 0
             filled += count
             if count == left:
@@ -174,7 +192,7 @@ class _Stream:
 
 
 def _splitmix64(key: int, count: int) -> np.ndarray:
-    """Return the first `count` outputs of the generator SplitMix64 from state `key`: uint64 [count], modulo 2^64."""
+    """Return the first `count` outputs of SplitMix64 from state `key`: uint64 [count]."""
     z = np.uint64(key) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,7 +1,7 @@
 """Token shards: a corpus as arrays on disk.
 
-A document is stored as BOS, its token ids, EOS. An answer is stored as BOS, question, separator, answer, EOS, with the
-number of tokens between BOS and the answer.
+A document is stored as BOS, its token ids, EOS. An answer is stored as BOS, question, separator,
+answer, EOS, with the number of tokens between BOS and the answer.
 """
 
 import itertools
@@ -26,12 +26,15 @@ _TOKEN = np.dtype("<u2")
 
 @dataclass(frozen=True)
 class TokenShard:
-    """The documents of one split. Document d is `tokens[offsets[d]:offsets[d + 1]]`, BOS and EOS included."""
+    """The documents of one split.
+
+    Document d is `tokens[offsets[d]:offsets[d + 1]]`, BOS and EOS included.
+    """
 
     tokens: np.ndarray  # uint16 [token_count], a read-only memory map
     offsets: np.ndarray  # int64 [documents + 1], from 0 to token_count
     bytes: np.ndarray  # int64 [documents], UTF-8 bytes of each text, without questions
-    prompts: np.ndarray  # int64 [documents], tokens of question and separator, read but not learnt; else 0
+    prompts: np.ndarray  # int64 [documents], tokens of question and separator, not learnt; else 0
 
     @property
     def documents(self) -> int:
@@ -44,7 +47,10 @@ class TokenShard:
 
 @dataclass(frozen=True)
 class PhaseShards:
-    """Both splits of a phase. `digest` determines their content: it covers the corpus and the tokenizer."""
+    """Both splits of a phase.
+
+    `digest` determines their content: it covers the corpus and the tokenizer.
+    """
 
     digest: str
     train: TokenShard
@@ -87,9 +93,10 @@ def prepare(
 
 
 def in_memory(records: Iterable[Mapping[str, str]], tokenizer: Tokenizer, max_tokens: int | None = None) -> TokenShard:
-    """Tokenize records into a shard in memory. A record has a "text" and, for an answer, a "prompt".
+    """Tokenize records into a shard in memory.
 
     Args:
+      records: each has a "text" and, for an answer, a "prompt".
       max_tokens: the document that exceeds it is the last one; None takes all.
     """
     ids: list[list[int]] = []
@@ -118,7 +125,7 @@ def open_(folder: Path, record: dict[str, Any]) -> PhaseShards:
 
 
 def _encoded(record: Mapping[str, str], tokenizer: Tokenizer) -> tuple[list[int], int]:
-    """Return a document's tokens (BOS, question, text, EOS), and how many of them are the question."""
+    """Return a document's tokens (BOS, question, text, EOS), and the question's length."""
     prompt = tokenizer.encode(record["prompt"] + SEPARATOR) if "prompt" in record else []
     return [tokenizer.bos, *prompt, *tokenizer.encode(record["text"]), tokenizer.eos], len(prompt)
 

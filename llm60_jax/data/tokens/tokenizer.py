@@ -1,7 +1,8 @@
-"""The tokenizer of a run: a sentencepiece model, learnt once from the training text of chosen phases.
+"""The tokenizer of a run: a sentencepiece model, learnt from the training text of chosen phases.
 
-Every line begins with sentencepiece's word mark, so a word has the same token at the start of a paragraph as inside
-one. The newline has its own token. Rare characters become byte tokens, so any cleaned text survives a round trip.
+Every line begins with sentencepiece's word mark, so a word has the same token at the start of a
+paragraph as inside one. The newline has its own token. Rare characters become byte tokens, so any
+cleaned text survives a round trip.
 """
 
 import hashlib
@@ -32,7 +33,10 @@ _LOG = logging.getLogger("llm60_jax")
 
 
 class Tokenizer:
-    """Text to token ids and back, made by `Tokenizer.load`. `sha256` is the digest of the model file."""
+    """Text to token ids and back, made by `Tokenizer.load`.
+
+    `sha256` is the digest of the model file.
+    """
 
     def __init__(self, path: Path, sha256: str, processor: sentencepiece.SentencePieceProcessor):
         self.path = path
@@ -43,7 +47,10 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        """Load a model file. Raises DamageError if it is missing or this module did not write it."""
+        """Load a model file.
+
+        Raises DamageError if it is missing or this module did not write it.
+        """
         path = Path(path)
         try:
             model = path.read_bytes()
@@ -87,7 +94,10 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of token ids, skipping control ids. Raises IndexError for an id outside the vocabulary."""
+        """Return the text of token ids, skipping control ids.
+
+        Raises IndexError for an id outside the vocabulary.
+        """
         lines: list[list[int]] = [[]]
         for token in ids:
             if token == self._newline:
@@ -133,9 +143,9 @@ def prepare(config: config_module.Config, corpora: Mapping[str, Corpus], data_di
 
 
 def _sample(corpora: Sequence[Corpus], limit: int, track: Track) -> Iterator[str]:
-    """Yield training documents of the corpora, at most `limit` characters, in proportion to the corpora's sizes.
+    """Yield training documents, at most `limit` characters, in proportion to the corpora's sizes.
 
-    A corpus gives the documents with the smallest ids: an even and repeatable sample of its sources.
+    A corpus gives its smallest ids: an even and repeatable sample of its sources.
     """
     totals = [corpus.ledger["splits"]["train"]["characters"] for corpus in corpora]
     for corpus, total in zip(corpora, totals, strict=True):
@@ -160,7 +170,10 @@ def _lines(texts: Iterator[str]) -> Iterator[str]:
 
 
 def _learn(lines: list[str], vocab_size: int, model_type: str) -> bytes:
-    """Return the bytes of the model file. Takes a list: sentencepiece hides the exceptions of a generator."""
+    """Return the bytes of the model file.
+
+    Takes a list: sentencepiece hides the exceptions of a generator.
+    """
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(

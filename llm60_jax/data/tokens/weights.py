@@ -1,4 +1,4 @@
-"""Token-level loss weights (playbook, section 4.3): rare tokens up, punctuation and function words down."""
+"""Loss weights of tokens (playbook, section 4.3): rare tokens up, common words down."""
 
 import re
 from collections.abc import Sequence
@@ -24,7 +24,10 @@ _FUNCTION_WORDS = frozenset(_WORDS.split())
 
 
 def target_counts(shard: TokenShard, vocab_size: int) -> np.ndarray:
-    """Count how often each token is a target of the loss in one epoch, int64 [V]. BOS and questions never are."""
+    """Count how often each token is a target of the loss in one epoch, int64 [V].
+
+    BOS and questions never are.
+    """
     is_target = np.ones(shard.token_count, bool)
     is_target[shard.offsets[:-1]] = False
     for document in np.flatnonzero(shard.prompts):
@@ -44,8 +47,9 @@ def is_common(piece: str) -> bool:
 def token_weights(counts: np.ndarray, pieces: Sequence[str], settings: Reweight) -> np.ndarray:
     """Return the weight of each token as a target, float32 [V].
 
-    A weight is counts ** -rarity, times `common` for punctuation and function words, times a common factor, clipped to
-    the bounds. The factor makes the mean weight over the text 1. A token that never occurs counts as occurring once.
+    A weight is counts ** -rarity, times `common` for punctuation and function words, times a common
+    factor, clipped to the bounds. The factor makes the mean weight over the text 1. A token that
+    never occurs counts as occurring once.
 
     Args:
       counts: how often each token is a target in the phase's training text, [V].
