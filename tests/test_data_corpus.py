@@ -1,4 +1,4 @@
-"""The corpus of a phase: split, ledger, caching, damage."""
+"""The corpus of a phase: splits, ledger, caching, damage."""
 
 import json
 import logging
@@ -38,7 +38,7 @@ def phase(*folders: Path, name: str = "grammar") -> Phase:
         freeze=((0.0, 0),),
         learning_rate=(1e-3, 1e-4),
         sources=tuple(FolderSource(kind="folder", path=str(folder)) for folder in folders),
-        exclude=Exclude(rules=()),  # the sentences are made of a few words
+        exclude=Exclude(rules=()),  # the rules would drop sentences of so few words
     )
 
 
@@ -54,7 +54,7 @@ def text(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the sources read so far."""
+    """Record the names of the sources that are read."""
     names: list[str] = []
     real = sources.read
 
@@ -73,7 +73,7 @@ def test_every_document_lands_in_one_split(tmp_path: Path, text: Path) -> None:
     assert len(validation) == 20  # 2 % would be 2
     ids = [[record["id"] for record in made.read(split)] for split in ("train", "validation")]
     assert max(ids[1]) < min(ids[0])
-    assert [made.ids(split) for split in ("train", "validation")] == [set(some) for some in ids]
+    assert [made.ids(split) for split in ("train", "validation")] == [set(split_ids) for split_ids in ids]
     assert made.folder == tmp_path / "data" / "processed" / f"grammar-{made.digest[:16]}"
     assert {p.name for p in made.folder.iterdir()} == {
         "train.jsonl",
@@ -104,7 +104,8 @@ def test_validation_holds_two_percent_of_documents_and_of_characters(tmp_path: P
 def test_characters_alone_can_ask_for_more_documents() -> None:
     short = {f"{number:04}": 1 for number in range(30)}
     long = {f"{number:04}": 1000 for number in range(30, 100)}
-    assert len(joining._choose_validation(short | long)) == 32  # 30 short ones hold too little: 2 % are 1,401
+    # 2 % of the characters are 1,401: the 30 short documents are too few.
+    assert len(joining._choose_validation(short | long)) == 32
 
 
 def test_a_moved_folder_is_the_same_corpus(tmp_path: Path, text: Path) -> None:
@@ -113,7 +114,7 @@ def test_a_moved_folder_is_the_same_corpus(tmp_path: Path, text: Path) -> None:
     assert corpus.prepare(phase(tmp_path / "moved"), tmp_path / "data", silent).digest == first.digest
 
 
-def test_what_was_dropped_is_part_of_the_refusal(tmp_path: Path) -> None:
+def test_the_error_names_what_was_dropped(tmp_path: Path) -> None:
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "a.JSONL").write_text('{"body": "misnamed"}\n' * 50)
     made = corpus.prepare(phase(tmp_path / "text"), tmp_path / "data", silent)
@@ -130,7 +131,7 @@ def test_the_split_does_not_depend_on_the_order_of_documents(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("count", [0, 1, 39])
-def test_too_few_documents_are_accounted_for_and_cannot_be_trained_on(tmp_path: Path, count: int) -> None:
+def test_too_few_documents_are_counted_and_cannot_train(tmp_path: Path, count: int) -> None:
     write_lines(tmp_path / "text", [sentences(seed, 3) for seed in range(count)])
     made = corpus.prepare(phase(tmp_path / "text"), tmp_path / "data", silent)
     assert made.problem.startswith(f"phase.grammar.sources: {count} distinct documents found")
@@ -143,9 +144,9 @@ def test_forty_documents_suffice(tmp_path: Path) -> None:
     made = corpus.prepare(phase(tmp_path / "text"), tmp_path / "data", silent)
     assert [len(texts_of(made, split)) for split in ("train", "validation")] == [20, 20]
     assert not made.problem
-    nothing = made.without(made.ids("validation"), "a reason")
-    assert "nothing is left for validation" in nothing.problem
-    assert "20 documents left out: a reason" in nothing.problem
+    without_validation = made.without(made.ids("validation"), "a reason")
+    assert "nothing is left for validation" in without_validation.problem
+    assert "20 documents left out: a reason" in without_validation.problem
 
 
 def test_the_ledger_balances_on_broken_input(tmp_path: Path, text: Path) -> None:
@@ -158,7 +159,7 @@ def test_the_ledger_balances_on_broken_input(tmp_path: Path, text: Path) -> None
     (account,) = made.ledger["sources"]
     assert account["dropped"] == {"not_text": 1, "duplicate": 1, "unreadable": 1, "empty": 2}
     assert account["documents_in"] == 107 == account["documents_kept"] + sum(account["dropped"].values())
-    # `again.txt` comes first in order of names, so its later twin is the duplicate.
+    # `again.txt` sorts first, so its twin is the duplicate.
     assert account["examples"]["duplicate"] == ["text.jsonl:6"]
     assert account["repaired"] == 1
     assert account["examples"]["repaired"] == ["latin.txt"]
@@ -178,15 +179,15 @@ def test_duplicates_across_the_sources_of_a_phase_are_dropped(tmp_path: Path) ->
 def test_near_duplicates_inside_and_across_sources_are_dropped_and_counted(tmp_path: Path) -> None:
     texts = [sentences(seed, 30) for seed in range(60)]
     edited = [" ".join(w if i % 20 else "other" for i, w in enumerate(text.split())) for text in texts[:5]]
-    quoted = f"{texts[7]} {sentences(99, 10)}"  # three quarters of it are an old text
-    quoting = f"{' '.join(texts[8].split()[:60])} {sentences(98, 30)}"  # a fifth
+    quoted = f"{texts[7]} {sentences(99, 10)}"  # three quarters of it are known
+    quoting = f"{' '.join(texts[8].split()[:60])} {sentences(98, 30)}"  # a fifth of it is known
     write_lines(tmp_path / "a", [*texts, *edited])
     write_lines(tmp_path / "b", [quoted, quoting])
     made = corpus.prepare(phase(tmp_path / "a", tmp_path / "b"), tmp_path / "data", silent)
     assert [account["dropped"] for account in made.ledger["sources"]] == [{"near_duplicate": 5}, {"near_duplicate": 1}]
-    kept = texts_of(made, "train") + texts_of(made, "validation")
-    assert quoting in kept
-    assert quoted not in kept
+    remaining = texts_of(made, "train") + texts_of(made, "validation")
+    assert quoting in remaining
+    assert quoted not in remaining
     for split in ("train", "validation"):
         ids, sketches = made.sketches(split)
         assert len(ids) == len(sketches.sizes) == len(texts_of(made, split))

@@ -14,7 +14,7 @@ from llm60_jax.plan import Stage
 
 @pytest.fixture(scope="module")
 def shard() -> TokenShard:
-    """40 documents; every token is different, so that repeats and gaps show."""
+    """Return 40 documents in which every token differs, so that repeats and gaps show."""
     lengths = [20 + 7 * (number % 9) for number in range(40)]
     tokens = np.arange(sum(lengths), dtype=np.uint16)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -51,8 +51,8 @@ def test_a_stage_yields_its_steps_in_the_shape_of_its_micro_batches(shard: Token
 def test_the_stages_of_a_phase_read_each_token_once_an_epoch(shard: TokenShard) -> None:
     per_step = 64
     stages = [stage(0, 20, 0, 16, 2, 2), stage(20, 11, 20 * per_step, 32, 1, 2)]
-    seen = [batch["tokens"].reshape(-1) for one in stages for batch in loader.batches(shard, one, seed=1)]
-    counts = np.bincount(np.concatenate(seen), minlength=shard.token_count)
+    tokens = [batch["tokens"].reshape(-1) for each in stages for batch in loader.batches(shard, each, seed=1)]
+    counts = np.bincount(np.concatenate(tokens), minlength=shard.token_count)
     assert counts.sum() == 31 * per_step
     assert shard.token_count < 31 * per_step < 2 * shard.token_count
     assert set(counts.tolist()) == {1, 2}
@@ -68,27 +68,27 @@ def test_rows_are_shuffled_by_seed_within_the_stage(shard: TokenShard) -> None:
     assert order(1) != order(2)
     rows = np.array(order(1)).reshape(-1, 16)
     neighbours = np.mean(np.abs(rows[1:, 0] - rows[:-1, -1]) == 1)
-    assert neighbours < 0.3  # unshuffled, most rows would go on where the one before ended
+    assert neighbours < 0.3  # unshuffled, most rows would continue the row before
 
 
-def test_stages_shuffle_their_rows_each_in_its_own_way(shard: TokenShard) -> None:
-    one = stage(0, 10, 0, 16, 2, 2)
-    other = dataclasses.replace(one, index=1)
-    starts = [[int(n) for b in loader.batches(shard, s, 1) for n in b["tokens"][..., 0].flat] for s in (one, other)]
+def test_each_stage_shuffles_its_rows_differently(shard: TokenShard) -> None:
+    first = stage(0, 10, 0, 16, 2, 2)
+    second = dataclasses.replace(first, index=1)
+    starts = [[int(n) for b in loader.batches(shard, s, 1) for n in b["tokens"][..., 0].flat] for s in (first, second)]
     assert starts[0] != starts[1]
     assert sorted(starts[0]) == sorted(starts[1])
-    seeds = {loader._shuffle_seed(seed, s) for seed in (1, 2) for s in (one, other)}
+    seeds = {loader._shuffle_seed(seed, s) for seed in (1, 2) for s in (first, second)}
     assert len(seeds) == 4
 
 
 def test_a_state_is_json_and_resumes_exactly(shard: TokenShard) -> None:
-    one = stage(0, 9, 64, 16, 2, 2)
-    whole = [batch["tokens"] for batch in loader.batches(shard, one, seed=4)]
-    iterator = loader.batches(shard, one, seed=4)
+    nine_steps = stage(0, 9, 64, 16, 2, 2)
+    whole = [batch["tokens"] for batch in loader.batches(shard, nine_steps, seed=4)]
+    iterator = loader.batches(shard, nine_steps, seed=4)
     for _ in range(4):
         next(iterator)
     state = json.loads(json.dumps(iterator.get_state()))
-    fresh = loader.batches(shard, one, seed=4)
+    fresh = loader.batches(shard, nine_steps, seed=4)
     fresh.set_state(state)
     rest = [batch["tokens"] for batch in fresh]
     assert np.array_equal(np.stack(rest), np.stack(whole[4:]))
@@ -98,5 +98,5 @@ def test_grain_finds_every_checkpoint_equal(shard: TokenShard) -> None:
     grain.experimental.assert_equal_output_after_checkpoint(loader.dataset(shard, stage(0, 5, 0, 16, 2, 1), seed=4))
 
 
-def test_epochs_tells_how_often_a_budget_reads_the_text(shard: TokenShard) -> None:
+def test_epochs_counts_how_often_a_budget_reads_the_text(shard: TokenShard) -> None:
     assert loader.epochs(shard, 3 * shard.token_count) == 3.0

@@ -1,4 +1,4 @@
-"""Doses: how much of each source a phase takes."""
+"""Doses limit how much of each source a phase takes."""
 
 import json
 import random
@@ -41,7 +41,7 @@ def test_doses(characters: Any, shares: Any, caps: Any, expected: Any) -> None:
         max_size=6,
     )
 )
-def test_no_dose_is_exceeded_and_none_is_smaller_than_it_must_be(sources: Any) -> None:
+def test_no_dose_is_exceeded_and_unlimited_sources_give_everything(sources: Any) -> None:
     characters, shares, caps = (list(column) for column in zip(*sources, strict=True))
     room = mixture.allowed(characters, shares, caps)
     whole = sum(room)
@@ -55,7 +55,7 @@ def test_no_dose_is_exceeded_and_none_is_smaller_than_it_must_be(sources: Any) -
 
 @pytest.fixture
 def mixed(tree: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
-    """A phase of two sources, 100 pieces of prose and 60 of verse, of the same length."""
+    """Return a config with two sources: 100 pieces of prose, 60 of verse, of equal length."""
     pick = random.Random(0)
     for name, count in (("prose", 100), ("verse", 60)):
         (tmp_path / name).mkdir()
@@ -80,20 +80,20 @@ def test_a_small_dose_is_kept_small_and_counted(mixed: dict[str, Any], tmp_path:
     assert verse["characters_kept"] / (prose["characters_kept"] + verse["characters_kept"]) <= 0.2
     assert verse["characters_dropped"]["dose"] + verse["characters_kept"] == verse["characters_in"]
     assert made.digest != whole.digest
-    held = {record["id"] for split in joining.SPLITS for record in made.read(split)}
-    assert len(held) == 125
-    # What is set aside for validation is spread over both: the dose does not take its ids from one end.
+    ids = {record["id"] for split in joining.SPLITS for record in made.read(split)}
+    assert len(ids) == 125
+    # Validation text comes from both sources: the dose does not drop ids from one end.
     assert {record["source"] for record in made.read("validation")} == {"prose", "verse"}
 
 
-def test_what_goes_is_not_what_validation_would_take(mixed: dict[str, Any]) -> None:
+def test_a_dose_does_not_drop_the_ids_that_validation_takes(mixed: dict[str, Any]) -> None:
     mixed["phase"][0]["sources"][0]["dose"] = {"characters": 300}
     sources = config_module.parse(mixed, "mixed").phase[0].sources
     names = [f"{number:02}{(37 * number) % 100:02}" for number in range(60)]
-    gone = mixture.left_out(sources, dict.fromkeys(names, 10), [0] * 60)
-    kept = sorted(set(names) - gone)
-    assert len(kept) == 30
-    assert kept not in (names[:30], names[30:])
+    excess = mixture.left_out(sources, dict.fromkeys(names, 10), [0] * 60)
+    remaining = sorted(set(names) - excess)
+    assert len(remaining) == 30
+    assert remaining not in (names[:30], names[30:])
 
 
 def test_a_cap_in_characters(mixed: dict[str, Any], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Packing against a reference that concatenates everything: each token once, in order, with the right weights."""
+"""Packed rows equal a reference that concatenates all documents."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +17,7 @@ LENGTHS = st.lists(st.integers(2, 30), min_size=1, max_size=12)
 
 
 def shard_of(lengths: list[int]) -> TokenShard:
-    """Documents whose inner tokens are all different (from 4 up), between BOS and EOS."""
+    """Return documents whose inner tokens all differ (from 4 up), between BOS and EOS."""
     inner = iter(range(4, 65_536))
     documents = [[BOS, *(next(inner) for _ in range(length - 2)), EOS] for length in lengths]
     tokens = np.array([token for document in documents for token in document], np.uint16)
@@ -26,7 +26,7 @@ def shard_of(lengths: list[int]) -> TokenShard:
 
 
 def reference(shard: TokenShard, seed: int, phase: str, start: int, context: int) -> dict[str, list[Any]]:
-    """One row, from a stream written out token by token as (token, document number in the stream)."""
+    """Return one row, from a stream of (token, document number in the stream)."""
     stream: list[tuple[int, int]] = []
     epoch = number = 0
     while len(stream) < start + context + 1:
@@ -39,7 +39,7 @@ def reference(shard: TokenShard, seed: int, phase: str, start: int, context: int
     return {
         "tokens": [token for token, _ in inputs],
         "targets": [token for token, _ in following],
-        "stacks": [owner - inputs[0][1] + 1 for _, owner in inputs],
+        "segments": [owner - inputs[0][1] + 1 for _, owner in inputs],
         "weights": [float(a[1] == b[1]) for a, b in zip(inputs, following, strict=True)],
     }
 
@@ -66,7 +66,7 @@ def test_stages_with_growing_contexts_read_every_token_once(lengths: list[int], 
     shard = shard_of(lengths)
     total = epochs * shard.token_count
     spans, start = [], 0
-    for context in (3, 5, 1):  # the last context takes what the others leave
+    for context in (3, 5, 1):  # the last context reads the rest
         rows = (total // 3 if context > 1 else total - start) // context
         spans.append(StageRows(shard, 7, "p", start, rows, context))
         start += rows * context
@@ -78,7 +78,7 @@ def test_stages_with_growing_contexts_read_every_token_once(lengths: list[int], 
     assert sorted(np.concatenate(learnt).tolist()) == sorted(t for t in shard.tokens.tolist() * epochs if t != BOS)
 
 
-def test_every_epoch_is_a_permutation_of_its_own() -> None:
+def test_every_epoch_is_another_permutation() -> None:
     orders = [document_order(1000, seed, phase, e) for seed in (0, 1) for phase in ("a", "b") for e in (0, 1)]
     assert all(sorted(order.tolist()) == list(range(1000)) for order in orders)
     assert len({tuple(order.tolist()) for order in orders}) == len(orders)
@@ -90,7 +90,7 @@ def test_the_order_of_documents_is_fixed_for_all_time() -> None:
     # The published first outputs of SplitMix64 from state 0.
     assert _splitmix64(0, 3).tolist() == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
     assert document_order(10, 0, "grammar", 0).tolist() == [0, 4, 8, 7, 2, 5, 6, 3, 1, 9], (
-        "a changed order makes a resumed run read other text than it planned"
+        "with another order, a resumed run would not read the text that it planned"
     )
 
 
@@ -131,7 +131,7 @@ def test_random_access_is_fast() -> None:
     rows = StageRows(shard_of([120] * 500), 0, "p", 0, 2000, 512)
     order = np.random.default_rng(0).permutation(2000)
     for index in order:
-        rows[index]  # every epoch's order is made here
+        rows[index]  # computes the order of every epoch
     start = time.perf_counter()
     for index in order:
         rows[index]
@@ -156,8 +156,8 @@ def test_validation_rows_hold_whole_documents_in_order(lengths: list[int], conte
     assert not flat["segments"][total:].any()
     owner = np.repeat(np.arange(taken), lengths[:taken])
     for number, segments in enumerate(rows["segments"]):
-        own = owner[number * context : (number + 1) * context]
-        assert segments[: len(own)].tolist() == (own - own[0] + 1).tolist()
+        owners = owner[number * context : (number + 1) * context]
+        assert segments[: len(owners)].tolist() == (owners - owners[0] + 1).tolist()
     assert {name: array.dtype.name for name, array in rows.items()} == {
         "tokens": "int32", "targets": "int32", "segments": "int32", "weights": "float32",
     }  # fmt: skip

@@ -5,6 +5,7 @@ import logging
 import random
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from llm60_jax.config import FolderSource, Phase
 from llm60_jax.data.corpus import corpus
 from llm60_jax.data.tokens import shards, tokenizer
 from llm60_jax.errors import DamageError, InputError
+from llm60_jax.machine import manifest
 from llm60_jax.machine.progress import silent
 
 
@@ -100,28 +102,34 @@ def test_a_damaged_shard_is_rebuilt(
     else:
         path.write_bytes(good[:-1] + (bytes([good[-1] ^ 1]) if damage == "flip" else b""))
     with pytest.raises(DamageError, match=name.replace(".", r"\.")):
-        shards.load(path.parent, tokens)
+        manifest.verify(path.parent)
     with caplog.at_level(logging.WARNING, logger="llm60_jax"):
         shards.prepare(prepared, tokens, tmp_path / "data", silent)
     assert path.read_bytes() == good
     assert [line for line in caplog.messages if "token shards of phase 'grammar'" in line and name in line]
 
 
-def test_another_tokenizer_gets_its_own_shards_and_is_refused_the_old(
+def test_another_tokenizer_gets_its_own_shards_and_the_old_remain(
     tmp_path: Path, prepared: corpus.Corpus, tokens: tokenizer.Tokenizer
 ) -> None:
     first = shards.prepare(prepared, tokens, tmp_path / "data", silent)
     old = folder_of(tmp_path / "data")
-    assert shards.load(old, tokens).digest == first.digest
+    assert shards.open_(old, manifest.verify(old)).digest == first.digest
     other = learn(tmp_path, 330)
-    with pytest.raises(InputError, match=r"of 320 tokens, but this run has .* of 330"):
-        shards.load(old, other)
     assert shards.prepare(prepared, other, tmp_path / "data", silent).digest != first.digest
+    assert len(list((tmp_path / "data" / "tokenized").iterdir())) == 2
+    assert shards.open_(old, manifest.verify(old)).digest == first.digest
+
+
+def test_a_vocabulary_beyond_uint16_is_refused(tmp_path: Path, prepared: corpus.Corpus) -> None:
+    with pytest.raises(InputError, match=r"model\.vocab_size: 65,537 is above 65,536"):
+        shards.prepare(prepared, mock.Mock(vocab_size=65_537), tmp_path / "data", silent)
 
 
 def save(folder: Path, offsets: np.ndarray, sizes: np.ndarray, tokens: int) -> Path:
     np.save(folder / "train.offsets.npy", offsets)
     np.save(folder / "train.bytes.npy", sizes)
+    np.save(folder / "train.prompts.npy", np.zeros(len(sizes), np.int64))
     (folder / "train.tokens.bin").write_bytes(b"\0\0" * tokens)
     return folder
 
@@ -129,18 +137,16 @@ def save(folder: Path, offsets: np.ndarray, sizes: np.ndarray, tokens: int) -> P
 @pytest.mark.parametrize(
     ("offsets", "sizes", "tokens"),
     [
-        ([0, 3, 6], [1, 1], 7),  # tokens beyond the last offset
+        ([0, 3, 6], [1, 1], 7),  # a token beyond the last offset
         ([0, 3, 6], [1, 1, 1], 6),  # a byte count too many
         ([1, 3, 6], [1, 1], 6),
         ([0, 4, 3, 6], [1, 1, 1], 6),  # falling
         ([0], [], 0),
     ],
 )
-def test_arrays_that_do_not_fit_together_are_damage(
-    tmp_path: Path, offsets: list[int], sizes: list[int], tokens: int
-) -> None:
+def test_arrays_that_do_not_match_are_damage(tmp_path: Path, offsets: list[int], sizes: list[int], tokens: int) -> None:
     save(tmp_path, np.array(offsets, np.int64), np.array(sizes, np.int64), tokens)
-    with pytest.raises(DamageError):
+    with pytest.raises(DamageError, match=r"do not match; delete the folder|cannot mmap an empty file"):
         shards._open_split(tmp_path, "train")
 
 

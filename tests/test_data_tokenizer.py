@@ -1,4 +1,4 @@
-"""The tokenizer: round trip, determinism, sampling, caching, and what its refusals say."""
+"""The tokenizer: round trip, determinism, sampling, caching, errors."""
 
 import random
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ SYLLABLES = ["ka", "lo", "mi", "ter", "ban", "sen", "du", "ri", "ost", "ven"]
 
 
 class FakeCorpus(Corpus):
-    """A corpus whose training documents stand in memory."""
+    """A corpus whose training documents are in memory."""
 
     def read(self, split: Any) -> Iterator[dict[str, str]]:
         assert split == "train", "the tokenizer must not see validation text"
@@ -81,7 +81,7 @@ def test_cleaned_text_survives_a_round_trip(learnt: tokenizer.Tokenizer, text: s
 
 
 @given(st.text(alphabet=" \nab1", max_size=20))
-def test_blanks_and_newlines_survive_wherever_they_stand(learnt: tokenizer.Tokenizer, text: str) -> None:
+def test_blanks_and_newlines_survive_anywhere(learnt: tokenizer.Tokenizer, text: str) -> None:
     assert learnt.decode(learnt.encode(text)) == text
 
 
@@ -134,12 +134,12 @@ def test_second_run_learns_nothing_and_other_inputs_do(tmp_path: Path, monkeypat
 def test_the_sample_is_bounded_and_shared_in_proportion() -> None:
     corpora = [fake("one", ["a" * 10] * 30), fake("two", ["b" * 10] * 10)]
     assert len(list(tokenizer._sample(corpora, 1_000, silent))) == 40
-    taken = list(tokenizer._sample(corpora, 200, silent))
-    assert taken == ["a" * 10] * 15 + ["b" * 10] * 5
+    sample = list(tokenizer._sample(corpora, 200, silent))
+    assert sample == ["a" * 10] * 15 + ["b" * 10] * 5
 
 
 def test_long_lines_reach_the_trainer_in_pieces(tmp_path: Path) -> None:
-    line = words(1, 20_000)  # sentencepiece alone would drop a line of this length without a word
+    line = words(1, 20_000)  # sentencepiece alone would silently drop a line of this length
     made = tokenizer.prepare(settings(), {"one": fake("one", [line])}, tmp_path, silent)
     assert len(made.encode(line)) < 0.6 * len(line)
     assert max(len(piece) for piece in tokenizer._lines(iter([line]))) <= 4_000
@@ -160,7 +160,7 @@ def test_too_small_a_vocabulary_names_the_least() -> None:
         tokenizer._learn(letters, 320, "bpe")
 
 
-def test_load_refuses_what_is_no_tokenizer_of_ours(tmp_path: Path) -> None:
+def test_load_refuses_files_that_are_not_our_tokenizers(tmp_path: Path) -> None:
     with pytest.raises(DamageError, match="cannot read the tokenizer"):
         tokenizer.Tokenizer.load(tmp_path / "missing.model")
     for content in (b"", b"garbage" * 20):

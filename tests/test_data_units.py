@@ -1,4 +1,4 @@
-"""The units of a corpus: whoever makes them, in whatever order, the corpus is the same to the byte."""
+"""Units of a corpus: its bytes are the same, whoever makes the units, in any order."""
 
 import json
 import random
@@ -15,6 +15,7 @@ from conftest import PROJECT, WORDS, to_toml
 
 from llm60_jax import config as config_module
 from llm60_jax.config import Exclude, FolderSource, Phase
+from llm60_jax.data.clean import dedup
 from llm60_jax.data.corpus import corpus, evaluation_text, joining, units
 from llm60_jax.data.read import sources
 from llm60_jax.errors import InputError, MachineError
@@ -43,7 +44,7 @@ def text(tmp_path: Path) -> Path:
     folder = tmp_path / "text"
     folder.mkdir()
     for number in range(60):
-        (folder / f"{number:02}.txt").write_text(words(number % 50))  # ten of them twice
+        (folder / f"{number:02}.txt").write_text(words(number % 50))  # ten texts occur twice
     (folder / "long.txt").write_text("\n\n".join(words(seed, 200) for seed in range(100, 130)))
     return folder
 
@@ -59,8 +60,8 @@ def prepared(text: Path, data: Path, **settings: Any) -> corpus.Corpus:
 @pytest.mark.parametrize("size", [1, 3_000, 10**9])
 def test_units_hold_every_file_once_in_order(tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch, size) -> None:
     monkeypatch.setattr(units, "UNIT_BYTES", size)
-    plan = corpus.Recipe(phase(text), tmp_path / "data", silent)
-    (group,) = plan.units()
+    recipe = corpus.Recipe(phase(text), tmp_path / "data", silent)
+    (group,) = recipe.units()
     assert [file.name for unit in group for file, _ in unit.files] == sorted(path.name for path in text.iterdir())
     assert len(group) == {1: 61, 3_000: 6, 10**9: 1}[size]
 
@@ -68,31 +69,31 @@ def test_units_hold_every_file_once_in_order(tmp_path: Path, text: Path, monkeyp
 def test_many_processes_and_any_order_give_the_same_bytes(
     tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = content(prepared(text, tmp_path / "one").folder)
+    expected = content(prepared(text, tmp_path / "one").folder)
     monkeypatch.setattr(units, "UNIT_BYTES", 3_000)
-    assert content(prepared(text, tmp_path / "many", processes=2).folder) == one
-    plan = corpus.Recipe(phase(text), tmp_path / "backwards", silent)
-    for unit in reversed(plan.units()[0]):
-        units.make_one(unit, plan.parts)
+    assert content(prepared(text, tmp_path / "many", processes=2).folder) == expected
+    recipe = corpus.Recipe(phase(text), tmp_path / "backwards", silent)
+    for unit in reversed(recipe.units()[0]):
+        units.make_one(unit, recipe.parts)
 
     def unread(*rest: Any) -> None:
-        raise AssertionError("the units are there")
+        raise AssertionError("the units exist already")
 
     monkeypatch.setattr(sources, "read", unread)
-    assert content(prepared(text, tmp_path / "backwards").folder) == one
-    assert not plan.parts.exists()
+    assert content(prepared(text, tmp_path / "backwards").folder) == expected
+    assert not recipe.parts.exists()
 
 
-def test_what_was_cleaned_before_an_interruption_is_found_again(
+def test_units_finished_before_an_interruption_are_reused(
     tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = content(prepared(text, tmp_path / "one").folder)
+    expected = content(prepared(text, tmp_path / "one").folder)
     monkeypatch.setattr(units, "UNIT_BYTES", 3_000)
-    done: list[str] = []
+    names_read: list[str] = []
     real = sources.read
 
     def spy(source: Any, files: Any, ledger: Any) -> Iterator[sources.Document]:
-        done.extend(file.name for file in files)
+        names_read.extend(file.name for file in files)
         return real(source, files, ledger)
 
     def interrupting(items: Iterable[Any], description: str, total: int | None = None) -> Iterator[Any]:
@@ -104,21 +105,21 @@ def test_what_was_cleaned_before_an_interruption_is_found_again(
     monkeypatch.setattr(sources, "read", spy)
     with pytest.raises(KeyboardInterrupt):
         prepared(text, tmp_path / "data", track=interrupting)
-    first, done[:] = list(done), []
+    first, names_read[:] = list(names_read), []
     assert not list((tmp_path / "data").glob("processed/*"))
-    assert content(prepared(text, tmp_path / "data").folder) == one
-    assert len(first) + len(done) - 61 in range(1, 12)  # the unit under way is made again, and no other
+    assert content(prepared(text, tmp_path / "data").folder) == expected
+    assert len(first) + len(names_read) - 61 in range(1, 12)  # only the unfinished one again
     assert not list((tmp_path / "data" / "screened").rglob("*.jsonl"))
 
 
 def test_a_damaged_unit_is_made_again(tmp_path: Path, text: Path) -> None:
-    one = content(prepared(text, tmp_path / "one").folder)
-    plan = corpus.Recipe(phase(text), tmp_path / "data", silent)
-    (unit,) = plan.units()[0]
-    units.make_one(unit, plan.parts)
-    damaged = unit.folder(plan.parts) / "documents.jsonl"
+    expected = content(prepared(text, tmp_path / "one").folder)
+    recipe = corpus.Recipe(phase(text), tmp_path / "data", silent)
+    (unit,) = recipe.units()[0]
+    units.make_one(unit, recipe.parts)
+    damaged = unit.folder(recipe.parts) / "documents.jsonl"
     damaged.write_bytes(damaged.read_bytes().replace(b"river", b"rover"))
-    assert content(prepared(text, tmp_path / "data").folder) == one
+    assert content(prepared(text, tmp_path / "data").folder) == expected
 
 
 def test_a_file_that_changes_while_it_is_read_is_named(tmp_path: Path, text: Path, monkeypatch) -> None:
@@ -163,12 +164,12 @@ def test_a_second_process_waits_for_the_first(tmp_path: Path, text: Path) -> Non
         for item in items:
             if "waiting" in description:
                 waited.append(item)
-                shutil.rmtree(plan.parts.parent, ignore_errors=True)
+                shutil.rmtree(recipe.parts.parent, ignore_errors=True)
                 raise KeyboardInterrupt
             yield item
 
-    plan = corpus.Recipe(phase(text), tmp_path / "data", silent)
-    with corpus._alone(plan.parts, silent), pytest.raises(KeyboardInterrupt):
+    recipe = corpus.Recipe(phase(text), tmp_path / "data", silent)
+    with corpus._alone(recipe.parts, silent), pytest.raises(KeyboardInterrupt):
         prepared(text, tmp_path / "data", track=track)
     assert waited == [0]
 
@@ -177,7 +178,7 @@ EVALUATION = "The quick brown fox of the village jumps over a lazy dog every sin
 
 
 @pytest.mark.parametrize(
-    ("evaluation", "text", "held"),
+    ("evaluation", "text", "contained"),
     [
         (EVALUATION, f"{words(1)} {EVALUATION.upper()} {words(2)}", True),
         (
@@ -187,19 +188,25 @@ EVALUATION = "The quick brown fox of the village jumps over a lazy dog every sin
         ),  # half of it
         (EVALUATION, f"{words(1)} The quick brown fox of the hill jumps over a wall. {words(2)}", False),
         (EVALUATION, words(1), False),
-        ("One two three four five six seven.", f"One two three four five six {words(1)}", False),  # one run only
+        (
+            "One two three four five six seven.",
+            f"One two three four five six {words(1)}",
+            False,
+        ),  # a single run of words
         ("One two three four five six seven.", f"{words(1)} one two three four five six seven", True),
         (words(5, 400), words(5, 60), True),  # the text is a part of it
         ("Too short to tell.", f"Too short to tell. {words(3)}", False),
         ("", words(1), False),
     ],
 )
-def test_what_holds_evaluation_text_is_told(tmp_path: Path, evaluation: str, text: str, held: bool) -> None:
+def test_text_that_contains_evaluation_text_is_detected(
+    tmp_path: Path, evaluation: str, text: str, contained: bool
+) -> None:
     (tmp_path / "a.txt").write_text(evaluation)
     (file,) = sources.inputs(sources.folder(str(tmp_path)))
-    known = evaluation_text.load(((file, file.digest()),))
-    assert known is not None
-    assert known.is_in(units.dedup.shingles(text)) == held
+    loaded = evaluation_text.load(((file, file.digest()),))
+    assert loaded is not None
+    assert loaded.is_in(dedup.shingles(text)) == contained
 
 
 def test_evaluation_text_leaves_the_corpus_and_is_counted(tmp_path: Path, text: Path) -> None:
@@ -210,11 +217,11 @@ def test_evaluation_text_leaves_the_corpus_and_is_counted(tmp_path: Path, text: 
     made = prepared(text, tmp_path / "data", evaluation=[str(judged)])
     assert made.digest != whole.digest
     (ledger,) = made.ledger["sources"]
-    assert ledger["dropped"] == {"duplicate": 9, "evaluation": 2}  # it was there twice
+    assert ledger["dropped"] == {"duplicate": 9, "evaluation": 2}  # it occurs twice
     assert ledger["characters_dropped"]["evaluation"] == 2 * len(words(3))
-    held = [record["text"] for split in joining.SPLITS for record in made.read(split)]
-    assert words(3) not in held
-    assert words(4) in held
+    texts = [record["text"] for split in joining.SPLITS for record in made.read(split)]
+    assert words(3) not in texts
+    assert words(4) in texts
 
 
 def test_an_unreadable_file_is_counted_and_named(tmp_path: Path, text: Path, monkeypatch) -> None:
@@ -226,47 +233,47 @@ def test_an_unreadable_file_is_counted_and_named(tmp_path: Path, text: Path, mon
         return real(path)
 
     monkeypatch.setattr(files, "sha256_of", refuse)
-    plan = corpus.Recipe(phase(text), tmp_path / "data", silent)
-    assert [digest for file, digest in plan.files[0] if file.name == "07.txt"] == [sources.UNREADABLE]
+    recipe = corpus.Recipe(phase(text), tmp_path / "data", silent)
+    assert [digest for file, digest in recipe.files[0] if file.name == "07.txt"] == [sources.UNREADABLE]
 
 
 def test_tasks_of_a_datatrove_pipeline_give_the_same_bytes(tmp_path: Path, text: Path, monkeypatch) -> None:
     pytest.importorskip("datatrove")
     from llm60_jax.data.corpus.cluster import MakeUnits
 
-    one = content(prepared(text, tmp_path / "one").folder)
+    expected = content(prepared(text, tmp_path / "one").folder)
     monkeypatch.setattr(units, "UNIT_BYTES", 3_000)
-    plan = corpus.Recipe(phase(text), tmp_path / "shared", silent)
-    step = MakeUnits([plan])
+    recipe = corpus.Recipe(phase(text), tmp_path / "shared", silent)
+    step = MakeUnits([recipe])
     assert len(step.work) == 6
     for rank in (2, 0, 1, 1):
         assert list(step.run(iter(["passes"]), rank, 3)) == ["passes"]
     assert step.stats["units"].total == 8
     monkeypatch.setattr(sources, "read", None)  # nothing is read again
-    assert content(prepared(text, tmp_path / "shared").folder) == one
+    assert content(prepared(text, tmp_path / "shared").folder) == expected
 
 
-def test_the_local_executor_makes_what_is_joined_later(tmp_path: Path, text: Path, tree, monkeypatch) -> None:
-    """In a process of its own: the executor forks, which this one, with jax in it, must not."""
+def test_the_local_executor_makes_units_that_are_joined_later(tmp_path: Path, text: Path, tree, monkeypatch) -> None:
+    """Runs in another process: the executor forks, and a process with jax must not fork."""
     pytest.importorskip("datatrove")
     tree["phase"][0] |= {"sources": [{"kind": "folder", "path": str(text)}], "exclude": {"rules": []}}
     tree["data_dir"] = str(tmp_path / "shared")
     (tmp_path / "shared.toml").write_text(to_toml(tree))
     tool = [sys.executable, str(PROJECT / "tools" / "prepare_on_cluster.py"), str(tmp_path / "shared.toml")]
-    done = subprocess.run([*tool, "--phase", "grammar", "--tasks", "2"], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "1 parts" in done.stdout
+    result = subprocess.run([*tool, "--phase", "grammar", "--tasks", "2"], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert "1 parts" in result.stdout
     first = config_module.parse(tree, "x").phase[0]
-    one = content(corpus.prepare(first, tmp_path / "one", silent).folder)
+    expected = content(corpus.prepare(first, tmp_path / "one", silent).folder)
     monkeypatch.setattr(sources, "read", None)
-    assert content(corpus.prepare(first, tmp_path / "shared", silent).folder) == one
+    assert content(corpus.prepare(first, tmp_path / "shared", silent).folder) == expected
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [(["--tasks", "0"], "--tasks"), (["--executor", "slurm"], "--partition"), (["--phase", "gramar"], "gramar")],
 )
-def test_wrong_options_for_tasks(tiny_file: Path, options: list[str], words: str, capsys) -> None:
+def test_wrong_options_for_tasks_are_refused(tiny_file: Path, options: list[str], words: str, capsys) -> None:
     try:
         code = prepare_on_cluster.main([str(tiny_file), *options])
     except SystemExit as stopped:

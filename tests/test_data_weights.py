@@ -1,3 +1,5 @@
+"""Loss weights of tokens, questions without loss, fixed rows."""
+
 import itertools
 
 import numpy as np
@@ -32,19 +34,19 @@ def test_weights_have_mean_one_over_the_text_and_stay_within_bounds(counts, rari
     reweight = Reweight(rarity=rarity, common=common, bounds=(0.5, 2.0))
     pieces = [f"\u2581w{i}" if i % 3 else "," for i in range(len(counts))]
     counts = np.asarray(counts)
-    found = weights.token_weights(counts, pieces, reweight)
-    assert found.dtype == np.float32
-    assert (counts * found).sum() / counts.sum() == pytest.approx(1, abs=1e-5)
-    assert 0.5 <= found.min() <= found.max() <= 2.0
+    table = weights.token_weights(counts, pieces, reweight)
+    assert table.dtype == np.float32
+    assert (counts * table).sum() / counts.sum() == pytest.approx(1, abs=1e-5)
+    assert 0.5 <= table.min() <= table.max() <= 2.0
     content = [i for i in range(len(counts)) if i % 3]
     by_rarity = sorted(content, key=lambda i: counts[i])
-    assert all(found[a] >= found[b] for a, b in itertools.pairwise(by_rarity))
+    assert all(table[a] >= table[b] for a, b in itertools.pairwise(by_rarity))
 
 
 def test_rare_tokens_weigh_more_and_common_words_less():
     pieces = ["\u2581the", "\u2581obelisk", "\u2581river", ",", ""]
-    found = weights.token_weights(np.array([100, 1, 100, 100, 100]), pieces, Reweight(bounds=(0.1, 10)))
-    the, obelisk, river, comma, control = found.tolist()
+    table = weights.token_weights(np.array([100, 1, 100, 100, 100]), pieces, Reweight(bounds=(0.1, 10)))
+    the, obelisk, river, comma, control = table.tolist()
     assert the == comma < river == control < obelisk
     assert the / river == pytest.approx(0.7, rel=1e-6)
     assert obelisk / river == pytest.approx(100**0.15, rel=1e-6)
@@ -74,7 +76,8 @@ def test_the_weights_of_an_epoch_of_batches_average_one():
         np.concatenate([b["weights"].ravel() for b in loader.batches(shard, stage, 0, reading)])
         for reading in (loader.Reading(), loader.Reading(token_weights=table))
     )
-    # 32 documents of 32 tokens in 16 rows of 64: every target but one of each row's end is met once.
+    # 32 documents of 32 tokens in 16 rows of 64: every target occurs once, but for one at the end
+    # of each row.
     assert weighted[plain > 0].mean() == pytest.approx(1, abs=0.01)
     assert not weighted[plain == 0].any()
 
@@ -123,11 +126,11 @@ def test_fixed_rows_are_the_same_in_every_epoch_and_lose_no_token(lengths, conte
     rows = FixedRows(shard, 3, "p", 0, epochs * packed, context)
     assert rows.packed == packed
     for epoch in range(epochs):
-        found = [rows[epoch * packed + i] for i in range(packed)]
-        assert sorted(int(row["row"]) for row in found) == list(range(packed))
-        inputs = sorted(t for row in found for t in row["tokens"][row["segments"] > 0].tolist())
+        epoch_rows = [rows[epoch * packed + i] for i in range(packed)]
+        assert sorted(int(row["row"]) for row in epoch_rows) == list(range(packed))
+        inputs = sorted(t for row in epoch_rows for t in row["tokens"][row["segments"] > 0].tolist())
         assert inputs == sorted(t for document in documents for t in document)
-        for row in found:
+        for row in epoch_rows:
             again = rows.row(int(row["row"]))
             assert all((again[name] == row[name]).all() for name in row)
             assert (row["tokens"][row["segments"] == 0] == PAD).all()

@@ -81,7 +81,7 @@ def test_2_fine_tuning_text_leaves_the_earlier_phases(overlapping):
     assert grammar
     assert not tuning & grammar
     assert 55 <= len(grammar) <= 60  # a few of the generated texts resemble one another
-    message = r"\d\d documents left out: they are there for fine-tuning; 'Never mix fine-tuning data into pretraining'"
+    message = r"\d\d documents left out: reserved for fine-tuning; 'Never mix fine-tuning data into pretraining'"
     assert re.search(message, prepared.describe(c.phase[0]))
     shards = prepared.shards["grammar"]
     assert shards.train.documents + shards.validation.documents == len(grammar)
@@ -140,7 +140,7 @@ def test_2_validation_text_of_one_phase_trains_no_other(tree, tmp_path):
     assert not first["grammar", "train"] & first["vocabulary", "validation"]
     assert not first["vocabulary", "train"] & first["grammar", "validation"]
     assert len(first["grammar", "validation"]) == len(first["vocabulary", "validation"]) == 20
-    assert any("what other phases are validated with" in note for note in corpora["grammar"].notes)
+    assert any("near-duplicates of other phases' validation text" in note for note in corpora["grammar"].notes)
 
 
 def test_2_text_that_the_start_checkpoint_has_seen_leaves_the_fine_tuning(tuning, base, texts, tmp_path):
@@ -156,7 +156,7 @@ def test_2_text_that_the_start_checkpoint_has_seen_leaves_the_fine_tuning(tuning
     trained = {path.read_text().strip() for path in (texts / "text" / "grammar").iterdir()}
     held_out = len([t for t in trained if t in seen])
     assert held_out <= 20  # the earlier run held these out: its model has not seen them
-    assert "the model has been trained on them before" in prepared.describe(c.phase[0])
+    assert "the model was trained on them before" in prepared.describe(c.phase[0])
 
 
 def test_2_text_of_earlier_ancestors_counts_too(tuning, base, train, texts, tmp_path):
@@ -185,7 +185,7 @@ def test_3_and_4_text_that_is_repeated_too_often_causes_a_note(tree):
     tree["phase"][0]["tokens"] = 1_000_000
     c = config_module.parse(tree, "x")
     prepared = prepare.prepare(c, silent, lambda digests: None)
-    assert "More than 4 teach little and are learnt by heart" in prepared.describe(c.phase[0])
+    assert "More than 4 epochs teach little and the model learns the text by heart" in prepared.describe(c.phase[0])
     assert "More than 4" not in prepared.describe(c.phase[1])
 
 

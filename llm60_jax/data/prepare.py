@@ -1,4 +1,7 @@
-"""All data of a run, from its sources to token shards, each step cached by the digests of what it reads."""
+"""All data of a run, from its sources to token shards.
+
+Each step is cached by the digests of its inputs.
+"""
 
 import contextlib
 import logging
@@ -19,29 +22,32 @@ from llm60_jax.data.tokens.shards import TokenShard
 from llm60_jax.errors import InputError
 from llm60_jax.machine.progress import Track
 
-log = logging.getLogger("llm60_jax")
-MANY_EPOCHS = 4  # passes beyond which text teaches less and less
-_FIT_DOCUMENTS = 200  # of the held-out text, by which the vocabulary is judged
-_WINDOW = 256  # tokens that stand side by side in a sample of the training text
+MANY_EPOCHS = 4  # more passes over the same text teach little
+_LOG = logging.getLogger("llm60_jax")
+_FIT_DOCUMENTS = 200  # held-out documents that the vocabulary is measured on
+_WINDOW = 256  # consecutive tokens in a sample of the training text
 
 
 class Prepared(NamedTuple):
-    """What training reads. `digests` names each part of it: "data of phase NAME" and "tokenizer"."""
+    """What training reads.
+
+    `digests` names each part of it: "data of phase NAME" and "tokenizer".
+    """
 
     corpora: dict[str, Corpus]
     shards: dict[str, shards.PhaseShards]
     tokenizer: tokenizer.Tokenizer
     digests: dict[str, str]
     inherited: dict[str, Any]  # `record` of the checkpoint that the run starts from
-    held_out: dict[str, TokenShard]  # what every phase is validated with, those of earlier runs first
+    held_out: dict[str, TokenShard]  # validation text by phase; phases of earlier runs first
 
     def before(self, phase: str) -> list[str]:
-        """Names of `held_out` that come before a phase: what it may forget."""
+        """Return the names of `held_out` before a phase: text that the phase may forget."""
         names = list(self.held_out)
         return names[: names.index(phase)]
 
     def describe(self, phase: Phase) -> str:
-        """What a phase trains on, for a person: its sources, its size, how many epochs its tokens mean."""
+        """Return lines for the terminal: a phase's sources, size and epochs."""
         shard = self.shards[phase.name].train
         sources = [f"{phase.name}: {line}" for line in self.corpora[phase.name].summary()]
         passes = loader.epochs(shard, phase.tokens)
@@ -50,67 +56,74 @@ class Prepared(NamedTuple):
             f"{phase.tokens:,} tokens are {passes:.2f} epochs"
         )
         if passes > MANY_EPOCHS:
-            size += f". More than {MANY_EPOCHS} teach little and are learnt by heart: add text, or lower the tokens"
+            size += (
+                f". More than {MANY_EPOCHS} epochs teach little and the model learns the text by heart: "
+                f"add text, or lower phase.{phase.name}.tokens"
+            )
         return "\n".join([*sources, size])
 
     def facts(self, phase: Phase) -> dict[str, Any]:
-        """What a phase trains on, in figures: what the doctor and the report rest on. JSON values."""
-        found, shard = self.corpora[phase.name], self.shards[phase.name].train
+        """Return figures of a phase's text for the doctor and the report, as JSON values."""
+        text, shard = self.corpora[phase.name], self.shards[phase.name].train
         counts = np.bincount(shard.tokens, minlength=self.tokenizer.vocab_size)
         shares = counts[counts > 0] / counts.sum()
         fit = fertility.fit(
-            islice((r["text"] for r in found.read("validation")), _FIT_DOCUMENTS), self.tokenizer
+            islice((record["text"] for record in text.read("validation")), _FIT_DOCUMENTS), self.tokenizer
         ).to_tree()
-        accounts = account.ledgers(found)
-        read = max(1, sum(one.characters_in for one in accounts))
-        again = sum(
-            one.characters_dropped.get(reason, 0) for one in accounts for reason in ("duplicate", "near_duplicate")
+        ledgers = account.ledgers(text)
+        characters_in = max(1, sum(ledger.characters_in for ledger in ledgers))
+        duplicated = sum(
+            ledger.characters_dropped.get(reason, 0) for ledger in ledgers for reason in ("duplicate", "near_duplicate")
         )
-        tokens = _order(shard)
-        words = bigrams.of_words(r["text"] for split in ("validation", "train") for r in found.read(split))
+        token_order = _order(shard)
+        word_order = bigrams.of_words(
+            record["text"] for split in ("validation", "train") for record in text.read(split)
+        )
         return {
             "documents": shard.documents,
             "tokens": shard.token_count,
             "epochs": loader.epochs(shard, phase.tokens),
-            "kept_share": sum(one.characters_kept for one in accounts) / read,
-            "duplicate_share": again / read,
+            "kept_share": sum(ledger.characters_kept for ledger in ledgers) / characters_in,
+            "duplicate_share": duplicated / characters_in,
             "bytes_per_token": fit["bytes_per_token"],
             "whole_word_share": fit["whole_word_share"],
             "unused_share": fertility.unused([shard], self.tokenizer)["share"],
             "unigram_entropy": float(-(shares * np.log(shares)).sum()),  # nats a token
-            "order": tokens.to_tree() if tokens else None,
-            "word_order": words.to_tree() if words else None,
+            "order": token_order.to_tree() if token_order else None,
+            "word_order": word_order.to_tree() if word_order else None,
         }
 
     def private(self, phase: Phase) -> dict[str, int]:
-        """How many private strings of each kind the text of a phase has; none without the extra `privacy`."""
+        """Count private strings by kind in a phase's text; {} without the extra `privacy`."""
         with contextlib.suppress(InputError):
             return dict(private.count(record["text"] for record in self.corpora[phase.name].read("train")))
         return {}
 
     def token_weights(self, phase: Phase) -> np.ndarray | None:
-        """The loss weight of each token as a target, float32 [V]; None where a phase does not reweight."""
+        """Return the loss weight of each target token, float32 [V]; None without `reweight`."""
         if phase.reweight is None:
             return None
         counts = self.target_counts(phase.name)
         return weights.token_weights(counts, self.tokenizer.pieces(), phase.reweight)
 
     def target_counts(self, phase: str) -> np.ndarray:
-        """How often each token is a target in a phase's training text, int64 [V]."""
+        """Count how often each token is a target in a phase's training text, int64 [V]."""
         return weights.target_counts(self.shards[phase].train, self.tokenizer.vocab_size)
 
     def record(self) -> dict[str, Any]:
-        """What a later run needs to know to keep its fine-tuning text apart from all text that the model has seen, in
-        this run and in those before it: by the folder of each corpus, its phase and the documents left out."""
-        own = {
-            found.folder.name: {"phase": name, "left_out": sorted(found.left_out)}
-            for name, found in self.corpora.items()
+        """Return corpus folder -> its phase and left-out ids, for this run and earlier runs.
+
+        A checkpoint stores it. A later run then keeps its fine-tuning text apart from all text
+        that the model has seen.
+        """
+        entries = {
+            text.folder.name: {"phase": name, "left_out": sorted(text.left_out)} for name, text in self.corpora.items()
         }
-        again = own.keys() & self.inherited.keys()
-        for folder in again:  # what one of the two runs left out the other may have trained on
-            common = set(own[folder]["left_out"]) & set(self.inherited[folder]["left_out"])
-            own[folder] = {**own[folder], "left_out": sorted(common)}
-        return {**self.inherited, **own}
+        # Both runs have these folders. One may have trained on documents that the other left out.
+        for folder in entries.keys() & self.inherited.keys():
+            common = set(entries[folder]["left_out"]) & set(self.inherited[folder]["left_out"])
+            entries[folder] = {**entries[folder], "left_out": sorted(common)}
+        return {**self.inherited, **entries}
 
 
 def prepare(
@@ -119,56 +132,62 @@ def prepare(
     check: Callable[[Mapping[str, str]], None],
     start: tuple[Path, dict[str, Any]] | None = None,
 ) -> Prepared:
-    """Prepares all phases of a configuration, or finds them prepared.
+    """Prepare all phases of a configuration, or find them prepared.
 
     Args:
-      config: the sources, the tokenizer's settings and `data_dir` are used.
+      config: uses the sources, the tokenizer's settings and `data_dir`.
       track: shows progress and may interrupt.
-      check: is given the digests as soon as they are known and may refuse them, before the work that builds on them.
-      start: the tokenizer of the checkpoint that the run begins from, and what is `record`ed in it.
+      check: receives the digests as soon as they exist, and may raise before the next step.
+      start: the tokenizer of the checkpoint that the run starts from, and its `record`.
 
     Raises:
-      InputError: text that is missing, too little, or refused by `check`.
+      InputError: text is missing or too little, or `check` refuses it.
       MachineError: a file cannot be read or written.
     """
-    data_dir, trained = Path(config.data_dir), start[1] if start else {}
-    corpora = prepare_text(config, track, trained)
-    for found in corpora.values():
-        if found.problem:
-            raise InputError(found.problem)
-    digests = {f"data of phase {name}": found.digest for name, found in corpora.items()}
+    data_dir, inherited = Path(config.data_dir), start[1] if start else {}
+    corpora = prepare_text(config, track, inherited)
+    for text in corpora.values():
+        if text.problem:
+            raise InputError(text.problem)
+    digests = {f"data of phase {name}": text.digest for name, text in corpora.items()}
     check(digests)
     words = tokenizer.Tokenizer.load(start[0]) if start else tokenizer.prepare(config, corpora, data_dir, track)
     digests["tokenizer"] = words.sha256
     check(digests)
     planted = {phase.name: canaries.texts(config.seed, phase.name, phase.canaries) for phase in config.phase}
-    prepared = {name: shards.prepare(found, words, data_dir, track, planted[name]) for name, found in corpora.items()}
-    held_out = _held_out_before(config, trained, words) | {name: one.validation for name, one in prepared.items()}
-    return Prepared(corpora, prepared, words, digests, trained, held_out)
+    prepared = {name: shards.prepare(text, words, data_dir, track, planted[name]) for name, text in corpora.items()}
+    held_out = _held_out_before(config, inherited, words)
+    held_out |= {name: phase_shards.validation for name, phase_shards in prepared.items()}
+    return Prepared(corpora, prepared, words, digests, inherited, held_out)
 
 
-def _held_out_before(config: Config, trained: Mapping[str, Any], words: tokenizer.Tokenizer) -> dict[str, TokenShard]:
-    """What the phases of earlier runs were validated with, as far as it is here and a run scores it."""
-    found = {}
-    for name, entry in trained.items():
+def _held_out_before(config: Config, inherited: Mapping[str, Any], words: tokenizer.Tokenizer) -> dict[str, TokenShard]:
+    """Return the validation text of earlier runs' phases, as far as it is still here.
+
+    Each has up to `train.validation_tokens` tokens.
+    """
+    held_out: dict[str, TokenShard] = {}
+    for name, entry in inherited.items():
         text = corpus.recorded(Path(config.data_dir), name, entry)
         if not text.validation.exists():
-            log.warning("%s: not here, so what is forgotten of phase %s does not show", text.folder, entry["phase"])
+            _LOG.warning(
+                "%s: missing, so this run cannot show what it forgets of phase %s", text.folder, entry["phase"]
+            )
             continue
         label = entry["phase"]
-        while label in found or any(label == phase.name for phase in config.phase):
+        while label in held_out or any(label == phase.name for phase in config.phase):
             label += " before"
-        found[label] = shards.in_memory(text.read("validation"), words, config.train.validation_tokens)
-    return {label: shard for label, shard in found.items() if shard.documents}
+        held_out[label] = shards.in_memory(text.read("validation"), words, config.train.validation_tokens)
+    return {label: shard for label, shard in held_out.items() if shard.documents}
 
 
-def prepare_text(config: Config, track: Track, trained: Mapping[str, Any]) -> dict[str, Corpus]:
-    """The clean text of all phases, each without what must be kept apart from it; the first half of `prepare`.
+def prepare_text(config: Config, track: Track, inherited: Mapping[str, Any]) -> dict[str, Corpus]:
+    """Prepare the clean text of all phases, without documents that must be kept apart.
+
+    This is the first half of `prepare`. A corpus may be too small: its `problem` says so.
 
     Args:
-      trained: what the checkpoint that the run begins from has `record`ed.
-
-    A corpus may turn out too small to train on: its `problem` says so.
+      inherited: the `record` of the checkpoint that the run starts from.
     """
     corpora = {
         phase.name: corpus.prepare(
@@ -176,87 +195,95 @@ def prepare_text(config: Config, track: Track, trained: Mapping[str, Any]) -> di
         )
         for phase in config.phase
     }
-    return _without_validation_text(_keep_apart(config, corpora, trained))
+    return _without_validation_text(_keep_apart(config, corpora, inherited))
 
 
-def _keep_apart(config: Config, corpora: dict[str, Corpus], trained: Mapping[str, Any]) -> dict[str, Corpus]:
-    """Golden rule 2, near-duplicates included: what is there for fine-tuning leaves the text of the phases before it;
-    what a checkpoint has been trained on already leaves the text for fine-tuning."""
+def _keep_apart(config: Config, corpora: dict[str, Corpus], inherited: Mapping[str, Any]) -> dict[str, Corpus]:
+    """Apply golden rule 2, near-duplicates included.
+
+    Fine-tuning text leaves the phases before fine-tuning. Text that the checkpoint was trained on
+    leaves the fine-tuning text.
+    """
     tuning = [phase.name for phase in config.phase if config.goal(phase) == "fine_tune"]
-    kept = dict(corpora)
-    if trained:
-        seen = _seen(Path(config.data_dir), trained)
+    apart = dict(corpora)
+    if inherited:
+        seen = _seen(Path(config.data_dir), inherited)
         for name in tuning:
-            found = corpora[name]
-            kept[name] = found.without(_alike(found, seen), f"the model has been trained on them before; {RULE_2}")
+            text = corpora[name]
+            apart[name] = text.without(_alike(text, seen), f"the model was trained on them before; {RULE_2}")
     if len(tuning) == len(corpora):
-        return kept
-    own = _joined([_text(kept[name].folder, split, kept[name].left_out) for name in tuning for split in joining.SPLITS])
-    why = f"they are there for fine-tuning; {RULE_2}"
-    return {name: found if name in tuning else found.without(_alike(found, own), why) for name, found in kept.items()}
+        return apart
+    reserved = _joined(
+        [_known(apart[name].folder, split, apart[name].left_out) for name in tuning for split in joining.SPLITS]
+    )
+    why = f"reserved for fine-tuning; {RULE_2}"
+    return {name: text if name in tuning else text.without(_alike(text, reserved), why) for name, text in apart.items()}
 
 
 def _without_validation_text(corpora: dict[str, Corpus]) -> dict[str, Corpus]:
-    """No phase trains on text that is near to what another one is validated with."""
-    held_out = {name: _text(found.folder, "validation", found.left_out) for name, found in corpora.items()}
-    kept = {}
-    for name, found in corpora.items():
-        others = _joined([text for other, text in held_out.items() if other != name])
-        near = _alike(found, others, ("train",))
-        kept[name] = found.without(near, "they are near to what other phases are validated with")
-    return kept
+    """Remove near-duplicates of a phase's validation text from the other phases' training."""
+    validation = {name: _known(text.folder, "validation", text.left_out) for name, text in corpora.items()}
+    apart = {}
+    for name, text in corpora.items():
+        others = _joined([known for other, known in validation.items() if other != name])
+        near = _alike(text, others, ("train",))
+        apart[name] = text.without(near, "near-duplicates of other phases' validation text")
+    return apart
 
 
-def _order(shard: shards.TokenShard) -> bigrams.Order | None:
-    """The order of a sample of the training text: stretches of it, evenly spread."""
-    most = min(bigrams.SAMPLE, shard.token_count) // _WINDOW
-    if not most:
+def _order(shard: TokenShard) -> bigrams.Order | None:
+    """Measure the order of tokens in a sample of the training text: windows, evenly spread."""
+    windows = min(bigrams.SAMPLE, shard.token_count) // _WINDOW
+    if not windows:
         return None
-    starts = np.linspace(0, shard.token_count - _WINDOW, most).astype(np.int64)
+    starts = np.linspace(0, shard.token_count - _WINDOW, windows).astype(np.int64)
     places = starts[:, None] + np.arange(_WINDOW)
     segments = np.searchsorted(shard.offsets, places, side="right")
     return bigrams.order(np.asarray(shard.tokens)[places].astype(np.int32), segments.astype(np.int32))
 
 
-class SeenText(NamedTuple):
-    """Texts that others are held against."""
+class KnownText(NamedTuple):
+    """The ids and sketches of texts that a corpus is compared with."""
 
     ids: set[str]
     sketches: Sketches
 
 
-def _seen(data_dir: Path, trained: Mapping[str, Any]) -> SeenText:
-    """What the phases of earlier runs were trained on."""
-    found = []
-    for name, entry in trained.items():
+def _seen(data_dir: Path, inherited: Mapping[str, Any]) -> KnownText:
+    """Return the training text of earlier runs' phases.
+
+    Logs a warning for each corpus that is missing.
+    """
+    texts = []
+    for name, entry in inherited.items():
         folder = data_dir / "processed" / name
         if (folder / "train.sizes.npy").exists():
-            found.append(_text(folder, "train", entry["left_out"]))
+            texts.append(_known(folder, "train", entry["left_out"]))
         else:
-            told = "%s: not here, so it cannot be checked whether phase %s saw this text; %s"
-            log.warning(told, folder, entry["phase"], RULE_2)
-    return _joined(found)
+            message = "%s: missing, so this run cannot check whether phase %s was trained on its text; %s"
+            _LOG.warning(message, folder, entry["phase"], RULE_2)
+    return _joined(texts)
 
 
-def _text(folder: Path, split: joining.Split, left_out: Collection[str]) -> SeenText:
-    """What a split of a corpus holds, some documents left out."""
+def _known(folder: Path, split: joining.Split, left_out: Collection[str]) -> KnownText:
+    """Return a split of a corpus, without some documents."""
     ids, sketches = corpus.read_sketches(folder, split)
     left_out = frozenset(left_out)
-    return SeenText(set(ids) - left_out, sketches.chosen(np.array([name not in left_out for name in ids], bool)))
+    return KnownText(set(ids) - left_out, sketches.chosen(np.array([name not in left_out for name in ids], bool)))
 
 
-def _joined(parts: Sequence[SeenText]) -> SeenText:
+def _joined(parts: Sequence[KnownText]) -> KnownText:
     hashes = [np.empty(0, np.uint64), *(part.sketches.hashes for part in parts)]
     sizes = [np.empty(0, np.int64), *(part.sketches.sizes for part in parts)]
     ids = {name for part in parts for name in part.ids}
-    return SeenText(ids, Sketches(np.concatenate(hashes), np.concatenate(sizes)))
+    return KnownText(ids, Sketches(np.concatenate(hashes), np.concatenate(sizes)))
 
 
-def _alike(found: Corpus, known: SeenText, splits: Sequence[joining.Split] = joining.SPLITS) -> set[str]:
-    """Those documents of a corpus that are known: the same, or one holding half of the other or more."""
+def _alike(text: Corpus, known: KnownText, splits: Sequence[joining.Split] = joining.SPLITS) -> set[str]:
+    """Return the ids of a corpus's known documents: the same, or half or more in common."""
     alike: set[str] = set()
     for split in splits:
-        names, sketches = found.sketches(split)
+        names, sketches = text.sketches(split)
         near = sketches.like(known.sketches)
         alike |= {name for name, is_near in zip(names, near, strict=True) if is_near or name in known.ids}
     return alike

@@ -21,7 +21,7 @@ from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.config import Config
 from llm60_jax.data.clean import cleaning, dedup
-from llm60_jax.data.corpus import units
+from llm60_jax.data.corpus import pieces
 from llm60_jax.data.read import sources
 from llm60_jax.data.read.ledger import Ledger
 from llm60_jax.data.tokens import loader
@@ -65,7 +65,7 @@ def prepare_here(config: Config, texts: list[sources.Document]) -> None:
     """What a corpus does to its documents: clean, screen, cut, sketch, look for duplicates."""
     ledger, seen = Ledger(""), dedup.Seen()
     for document in texts:
-        for piece in units.screen(document, config.phase[0].exclude, None, ledger).pieces:
+        for piece in pieces.screen(document, config.phase[0].exclude, None, ledger).pieces:
             if not seen.contains(piece.sketch):
                 seen.add(piece.sketch)
 

@@ -216,7 +216,7 @@ def uses(run: Run) -> dict[str, Callable[[], Any]]:
         "newest": lambda: checkpoints.Checkpoints(run.path, 2).newest(),
         "resume": lambda: _resume(run),
         "gate": lambda: gates.require(run.path, "grammar", meta(run.path / "phases" / "grammar")["state_sha256"], None),
-        "shard": lambda: shards.load(run.shard, checkpoint.open_(run.path).tokenizer),
+        "shard": lambda: shards.open_(run.shard, manifest.verify(run.shard)),
         "report": lambda: report.write(history.read(run.path)),
     }
 

@@ -1,5 +1,5 @@
-"""Documents to a phase's corpus: units of work, duplicates, held-out documents, doses, and the account of all of them.
+"""Documents to a phase's corpus: units, duplicates, held-out documents, doses, ledger.
 
-Work is cut into units, so that many processes or machines can share it and an interrupted preparation can continue. Not
-here: tokens.
+A corpus is made in units, so that many processes or machines share the work and an interrupted
+preparation resumes. Not here: tokens.
 """

@@ -1,4 +1,4 @@
-"""The units of a corpus as a step of a datatrove pipeline, for many machines that share a disk (extra `cluster`)."""
+"""A datatrove step that makes the units of a corpus on many machines (extra `cluster`)."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,23 +12,24 @@ from llm60_jax.data.corpus.units import Unit
 
 
 class MakeUnits(PipelineStep):
-    """Cleans, screens and sketches a share of the text: of n tasks, task r makes every n-th unit, from the r-th on.
+    """Makes a share of the units: task r of n makes every n-th unit, starting with unit r.
 
-    What it makes stands below `data_dir`/screened, where `corpus.prepare` finds it and joins it: the same bytes as by
-    one process. A unit that is there already is not made again, so a pipeline can be run twice.
+    All machines see the same `data_dir`. The units lie in its folder `screened`. `corpus.prepare`
+    joins them there: the same bytes as from one process. A unit that exists is skipped, so a
+    pipeline can run twice.
     """
 
     type = "Cleaning"
     name = "units of a corpus"
 
-    def __init__(self, plans: Sequence[Recipe]):
+    def __init__(self, recipes: Sequence[Recipe]):
         super().__init__()
         self.work: list[tuple[Unit, Path]] = [
-            (unit, plan.parts) for plan in plans for group in plan.units() for unit in group
+            (unit, recipe.parts) for recipe in recipes for group in recipe.units() for unit in group
         ]
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
-        """Makes this task's share; documents of steps before it pass unchanged."""
+        """Make this task's share; documents of earlier steps pass unchanged."""
         for unit, parent in self.work[rank::world_size]:
             with self.track_time("unit"):
                 units.make_one(unit, parent)

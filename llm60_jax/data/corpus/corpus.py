@@ -1,4 +1,4 @@
-"""The corpus of a phase: its sources cleaned, deduplicated and split, written once as JSON lines with a ledger."""
+"""The corpus of a phase: sources cleaned, deduplicated, split, written once with a ledger."""
 
 import contextlib
 import dataclasses
@@ -25,17 +25,18 @@ from llm60_jax.machine.progress import Track
 
 __all__ = ["SPLITS", "Corpus", "Recipe", "Split", "prepare", "read_sketches"]
 
-_FORMAT = 5  # raise with any change of what the folder holds
+_FORMAT = 5  # raise with any change of the folder's content
 
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """A phase's prepared text. `train` and `validation` are JSON-lines files; `ledger` is the content of ledger.json.
+    """A phase's prepared text. `train` and `validation` are JSON-lines files.
 
-    `ledger["sources"]` has one account for each source (see `Ledger`), `ledger["splits"][split]` the numbers of
-    `documents` and `characters`. After cutting, a piece of a document counts as a document.
+    `ledger` is the content of ledger.json. `ledger["sources"]` has one ledger for each source (see
+    `Ledger`). `ledger["splits"][split]` has the numbers of `documents` and `characters`; each piece
+    of a long document counts as a document.
 
-    `left_out` are ids that are passed over when the corpus is read, `notes` say why (see `without`).
+    `left_out` are ids that `read` skips; `notes` say why (see `without`).
     """
 
     phase: str
@@ -48,12 +49,12 @@ class Corpus:
     notes: tuple[str, ...] = ()
 
     def summary(self) -> list[str]:
-        """A line for each source: what came in, what was kept, repaired and dropped. And what is left out, and why."""
-        return [*(Ledger.of(account).summary() for account in self.ledger["sources"]), *self.notes]
+        """Return a line for each source (read, kept, repaired, dropped), then the notes."""
+        return [*(Ledger.of(tree).summary() for tree in self.ledger["sources"]), *self.notes]
 
     @property
     def problem(self) -> str:
-        """Why nothing can be trained on this text; "" if it can."""
+        """Why this text cannot train a model; "" if it can."""
         if self.ledger["too_few"]:
             return f"{self.ledger['too_few']}. " + "; ".join(self.summary())
         for split in SPLITS:
@@ -65,15 +66,15 @@ class Corpus:
         return ""
 
     def ids(self, split: Split) -> set[str]:
-        """The ids of the documents of a split, those left out not among them."""
+        """Return the ids of a split's documents, without those left out."""
         return set((self.folder / f"{split}.ids").read_text(encoding="ascii").split()) - self.left_out
 
     def sketches(self, split: Split) -> tuple[list[str], dedup.Sketches]:
-        """The ids of all documents of a split, and their sketches in the same order."""
+        """Return the ids of all documents of a split, and their sketches in the same order."""
         return read_sketches(self.folder, split)
 
     def without(self, ids: Collection[str], why: str) -> "Corpus":
-        """The corpus with some documents left out; its digest tells which."""
+        """Return the corpus without some documents. Its digest depends on their ids."""
         more = (frozenset(ids) - self.left_out) & (self.ids("train") | self.ids("validation"))
         if not more:
             return self
@@ -82,8 +83,10 @@ class Corpus:
         return dataclasses.replace(self, digest=digest, left_out=self.left_out | more, notes=notes)
 
     def read(self, split: Split) -> Iterator[dict[str, str]]:
-        """Yields {"id": SHA-256 of the text in hex, "source", "title", "text"}, in the order of the sources. An answer
-        to a question also has "prompt"."""
+        """Yield {"id", "source", "title", "text"}, in the order of the sources.
+
+        "id" is the SHA-256 of the text, in hex. An answer also has its question, "prompt".
+        """
         path = self.train if split == "train" else self.validation
         with path.open(encoding="utf-8", newline="\n") as file:
             for line in file:
@@ -93,15 +96,19 @@ class Corpus:
 
 
 def recorded(data_dir: Path, name: str, entry: Mapping[str, Any]) -> Corpus:
-    """The corpus that a checkpoint has recorded by its folder's name (`Prepared.record`), to be read; whether it is
-    there is the caller's to see."""
+    """Return a corpus that a checkpoint recorded (`Prepared.record`). Its folder may be missing.
+
+    Args:
+      name: the name of the corpus's folder.
+      entry: its phase and the ids left out.
+    """
     folder = data_dir / "processed" / name
     train, validation = (folder / f"{split}.jsonl" for split in SPLITS)
     return Corpus(entry["phase"], "", folder, train, validation, {}, frozenset(entry["left_out"]))
 
 
 def read_sketches(folder: Path, split: Split) -> tuple[list[str], dedup.Sketches]:
-    """The ids and sketches of a split in a corpus's folder."""
+    """Return the ids and sketches of a split in a corpus's folder."""
     ids = (folder / f"{split}.ids").read_text(encoding="ascii").split()
     path = folder / f"{split}.sketches.bin"
     hashes = np.memmap(path, "<u8", "r") if path.stat().st_size else np.empty(0, "<u8")
@@ -109,22 +116,24 @@ def read_sketches(folder: Path, split: Split) -> tuple[list[str], dedup.Sketches
 
 
 class Recipe:
-    """What a phase's corpus will be made of. Making one downloads what is not there yet, and reads every source file
-    once, for its digest."""
+    """What determines a phase's corpus.
+
+    The constructor downloads what is missing and hashes every source file.
+    """
 
     def __init__(self, phase: Phase, data_dir: Path, track: Track, evaluation: Sequence[str] = ()):
         for source in phase.sources:
             if isinstance(source, HubSource):
                 hub.fetch(source, track)
-        found = [sources.inputs(source) for source in phase.sources]
-        against = [file for path in evaluation for file in sources.inputs(sources.folder(path))]
+        groups = [sources.inputs(source) for source in phase.sources]
+        evaluation_files = [file for path in evaluation for file in sources.inputs(sources.folder(path))]
         self.phase, self.data_dir = phase, Path(data_dir)
         self.others = [sources.others(source) for source in phase.sources]
-        everything = [file for group in [*found, against] for file in group]
-        hashed = track(everything, f"{phase.name}: checking source files", len(everything))
-        named = iter([(file, file.digest()) for file in hashed])
-        self.files = [tuple(itertools.islice(named, len(group))) for group in found]
-        self.evaluation = tuple(named)
+        all_files = [file for group in [*groups, evaluation_files] for file in group]
+        tracked = track(all_files, f"{phase.name}: checking source files", len(all_files))
+        hashed = iter([(file, file.digest()) for file in tracked])
+        self.files = [tuple(itertools.islice(hashed, len(group))) for group in groups]
+        self.evaluation = tuple(hashed)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -152,11 +161,11 @@ class Recipe:
 
     @property
     def parts(self) -> Path:
-        """Where the units are kept until the corpus is whole."""
+        """The folder of the units. It is deleted once the corpus is whole."""
         return self.data_dir / "screened" / f"{self.phase.name}-{self.digest[:16]}"
 
     def units(self) -> list[list[Unit]]:
-        """The units of each source, in the order in which they are joined."""
+        """Return the units of each source, in the order of joining."""
         pairs = zip(self.phase.sources, self.files, strict=True)
         return [units.divide(source, self.phase.exclude, inputs, self.evaluation) for source, inputs in pairs]
 
@@ -164,29 +173,29 @@ class Recipe:
 def prepare(
     phase: Phase, data_dir: Path, track: Track, *, processes: int = 1, evaluation: Sequence[str] = ()
 ) -> Corpus:
-    """Builds the corpus of a phase below `data_dir`/processed, or finds it there.
+    """Build the corpus of a phase below `data_dir`/processed, or find it there.
 
     Args:
-      processes: that clean text at once; 0 is one for each core.
-      evaluation: paths of text that must not be in the corpus, nor anything near to it.
+      processes: how many clean text at once; 0 means one for each core.
+      evaluation: paths of evaluation text; the corpus gets nothing of it, nor any near-duplicate.
 
     Raises:
-      InputError: a source without text (see `sources.inputs`), or a file that changes while it is read.
+      InputError: a source has no text (see `sources.inputs`), or a file changes during reading.
       MachineError: `data_dir` cannot be written.
     """
-    plan = Recipe(phase, data_dir, track, evaluation)
-    folder = plan.data_dir / "processed" / f"{phase.name}-{plan.digest[:16]}"
-    parts = plan.units()
+    recipe = Recipe(phase, data_dir, track, evaluation)
+    folder = recipe.data_dir / "processed" / f"{phase.name}-{recipe.digest[:16]}"
+    groups = recipe.units()
 
     def build(scratch: Path) -> dict[str, Any]:
-        flat = [unit for group in parts for unit in group]
-        units.make(flat, plan.parts, track, f"{phase.name}: cleaning", processes)
-        return joining.join(phase, parts, plan.parts, plan.others, scratch, track)
+        flat = [unit for group in groups for unit in group]
+        units.make(flat, recipe.parts, track, f"{phase.name}: cleaning", processes)
+        return joining.join(phase, groups, recipe.parts, recipe.others, scratch, track)
 
-    with _alone(plan.parts, track):
-        ledger = manifest.build_once(folder, plan.identity, build, f"corpus of phase '{phase.name}'")["facts"]
-        shutil.rmtree(plan.parts, ignore_errors=True)
-    return Corpus(phase.name, plan.digest, folder, folder / "train.jsonl", folder / "validation.jsonl", ledger)
+    with _alone(recipe.parts, track):
+        ledger = manifest.build_once(folder, recipe.identity, build, f"corpus of phase '{phase.name}'")["facts"]
+        shutil.rmtree(recipe.parts, ignore_errors=True)
+    return Corpus(phase.name, recipe.digest, folder, folder / "train.jsonl", folder / "validation.jsonl", ledger)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Joins the units of a phase: duplicates go, sources are held to their doses, what is left is split."""
+"""Joins the units of a phase: drops duplicates, applies doses, splits train and validation."""
 
 import contextlib
 import itertools
@@ -11,8 +11,9 @@ import numpy as np
 
 from llm60_jax.config import Phase
 from llm60_jax.data.clean import dedup
-from llm60_jax.data.corpus import mixture, units
-from llm60_jax.data.corpus.units import ScreenedUnit, Unit
+from llm60_jax.data.corpus import mixture, pieces, units
+from llm60_jax.data.corpus.pieces import ScreenedDocument
+from llm60_jax.data.corpus.units import Unit
 from llm60_jax.data.read import sources
 from llm60_jax.data.read.ledger import Ledger
 from llm60_jax.machine import files
@@ -22,7 +23,7 @@ Split = Literal["train", "validation"]
 SPLITS: tuple[Split, Split] = ("train", "validation")
 
 VALIDATION_SHARE = 0.02  # of the documents, and of the characters
-VALIDATION_DOCUMENTS = 20  # at least; and at least as many must remain for training
+VALIDATION_DOCUMENTS = 20  # the fewest for validation; training needs at least as many
 
 
 def join(
@@ -33,82 +34,92 @@ def join(
     scratch: Path,
     track: Track,
 ) -> dict[str, Any]:
-    """Writes a corpus into `scratch`, in two passes over disk, so that no text stays in memory: what is new, then each
-    piece into its split. The units come in a fixed order, so the result is the same whoever made them.
+    """Write a corpus into `scratch`.
+
+    The order of the units is fixed, so the result does not depend on who made them. Two passes over
+    files keep the text out of memory: the first collects the new pieces, the second splits them.
 
     Args:
-      groups: the units of each source, made, in `parent`.
-      others: names of the files of each source that are of no kind that is read.
+      groups: the finished units of each source, below `parent`.
+      others: for each source, the names of its files of unknown kinds.
 
     Returns:
-      The content of ledger.json: the account of each source, the sizes of the splits, and what is wrong with them.
+      The content of ledger.json: the ledger of each source, the sizes of the splits, and "too_few".
     """
-    labels = [sources.label(source) for source in phase.sources]
-    for place, label in enumerate(labels):  # two folders may have one name
-        if before := labels[:place].count(label):
-            labels[place] = f"{label} ({before + 1})"
-    licences = map(sources.licence_of, phase.sources)
-    ledgers = [Ledger(label, licence=licence) for label, licence in zip(labels, licences, strict=True)]
-    new = _New(scratch)
+    ledgers = _empty_ledgers(phase)
+    new = _NewPieces(scratch)
     with new.opened():
         _gather(phase, groups, parent, new, ledgers, track)
     for ledger, names in zip(ledgers, others, strict=True):
         for name in names:
             ledger.documents_in += 1
             ledger.drop("other_kind", name, name)
-    beyond = mixture.left_out(phase.sources, new.lengths, new.places)
-    lengths = {name: length for name, length in new.lengths.items() if name not in beyond}
-    held_out = _choose_validation(lengths)
-    splits = _divide(phase, new, beyond, held_out, ledgers, scratch, track)
+    excess = mixture.left_out(phase.sources, new.lengths, new.source_numbers)
+    lengths = {name: length for name, length in new.lengths.items() if name not in excess}
+    validation = _choose_validation(lengths)
+    splits = _divide(phase, new, excess, validation, ledgers, scratch, track)
     new.remove()
     facts = {
         "phase": phase.name,
         "sources": [ledger.to_tree() for ledger in ledgers],
         "splits": splits,
-        "too_few": _too_few(phase.name, len(lengths), len(held_out)),
+        "too_few": _too_few(phase.name, len(lengths), len(validation)),
     }
     (scratch / "ledger.json").write_text(files.dump(facts), encoding="utf-8")
     return facts
 
 
-class _Line(NamedTuple):
-    """A piece between the two passes: the number and file of its document, and its record in the corpus."""
+def _empty_ledgers(phase: Phase) -> list[Ledger]:
+    """Return a ledger for each source. Labels are numbered where two folders have the same name."""
+    labels = [sources.label(source) for source in phase.sources]
+    for number, label in enumerate(labels):
+        if before := labels[:number].count(label):
+            labels[number] = f"{label} ({before + 1})"
+    licences = map(sources.licence_of, phase.sources)
+    return [Ledger(label, licence=licence) for label, licence in zip(labels, licences, strict=True)]
 
-    document: int
-    place: int  # of its source in the phase
+
+class _NewPiece(NamedTuple):
+    """A piece between the two passes, with its record in the corpus."""
+
+    document: int  # the number of its document in the phase
+    source: int  # the index of its source in the phase
     file: str
     record: dict[str, str]
 
 
-class _New:
-    """The pieces of a phase that are new, in their order: on disk, but for what decides where they go."""
+class _NewPieces:
+    """The new pieces of a phase, in order.
+
+    Text and sketches are on disk; lengths and sources are in memory.
+    """
 
     def __init__(self, scratch: Path):
         self.lengths: dict[str, int] = {}  # id -> characters
-        self.places: list[int] = []
-        self._sizes: list[int] = []
+        self.source_numbers: list[int] = []
+        self._sketch_sizes: list[int] = []
         self._text, self._sketches = scratch / "new.jsonl", scratch / "new.sketches"
         self._out: tuple[TextIO, BinaryIO]
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
-        """For adding to it."""
+        """Open the files for `add`."""
         with self._text.open("w", encoding="utf-8", newline="\n") as text, self._sketches.open("wb") as sketches:
             self._out = text, sketches
             yield
 
-    def add(self, line: _Line, sketch: np.ndarray) -> None:
-        self._out[0].write(json.dumps(line) + "\n")
+    def add(self, piece: _NewPiece, sketch: np.ndarray) -> None:
+        self._out[0].write(json.dumps(piece) + "\n")
         self._out[1].write(sketch.tobytes())
-        self.lengths[line.record["id"]] = len(line.record["text"])
-        self.places.append(line.place)
-        self._sizes.append(len(sketch))
+        self.lengths[piece.record["id"]] = len(piece.record["text"])
+        self.source_numbers.append(piece.source)
+        self._sketch_sizes.append(len(sketch))
 
-    def read(self) -> Iterator[tuple[_Line, bytes]]:
-        """Each piece with its sketch, as bytes."""
+    def read(self) -> Iterator[tuple[_NewPiece, bytes]]:
+        """Yield each piece with the bytes of its sketch."""
         with self._text.open(encoding="utf-8", newline="\n") as text, self._sketches.open("rb") as sketches:
-            for line, size in zip(text, self._sizes, strict=True):
-                yield _Line(*json.loads(line)), sketches.read(8 * size)
+            for line, size in zip(text, self._sketch_sizes, strict=True):
+                yield _NewPiece(*json.loads(line)), sketches.read(8 * size)
 
     def remove(self) -> None:
         self._text.unlink()
@@ -116,20 +127,23 @@ class _New:
 
 
 def _gather(
-    phase: Phase, groups: Sequence[Sequence[Unit]], parent: Path, new: _New, ledgers: list[Ledger], track: Track
+    phase: Phase, groups: Sequence[Sequence[Unit]], parent: Path, new: _NewPieces, ledgers: list[Ledger], track: Track
 ) -> None:
-    """Finds the pieces of which less than half was seen before in this phase, whatever source they are from."""
+    """Add the new pieces: less than half of each occurs earlier in the phase, in any source."""
     seen = dedup.Seen()
-    ordered = [(place, unit) for place, group in enumerate(groups) for unit in group]
-    numbers = itertools.count()
-    for place, unit in track(ordered, f"{phase.name}: looking for duplicates", len(ordered)):
-        account, documents = units.read(unit, parent)
-        ledgers[place].add(account)
+    ordered = [(source, unit) for source, group in enumerate(groups) for unit in group]
+    document_numbers = itertools.count()
+    for source, unit in track(ordered, f"{phase.name}: looking for duplicates", len(ordered)):
+        unit_ledger, documents = units.read(unit, parent)
+        ledgers[source].add(unit_ledger)
         for document in documents:
-            _add(document, next(numbers), place, ledgers[place], new, seen)
+            _add_document(document, next(document_numbers), source, ledgers[source], new, seen)
 
 
-def _add(document: ScreenedUnit, number: int, place: int, ledger: Ledger, new: _New, seen: dedup.Seen) -> None:
+def _add_document(
+    document: ScreenedDocument, number: int, source: int, ledger: Ledger, new: _NewPieces, seen: dedup.Seen
+) -> None:
+    """Add the new pieces of a document; the ledger counts the rest."""
     reason, before = document.reason, len(new.lengths)
     for piece in document.pieces:
         if piece.id in new.lengths or seen.contains(piece.sketch):
@@ -139,18 +153,18 @@ def _add(document: ScreenedUnit, number: int, place: int, ledger: Ledger, new: _
         record = {"id": piece.id, "source": ledger.source, "title": document.title, "text": piece.text}
         if document.prompt:
             record["prompt"] = document.prompt
-        new.add(_Line(number, place, document.file, record), piece.sketch)
+        new.add(_NewPiece(number, source, document.file, record), piece.sketch)
         seen.add(piece.sketch)
     if len(new.lengths) == before:
         ledger.drop(reason, document.title, document.file)
 
 
-class _Out:
-    """The files of a split."""
+class _SplitFiles:
+    """The files of a split, open for writing."""
 
     def __init__(self, stack: contextlib.ExitStack, scratch: Path, split: Split):
         self.characters = 0
-        self.sizes: list[int] = []
+        self.sketch_sizes: list[int] = []
         self._text = stack.enter_context((scratch / f"{split}.jsonl").open("w", encoding="utf-8", newline="\n"))
         self._ids = stack.enter_context((scratch / f"{split}.ids").open("w", encoding="ascii", newline="\n"))
         self._sketches = stack.enter_context((scratch / f"{split}.sketches.bin").open("wb"))
@@ -159,63 +173,69 @@ class _Out:
         self._text.write(json.dumps(record, ensure_ascii=False) + "\n")
         self._ids.write(record["id"] + "\n")
         self._sketches.write(sketch)
-        self.sizes.append(len(sketch) // 8)
+        self.sketch_sizes.append(len(sketch) // 8)
         self.characters += len(record["text"])
 
 
 def _divide(
     phase: Phase,
-    new: _New,
-    beyond: Collection[str],
-    held_out: Collection[str],
+    new: _NewPieces,
+    excess: Collection[str],
+    validation: Collection[str],
     ledgers: list[Ledger],
     scratch: Path,
     track: Track,
 ) -> dict[str, dict[str, int]]:
-    """Each piece goes into its split, or, beyond the dose of its source, into the ledger. Returns the splits' sizes."""
+    """Write each piece into its split and return the splits' sizes.
+
+    The ledger counts what exceeds a dose.
+    """
     with contextlib.ExitStack() as stack:
-        outs = {split: _Out(stack, scratch, split) for split in SPLITS}
-        lines = track(new.read(), f"{phase.name}: splitting", len(new.lengths))
-        for _, pieces in itertools.groupby(lines, key=lambda pair: pair[0].document):
-            kept = 0
-            for line, sketch in pieces:
-                ledger, name, text = ledgers[line.place], line.record["id"], line.record["text"]
-                if name in beyond:
-                    ledger.drop_part("dose", line.file, text)
+        outs = {split: _SplitFiles(stack, scratch, split) for split in SPLITS}
+        tracked = track(new.read(), f"{phase.name}: splitting", len(new.lengths))
+        for _, document in itertools.groupby(tracked, key=lambda pair: pair[0].document):
+            pieces_kept = 0
+            for piece, sketch in document:
+                ledger, name, text = ledgers[piece.source], piece.record["id"], piece.record["text"]
+                if name in excess:
+                    ledger.drop_part("dose", piece.file, text)
                     continue
-                outs["validation" if name in held_out else "train"].write(line.record, sketch)
-                ledger.keep(line.file, len(text))
-                kept += 1
-            if kept:
+                outs["validation" if name in validation else "train"].write(piece.record, sketch)
+                ledger.keep(piece.file, len(text))
+                pieces_kept += 1
+            if pieces_kept:
                 ledger.documents_kept += 1
             else:
-                ledger.drop("dose", line.record["title"], line.file)
+                ledger.drop("dose", piece.record["title"], piece.file)
     for split, out in outs.items():
-        np.save(scratch / f"{split}.sizes.npy", np.asarray(out.sizes, np.int64), allow_pickle=False)
-    return {split: {"documents": len(out.sizes), "characters": out.characters} for split, out in outs.items()}
+        np.save(scratch / f"{split}.sizes.npy", np.asarray(out.sketch_sizes, np.int64), allow_pickle=False)
+    return {split: {"documents": len(out.sketch_sizes), "characters": out.characters} for split, out in outs.items()}
 
 
 def _choose_validation(lengths: dict[str, int]) -> set[str]:
-    """The smallest ids until they hold enough documents and characters: the order of the sources plays no part."""
+    """Return the smallest ids that hold enough documents and characters.
+
+    The order of the sources plays no part.
+    """
     documents = max(VALIDATION_DOCUMENTS, VALIDATION_SHARE * len(lengths))
     characters = VALIDATION_SHARE * sum(lengths.values())
     chosen: set[str] = set()
-    held = 0
+    chosen_characters = 0
     for name in sorted(lengths):
-        if len(chosen) >= documents and held >= characters:
+        if len(chosen) >= documents and chosen_characters >= characters:
             break
         chosen.add(name)
-        held += lengths[name]
+        chosen_characters += lengths[name]
     return chosen
 
 
-def _too_few(phase: str, documents: int, held_out: int) -> str:
-    """What is wrong where fewer documents remain for training than are set aside; else ""."""
-    needed = 2 * max(held_out, VALIDATION_DOCUMENTS)
+def _too_few(phase: str, documents: int, validation: int) -> str:
+    """Return an error if too few documents remain for training, else ""; ledger.json stores it."""
+    needed = 2 * max(validation, VALIDATION_DOCUMENTS)
     if documents >= needed:
         return ""
     return (
         f"phase.{phase}.sources: {documents} distinct documents found after cleaning, but {needed} are needed "
         f"to set {needed // 2} aside for validation and train on as many; add text (a document is a file or a JSON "
-        f"line, or {units.PIECE_CHARACTERS:,} characters of a longer one)"
+        f"line, or {pieces.PIECE_CHARACTERS:,} characters of a longer one)"
     )

@@ -1,12 +1,12 @@
-"""The heavy half of a corpus, in units that any process can do: some files of one source, read, screened and sketched.
+"""The slow half of a corpus, in units: some files of one source, read, screened and sketched.
 
-A unit is a folder of its own, named by what determines it. The units of a corpus can be made in any order, by one
-process or by many (`make`), here or on other machines (`cluster.py`); those that an interrupted attempt has finished
-are found again. What joins them goes through them in order (`corpus.py`), so the result is the same to the byte.
+A unit is a folder, named by a digest of its inputs. One process or many can make the units, in any
+order (`make`), here or on other machines (`cluster.py`). A preparation that was interrupted finds
+its finished units again. `joining.py` reads the units in a fixed order, so the corpus is always the
+same to the byte.
 """
 
 import dataclasses
-import hashlib
 import itertools
 import json
 import multiprocessing
@@ -20,30 +20,29 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
 from llm60_jax.config import Exclude, HubSource, Source
-from llm60_jax.data.clean import cleaning, dedup, rules, screening
-from llm60_jax.data.corpus import evaluation_text
+from llm60_jax.data.clean import cleaning, dedup, rules
+from llm60_jax.data.corpus import evaluation_text, pieces
+from llm60_jax.data.corpus.pieces import Piece, ScreenedDocument
 from llm60_jax.data.read import kinds, sources
 from llm60_jax.data.read.ledger import Ledger
 from llm60_jax.errors import DamageError, InputError, MachineError
 from llm60_jax.machine import files, manifest
 from llm60_jax.machine.progress import Track, silent
 
-_FORMAT = 1  # raise with any change of what the folder holds
-UNIT_BYTES = 2_000_000  # a unit is one file, or several that together have so many: some seconds of work
-_LONGEST_CHARACTERS = 20_000  # a document beyond this is cut
-PIECE_CHARACTERS = 5_000  # ... into pieces of at most this: a few contexts each, so that a small phase can be split
+_FORMAT = 1  # raise with any change of the folder's content
+UNIT_BYTES = 2_000_000  # files are grouped until they reach this: some seconds of work
 
-HashedFile = tuple[sources.InputFile, str]  # and its SHA-256
+HashedFile = tuple[sources.InputFile, str]  # a file and its SHA-256
 
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """Some files of a source in their order, and what decides what is kept of them."""
+    """Some files of a source, in their order, and the settings that decide what is kept of them."""
 
     source: Source
     exclude: Exclude
@@ -52,6 +51,7 @@ class Unit:
 
     @property
     def identity(self) -> dict[str, Any]:
+        """What determines the unit's content, as JSON values."""
         return {
             "spec": spec(self.source),
             "files": [[file.name, digest] for file, digest in self.files],
@@ -63,48 +63,32 @@ class Unit:
         return parent / files.digest_of(self.identity)[:16]
 
 
-class Piece(NamedTuple):
-    """A document, or a part of a long one. `id` is the SHA-256 of its text, in hex."""
-
-    id: str
-    text: str
-    sketch: np.ndarray  # uint64, see `dedup`
-
-
-class ScreenedUnit(NamedTuple):
-    """A document after the rules. `reason` says why there are no pieces, if there are none."""
-
-    file: str
-    title: str
-    prompt: str
-    reason: str
-    pieces: list[Piece]
-
-
 def spec(source: Source) -> dict[str, Any]:
-    """What of a source's settings determines its documents, as JSON values. A folder counts by its content alone,
-    wherever it lies."""
+    """Return the settings of a source that determine its documents, as JSON values.
+
+    The path is not among them: a folder counts by its content, wherever it lies.
+    """
     if isinstance(source, HubSource):
-        return {"kind": source.kind}  # what was downloaded is in the files
+        return {"kind": source.kind}  # the digests of the downloaded files say the rest
     aside = ("path", "licence", "dose")
     return {name: value for name, value in vars(source).items() if name not in aside}
 
 
 def readers_identity(inputs: Sequence[HashedFile]) -> list[Any]:
-    """What determines how files are read: our own readers, and the libraries that these kinds of files need."""
+    """Return what determines how files are read: our readers, and their libraries."""
     return [kinds.VERSION, kinds.libraries({kinds.kind_of(file.name) for file, _ in inputs})]
 
 
 def rules_identity(exclude: Exclude, evaluation: Sequence[HashedFile]) -> dict[str, Any]:
-    """What determines how a document is cleaned, screened, cut and sketched, as JSON values."""
+    """Return what determines how a document becomes pieces, as JSON values."""
     return {
         "unit_format": _FORMAT,
         "cleaning": cleaning.VERSION,
         "rules": rules.VERSION,
         "duplicates": [dedup.VERSION, dedup.SHINGLE, dedup.SCALE, dedup.CONTAINED],
-        "libraries": {name: metadata.version(name) for name in ("ftfy", "py3langid")},  # what the rules rest on
+        "libraries": {name: metadata.version(name) for name in ("ftfy", "py3langid")},  # of the rules
         "exclude": dataclasses.asdict(cast(Any, exclude)),
-        "cut": [_LONGEST_CHARACTERS, PIECE_CHARACTERS],
+        "cut": [pieces.LONGEST_CHARACTERS, pieces.PIECE_CHARACTERS],
         "evaluation": [digest for _, digest in evaluation],
     }
 
@@ -112,24 +96,24 @@ def rules_identity(exclude: Exclude, evaluation: Sequence[HashedFile]) -> dict[s
 def divide(
     source: Source, exclude: Exclude, inputs: Sequence[HashedFile], evaluation: Sequence[HashedFile]
 ) -> list[Unit]:
-    """The units of a source: consecutive files of some megabytes together."""
+    """Return the units of a source: consecutive files, some megabytes a unit."""
     units: list[Unit] = []
     group: list[HashedFile] = []
-    size = 0
+    group_bytes = 0
     for number, file in enumerate(inputs):
         group.append(file)
-        size += file[0].size
-        if size >= UNIT_BYTES or number == len(inputs) - 1:
+        group_bytes += file[0].size
+        if group_bytes >= UNIT_BYTES or number == len(inputs) - 1:
             units.append(Unit(source, exclude, tuple(evaluation), tuple(group)))
-            group, size = [], 0
+            group, group_bytes = [], 0
     return units
 
 
 def make(units: Sequence[Unit], parent: Path, track: Track, description: str, processes: int = 1) -> None:
-    """Makes the units that are not there yet, below `parent`.
+    """Make the missing units below `parent`.
 
     Args:
-      processes: so many at once; 0 is one for each core that this process may use.
+      processes: how many work at once; 0 means one for each core that this process may use.
 
     Raises:
       InputError: a file changed while it was read.
@@ -144,19 +128,22 @@ def make(units: Sequence[Unit], parent: Path, track: Track, description: str, pr
 
 
 def make_one(unit: Unit, parent: Path) -> None:
-    """Makes a unit, or finds it made. Raises as `make`."""
+    """Make one unit unless it is there. Raises as `make`."""
     if not _is_whole(unit, parent):
         _make_here([unit], parent, silent, "")
 
 
-def read(unit: Unit, parent: Path) -> tuple[Ledger, Iterator[ScreenedUnit]]:
-    """What a made unit holds: the account of what was read and screened, and the documents in their order."""
+def read(unit: Unit, parent: Path) -> tuple[Ledger, Iterator[ScreenedDocument]]:
+    """Return a finished unit: its ledger, and its documents in their order."""
     folder = unit.folder(parent)
-    return Ledger.of(manifest.read(folder)["facts"]), _documents(folder)
+    return Ledger.of(manifest.read(folder)["facts"]), _read_documents(folder)
 
 
 def _make_here(units: list[Unit], parent: Path, track: Track, description: str) -> None:
-    """In this process. One iterator goes through all of them, so that there is one progress bar."""
+    """Make units in this process.
+
+    One iterator runs through all of them, for a single progress bar.
+    """
     ledgers = [Ledger("") for _ in units]
 
     def documents() -> Iterator[sources.Document | None]:
@@ -166,20 +153,23 @@ def _make_here(units: list[Unit], parent: Path, track: Track, description: str) 
 
     tracked = track(documents(), description)
     for unit, ledger in zip(units, ledgers, strict=True):
-        own = itertools.takewhile(lambda document: document is not None, tracked)
+        share = itertools.takewhile(lambda document: document is not None, tracked)
 
-        def build(scratch: Path, unit: Unit = unit, ledger: Ledger = ledger, own: Any = own) -> dict[str, Any]:
-            _write(scratch, unit, own, ledger)
+        def build(scratch: Path, unit: Unit = unit, ledger: Ledger = ledger, share: Any = share) -> dict[str, Any]:
+            _write_documents(scratch, unit, share, ledger)
             _require_unchanged(unit)
             return ledger.to_tree()
 
         manifest.build_once(unit.folder(parent), unit.identity, build, "cleaned text")
-    for _ in tracked:  # nothing is left; the bar ends
+    for _ in tracked:  # empty by now; ends the progress bar
         pass
 
 
 def _make_in_processes(units: list[Unit], parent: Path, track: Track, description: str, processes: int) -> None:
-    """Not forked: the libraries of this process have threads, which a fork would leave half there."""
+    """Make units in new processes.
+
+    They are spawned: a fork would break the threads of loaded libraries.
+    """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, initializer=_begin_worker, initargs=(os.getpid(),)) as pool:
         tasks: list[Future[None]] = [pool.submit(make_one, unit, parent) for unit in units]
@@ -189,24 +179,25 @@ def _make_in_processes(units: list[Unit], parent: Path, track: Track, descriptio
                 task.result()
         except BrokenProcessPool:
             raise MachineError(
-                f"{description}: one of {processes} processes died, perhaps for want of memory; "
-                "set processes to a smaller number. What is finished is kept"
+                f"{description}: one of {processes} processes died, perhaps out of memory; "
+                "set processes to a smaller number and run the same command again. Finished parts are kept"
             ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for child in multiprocessing.active_children():
-                child.terminate()  # what it has not finished is made again
+                child.terminate()  # the next attempt makes its unfinished unit again
             raise
 
 
 def _begin_worker(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process decides
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # cleans up on its way out
+    # An exit, unlike a kill, removes the scratch folder.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
 def _end_with(parent: int) -> None:
-    """Ends this process when its parent is gone, which may have been killed without a chance to say so."""
+    """End this process when its parent is gone: a killed parent cannot tell its children."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
@@ -225,60 +216,36 @@ def _is_whole(unit: Unit, parent: Path) -> bool:
 
 
 def _require_unchanged(unit: Unit) -> None:
-    """What was read is what the digests say. Costs little beside the cleaning."""
+    """Raise InputError if a file no longer matches its digest. Cheap next to the cleaning."""
     for file, digest in unit.files:
         if file.digest() != digest:
             raise InputError(f"{file.path}: it changed while it was read; run the same command again")
 
 
-def _write(scratch: Path, unit: Unit, documents: Iterable[sources.Document], ledger: Ledger) -> None:
-    known = evaluation_text.load(unit.evaluation)
+def _write_documents(scratch: Path, unit: Unit, documents: Iterable[sources.Document], ledger: Ledger) -> None:
+    evaluation = evaluation_text.load(unit.evaluation)
     with (
-        (scratch / "documents.jsonl").open("w", encoding="utf-8", newline="\n") as out,
+        (scratch / "documents.jsonl").open("w", encoding="utf-8", newline="\n") as lines,
         (scratch / "sketches.bin").open("wb") as sketches,
     ):
         for document in documents:
-            found = screen(document, unit.exclude, known, ledger)
-            record = found._asdict() | {"pieces": [(piece.id, piece.text, len(piece.sketch)) for piece in found.pieces]}
-            out.write(json.dumps(record, ensure_ascii=False) + "\n")
-            for piece in found.pieces:
+            screened = pieces.screen(document, unit.exclude, evaluation, ledger)
+            stored = [(piece.id, piece.text, len(piece.sketch)) for piece in screened.pieces]
+            lines.write(json.dumps(screened._asdict() | {"pieces": stored}, ensure_ascii=False) + "\n")
+            for piece in screened.pieces:
                 sketches.write(piece.sketch.astype("<u8").tobytes())
 
 
-def screen(
-    document: sources.Document, exclude: Exclude, known: evaluation_text.EvaluationText | None, ledger: Ledger
-) -> ScreenedUnit:
-    """Cleans, screens and cuts one document, and counts what that takes out."""
-    ledger.read(document.file, len(document.text))
-    found = screening.screen(document.text, exclude, document.prompt)
-    for part in found.dropped:
-        ledger.drop_part(part.rule, document.file, part.text)
-    whole = bool(found.prompt) or len(found.text) <= _LONGEST_CHARACTERS  # an answer stays with its question
-    reason: str = found.reason or "empty"
-    pieces = []
-    for text in cleaning.cut(found.text, max(len(found.text), 1) if whole else PIECE_CHARACTERS):
-        shingles = dedup.shingles(f"{found.prompt} {text}")
-        if known is not None and known.is_in(shingles):
-            reason = "evaluation"
-            ledger.drop_part(reason, document.file, text)
-            continue
-        identity = f"{found.prompt}\0{text}" if found.prompt else text
-        name = hashlib.sha256(identity.encode("utf-8")).hexdigest()
-        pieces.append(Piece(name, text, dedup.sketch_of(shingles)))
-    title = " ".join(cleaning.clean(document.title).split())
-    return ScreenedUnit(document.file, title, found.prompt, reason, pieces)
-
-
-def _documents(folder: Path) -> Iterator[ScreenedUnit]:
+def _read_documents(folder: Path) -> Iterator[ScreenedDocument]:
     with (
         (folder / "documents.jsonl").open(encoding="utf-8", newline="\n") as lines,
         (folder / "sketches.bin").open("rb") as sketches,
     ):
         for line in lines:
             record = json.loads(line)
-            pieces = [Piece(name, text, _next(sketches, size)) for name, text, size in record.pop("pieces")]
-            yield ScreenedUnit(**record, pieces=pieces)
+            stored = [Piece(name, text, _next_sketch(sketches, size)) for name, text, size in record.pop("pieces")]
+            yield ScreenedDocument(**record, pieces=stored)
 
 
-def _next(sketches: Any, size: int) -> np.ndarray:
+def _next_sketch(sketches: BinaryIO, size: int) -> np.ndarray:
     return np.frombuffer(sketches.read(8 * size), "<u8")

@@ -1,9 +1,8 @@
-"""Whether words, or tokens, come in an order: how many neighbouring pairs are met more than once, beside what chance
-makes.
+"""Detects shuffled text: the share of neighbouring pairs that repeat, compared with chance.
 
-Language says the same two words again and again. In a text that was shuffled, pairs repeat only because some words are
-common; the share of repeated pairs of the shuffled text is therefore what the unshuffled one is held against. Text
-needs words for this: the tokens inside a word keep their order when words are shuffled.
+Language repeats the same pairs of words. In shuffled text, pairs repeat only because some words are
+common, so the same text shuffled is the baseline. Pass words for text: shuffling words keeps the
+order of the tokens inside a word.
 """
 
 import re
@@ -13,55 +12,57 @@ from typing import Any, NamedTuple
 import numpy as np
 
 _WORD = re.compile(r"\w+|[^\w\s]")
-SAMPLE = 32_768  # words or tokens that tell enough
-LEAST = 4_096  # without so many, nothing is told
+SAMPLE = 32_768  # words or tokens: enough for a measurement
+_FEWEST_PAIRS = 4_096  # with fewer, nothing is measured
 
 
 class Order(NamedTuple):
     """Shares of the neighbouring pairs of tokens that occur more than once in a sample."""
 
     repeated: float
-    by_chance: float  # of the same tokens, shuffled
+    by_chance: float  # in the same tokens, shuffled
     tokens: int
 
     def to_tree(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return JSON values."""
         return {**self._asdict(), "gain": self.gain}
 
     @property
     def gain(self) -> float:
-        """0 for tokens without any order, 1 where every pair repeats."""
+        """0 for tokens without any order, 1 if every pair repeats."""
         return (self.repeated - self.by_chance) / max(1 - self.by_chance, 1e-9)
 
 
 def order(tokens: np.ndarray, segments: np.ndarray) -> Order | None:
-    """Of rows of tokens [R, T]; pairs are counted inside documents (`segments`, 0 is padding). None if they are fewer
-    than `LEAST`."""
+    """Measure rows of tokens [R, T]; None with fewer than `_FEWEST_PAIRS` pairs.
+
+    Only pairs inside a document count. `segments` [R, T] numbers the documents; 0 is padding.
+    """
     inside = (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] > 0)
-    if inside.sum() < LEAST:
+    if inside.sum() < _FEWEST_PAIRS:
         return None
     shuffled = tokens.copy()
-    known = segments > 0
-    shuffled[known] = np.random.default_rng(0).permutation(tokens[known])
-    return Order(_repeated(tokens, inside), _repeated(shuffled, inside), int(known.sum()))
+    is_text = segments > 0
+    shuffled[is_text] = np.random.default_rng(0).permutation(tokens[is_text])
+    return Order(_repeated(tokens, inside), _repeated(shuffled, inside), int(is_text.sum()))
 
 
 def of_words(texts: Iterable[str]) -> Order | None:
-    """Of the words and marks of texts, as many as make a sample; None if they are too few."""
+    """Measure the words and punctuation of texts, up to one sample; None if too few."""
     numbers: dict[str, int] = {}
-    words: list[int] = []
+    sample: list[int] = []
     segments: list[int] = []
-    for number, text in enumerate(texts, 1):
-        found = [numbers.setdefault(word, len(numbers)) for word in _WORD.findall(text.lower())]
-        words += found
-        segments += [number] * len(found)
-        if len(words) >= SAMPLE:
+    for segment, text in enumerate(texts, 1):
+        words = [numbers.setdefault(word, len(numbers)) for word in _WORD.findall(text.lower())]
+        sample += words
+        segments += [segment] * len(words)
+        if len(sample) >= SAMPLE:
             break
-    return order(np.array([words[:SAMPLE]], np.int32), np.array([segments[:SAMPLE]], np.int32))
+    return order(np.array([sample[:SAMPLE]], np.int32), np.array([segments[:SAMPLE]], np.int32))
 
 
 def of_batches(batches: Sequence[Mapping[str, np.ndarray]]) -> Order | None:
-    """Of what a stage was given: batches of micro-batches [G, B, T]."""
+    """Measure the batches that a stage has read, arrays [G, B, T]; None if there are too few."""
     if not batches:
         return None
     rows = {

@@ -12,30 +12,32 @@ from llm60_jax.data.tokens.packing import FixedRows, Rows, StageRows
 from llm60_jax.data.tokens.shards import TokenShard
 from llm60_jax.plan import Stage
 
-_READ = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)  # batches; a thread is enough, see packing
+# The buffer is in batches. One thread suffices, because packing is fast.
+_READ = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a phase reads its rows. The defaults are neutral."""
+    """How a phase reads its rows. The defaults change nothing."""
 
     rows: Literal["stream", "fixed"] = "stream"
     token_weights: np.ndarray | None = None  # float32 [V], by target (weights.py)
-    document_mask: bool = True  # False: a row counts as one document to attention
-    prefix: Callable[[np.ndarray], np.ndarray] | None = None  # numbers of fixed rows -> activations [., T, D]
+    document_mask: bool = True  # False: attention sees a row as one document
+    # numbers of fixed rows -> activations [., T, D]
+    prefix: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 def rows_of(shard: TokenShard, stage: Stage, seed: int, kind: Literal["stream", "fixed"]) -> StageRows | FixedRows:
-    """All rows of a stage, in the order of the stream or of their epochs."""
+    """Return all rows of a stage, in the order of the stream or of their epochs."""
     make = FixedRows if kind == "fixed" else StageRows
     return make(shard, seed, stage.phase, stage.token_start, stage.steps * stage.sequences, stage.context)
 
 
 def dataset(shard: TokenShard, stage: Stage, seed: int, reading: Reading = Reading()) -> grain.IterDataset[Rows]:
-    """A stage's batches, one for each of its steps: dicts of arrays [G, B, T] (see `packing`).
+    """Return a stage's batches, one for each step: dicts of arrays [G, B, T] (see `packing`).
 
-    Rows of the stream are shuffled within the stage, so that no step is filled by one long document; fixed rows come
-    in an order of their own in every epoch.
+    Rows of the stream are shuffled within the stage, so that no long document fills a whole step.
+    Fixed rows come in another order in each epoch.
     """
     rows = grain.MapDataset.source(rows_of(shard, stage, seed, reading.rows))
     if reading.rows == "stream":
@@ -58,33 +60,34 @@ def dataset(shard: TokenShard, stage: Stage, seed: int, reading: Reading = Readi
 
 
 def batches(shard: TokenShard, stage: Stage, seed: int, reading: Reading = Reading()) -> grain.DatasetIterator[Rows]:
-    """Iterates over `dataset`. `get_state()` is a JSON value; `set_state()` resumes exactly after that batch.
+    """Iterate over `dataset`.
 
-    A state holds a position only. Give it back to an iterator over the same shard, stage, seed and reading.
+    `get_state()` is a JSON value; `set_state()` resumes exactly after that batch. A state is only a
+    position. Use it with the same shard, stage, seed and reading.
     """
     return iter(dataset(shard, stage, seed, reading))
 
 
 class Waste(NamedTuple):
-    """Shares of a stage's positions from which nothing is learnt."""
+    """Shares of a stage's positions that train nothing."""
 
-    padding: float  # filled up: none in a stream, the end of the last row among fixed rows
-    unlearnt: float  # not padded, but the target begins another document, or is part of a question
+    padding: float  # a stream has none, fixed rows have some in the last row
+    unlearnt: float  # not padding, but the target begins another document or is part of a question
     rows: int  # that were counted
 
 
 def waste(shard: TokenShard, stage: Stage, seed: int, kind: Literal["stream", "fixed"], rows: int = 256) -> Waste:
-    """Counts positions that train nothing, in all rows of a stage, or in so many of them, evenly spread."""
+    """Count the positions that train nothing, in at most `rows` evenly spread rows."""
     source = rows_of(shard, stage, seed, kind)
     numbers = np.unique(np.linspace(0, len(source) - 1, min(rows, len(source))).astype(int))
-    read = [source[int(number)] for number in numbers]
-    padding = np.mean([np.mean(row["segments"] == 0) for row in read])
-    silent = np.mean([np.mean((row["weights"] == 0) & (row["segments"] > 0)) for row in read])
-    return Waste(float(padding), float(silent), len(numbers))
+    sample = [source[int(number)] for number in numbers]
+    padding = np.mean([np.mean(row["segments"] == 0) for row in sample])
+    unlearnt = np.mean([np.mean((row["weights"] == 0) & (row["segments"] > 0)) for row in sample])
+    return Waste(float(padding), float(unlearnt), len(numbers))
 
 
 def epochs(shard: TokenShard, tokens: int) -> float:
-    """How often a budget of tokens goes through the shard."""
+    """Return how many epochs of the shard a budget of tokens makes."""
     return tokens / shard.token_count
 
 

@@ -1,17 +1,19 @@
-"""Packing: the training text of a phase as one endless stream of tokens, and rows of it by number.
+"""Packing: the training text of a phase as an endless stream of tokens, read in rows by number.
 
-The stream is epoch 0, then epoch 1, and so on; an epoch is all documents of the shard in an order of its own. Row i
-of a stage reads the stream from `token_start + i * context` on, so the stages of a phase, whose spans are disjoint,
-together read every token exactly once. T is the context, R a number of rows.
+The stream is epoch 0, then epoch 1, and so on. An epoch is all documents of the shard, in an order
+that the seed, the phase and the epoch determine. Row i of a stage reads the stream from
+`token_start + i * context`. The spans of a phase's stages are disjoint, so together the stages read
+every token exactly once. T is the context, R a number of rows.
 
-A phase with fixed rows packs one epoch once (`FixedRows`); later epochs read the same rows in another order.
+A phase with fixed rows packs one epoch once (`FixedRows`). Later epochs reorder the same rows.
 
 A row is a dict of arrays of length T:
   tokens: int32, the inputs.
   targets: int32, the token that follows each input in the stream.
-  segments: int32, 1, 2, 3, ... for each piece of a document in the row, 0 for padding; attention stays inside one.
-  weights: float32, 0 where the target begins another document (the input is EOS), is part of a question, or is
-    padding; else 1.
+  segments: int32, 1, 2, 3, ... for the documents in the row, 0 for padding; attention stays inside
+    a segment.
+  weights: float32, 0 where the target begins another document (the input is EOS), is part of a
+    question, or is padding; else 1.
 """
 
 import abc
@@ -29,7 +31,10 @@ Rows = dict[str, np.ndarray]
 
 
 class _Rows(abc.ABC):
-    """The rows of one stage: a random-access source for Grain. Reading is deterministic and thread-safe."""
+    """The rows of one stage: a random-access source for Grain.
+
+    Reading is deterministic and thread-safe.
+    """
 
     def __init__(self, shard: TokenShard, seed: int, phase: str, token_start: int, rows: int, context: int):
         self._about = f"seed={seed}, phase={phase!r}, token_start={token_start}, rows={rows}, context={context}"
@@ -50,19 +55,21 @@ class _Rows(abc.ABC):
 
     @abc.abstractmethod
     def _read(self, position: int) -> Rows:
-        """The row that begins at a position of the phase, in tokens."""
+        """Return the row that begins at a position of the phase, in tokens."""
 
 
 class StageRows(_Rows):
-    """Rows cut from one stream of documents, which come in another order in each epoch."""
+    """Rows cut from one stream of documents. Each epoch orders the documents anew."""
 
     def _read(self, position: int) -> Rows:
         return self._stream.read(position, self._context)
 
 
 class FixedRows(_Rows):
-    """Rows that are packed once and come in another order in each epoch. Each also has `row`, its number among the
-    packed ones, int32."""
+    """Rows packed once. Each epoch orders them anew.
+
+    Each row also has `row`, its number among the packed rows, int32.
+    """
 
     def __init__(self, shard: TokenShard, seed: int, phase: str, token_start: int, rows: int, context: int):
         super().__init__(shard, seed, phase, token_start, rows, context)
@@ -75,7 +82,7 @@ class FixedRows(_Rows):
         return self.row(int(self._order(epoch)[place]))
 
     def row(self, number: int) -> Rows:
-        """A packed row by its number, 0 <= number < packed; the last one is filled up with padding."""
+        """Return a packed row by its number, 0 <= number < packed. The last one ends in padding."""
         start = number * self._context
         row = self._stream.read(start, self._context)
         _pad(row, self._tokens - start)
@@ -83,38 +90,44 @@ class FixedRows(_Rows):
 
 
 def document_order(documents: int, seed: int, phase: str, epoch: int) -> np.ndarray:
-    """The order of an epoch: int64 [documents], a permutation. The same on every machine and with every NumPy."""
+    """Return the order of an epoch: int64 [documents], a permutation.
+
+    It depends on no machine and no NumPy version.
+    """
     key = hashlib.sha256(f"{seed}/{phase}/{epoch}".encode()).digest()[:8]
     return np.argsort(_splitmix64(int.from_bytes(key, "little"), documents), kind="stable")
 
 
 def validation_rows(shard: TokenShard, context: int, max_tokens: int) -> tuple[Rows, int]:
-    """The first whole documents of a shard, in stored order, packed as in training.
+    """Pack the first whole documents of a shard, in stored order, as in training.
 
     Args:
-      max_tokens: bound on the tokens of these documents; one document is taken in any case.
+      max_tokens: the most tokens of these documents; the first document is taken in any case.
 
     Returns:
-      Arrays [R, T] as in `StageRows`, the last row filled up with PAD (segment 0, weight 0, target PAD), and the
-      UTF-8 bytes of the documents, for bits per byte.
+      Arrays [R, T] as in `StageRows`, the last row filled up with PAD (segment 0, weight 0, target
+      PAD), and the UTF-8 bytes of the documents, for bits per byte.
     """
     documents = max(1, int(np.searchsorted(shard.offsets, max_tokens, side="right")) - 1)
     total = int(shard.offsets[documents])
-    few = slice(documents)
-    part = TokenShard(shard.tokens[:total], shard.offsets[: documents + 1], shard.bytes[few], shard.prompts[few])
+    first = slice(documents)
+    part = TokenShard(shard.tokens[:total], shard.offsets[: documents + 1], shard.bytes[first], shard.prompts[first])
     stream = _Stream(part, lambda epoch: np.arange(documents))
     rows = -(-total // context)
     arrays = stream.read(0, rows * context)
     _pad(arrays, total)
     arrays = {name: array.reshape(rows, context) for name, array in arrays.items()}
-    # Read as one long row: let the segments start at 1 in every row, as they do in training.
-    beyond = arrays["segments"] == 0
-    arrays["segments"] = np.where(beyond, 0, arrays["segments"] - arrays["segments"][:, :1] + 1)
+    # Read as one long row; as in training, the segments of every row start at 1.
+    padding = arrays["segments"] == 0
+    arrays["segments"] = np.where(padding, 0, arrays["segments"] - arrays["segments"][:, :1] + 1)
     return arrays, int(part.bytes.sum())
 
 
 def _pad(row: Rows, tokens: int) -> None:
-    """Makes padding of everything from position `tokens` on, in place. Nothing follows the token before it."""
+    """Turn everything from position `tokens` on into padding, in place.
+
+    The token before it has no target.
+    """
     for name, fill in (("tokens", PAD), ("targets", PAD), ("segments", 0), ("weights", 0)):
         row[name][tokens:] = fill
     if 0 < tokens <= len(row["targets"]):
@@ -123,22 +136,25 @@ def _pad(row: Rows, tokens: int) -> None:
 
 
 class _Stream:
-    """Epochs of a shard, one after the other. `order(epoch)` gives the documents of an epoch."""
+    """The epochs of a shard, one after the other.
+
+    `order(epoch)` returns the documents of an epoch.
+    """
 
     def __init__(self, shard: TokenShard, order: Callable[[int], np.ndarray]):
         self._shard = shard
         self._order = order
-        # Rows are read in random order, so every epoch that a stage touches stays: 16 bytes for a document read.
+        # 16 bytes a document and epoch. Rows are read in random order, so every epoch stays.
         self._epoch = functools.cache(self._load_epoch)
 
     def _load_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Documents in their order, and the stream position inside the epoch at which each of them ends."""
+        """Return the documents in order, and where each ends in the epoch, in tokens."""
         order = self._order(epoch)
         return order, np.cumsum(np.diff(self._shard.offsets)[order])
 
     def read(self, start: int, length: int) -> Rows:
-        """One row, from stream position `start` on."""
-        tokens = np.empty(length + 1, np.int32)  # and the target of the last input
+        """Return the row that begins at stream position `start`."""
+        tokens = np.empty(length + 1, np.int32)  # one more: the target of the last input
         segments = np.empty(length + 1, np.int32)
         weights = np.ones(length + 1, np.float32)
         epoch, position = divmod(start, self._shard.token_count)
@@ -155,8 +171,9 @@ class _Stream:
             stop = end - left + count
             tokens[filled : filled + count] = self._shard.tokens[stop - count : stop]
             segments[filled : filled + count] = segment
-            asked = int(self._shard.prompts[order[place]]) - (stop - count - begin)  # targets still in the question
-            weights[filled : filled + max(0, min(asked, count))] = 0
+            # targets that still belong to the question
+            prompt_left = int(self._shard.prompts[order[place]]) - (stop - count - begin)
+            weights[filled : filled + max(0, min(prompt_left, count))] = 0
             filled += count
             if count == left:
                 weights[filled - 1] = 0
@@ -175,7 +192,7 @@ class _Stream:
 
 
 def _splitmix64(key: int, count: int) -> np.ndarray:
-    """The first `count` outputs of the generator SplitMix64 from state `key`: uint64 [count], modulo 2^64."""
+    """Return the first `count` outputs of SplitMix64 from state `key`: uint64 [count]."""
     z = np.uint64(key) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,7 +1,8 @@
-"""The tokenizer of a run: a sentencepiece model learnt once from the training text of chosen phases.
+"""The tokenizer of a run: a sentencepiece model, learnt from the training text of chosen phases.
 
-Every line begins with sentencepiece's word mark, so a word has the same token at the start of a paragraph as inside
-one; the newline is a token of its own. Rare characters become byte tokens: any cleaned text survives a round trip.
+Every line begins with sentencepiece's word mark, so a word has the same token at the start of a
+paragraph as inside one. The newline has its own token. Rare characters become byte tokens, so any
+cleaned text survives a round trip.
 """
 
 import hashlib
@@ -27,12 +28,15 @@ PAD, UNK, BOS, EOS = 0, 1, 2, 3  # the same in every tokenizer of this project
 _CONTROL = frozenset((PAD, UNK, BOS, EOS))
 _FILE = "tokenizer.model"
 _VERSION = 1  # raise with any change of the settings in `_learn`
-_LINE_CHARACTERS = 4_000  # longer lines are cut for learning, at most 4 bytes a character
+_LINE_CHARACTERS = 4_000  # longer lines are cut for learning; a character has at most 4 bytes
 _LOG = logging.getLogger("llm60_jax")
 
 
 class Tokenizer:
-    """Text to token ids and back. Made by `Tokenizer.load`; `sha256` is the digest of the model file's bytes."""
+    """Text to token ids and back, made by `Tokenizer.load`.
+
+    `sha256` is the digest of the model file.
+    """
 
     def __init__(self, path: Path, sha256: str, processor: sentencepiece.SentencePieceProcessor):
         self.path = path
@@ -43,7 +47,10 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        """Raises DamageError if the file is missing or is not a model that this module wrote."""
+        """Load a model file.
+
+        Raises DamageError if it is missing or this module did not write it.
+        """
         path = Path(path)
         try:
             model = path.read_bytes()
@@ -54,7 +61,10 @@ class Tokenizer:
             raise DamageError(f"{path}: not a sentencepiece model; delete its folder to learn it again") from None
         ids = (processor.pad_id(), processor.unk_id(), processor.bos_id(), processor.eos_id())
         if ids != (PAD, UNK, BOS, EOS) or processor.piece_to_id("\n") == UNK:
-            raise DamageError(f"{path}: a sentencepiece model, but not one that this program learnt")
+            raise DamageError(
+                f"{path}: a sentencepiece model, but not one that this program learnt; "
+                "delete its folder to learn it again"
+            )
         return cls(path, hashlib.sha256(model).hexdigest(), processor)
 
     @property
@@ -62,7 +72,7 @@ class Tokenizer:
         return int(self._processor.vocab_size())
 
     def pieces(self) -> list[str]:
-        """How each token is spelt; "" for control tokens and for the bytes of rare characters, which spell no text."""
+        """Return the text of each token; "" for control tokens and byte tokens."""
         processor = self._processor
         return [
             "" if token in _CONTROL or processor.is_byte(token) else processor.id_to_piece(token)
@@ -71,11 +81,11 @@ class Tokenizer:
 
     @property
     def byte_tokens(self) -> np.ndarray:
-        """Which tokens spell a byte of a rare character: bool [V]."""
+        """Whether each token spells a byte of a rare character: bool [V]."""
         return np.array([self._processor.is_byte(token) for token in range(self.vocab_size)])
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text, without BOS and EOS."""
+        """Return the token ids of a text, without BOS and EOS."""
         ids: list[int] = []
         for number, line in enumerate(self._processor.encode(text.split("\n"), out_type=int, num_threads=1)):
             if number:
@@ -84,7 +94,10 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids; control ids are skipped. Raises IndexError for an id outside the vocabulary."""
+        """Return the text of token ids, skipping control ids.
+
+        Raises IndexError for an id outside the vocabulary.
+        """
         lines: list[list[int]] = [[]]
         for token in ids:
             if token == self._newline:
@@ -95,11 +108,11 @@ class Tokenizer:
 
 
 def prepare(config: config_module.Config, corpora: Mapping[str, Corpus], data_dir: Path, track: Track) -> Tokenizer:
-    """Learns the tokenizer below `data_dir`/tokenizers, or finds it there.
+    """Learn the tokenizer below `data_dir`/tokenizers, or find it there.
 
     Args:
-      config: `tokenizer` and `model.vocab_size` are used.
-      corpora: phase name -> corpus; holds at least the phases of `config.tokenizer.phases`.
+      config: uses `tokenizer` and `model.vocab_size`.
+      corpora: phase name -> corpus, for at least the phases of `config.tokenizer.phases`.
 
     Raises:
       InputError: the vocabulary is too large or too small for the text.
@@ -130,34 +143,37 @@ def prepare(config: config_module.Config, corpora: Mapping[str, Corpus], data_di
 
 
 def _sample(corpora: Sequence[Corpus], limit: int, track: Track) -> Iterator[str]:
-    """Training documents of the corpora, at most `limit` characters in all, shared in proportion to their size.
+    """Yield training documents, at most `limit` characters, in proportion to the corpora's sizes.
 
-    Within a corpus the documents with the smallest ids are taken: an even and repeatable spread over its sources.
+    A corpus gives its smallest ids: an even and repeatable sample of its sources.
     """
     totals = [corpus.ledger["splits"]["train"]["characters"] for corpus in corpora]
     for corpus, total in zip(corpora, totals, strict=True):
         quota = limit * total // max(limit, sum(totals))
         lengths = {record["id"]: len(record["text"]) for record in corpus.read("train")}
-        taken: set[str] = set()
+        chosen: set[str] = set()
         for name in sorted(lengths):
             if lengths[name] <= quota:
                 quota -= lengths[name]
-                taken.add(name)
+                chosen.add(name)
         records = corpus.read("train")
         for record in track(records, f"{corpus.phase}: reading for the tokenizer", len(lengths)):
-            if record["id"] in taken:
+            if record["id"] in chosen:
                 yield record["text"]
 
 
 def _lines(texts: Iterator[str]) -> Iterator[str]:
-    """Lines as sentencepiece learns from them; it would silently leave out one beyond its length limit."""
+    """Yield lines for sentencepiece, cut to its length limit: it silently skips longer ones."""
     for text in texts:
         for line in text.split("\n"):
             yield from cleaning.cut(line, _LINE_CHARACTERS)
 
 
 def _learn(lines: list[str], vocab_size: int, model_type: str) -> bytes:
-    """The model file. A list of lines and not a generator: sentencepiece swallows what an iterator raises."""
+    """Return the bytes of the model file.
+
+    Takes a list: sentencepiece hides the exceptions of a generator.
+    """
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -175,7 +191,7 @@ def _learn(lines: list[str], vocab_size: int, model_type: str) -> bytes:
             normalization_rule_name="identity",
             remove_extra_whitespaces=False,
             max_sentence_length=8 * _LINE_CHARACTERS,  # bytes
-            num_threads=1,  # the count is written into the model, and unigram sums depend on it
+            num_threads=1,  # the model stores the count, and unigram sums depend on it
             minloglevel=3,
         )
     except RuntimeError as error:
@@ -184,12 +200,14 @@ def _learn(lines: list[str], vocab_size: int, model_type: str) -> bytes:
 
 
 def _explain(message: str, vocab_size: int) -> InputError:
-    """sentencepiece's reason in the words of the configuration."""
-    if most := re.search(r"too high.*<= (\d+)", message):
+    """Turn sentencepiece's message into an error about the configuration."""
+    if largest := re.search(r"too high.*<= (\d+)", message):
         return InputError(
             f"model.vocab_size: {vocab_size:,} is too many for this text; the largest value that works is "
-            f"{most[1]}; lower it, or give the phases of tokenizer.phases more text"
+            f"{largest[1]}; lower it, or give the phases of tokenizer.phases more text"
         )
-    if least := re.search(r"smaller than required_chars\D*\d+ vs (\d+)", message):
-        return InputError(f"model.vocab_size: {vocab_size:,} is too few; this text needs at least {least[1]}")
+    if smallest := re.search(r"smaller than required_chars\D*\d+ vs (\d+)", message):
+        return InputError(
+            f"model.vocab_size: {vocab_size:,} is too few; this text needs at least {smallest[1]}; raise it"
+        )
     return InputError(f"tokenizer: sentencepiece cannot learn from this text with these settings: {message}")

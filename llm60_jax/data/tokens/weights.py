@@ -1,4 +1,4 @@
-"""Token-level loss weights (playbook, section 4.3): rare tokens up, punctuation and function words down."""
+"""Loss weights of tokens (playbook, section 4.3): rare tokens up, common words down."""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from llm60_jax.config import Reweight
 from llm60_jax.data.tokens.shards import TokenShard
 
-WORD_MARK = "\u2581"  # how sentencepiece writes the blank before a word
+_WORD_MARK = "\u2581"  # sentencepiece writes it for the blank before a word
 
 _WORDS = """
 a about above after again against all along also am among an and any are around as at be because been before being
@@ -20,11 +20,14 @@ than that the their theirs them themselves then there these they this those thou
 towards under until unto up upon us very was we were what when where whether which while who whom whose why will
 with within without would yet you your yours yourself yourselves
 """
-FUNCTION_WORDS = frozenset(_WORDS.split())
+_FUNCTION_WORDS = frozenset(_WORDS.split())
 
 
 def target_counts(shard: TokenShard, vocab_size: int) -> np.ndarray:
-    """How often each token is a target of the loss in one epoch, int64 [V]: BOS and questions are none."""
+    """Count how often each token is a target of the loss in one epoch, int64 [V].
+
+    BOS and questions never are.
+    """
     is_target = np.ones(shard.token_count, bool)
     is_target[shard.offsets[:-1]] = False
     for document in np.flatnonzero(shard.prompts):
@@ -34,23 +37,23 @@ def target_counts(shard: TokenShard, vocab_size: int) -> np.ndarray:
 
 
 def is_common(piece: str) -> bool:
-    """Whether a sentencepiece piece is punctuation or a whole function word."""
-    word = piece.removeprefix(WORD_MARK)
+    """Return whether a sentencepiece piece is punctuation or a whole function word."""
+    word = piece.removeprefix(_WORD_MARK)
     if not re.search(r"\w", word):
         return True
-    return piece != word and word.lower() in FUNCTION_WORDS
+    return piece != word and word.lower() in _FUNCTION_WORDS
 
 
 def token_weights(counts: np.ndarray, pieces: Sequence[str], settings: Reweight) -> np.ndarray:
-    """The weight of each token as a target, float32 [V].
+    """Return the weight of each token as a target, float32 [V].
+
+    A weight is counts ** -rarity, times `common` for punctuation and function words, times a common
+    factor, clipped to the bounds. The factor makes the mean weight over the text 1. A token that
+    never occurs counts as occurring once.
 
     Args:
       counts: how often each token is a target in the phase's training text, [V].
-      pieces: the tokens as the tokenizer spells them; "" for those that stand for no text (control tokens).
-
-    Returns:
-      counts ** -rarity, times `common` for punctuation and function words, times the one factor with which the mean
-      over the text is 1, held within the bounds. A token that does not occur counts as occurring once.
+      pieces: the text of each token; "" for tokens without text (control tokens).
     """
     raw = np.maximum(counts, 1).astype(np.float64) ** -settings.rarity
     raw *= [settings.common if piece and is_common(piece) else 1.0 for piece in pieces]
@@ -60,7 +63,7 @@ def token_weights(counts: np.ndarray, pieces: Sequence[str], settings: Reweight)
     def mean(factor: float) -> float:
         return float(shares @ np.clip(factor * raw, low, high))
 
-    # The mean rises with the factor, from `low` (below 1) to `high` (above 1): halve the interval until it is found.
+    # Bisect for the factor: the mean rises with it, from `low` (below 1) to `high` (above 1).
     below, above = low / raw.max(), high / raw.min()
     for _ in range(200):
         middle = (below * above) ** 0.5
