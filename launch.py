@@ -1,4 +1,4 @@
-"""Trains a language model from raw text, or resumes the training: `python launch.py CONFIG`."""
+"""Train a language model from raw text, or resume the training: `python launch.py CONFIG`."""
 
 import argparse
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 from llm60_jax.machine.signals import Interrupts
 
 INTERRUPTS = Interrupts()
-if __name__ == "__main__":  # before all else that takes time to import, so that no signal comes too early
+if __name__ == "__main__":  # first, so that a signal during the imports below is not lost
     INTERRUPTS.install()
 
 # ruff: noqa: E402
@@ -22,11 +22,11 @@ from llm60_jax.machine import cli, terminal
 
 EXAMPLES = """examples:
   python launch.py configs/quickstart.toml              the embedded default, all three phases
-  python launch.py configs/quickstart.toml              again: goes on where it stopped
+  python launch.py configs/quickstart.toml              the same command again resumes
   python launch.py configs/llm60.toml --dry-run         check everything and print the plan
   python launch.py configs/llm60.toml --set phase.grammar.tokens=204800 --workdir runs/short
-  python launch.py configs/llm60.toml --back-to 12000       from a checkpoint before the newest one
-  python launch.py configs/llm60.toml --profile 100:102      records three steps, and tells where their time goes
+  python launch.py configs/llm60.toml --back-to 12000       go back to an earlier checkpoint
+  python launch.py configs/llm60.toml --profile 100:102      record three steps and print where their time goes
   python launch.py configs/llm60.toml --override-gate grammar --why "a trial of phase 2; the model is not for use"
 
 exit codes:
@@ -36,7 +36,7 @@ exit codes:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line and returns its exit code."""
+    """Run the command line and return its exit code."""
     options = _parse(arguments)
     command = shlex.join(["python", *_to_go_on(sys.argv if arguments is None else ["launch.py", *arguments])])
     logs: list[Path] = []
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _to_go_on(command: list[str]) -> list[str]:
-    """The command that goes on, once the run has gone back, or has been profiled."""
+    """Return the command that resumes: without the options that act once."""
     found = list(command)
     for option in ("--back-to", "--profile"):
         found = [part for part in found if not part.startswith(f"{option}=")]
@@ -65,41 +65,38 @@ def _to_go_on(command: list[str]) -> list[str]:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = cli.config_parser(__doc__, EXAMPLES)
-    parser.add_argument("--workdir", metavar="DIR", help="the run directory, instead of the configuration's")
-    parser.add_argument("--dry-run", action="store_true", help="validate everything, print the plan, train nothing")
-    parser.add_argument("--override-gate", metavar="PHASE", help="close this phase against its gate; recorded for good")
-    parser.add_argument("--why", metavar="REASON", help="the reason for it")
+    parser.add_argument("--workdir", metavar="DIR", help="run directory, instead of the configuration's")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, print the plan, and stop")
+    parser.add_argument("--override-gate", metavar="PHASE", help="close this phase against its gate; stays on record")
+    parser.add_argument("--why", metavar="REASON", help="reason for the override")
     parser.add_argument(
-        "--back-to", type=int, metavar="STEP", help="go on from this step; what came after is set aside"
+        "--back-to", type=int, metavar="STEP", help="go back to this step; later checkpoints are set aside, not deleted"
     )
-    parser.add_argument(
-        "--profile", type=_span, metavar="A:B", help="record steps A to B with the profiler, into the run directory"
-    )
+    parser.add_argument("--profile", type=_span, metavar="A:B", help="record steps A to B with the profiler")
     options = parser.parse_args(arguments)
     if (options.override_gate is None) != (not (options.why or "").strip()):
-        parser.error("--override-gate PHASE needs --why REASON, and the other way round")
+        parser.error("--override-gate and --why must be used together")
     return options
 
 
 def _span(text: str) -> tuple[int, int]:
     first, _, last = text.partition(":")
     if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
-        raise argparse.ArgumentTypeError(f"{text}: two steps, as in 100:102")
+        raise argparse.ArgumentTypeError(f"{text}: give two steps, such as 100:102")
     return int(first), int(last)
 
 
 def _dry_run(config: Config) -> None:
-    from llm60_jax import config as config_module
     from llm60_jax.data.read import hub, sources
     from llm60_jax.machine import devices
     from llm60_jax.record.workdir import WorkDir
     from llm60_jax.run import ancestry, gates, preflight
     from llm60_jax.training import tuning
 
-    devices.ready(config)  # finds them, or says why not
+    devices.ready(config)
     config = tuning.recalled(config)
     if config.train.is_auto:
-        terminal.say('note: "auto" is not measured on this machine yet; the run does that first, or tools/tune.py')
+        terminal.say('note: "auto" is not measured on this machine yet; the run measures first, or tools/tune.py does')
     stage_plan = plan.build(config)
     terminal.say(plan.plan_table(plan.to_rows(stage_plan, config)))
     terminal.say(
@@ -122,8 +119,8 @@ def _dry_run(config: Config) -> None:
     for path in config.evaluation_text:
         sources.inputs(sources.folder(path))
     terminal.say(
-        "The configuration is valid, its sources are there, and this machine can hold the run. Whether the text "
-        "suffices for validation and vocabulary shows when it is prepared, at the start of the run"
+        "The configuration is valid, its sources exist, and this machine can hold the run. Preparing the text at the "
+        "start of the run shows whether it suffices for validation and vocabulary"
     )
 
 
@@ -132,7 +129,7 @@ def _run(config: Config, command: str, options: argparse.Namespace) -> None:
     if overridden is not None and overridden not in [phase.name for phase in config.phase]:
         names = ", ".join(phase.name for phase in config.phase)
         raise InputError(f"--override-gate: there is no phase '{overridden}'; there are {names}")
-    # The heavy imports come after the configuration is known to be good.
+    # Heavy imports come after the configuration is checked.
     from llm60_jax.run import loop
     from llm60_jax.training import profiling
 
@@ -145,8 +142,8 @@ if __name__ == "__main__":
     code = main()
     try:
         sys.stdout.flush()
-    except OSError:  # the reader is gone; Python would turn that into an exit code of its own
+    except OSError:  # the reader is gone, and Python would replace our exit code
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if code > 128:  # all is saved; a program that is being compiled in the background is not waited for
+    if code > 128:  # all is saved; do not wait for a program that is compiling in the background
         os._exit(code)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""Other runs that a run builds on: the checkpoint it starts from, and the baseline that allows enhancements."""
+"""Other runs that a run builds on: the checkpoint it starts from, and the baseline that enhancements need."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -25,16 +25,16 @@ class Start(NamedTuple):
 
     @property
     def data(self) -> tuple[Path, dict[str, Any]]:
-        """What preparing the data of a run needs to know of it: its tokenizer, and what it was trained on."""
+        """Return its tokenizer and the text it was trained on, which preparing a run's data needs."""
         return self.tokenizer, self.meta["corpora"]
 
 
 def start(config: Config) -> Start | None:
-    """The checkpoint that `config.start` names, or None when it names none.
+    """Return the checkpoint that `config.start` names, or None.
 
     Raises:
-      InputError: there is no such phase checkpoint, or it holds another architecture.
-      DamageError: it, its gate or its tokenizer is not what was saved.
+      InputError: there is no such phase checkpoint, or it has another architecture.
+      DamageError: the checkpoint, its gate or its tokenizer has changed.
       GateError: its phase was never judged.
     """
     if config.start is None:
@@ -60,7 +60,7 @@ def start(config: Config) -> Start | None:
     other, own = trained.optimizer.name, config.optimizer.name
     if other != own:
         raise InputError(
-            f"optimizer.name: {other} in {folder}, {own} here; the optimizer's state goes on with the weights"
+            f"optimizer.name: {other} in {folder}, {own} here; the weights come with the optimizer's state, so both must agree"
         )
     run = folder.absolute().parents[1]
     gates.require(run, meta["phase"], meta["state_sha256"], None)
@@ -78,14 +78,16 @@ def start(config: Config) -> Start | None:
 def prepared(
     config: Config, track: Track, check: Callable[[Mapping[str, str]], None] = lambda digests: None
 ) -> Prepared:
-    """All data of a configuration (see `prepare.prepare`), with the tokenizer of the checkpoint it starts from."""
+    """Prepare all data of a configuration (`prepare.prepare`), with the tokenizer of the checkpoint it starts from."""
     found = start(config)
     return prepare(config, track, check, found.data if found else None)
 
 
 def check_baseline(config: Config) -> None:
-    """Golden rule 6: raises InputError unless `config.baseline`, if named, is a finished run of a plain model of the
-    same size."""
+    """Raise InputError unless `config.baseline`, if named, is a finished run of a plain model of the same size.
+
+    This is golden rule 6.
+    """
     if config.baseline is None:
         return
     folder = Path(config.baseline)

@@ -1,4 +1,4 @@
-"""Speed of each stage, and the time the rest of the plan will take; time asleep or stopped is neither."""
+"""The speed of each stage and the time that the rest of the plan will take, without time asleep or stopped."""
 
 import contextlib
 import math
@@ -12,14 +12,15 @@ from llm60_jax.plan import Plan, Stage, StepKey, flops
 
 
 class StageClock:
-    """Measures seconds per step, stage by stage, pauses left out.
+    """Measures seconds per step, stage by stage, without pauses.
 
-    A linear ETA is wrong when the cost of a token changes from stage to stage: stages not yet seen are estimated from
-    what their programs took before on this machine (speed.py), times how much faster or slower this run is than that;
-    those never measured from stages that were, by their arithmetic.
+    A linear ETA is wrong when the cost of a token changes from stage to stage. Stages to come are estimated by what
+    their programs took before on this machine (training/costs.py), scaled by this run's speed so far. Stages never
+    measured are estimated from the others by their operations.
 
     Args:
-      measured: seconds of a step, by program, as known before the run.
+      now: a clock in seconds.
+      measured: seconds of a step, by program, from before the run.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class StageClock:
         self._aside: dict[str, float] = {}
 
     def replan(self, stage_plan: Plan) -> None:
-        """Goes on with an amended plan."""
+        """Take over an amended plan."""
         phases = {phase.name: phase for phase in self._config.phase}
         self._plan = stage_plan
         self._cost = {}  # operations of one step
@@ -51,7 +52,7 @@ class StageClock:
                 self._known[stage] = self._measured[key]
 
     def tick(self, stage: Stage) -> None:
-        """A step of `stage` has finished. The first one since the start of a stage only sets the clock."""
+        """Count a finished step. The first one of a stage in this process only sets the clock."""
         now = self._now()
         if stage in self._steps and not self._hidden:
             self._seconds[stage] = self._seconds.get(stage, 0.0) + now - self._last
@@ -60,12 +61,12 @@ class StageClock:
         self._last, self._hidden = now, False
 
     def hide(self) -> None:
-        """Leaves the step that is under way out: some of it ran while the clock was paused."""
+        """Leave out the step under way: part of it ran while the clock was paused."""
         self._hidden = True
 
     @contextlib.contextmanager
     def paused(self, what: str) -> Iterator[None]:
-        """Keeps evaluation, sampling and saving out of the measured speed, and in an account of their own."""
+        """Keep the block out of the measured speed; account for it under `what`."""
         start = self._now()
         try:
             yield
@@ -76,13 +77,13 @@ class StageClock:
 
     @contextlib.contextmanager
     def waiting(self, what: str) -> Iterator[None]:
-        """Time inside the measured speed that has a name of its own."""
+        """Account for the block under `what`, inside the measured speed."""
         start = self._now()
         yield
         self._inside[what] = self._inside.get(what, 0.0) + self._now() - start
 
     def account(self, stage: Stage | None = None) -> dict[str, float]:
-        """Seconds since the last account by what they went into; with a stage also those of its steps."""
+        """Return the seconds since the last account by purpose; with a stage also those of its steps."""
         found = {**self._inside, **self._aside}
         if stage is not None:
             found["steps"] = max(0.0, self._seconds.get(stage, 0.0) - sum(self._inside.values()))
@@ -90,21 +91,21 @@ class StageClock:
         return {name: round(seconds, 3) for name, seconds in found.items()}
 
     def rate(self, stage: Stage) -> float:
-        """Measured tokens per second of a stage; 0.0 before its second step."""
+        """Return the measured tokens per second of a stage; 0 before its second step."""
         seconds = self.step_seconds(stage)
         return self._plan.tokens_per_step / seconds if seconds else 0.0
 
     def step_seconds(self, stage: Stage) -> float:
-        """Measured seconds of a step of a stage; 0.0 before its second step."""
+        """Return the measured seconds of a step of a stage; 0 before its second step."""
         steps = self._steps.get(stage, 0)
         return self._seconds[stage] / steps if steps > 0 else 0.0
 
     def planned(self, stage: Stage) -> float | None:
-        """Seconds that a stage should take, by what its program took before the run; None where that is not known."""
+        """Return the seconds that a stage should take by earlier measurement; None without one."""
         return stage.steps * self._known[stage] if stage in self._known else None
 
     def remaining(self, done: int) -> float:
-        """Seconds from step `done` to the end of the plan; infinite before anything was measured."""
+        """Return the seconds from step `done` to the end of the plan; infinite before anything was measured."""
         seen = {stage: seconds for stage in self._steps if (seconds := self.step_seconds(stage))}
         changes = [seconds / self._known[stage] for stage, seconds in seen.items() if stage in self._known]
         change = statistics.median(changes) if changes else 1.0

@@ -1,7 +1,7 @@
 """A phase closes on recorded evidence (playbook, sections 1, 3.4, 4.4 and 5.5): `gates/<phase>.json`.
 
-`judge` holds what was measured against what the configuration asks for (phase.Gate); `require` lets nothing go on from
-a checkpoint whose phase was not judged. Pure, apart from the reading of that file.
+`judge` compares the evidence with what the configuration asks for (config.Gate). `require` refuses a checkpoint whose
+phase was not judged. Pure, apart from reading that file.
 """
 
 import dataclasses
@@ -22,13 +22,13 @@ from llm60_jax.evaluate.overlap import Overlap
 from llm60_jax.evaluate.prose import Prose
 from llm60_jax.evaluate.validation import Mean
 
-MORE = 0.1  # share of a phase's tokens that a plateau is judged by
-_LEAST = 4  # evaluations, for a plateau to be told
-PLATEAU = "gain from 10 % more tokens"  # the one check that more steps can meet
+MORE = 0.1  # a plateau is judged by the gain that this share of more tokens would bring
+_LEAST = 4  # evaluations that a plateau test needs
+PLATEAU = "gain from 10 % more tokens"  # the one check that more steps can pass
 
 
 class TextCounts(NamedTuple):
-    """What was counted in texts, the model's or a person's."""
+    """Counts of slips and of vocabulary in texts, the model's or a person's."""
 
     prose: Prose
     parse_rate: float | None  # None without link-parser
@@ -42,7 +42,7 @@ class Evidence:
     loss: float
     bits_per_byte: float
     fall: Mean  # of the loss on the phase's own held-out text since its start
-    late: tuple[tuple[int, float], ...]  # (tokens of the phase, loss) where a plateau is looked for
+    late: tuple[tuple[int, float], ...]  # (tokens of the phase, loss) for the plateau test
     grammar: dict[str, PairScore]  # by phenomenon
     grammar_before: float | None  # mean accuracy at the end of the phase before
     forgotten: dict[str, Mean]  # rise of the loss on the held-out text of earlier phases since this one began
@@ -54,13 +54,13 @@ class Evidence:
 
     @property
     def grammar_mean(self) -> float:
-        return sum(one.accuracy for one in self.grammar.values()) / max(1, len(self.grammar))
+        return sum(score.accuracy for score in self.grammar.values()) / max(1, len(self.grammar))
 
     def to_tree(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return the evidence as JSON values."""
 
-        def written(found: TextCounts) -> dict[str, Any]:
-            return {**found.prose.to_tree(), "parse_rate": found.parse_rate}
+        def written(counts: TextCounts) -> dict[str, Any]:
+            return {**counts.prose.to_tree(), "parse_rate": counts.parse_rate}
 
         return {
             "tokens": self.tokens,
@@ -69,7 +69,7 @@ class Evidence:
             "fall": _finite(self.fall),
             "late": [list(pair) for pair in self.late],
             "gain_of_more_tokens": _finite(expected_gain(self.late)),
-            "grammar": {name: one.to_tree() for name, one in self.grammar.items()},
+            "grammar": {name: score.to_tree() for name, score in self.grammar.items()},
             "grammar_mean": self.grammar_mean,
             "grammar_before": self.grammar_before,
             "forgotten": {name: _finite(rise) for name, rise in self.forgotten.items()},
@@ -82,7 +82,7 @@ class Evidence:
 
 
 class Check(NamedTuple):
-    """One thing that was asked for."""
+    """One requirement of a gate, and whether it is met."""
 
     name: str
     found: float
@@ -93,15 +93,15 @@ class Check(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Whether a phase may close, on what evidence, and what exactly it is about."""
+    """Whether a phase may close, the evidence for it, and the state and data that were judged."""
 
     phase: str
     checks: tuple[Check, ...]
     evidence: Evidence
     state_sha256: str
     digests: dict[str, str]  # of data and tokenizer
-    earlier_checkpoints: dict[str, str]  # path -> state_sha256 of those it builds on, verified when the phase closed
-    override: str | None = None  # why a person let it pass
+    earlier_checkpoints: dict[str, str]  # path -> state_sha256 of its ancestors, verified when the phase closed
+    override: str | None = None  # why a person closed it against the gate
 
     @property
     def passed(self) -> bool:
@@ -125,15 +125,16 @@ class Verdict:
 
 
 def expected_gain(late: Sequence[tuple[int, float]], more: float = MORE) -> Mean:
-    """By how much the loss would fall with so many more tokens, as it fell of late: the slope of the loss over the
-    logarithm of tokens, with the 95 % interval of a regression. Where the points are too few, all that is known is that
-    no loss falls below 0."""
+    """Predict the fall of the loss from `more` tokens (a share), by its recent slope over log(tokens).
+
+    The error is the 95 % interval of the regression. With too few points only one bound is known: no loss falls below 0.
+    """
     tokens, losses = np.array(late, np.float64).reshape(-1, 2).T
     if not len(tokens):
         return Mean(math.nan, math.inf)
     if len(tokens) < _LEAST:
         return Mean(float(losses[-1]) / 2, float(losses[-1]) / 2)
-    from scipy import special  # here, because it takes a third of a second to import, and a run needs it once a phase
+    from scipy import special  # its import takes a third of a second, and a run needs it once a phase
 
     x = np.log(tokens) - np.log(tokens).mean()
     slope = float((x * losses).sum() / (x * x).sum())
@@ -144,52 +145,54 @@ def expected_gain(late: Sequence[tuple[int, float]], more: float = MORE) -> Mean
     return Mean(-slope * step, float(special.stdtrit(freedom, 0.975)) * error * step)
 
 
-def judge(phase: Phase, found: Evidence) -> tuple[Check, ...]:
-    """What the phase's gate asks for, held against the evidence. What is not a number never passes."""
+def judge(phase: Phase, evidence: Evidence) -> tuple[Check, ...]:
+    """Compare the evidence with what the phase's gate asks for. A value that is not a number never passes."""
     gate, name = phase.gate, phase.name
-    gain, fall = expected_gain(found.late), found.fall
-    more = math.ceil(MORE * found.tokens)
-    # Only a phase that lacks nothing but a plateau is extended (closing.close).
+    gain, fall = expected_gain(evidence.late), evidence.fall
+    more = math.ceil(MORE * evidence.tokens)
+    # A phase is extended only if the plateau is all that it lacks (closing.judge).
     longer = f"train longer: in a new run (--workdir DIR) with --set phase.{name}.tokens={2 * phase.tokens}"
-    extend = f"if all else is met, raise phase.{name}.gate.extend_up_to (now {gate.extend_up_to:g}); same command"
+    extend = f"if this is the only check that fails, raise phase.{name}.gate.extend_up_to (now {gate.extend_up_to:g}); same command"
     cleaner = "restart phase 1 with cleaner or more text (tools/inspect_data.py shows it)"
     gentler = f"in a new run, lower phase.{name}.learning_rate or its tokens"
     checks = [
         _least("fall of validation loss", fall.value - fall.error, gate.min_fall, f"{longer}; or clean its text"),
-        _most(PLATEAU, gain.value + gain.error, gate.min_gain, f"it still improves: {more:,} tokens more; {extend}"),
+        _most(
+            PLATEAU, gain.value + gain.error, gate.min_gain, f"it still improves: train {more:,} more tokens; {extend}"
+        ),
     ]
     for phenomenon, asked in gate.grammar.items():
-        lower = found.grammar[phenomenon].lower if phenomenon in found.grammar else math.nan
+        lower = evidence.grammar[phenomenon].lower if phenomenon in evidence.grammar else math.nan
         checks.append(_least(f"grammar: {phenomenon}", lower, asked, f"{longer}, or {cleaner}"))
     if gate.rare_words is not None:
-        lower = found.rare_words.lower if found.rare_words else math.nan
+        lower = evidence.rare_words.lower if evidence.rare_words else math.nan
         checks.append(_least("rare words in their context", lower, gate.rare_words, f"{longer}, or add richer text"))
-    if found.grammar_before is not None:
-        least = found.grammar_before - gate.max_grammar_loss
-        checks.append(_least("minimal pairs, all", found.grammar_mean, least, gentler))
-    for earlier, rise in found.forgotten.items():
+    if evidence.grammar_before is not None:
+        least = evidence.grammar_before - gate.max_grammar_loss
+        checks.append(_least("minimal pairs, all", evidence.grammar_mean, least, gentler))
+    for earlier, rise in evidence.forgotten.items():
         checks.append(_most(f"forgetting: {earlier}", rise.value + rise.error, gate.max_forgetting, gentler))
-    checks += _of_texts(gate, found, f"{longer}, or {cleaner}")
-    if gate.max_memorised is not None and found.memorised and found.memorised_by_chance:
-        beyond = found.memorised.share - found.memorised_by_chance.share
+    checks += _of_texts(gate, evidence, f"{longer}, or {cleaner}")
+    if gate.max_memorised is not None and evidence.memorised and evidence.memorised_by_chance:
+        beyond = evidence.memorised.share - evidence.memorised_by_chance.share
         checks.append(_most("learnt by heart", beyond, gate.max_memorised, f"{gentler}, or add text"))
     return tuple(checks)
 
 
-def _of_texts(gate: Gate, found: Evidence, remedy: str) -> list[Check]:
-    """Slips of the model's texts beyond those of a person, and its vocabulary beside a person's."""
-    own, human, checks = found.generated.prose.to_tree(), found.human.prose.to_tree(), []
-    own["parse_rate"], human["parse_rate"] = found.generated.parse_rate, found.human.parse_rate
+def _of_texts(gate: Gate, evidence: Evidence, remedy: str) -> list[Check]:
+    """Compare slips and vocabulary of the model's texts with those of held-out text."""
+    model, human, checks = evidence.generated.prose.to_tree(), evidence.human.prose.to_tree(), []
+    model["parse_rate"], human["parse_rate"] = evidence.generated.parse_rate, evidence.human.parse_rate
     for slip, most in gate.at_most.items():
-        checks.append(_most(f"texts: {slip}, beyond held-out text", own[slip] - human[slip], most, remedy))
+        checks.append(_most(f"texts: {slip}, beyond held-out text", model[slip] - human[slip], most, remedy))
     for name, least in gate.at_least.items():
-        if own[name] is not None and human[name]:  # the parser may not be installed
-            checks.append(_least(f"texts: {name}, of that of held-out text", own[name] / human[name], least, remedy))
+        if model[name] is not None and human[name]:  # the parser may not be installed
+            checks.append(_least(f"texts: {name}, of that of held-out text", model[name] / human[name], least, remedy))
     return checks
 
 
 def explain(verdict: Verdict) -> str:
-    """For a person: one line where everything was met, else a table of what fell short and what to do."""
+    """Return one line if everything passed, else a table of what fell short and what to do."""
     name, checks = verdict.phase, verdict.checks
     if verdict.passed:
         return f"gate {name}: passed, all {len(checks)} checks"
@@ -197,7 +200,7 @@ def explain(verdict: Verdict) -> str:
     lines += [f"  {check.name}: {_show(check.found)}, asked for {check.asked}" for check in verdict.failed]
     lines += [f"  what to do: {remedy}" for remedy in dict.fromkeys(check.remedy for check in verdict.failed)]
     if verdict.override is not None:
-        lines.append(f"  closed all the same, and recorded for good: {verdict.override}")
+        lines.append(f"  closed by an override, which stays on record: {verdict.override}")
     else:
         lines.append(f"  The evidence is in gates/{name}.json. To close the phase against it: ")
         lines[-1] += f"--override-gate {name} --why '...'"
@@ -205,7 +208,7 @@ def explain(verdict: Verdict) -> str:
 
 
 def check_names(phases: Sequence[Phase]) -> None:
-    """Raises InputError for a phenomenon that no minimal pairs are there for."""
+    """Raise InputError for a phenomenon without minimal pairs."""
     known = suite.suite()
     for phase in phases:
         for name in phase.gate.grammar:
@@ -214,24 +217,24 @@ def check_names(phases: Sequence[Phase]) -> None:
 
 
 def require(run: Path, phase: str, state_sha256: str, digests: Mapping[str, str] | None) -> None:
-    """Lets a run go on from the end of a phase only if that was judged.
+    """Raise unless the phase passed its gate or the gate was overridden.
 
     Args:
-      state_sha256: of the checkpoint to go on from.
-      digests: of data and tokenizer now; None where the run is another one.
+      state_sha256: the digest of the phase's checkpoint.
+      digests: today's digests of data and tokenizer; None for another run.
 
     Raises:
-      GateError: the phase was not judged, or did not pass and nobody let it.
-      DamageError: what was judged is something else.
+      GateError: the phase was not judged, or did not pass and was not overridden.
+      DamageError: the judgement is of another state or other data.
     """
     path = run / "gates" / f"{phase}.json"
-    again = f"to have it judged again, move {run / 'phases' / phase} away and run its command"
+    again = f"to judge it again, move {run / 'phases' / phase} away and run its command again"
     try:
-        told = dict(json.loads(path.read_text(encoding="utf-8")))
-        passed, override, judged = told["passed"], told["override"], told["state_sha256"]
-        before = dict(told["digests"])
+        record = dict(json.loads(path.read_text(encoding="utf-8")))
+        passed, override, judged = record["passed"], record["override"], record["state_sha256"]
+        before = dict(record["digests"])
     except FileNotFoundError:
-        raise GateError(f"{path}: missing, so nothing may go on from phase {phase}; {again}") from None
+        raise GateError(f"{path}: missing, so no run can continue from phase {phase}; {again}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamageError(f"{path}: unreadable ({type(error).__name__}); {again}") from None
     if judged != state_sha256:
@@ -239,20 +242,20 @@ def require(run: Path, phase: str, state_sha256: str, digests: Mapping[str, str]
     if digests is not None and before != dict(digests):
         raise DamageError(f"{path}: judged on other text or tokens than those of now; {again}")
     if not (passed is True or override):
-        raise GateError(f"{path}: phase {phase} did not pass its gate, so nothing may go on from it")
+        raise GateError(f"{path}: phase {phase} did not pass its gate, so no run can continue from it")
 
 
 def grammar_of(run: Path, phase: str) -> float | None:
-    """The mean accuracy on minimal pairs that was recorded where a phase of a run closed."""
+    """Return the mean accuracy on minimal pairs that was recorded when a phase closed; None if it cannot be read."""
     try:
-        told = json.loads((run / "gates" / f"{phase}.json").read_text(encoding="utf-8"))
-        return float(told["evidence"]["grammar_mean"])
+        record = json.loads((run / "gates" / f"{phase}.json").read_text(encoding="utf-8"))
+        return float(record["evidence"]["grammar_mean"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def fall_since(start: Mapping[str, Any] | None, end: Mapping[str, Any], phase: str) -> Mean:
-    """The fall of the loss on a phase's held-out text between two evaluations with `pieces`. Raises DamageError."""
+    """Return the fall of the loss on a phase's held-out text between two evaluations with `pieces`. Raise DamageError."""
     try:
         return validation.fall((start or {})["pieces"][phase], end["pieces"][phase])
     except (KeyError, ValueError) as error:

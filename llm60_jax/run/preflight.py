@@ -12,7 +12,7 @@ from llm60_jax.plan import Plan
 
 
 def require(config: Config, plan: Plan) -> None:
-    """Checks, before anything expensive, that a run can be written and held.
+    """Check that this machine can write and hold a run, before anything expensive.
 
     Raises:
       MachineError: a directory that cannot be written, too little disk for the checkpoints, too little memory.
