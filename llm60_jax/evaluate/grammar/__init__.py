@@ -1,4 +1,6 @@
-"""Minimal pairs: sentences that differ in one rule of grammar, and the share of them that a model judges right.
+"""Grammar by minimal pairs: two sentences that differ in one rule, and how often a model prefers
+the right one.
 
-`suite` makes the pairs from the words of `lexicon`; `scoring` scores them, and BLiMP too.
+`suite` makes the pairs from templates (`agreement`, `verbs`, `nouns`, `clauses`, `comparison`) and
+the words of `lexicon`. `scoring` scores them, and the pairs of BLiMP.
 """
