@@ -1,5 +1,4 @@
-"""Our own minimal pairs: sentences that differ in one form, one English and one not, in 17
-phenomena.
+"""Our own minimal pairs in 17 phenomena: two sentences that differ in one form, one of them wrong.
 
 Every test comes in two contexts that ask for opposite forms: "The boy sings" not "sing", "The boys
 sing" not "sings". Each form is therefore good as often as bad. A model that knows only word
