@@ -1,6 +1,7 @@
-"""Trained models out of checkpoints: `load` for whoever uses one, `open_` for whoever judges one.
+"""Trained models from checkpoints.
 
-store.py reads and writes the checkpoints themselves.
+`load` returns a model to use, `open_` one to judge, `read_state` a state to train further.
+record/store.py reads and writes the checkpoint files.
 """
 
 import functools
@@ -22,54 +23,58 @@ from llm60_jax.record.workdir import TOKENIZER
 from llm60_jax.training import phase_groups, step
 from llm60_jax.training.step import TrainState
 
-_TOKENIZER_BYTES = 2**27  # a vocabulary of 65,536 pieces, the largest there is here, has a hundredth of it
+_MAX_TOKENIZER_BYTES = 2**27  # a hundred times the largest one here, of 65,536 pieces
 _SCORE = jax.jit(step.eval_step, static_argnums=(0, 1))
 
 
 class Trained(NamedTuple):
-    """Made by `open_`. `lora` are the adapters' settings where the checkpoint has some that are not merged yet."""
+    """A trained model, as `open_` reads it."""
 
     folder: Path
     meta: dict[str, Any]
     config: Config
     params: Any
-    lora: Lora | None
+    lora: Lora | None  # settings of adapters that are not merged yet
     tokenizer: Tokenizer
 
     @property
     def score_rows(self) -> Callable[[Mapping[str, np.ndarray]], Any]:
-        """Rows [B, T] -> cross-entropy of each target in nats, float32 [B, T], all products in float32."""
+        """Rows [B, T] -> cross-entropy of each target in nats, float32 [B, T].
+
+        All products are in float32.
+        """
         return functools.partial(_SCORE, self.config.model, self.lora, self.params)
 
     @property
     def plain_params(self) -> Any:
-        """The parameters of a plain model: adapters merged, the heads of deep supervision left out."""
+        """The parameters of a plain model: adapters merged, heads of deep supervision dropped."""
         return phase_groups.merged(self.params, self.lora)
 
 
 def load(path: str | Path) -> tuple[Transformer, Tokenizer]:
-    """A trained model, and the tokenizer that turns text into its tokens and back:
+    """Return a trained model and its tokenizer:
 
         model, tokenizer = checkpoint.load("runs/quickstart")
 
-    On whatever device JAX runs on here, wherever it was trained. Adapters are merged. `model(tokens, segments)` gives
-    hidden states and `model.logits` the scores of the next token; `generate.write` takes `Trained`, see `open_`.
+    The model is placed on the device that JAX uses here, and adapters are merged. `model(tokens,
+    segments)` returns hidden states, `model.logits` turns them into logits of the next token. To
+    generate text, pass the fields of `open_`'s result to `generate.write`.
 
-    Args and errors: those of `open_`.
+    Arguments and errors are those of `open_`.
     """
-    found = open_(Path(path))
-    return groups.merge(found.config.model, found.plain_params), found.tokenizer
+    trained = open_(Path(path))
+    return groups.merge(trained.config.model, trained.plain_params), trained.tokenizer
 
 
 def open_(path: Path) -> Trained:
-    """Reads a checkpoint, every file of it verified.
+    """Read a checkpoint and verify every file.
 
     Args:
-      path: a run directory, whose newest checkpoint is meant; or a checkpoint of one, of a phase or a step.
+      path: a checkpoint of a phase or step, or a run directory for its newest checkpoint.
 
     Raises:
-      InputError: neither is there.
-      DamageError: a file, or the tokenizer, is not what was saved.
+      InputError: there is no checkpoint at `path`.
+      DamageError: a file, or the tokenizer, differs from what was saved.
     """
     folder = checkpoints.find(path)
     manifest.verify(folder)
@@ -84,25 +89,25 @@ def open_(path: Path) -> Trained:
 
 
 def _tokenizer(path: Path, folder: Path, meta: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer that a checkpoint was trained with; another one is not even opened."""
+    """Return the tokenizer of a checkpoint. Its digest is checked before it is opened."""
     recorded = meta["digests"].get("tokenizer", "no tokenizer")
     try:
-        files.require_size(path, _TOKENIZER_BYTES)
-        found = files.sha256_of(path)
+        files.require_size(path, _MAX_TOKENIZER_BYTES)
+        digest = files.sha256_of(path)
     except OSError as error:
         raise DamageError(f"{path}: the tokenizer of {folder} cannot be read: {error.strerror or error}") from None
-    if found != recorded:
-        raise DamageError(f"{path}: its digest is {found[:16]}, and {folder} was trained with {recorded[:16]}")
+    if digest != recorded:
+        raise DamageError(f"{path}: its digest is {digest[:16]}, but {folder} was trained with {recorded[:16]}")
     return Tokenizer.load(path)
 
 
 def has_adapters(state: TrainState) -> bool:
-    """Whether adapters train in this state."""
+    """Return whether a state has adapters in training."""
     return any(name.startswith("lora_") for name in state.params)
 
 
 def base_of(workdir: Path, meta: dict[str, Any]) -> tuple[Path, str] | None:
-    """The checkpoint that a checkpoint's phase began from, and its `state_sha256`; None for a run's first phase."""
+    """Return the checkpoint before the phase and its `state_sha256`, or None in a first phase."""
     if not meta["progress"].ancestors:
         return None
     name, recorded = list(meta["progress"].ancestors.items())[-1]
@@ -110,23 +115,24 @@ def base_of(workdir: Path, meta: dict[str, Any]) -> tuple[Path, str] | None:
 
 
 def read_state(folder: Path, meta: dict[str, Any], config: Config, base: tuple[Path, str] | None) -> TrainState:
-    """The state of a verified checkpoint of a run, joined with its base where it holds adapters only.
+    """Return the state of a verified checkpoint. A checkpoint of adapters only is joined with its
+    base.
 
     Raises:
-      DamageError: its arrays do not fit the configuration, or the base is not the one that it was saved with.
+      DamageError: the arrays do not fit the configuration, or the base is not the recorded one.
     """
     phase = next((phase for phase in config.phase if phase.name == meta["phase"]), None)
     if meta["closed"] or phase is None or phase.lora is None:
         return store.read(folder, phase_groups.abstract(config, None if meta["closed"] else phase))[0]
     adapters, _ = store.read(folder, phase_groups.without_base(phase_groups.abstract(config, phase)))
     if base is None:
-        raise DamageError(f"{folder}: holds adapters, and names no checkpoint that they belong to")
+        raise DamageError(f"{folder}: holds adapters, but does not name the checkpoint that they belong to")
     verify_state(*base)
     return phase_groups.with_base(adapters, store.read(base[0], phase_groups.abstract(config, None))[0])
 
 
 def verify_state(folder: Path, recorded: str) -> None:
-    """Raises DamageError unless a checkpoint is whole and its state the recorded one."""
-    _, found = store.identity(folder)
-    if found != recorded:
-        raise DamageError(f"{folder}: its state is {found[:16]}, and this run went on from {recorded[:16]}")
+    """Raise DamageError unless a checkpoint is complete and has the recorded state."""
+    _, digest = store.identity(folder)
+    if digest != recorded:
+        raise DamageError(f"{folder}: its state is {digest[:16]}, but this run started from {recorded[:16]}")

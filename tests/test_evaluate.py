@@ -1,4 +1,4 @@
-"""Validation: intervals, comparisons, and what earlier phases and runs are scored by."""
+"""Validation: intervals, comparisons, and scores on the text of earlier phases and runs."""
 
 import json
 import math
@@ -28,62 +28,57 @@ def test_padding_rows_do_not_count(count):
         shapes.append(rows["tokens"].shape)
         return np.full(rows["tokens"].shape, 2.0)
 
-    found = validation.score(score_rows, None, fake_rows(count), text_bytes=count * 9, bins=np.array([0, 3]))
-    assert found.loss == pytest.approx(2.0)
-    assert found.perplexity == pytest.approx(math.exp(2.0))
-    assert found.tokens == 3 * count
-    assert found.bits_per_byte == pytest.approx(3 * 2.0 / math.log(2) / 9)
-    assert found.loss_by_rarity == (None, None, None, 2.0, None)
+    result = validation.score(score_rows, None, fake_rows(count), text_bytes=count * 9, bins=np.array([0, 3]))
+    assert result.loss == pytest.approx(2.0)
+    assert result.perplexity == pytest.approx(math.exp(2.0))
+    assert result.tokens == 3 * count
+    assert result.bits_per_byte == pytest.approx(3 * 2.0 / math.log(2) / 9)
+    assert result.loss_by_rarity == (None, None, None, 2.0, None)
     assert set(shapes) == {(validation.ROWS, 4)}  # one program for all
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says():
-    """Texts of pieces that differ in length and in loss; the true mean is 3."""
+    """The pieces of the texts differ in length and in loss; the true mean is 3."""
     rng, covered = np.random.default_rng(0), 0
     for _ in range(400):
         tokens = rng.integers(5, 100, 60)
-        found = validation.mean(tokens * (3 + rng.normal(0, 0.5, 60)), tokens)
-        covered += abs(found.value - 3) <= found.error
+        mean = validation.mean(tokens * (3 + rng.normal(0, 0.5, 60)), tokens)
+        covered += abs(mean.value - 3) <= mean.error
     assert 0.92 <= covered / 400 <= 0.98
 
 
-def test_pieces_are_those_of_documents_in_rows_and_one_piece_has_no_error():
+def test_a_piece_is_a_document_in_a_row_and_one_piece_has_no_error():
     rows = {name: array.copy() for name, array in fake_rows(2).items()}
     rows["segments"] = np.array([[1, 1, 2, 2], [1, 1, 1, 0]], np.int32)
     losses = np.array([[1.0, 3.0, 5.0, 9.0], [2.0, 2.0, 2.0, 9.0]])
 
-    def score_rows(params, some):
+    def score_rows(params, rows):
         return np.concatenate([losses, np.zeros((validation.ROWS - 2, 4))])
 
-    found = validation.score(score_rows, None, rows, text_bytes=1, bins=np.zeros(2, np.int64))
-    assert found.pieces == [(4.0, 2), (5.0, 1), (6.0, 3)]
-    assert found.loss == pytest.approx(15 / 6)
-    one = validation.mean(np.array([6.0]), np.array([3]))
-    assert one == (2.0, math.inf)
-    assert (
-        validation.score(lambda p, r: np.ones((8, 4)), None, fake_rows(1), 1, np.zeros(2, int)).to_row()[
-            "validation_error"
-        ]
-        is None
-    )
+    result = validation.score(score_rows, None, rows, text_bytes=1, bins=np.zeros(2, np.int64))
+    assert result.pieces == [(4.0, 2), (5.0, 1), (6.0, 3)]
+    assert result.loss == pytest.approx(15 / 6)
+    assert validation.mean(np.array([6.0]), np.array([3])) == (2.0, math.inf)
+    single = validation.score(lambda p, r: np.ones((8, 4)), None, fake_rows(1), 1, np.zeros(2, int))
+    assert single.to_row()["validation_error"] is None
 
 
 def test_a_fall_is_compared_piece_by_piece():
-    """Pieces differ far more from one another than each does from before."""
+    """Pieces differ far more from one another than from their own loss before."""
     rng = np.random.default_rng(1)
     tokens = rng.integers(20, 60, 50)
     before = tokens * rng.uniform(1, 9, 50)
     after = before - tokens * (0.1 + rng.normal(0, 0.02, 50))
-    pieces = [list(zip(some.tolist(), tokens.tolist(), strict=True)) for some in (before, after)]
-    found = validation.fall(*pieces)
-    assert found.value == pytest.approx(0.1, abs=0.01)
-    assert found.error < 0.01 < validation.mean(before, tokens).error
+    pieces = [list(zip(sums.tolist(), tokens.tolist(), strict=True)) for sums in (before, after)]
+    fall = validation.fall(*pieces)
+    assert fall.value == pytest.approx(0.1, abs=0.01)
+    assert fall.error < 0.01 < validation.mean(before, tokens).error
     with pytest.raises(ValueError, match="two different texts"):
         validation.fall(pieces[0], pieces[1][1:])
 
 
-def test_a_run_scores_what_the_run_before_it_was_validated_with(tuning, base, train):
-    """The same weights and the same rows: at the start, to the bit, the loss with which the other run ended."""
+def test_a_run_scores_the_held_out_text_of_the_run_before_it(tuning, base, train):
+    """Same weights, same rows: the first loss equals the last loss of the other run, bit for bit."""
     run = train(tuning)
     scored = [row for row in metrics(run) if "validation_loss" in row]
     ended = [row for row in metrics(base) if "validation_loss" in row][-1]
@@ -95,7 +90,7 @@ def test_a_run_scores_what_the_run_before_it_was_validated_with(tuning, base, tr
     assert "forgetting: grammar" in [check["name"] for check in gate["checks"]]
 
 
-def test_text_of_the_run_before_that_is_not_here_is_named(tuning, base, train, tmp_path):
+def test_missing_text_of_the_run_before_is_named(tuning, base, train, tmp_path):
     data = Path(tuning["data_dir"])
     hidden = list((data / "processed").glob("grammar-*"))
     for path in hidden:

@@ -1,4 +1,4 @@
-"""Minimal pairs: our own suite, its balance, how sentences are scored and judged, BLiMP's files, and the tool."""
+"""Minimal pairs: our own suite and its balance, scoring, BLiMP's files, and the tool."""
 
 import json
 import math
@@ -16,6 +16,7 @@ from conftest import PROJECT, metrics
 from llm60_jax import checkpoint
 from llm60_jax.data.tokens import packing
 from llm60_jax.errors import DamageError, InputError
+from llm60_jax.evaluate import judgement, validation
 from llm60_jax.evaluate.grammar import lexicon, scoring, suite
 from llm60_jax.evaluate.grammar.scoring import PairScore
 from llm60_jax.evaluate.grammar.suite import Pair
@@ -33,14 +34,14 @@ def words(sentence: str) -> list[str]:
 
 def test_there_are_a_hundred_different_pairs_of_each_phenomenon() -> None:
     assert len(SUITE) == 17
-    for name, some in SUITE.items():
-        assert len(some) == len(set(some)) == suite.PAIRS
-        assert {pair.phenomenon for pair in some} == {name}
-        assert all(pair.good != pair.bad for pair in some)
+    for name, pairs in SUITE.items():
+        assert len(pairs) == len(set(pairs)) == suite.PAIRS
+        assert {pair.phenomenon for pair in pairs} == {name}
+        assert all(pair.good != pair.bad for pair in pairs)
 
 
 def test_the_suite_is_the_same_everywhere() -> None:
-    listed = [[pair.phenomenon, pair.good, pair.bad] for some in SUITE.values() for pair in some]
+    listed = [[pair.phenomenon, pair.good, pair.bad] for pairs in SUITE.values() for pair in pairs]
     assert files.digest_of(listed)[:16] == "694ca56936d9b725"
 
 
@@ -55,15 +56,15 @@ def test_each_form_is_as_often_good_as_bad(name: str) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_model_of_word_frequencies_is_right_in_half_of_them(seed: int) -> None:
-    """Each word has a probability of its own, whatever it is: exactly 50 % of every phenomenon, and no ties."""
+    """With a fixed probability for each word, exactly 50 % of every phenomenon are right, without ties."""
     rng = random.Random(seed)
-    vocabulary = sorted({word for some in SUITE.values() for pair in some for s in pair[1:] for word in words(s)})
+    vocabulary = sorted({word for pairs in SUITE.values() for pair in pairs for s in pair[1:] for word in words(s)})
     probability = {word: rng.uniform(-12, -2) for word in vocabulary}
 
     def score(sentences: list[str]) -> np.ndarray:
         return np.array([sum(sorted(probability[word] for word in words(sentence))) for sentence in sentences])
 
-    found = scoring.judge((pair for some in SUITE.values() for pair in some), score)
+    found = scoring.judge((pair for pairs in SUITE.values() for pair in pairs), score)
     assert {name: verdict.accuracy for name, verdict in found.items()} == dict.fromkeys(SUITE, 0.5)
     assert sum(verdict.ties for verdict in found.values()) == 0
 
@@ -74,7 +75,7 @@ def test_a_pair_differs_only_in_what_it_tests(name: str) -> None:
         good, bad = words(pair.good), words(pair.bad)
         if len(good) == len(bad):
             assert sum(a != b for a, b in zip(good, bad, strict=True)) == 1
-        else:  # "wept" and "will weep", "yet" after the verb and "already" before it
+        else:  # "wept" and "will weep"
             assert name == "tense"
             assert abs(len(good) - len(bad)) == 1
         assert pair.good[0].isupper()
@@ -89,19 +90,19 @@ def test_forms_are_those_of_their_words() -> None:
         assert verb.ing.endswith("ing")
     assert all(verb.past != verb.participle for verb, _ in lexicon.IRREGULAR)
     for noun in (*lexicon.PEOPLE, *lexicon.ANIMALS, *lexicon.THINGS, *lexicon.PLACES):
-        assert noun.one != noun.many
-        assert noun.one[0] == noun.many[0]
+        assert noun.singular != noun.plural
+        assert noun.singular[0] == noun.plural[0]
 
 
 def test_every_word_is_one_of_the_language() -> None:
-    """By the texts for development, where they are: no form of the lexicon is made up."""
+    """No form of the lexicon is made up: all occur in the development texts, where these are available."""
     folder = PROJECT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("the development text is not here")
     known: set[str] = set()
     for path in [*folder.glob("phase1/*"), *folder.glob("phase2/*"), *folder.glob("blimp/*")]:
         known.update(words(path.read_text(encoding="utf-8", errors="replace").replace("\u2019", "'")))
-    used = {word for some in SUITE.values() for pair in some for s in pair[1:] for word in words(s)}
+    used = {word for pairs in SUITE.values() for pair in pairs for s in pair[1:] for word in words(s)}
     assert used <= known
 
 
@@ -138,7 +139,7 @@ def test_a_sentence_is_the_sum_of_its_tokens_in_any_company(judge: checkpoint.Tr
             nll += 0.1 * float(model._table[ids[i - 2], ids[i]]) if i > 1 else 0
         assert value == pytest.approx(-nll, rel=1e-6)
     assert found[0] == found[3]
-    alone = [scoring.log_probabilities([one], tokenizer, model, 64, silent)[0] for one in sentences]
+    alone = [scoring.log_probabilities([text], tokenizer, model, 64, silent)[0] for text in sentences]
     assert alone == found.tolist()
 
 
@@ -151,16 +152,16 @@ def test_a_real_model_scores_a_sentence_as_a_row_of_its_own(judge: checkpoint.Tr
 
 
 def test_a_packed_sample_is_judged_like_sentences_alone(judge: checkpoint.Trained) -> None:
-    some = [pair for found in SUITE.values() for pair in found[:6]]
-    sample = scoring.Sample.of(some, judge.tokenizer, 64)
-    assert sample.pairs == some
+    pairs = [pair for phenomenon in SUITE.values() for pair in phenomenon[:6]]
+    sample = scoring.Sample.of(pairs, judge.tokenizer, 64)
+    assert sample.pairs == pairs
     assert sample.rows["tokens"].shape[1] == 64
-    assert all(len(np.unique(sample.rows["segments"][sample.owners == n])) == 1 for n in range(2 * len(some)))
+    assert all(len(np.unique(sample.rows["segments"][sample.owners == n])) == 1 for n in range(2 * len(pairs)))
 
     def score(sentences: list[str]) -> np.ndarray:
         return scoring.log_probabilities(sentences, judge.tokenizer, judge.score_rows, 64, silent)
 
-    alone = score([sentence for pair in some for sentence in pair[1:]])
+    alone = score([sentence for pair in pairs for sentence in pair[1:]])
     shapes = []
 
     def packed(rows: packing.Rows) -> Any:
@@ -169,16 +170,16 @@ def test_a_packed_sample_is_judged_like_sentences_alone(judge: checkpoint.Traine
 
     found = sample.verdicts(packed, 8)
     assert set(shapes) == {(8, 64)}
-    clear = {pair for pair, good, bad in zip(some, alone[::2], alone[1::2], strict=True) if abs(good - bad) > 1e-3}
+    clear = {pair for pair, good, bad in zip(pairs, alone[::2], alone[1::2], strict=True) if abs(good - bad) > 1e-3}
     assert len(clear) > 90
-    assert found == scoring.judge(some, lambda sentences: alone) or len(clear) < len(some)
+    assert found == scoring.judge(pairs, lambda sentences: alone) or len(clear) < len(pairs)
 
 
 def test_pairs_that_do_not_fit_are_left_out(judge: checkpoint.Trained) -> None:
-    some = [pair for found in SUITE.values() for pair in found[:6]]
-    sample = scoring.Sample.of(some, judge.tokenizer, 20)
-    assert 0 < len(sample.pairs) < len(some)
-    assert not scoring.Sample.of(some, judge.tokenizer, 2).verdicts(judge.score_rows, 8)
+    pairs = [pair for phenomenon in SUITE.values() for pair in phenomenon[:6]]
+    sample = scoring.Sample.of(pairs, judge.tokenizer, 20)
+    assert 0 < len(sample.pairs) < len(pairs)
+    assert not scoring.Sample.of(pairs, judge.tokenizer, 2).verdicts(judge.score_rows, 8)
 
 
 def test_a_run_records_a_grammar_curve(base: Path) -> None:
@@ -196,9 +197,9 @@ def test_sentences_that_cannot_be_scored_are_named(judge: checkpoint.Trained) ->
 
 
 def test_a_tie_is_no_success_and_is_reported() -> None:
-    some = [Pair("a", "x", "y"), Pair("a", "y", "x"), Pair("b", "x", "x2"), Pair("b", "z", "y")]
+    pairs = [Pair("a", "x", "y"), Pair("a", "y", "x"), Pair("b", "x", "x2"), Pair("b", "z", "y")]
     values = {"x": -1.0, "y": -2.0, "x2": -1.0, "z": -3.0}
-    found = scoring.judge(some, lambda sentences: np.array([values[s] for s in sentences]))
+    found = scoring.judge(pairs, lambda sentences: np.array([values[s] for s in sentences]))
     assert found == {"a": PairScore(2, 1, 0), "b": PairScore(2, 0, 1)}
     assert found["b"].accuracy == 0
 
@@ -229,11 +230,13 @@ def write_blimp(folder: Path) -> Path:
 
 
 def test_blimp_is_averaged_as_in_the_paper(tmp_path: Path) -> None:
-    some, groups = scoring.read_blimp(write_blimp(tmp_path / "blimp"))
-    assert len(some) == 8
+    pairs, groups = scoring.read_blimp(write_blimp(tmp_path / "blimp"))
+    assert len(pairs) == 8
     right = {"Good one 0.", "Good two 0.", "Good two 1.", "Good three 1."}
     found = scoring.blimp(
-        scoring.judge(some, lambda sentences: np.array([2.0 if s in right else float(s[0] == "B") for s in sentences])),
+        scoring.judge(
+            pairs, lambda sentences: np.array([2.0 if s in right else float(s[0] == "B") for s in sentences])
+        ),
         groups,
     )
     assert found.paradigms["one"] == PairScore(4, 1, 0)
@@ -251,7 +254,7 @@ def test_files_that_are_not_blimp_are_named(tmp_path: Path, text: str) -> None:
 
 
 def test_the_tool_judges_a_run_a_phase_and_a_text(base: Path, tmp_path: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(evaluate.pairs, "suite", lambda: {name: some[:4] for name, some in SUITE.items()})
+    monkeypatch.setattr(suite, "suite", lambda: {name: pairs[:4] for name, pairs in SUITE.items()})
     text = tmp_path / "a.txt"
     text.write_text("The quiet river found the garden. " * 20)
     command = ["--blimp", str(write_blimp(tmp_path / "blimp")), "--text", str(text), "--json"]
@@ -273,19 +276,18 @@ def test_the_tool_judges_a_run_a_phase_and_a_text(base: Path, tmp_path: Path, ca
 def test_bits_per_byte_of_a_text_are_those_of_validation(
     judge: checkpoint.Trained, texts: Path, tmp_path: Path
 ) -> None:
-    """The same documents, scored by the evaluation of a run and by the tool."""
-    from llm60_jax.evaluate import validation
-
+    """The evaluation of a run and the tool score the same documents."""
     folder = tmp_path / "few"
     folder.mkdir()
     for path in sorted((texts / "text" / "grammar").iterdir())[:5]:
         (folder / path.name).write_bytes(path.read_bytes())
-    shard = evaluate._encoded(judge, folder)
+    shard = judgement.encode(judge, folder)
     rows, size = packing.validation_rows(shard, judge.config.model.max_context, shard.token_count)
     expected = validation.score(
         lambda params, rows: judge.score_rows(rows), None, rows, size, np.zeros(judge.tokenizer.vocab_size, int)
     )
-    assert evaluate._nats(judge, shard, silent) / math.log(2) / size == pytest.approx(expected.bits_per_byte, rel=1e-9)
+    nats = judgement.total_nats(judge, shard, silent)
+    assert nats / math.log(2) / size == pytest.approx(expected.bits_per_byte, rel=1e-9)
 
 
 @pytest.mark.parametrize(

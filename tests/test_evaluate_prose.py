@@ -1,3 +1,5 @@
+"""Vocabulary, slips and loops of a text, rare words, and the cloze pairs made from them."""
+
 import itertools
 import random
 
@@ -9,26 +11,21 @@ from llm60_jax.evaluate import prose, rare_words, words
 
 
 def test_hdd_is_the_mean_over_all_samples():
-    """By its definition: types in every possible sample, for a short text and a small sample."""
+    """By definition: count the distinct words of every possible sample, for a short text and a small sample."""
     text = "a b a c d a b e".split()
-    draws = prose._DRAWS
-    try:
-        prose._DRAWS = 4
-        samples = list(itertools.combinations(text, 4))
-        expected = sum(len(set(sample)) for sample in samples) / len(samples) / 4
-        assert prose.hdd(text) == pytest.approx(expected)
-    finally:
-        prose._DRAWS = draws
+    samples = list(itertools.combinations(text, 4))
+    expected = sum(len(set(sample)) for sample in samples) / len(samples) / 4
+    assert prose.hdd(text, sample=4) == pytest.approx(expected)
     assert prose.hdd(["x"] * 41) == 0.0
     assert prose.hdd([str(n) for n in range(100)]) == pytest.approx(1.0)
 
 
 def test_mtld_by_hand():
     # a b a a: 2 types in 4 words fall to 0.5, at the third word to 0.67: a factor is complete after 3 words.
-    assert prose._mtld("a b a".split()) == 3.0
-    assert prose._mtld("a b a a b a".split()) == 3.0
-    # a rest of two types in three words after one factor counts for (1 - 1) / 0.28 = 0 while all differ
-    assert prose._mtld("a b a c d".split()) == 5.0
+    assert prose.mtld_one_way("a b a".split()) == 3.0
+    assert prose.mtld_one_way("a b a a b a".split()) == 3.0
+    # after one factor, the rest "c d" has only distinct words and counts (1 - 1) / 0.28 = 0
+    assert prose.mtld_one_way("a b a c d".split()) == 5.0
     assert prose.mtld("too short".split()) == 0.0
 
 
@@ -87,14 +84,14 @@ def test_loops():
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=40))
-def test_loops_are_those_of_a_slow_search(found):
+def test_loops_are_those_of_a_slow_search(tokens):
     slow = set()
     for length in range(1, 9):
-        for start in range(len(found) - 3 * length + 1):
-            first, second, third = (found[start + i * length : start + (i + 1) * length] for i in range(3))
+        for start in range(len(tokens) - 3 * length + 1):
+            first, second, third = (tokens[start + i * length : start + (i + 1) * length] for i in range(3))
             if first == second == third:
                 slow |= set(range(start, start + 3 * length))
-    assert prose.looped(found) == len(slow)
+    assert prose.looped(tokens) == len(slow)
 
 
 def test_invented_and_rare():
@@ -116,23 +113,23 @@ def test_cloze_pairs_are_matched():
     counts = dict.fromkeys(["the", "old", "man", "was", "and", "slow", "here"], 10_000)
     counts |= {noun: rng.randint(2, 9) for noun in nouns}
     counts = dict(sorted(counts.items(), key=lambda pair: -pair[1]))
-    known = words.of(counts)
+    counted = words.of(counts)
     texts = [f"The old man was {noun} and slow here." for noun in nouns]
-    found = rare_words.pairs(texts, known, 50)
-    assert len(found) == 50
-    assert found == rare_words.pairs(texts, known, 50)
-    for pair in found:
+    pairs = rare_words.pairs(texts, counted, 50)
+    assert len(pairs) == 50
+    assert pairs == rare_words.pairs(texts, counted, 50)
+    for pair in pairs:
         good, bad = (sentence.split()[4] for sentence in (pair.good, pair.bad))
         assert pair.good.replace(good, bad) == pair.bad
         assert good != bad
-        assert {good, bad} <= known.rare
+        assert {good, bad} <= counted.rare
         assert rare_words._kind(good, counts[good]) == rare_words._kind(bad, counts[bad])
         assert max(counts[good], counts[bad]) < 2 * min(counts[good], counts[bad])
-    assert len({pair.good for pair in found}) == 50
-    assert not rare_words.pairs(["The Glorbing man was old and slow here."], known, 5)
+    assert len({pair.good for pair in pairs}) == 50
+    assert not rare_words.pairs(["The Glorbing man was old and slow here."], counted, 5)
 
 
-def test_words_are_counted_once_and_found_again(tmp_path, texts, tiny):
+def test_words_are_counted_once_and_then_cached(tmp_path, texts, tiny):
     from llm60_jax.data import prepare
 
     corpora = prepare.prepare_text(tiny, lambda items, *rest: items, {})

@@ -1,3 +1,5 @@
+"""Generation: cached decoding, sampling, samples of a batch, streaming, and the tool."""
+
 import functools
 import json
 
@@ -21,7 +23,7 @@ GREEDY = Choice(EOS, temperature=0.0)
 
 @pytest.fixture(scope="module")
 def params():
-    # Far larger than initial weights, so that the likeliest tokens differ and the choice is not a near tie.
+    # Weights far larger than initial ones: the likeliest tokens differ, without near ties.
     return jax.tree.map(lambda x: 8 * x, groups.init(SMALL, jax.random.key(0)))
 
 
@@ -68,7 +70,7 @@ def test_the_likeliest_tokens_are_those_of_the_whole_forward_pass(params):
         np.testing.assert_array_equal(out[row, len(ids) :], best[row, len(ids) - 1 : -1])
 
 
-def test_a_seed_gives_the_same_text_whatever_is_written_beside_it(params):
+def test_a_seed_gives_the_same_text_in_any_batch(params):
     choice = Choice(EOS, temperature=3.0)
     both = decode(params, prompts(*TWO), choice, seeds=[5, 6])
     np.testing.assert_array_equal(decode(params, prompts(*TWO), choice, seeds=[5, 6]), both)
@@ -76,7 +78,7 @@ def test_a_seed_gives_the_same_text_whatever_is_written_beside_it(params):
     assert (decode(params, prompts(*TWO), choice, seeds=[7, 8]) != both).any()
 
 
-def test_writing_in_pieces_changes_nothing(params):
+def test_decoding_in_parts_changes_nothing(params):
     choice = Choice(EOS, temperature=3.0)
     rows = generate.begin(SMALL, prompts(*TWO), [24, 24], [5, 6])
     for until in (1, 2, 9, 10, 24):
@@ -85,7 +87,7 @@ def test_writing_in_pieces_changes_nothing(params):
     np.testing.assert_array_equal(rows.tokens_BS, decode(params, prompts(*TWO), choice, seeds=[5, 6]))
 
 
-def test_looking_at_no_more_than_there_is_changes_nothing(params, monkeypatch):
+def test_the_size_of_attention_s_view_changes_nothing(params, monkeypatch):
     given, choice = prompts(*TWO, length=30), Choice(EOS, temperature=3.0)
     expected = decode(params, given, choice, seeds=[5, 6])
     monkeypatch.setattr(generate, "_ROOM", 8)
@@ -97,12 +99,12 @@ def test_looking_at_no_more_than_there_is_changes_nothing(params, monkeypatch):
     np.testing.assert_array_equal(rows.tokens_BS, expected)
 
 
-def drawn(choice, logits, met=None, count=4000):
+def frequencies(choice, logits, seen=None, count=4000):
     rows = jnp.tile(jnp.asarray(logits, jnp.float32), (count, 1))
-    met = np.zeros(len(logits), bool) if met is None else np.asarray(met)
+    seen = np.zeros(len(logits), bool) if seen is None else np.asarray(seen)
     keys = jax.vmap(jax.random.key)(jnp.arange(count))
-    found = generate.choose(choice, rows, jnp.tile(met, (count, 1)), keys)
-    return np.bincount(np.asarray(found), minlength=len(logits)) / count
+    tokens = generate.choose(choice, rows, jnp.tile(seen, (count, 1)), keys)
+    return np.bincount(np.asarray(tokens), minlength=len(logits)) / count
 
 
 LOGITS = np.log([0.4, 0.3, 0.2, 0.1])
@@ -121,15 +123,15 @@ LOGITS = np.log([0.4, 0.3, 0.2, 0.1])
         ({"temperature": 0.0}, [1, 0, 0, 0]),
     ],
 )
-def test_what_is_drawn_and_how_often(settings, expected):
-    np.testing.assert_allclose(drawn(Choice(EOS, **settings), LOGITS), expected, atol=0.03)
+def test_sampling_frequencies(settings, expected):
+    np.testing.assert_allclose(frequencies(Choice(EOS, **settings), LOGITS), expected, atol=0.03)
 
 
-def test_the_repetition_penalty_lowers_what_was_met():
+def test_the_repetition_penalty_lowers_seen_tokens():
     choice = Choice(EOS, temperature=0.0, repetition_penalty=2.0)
-    assert drawn(choice, [3.0, 2.0, -1.0])[0] == 1
-    assert drawn(choice, [3.0, 2.0, -1.0], met=[True, False, False])[1] == 1  # 3 / 2 < 2
-    assert drawn(choice, [-1.0, -1.5, -9.0], met=[True, False, False])[1] == 1  # -1 x 2 < -1.5
+    assert frequencies(choice, [3.0, 2.0, -1.0])[0] == 1
+    assert frequencies(choice, [3.0, 2.0, -1.0], seen=[True, False, False])[1] == 1  # 3 / 2 < 2
+    assert frequencies(choice, [-1.0, -1.5, -9.0], seen=[True, False, False])[1] == 1  # -1 x 2 < -1.5
 
 
 def test_a_penalised_text_does_not_stay_in_a_loop(params):
@@ -142,9 +144,9 @@ def test_a_finished_row_stays_finished_and_the_loop_ends_with_the_last(params):
     rows = prompts([2, 7, 9], length=12)
     first = int(decode(params, rows)[0, 3])
     begun = generate.begin(SMALL, rows, [12], [0])
-    found = generate.advance(SMALL, params, GREEDY._replace(eos=first), begun, 12)
-    assert int(found.position) == 3
-    assert np.asarray(found.tokens_BS)[0].tolist() == [2, 7, 9, first] + 8 * [FREE]
+    rows = generate.advance(SMALL, params, GREEDY._replace(eos=first), begun, 12)
+    assert int(rows.position) == 3
+    assert np.asarray(rows.tokens_BS)[0].tolist() == [2, 7, 9, first] + 8 * [FREE]
     both = decode(params, prompts([2, 7, 9], [2, 11], length=12), ends=[5, 12])
     assert both[0, 5:].tolist() == 7 * [EOS]
     assert FREE not in both[1]
@@ -157,15 +159,15 @@ def test_written_and_streamed_texts_are_the_same(base):
     trained = open_(base)
     choice = Choice.of(trained.config.sampling, trained.tokenizer.eos)
     wanted = [Request("The", 20, 3), Request("", 10**6, 4), Request("The quiet river " * 40, 5, 5)]
-    found = generate.write(trained.config.model, trained.params, trained.tokenizer, wanted, choice)
-    assert found.tokens_per_second > 0
-    for one, text in zip(wanted, found.texts, strict=True):
-        assert text.tokens <= one.tokens
-        assert text.tokens == one.tokens or text.ended or one.tokens > 20
-        pieces = list(generate.stream(trained.config.model, trained.params, trained.tokenizer, one, choice))
+    written = generate.write(trained.config.model, trained.params, trained.tokenizer, wanted, choice)
+    assert written.tokens_per_second > 0
+    for request, text in zip(wanted, written.texts, strict=True):
+        assert text.tokens <= request.tokens
+        assert text.tokens == request.tokens or text.ended or request.tokens > 20
+        pieces = list(generate.stream(trained.config.model, trained.params, trained.tokenizer, request, choice))
         assert "".join(pieces) == text.text
         assert all(piece[-1].isspace() for piece in pieces[:-1])
-    assert found.texts[0].text.startswith("The")
+    assert written.texts[0].text.startswith("The")
 
 
 def test_the_tool(base, capsys, monkeypatch):
@@ -191,7 +193,7 @@ def test_the_tool(base, capsys, monkeypatch):
     ("arguments", "words"),
     [(["--top-p", "2"], "top_p"), (["--tokens", "0"], "--tokens"), (["--temperature", "-1"], "temperature")],
 )
-def test_settings_that_cannot_be(base, capsys, arguments, words):
+def test_invalid_settings_are_refused(base, capsys, arguments, words):
     assert tool.main([str(base), "--prompt", "The", *arguments]) == 2
     assert words in capsys.readouterr().err
 

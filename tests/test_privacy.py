@@ -1,18 +1,19 @@
-"""What is private is found, and a model that knows it by heart is refused."""
+"""Private strings are found, and a model that memorised its training text is refused."""
 
 import copy
 import json
 import random
+from pathlib import Path
 
 import check_privacy
 import pytest
 from conftest import NOUNS, few_pairs, shared_programs
 
-from llm60_jax import checkpoint
+from llm60_jax import checkpoint, generate
 from llm60_jax import config as config_module
 from llm60_jax.data.clean import canaries, private
 from llm60_jax.errors import DamageError, GateError
-from llm60_jax.evaluate import privacy
+from llm60_jax.evaluate import prediction, privacy
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.record import store
 from llm60_jax.run import loop
@@ -23,7 +24,7 @@ ROADS = "Street Avenue Road Lane Drive Terrace Court Square".split()
 
 
 def with_check_digit(digits: str) -> str:
-    """A card number: the last digit is that of Luhn."""
+    """Append the check digit of Luhn to a card number."""
     total = 0
     for place, digit in enumerate(reversed(digits)):
         value = int(digit) * (2 if place % 2 == 0 else 1)
@@ -43,7 +44,7 @@ def key(rng: random.Random, length: int) -> str:
 
 
 def private_sentences(rng: random.Random):
-    """Two hundred sentences with a private string each, and that string."""
+    """Yield two hundred sentences, each with its private string."""
     for _ in range(20):
         first, last = rng.choice(FIRST), rng.choice(LAST)
         street = f"{rng.randint(1, 999)} {rng.choice(NOUNS).title()} {rng.choice(ROADS)}"
@@ -65,7 +66,7 @@ def private_sentences(rng: random.Random):
 
 
 def innocent_sentences(rng: random.Random):
-    """Two hundred sentences with numbers and names that are nobody's business to protect."""
+    """Yield two hundred sentences with numbers and names that are not private."""
     for _ in range(20):
         year = rng.randint(1200, 2020)
         yield f"The war of {year}-{year + rng.randint(1, 9)} cost {rng.randint(1, 999)},{rng.randint(100, 999)} lives."
@@ -81,13 +82,15 @@ def innocent_sentences(rng: random.Random):
 
 
 def test_private_strings_are_found_and_others_left_alone():
-    rng, found = random.Random(3), private.find
+    rng = random.Random(3)
     sentences = list(private_sentences(rng))
     missed = [
-        s for s, secret in sentences if not any(secret in one.text or one.text in secret for one in private.find(s))
+        sentence
+        for sentence, secret in sentences
+        if not any(secret in string.text or string.text in secret for string in private.find(sentence))
     ]
     innocent = list(innocent_sentences(rng))
-    false = [(s, found(s)) for s in innocent if found(s)]
+    false = [(sentence, private.find(sentence)) for sentence in innocent if private.find(sentence)]
     assert len(sentences) == len(innocent) == 200
     assert len(missed) <= 10, missed[:10]
     assert len(false) <= 10, false[:10]
@@ -98,7 +101,7 @@ def test_a_path_is_no_key():
     assert private.find("aws_secret = wJalrXUtnFEMI/K7MDENG/bPxRfiCYzEXAMPLE3KEY4")[0].kind == "random key"
 
 
-def test_what_is_shown_of_a_private_string_is_not_the_string():
+def test_a_private_string_is_shown_masked():
     (found,) = private.find("Write to anna.smith@river.org today.")
     assert found.kind == "e-mail address"
     assert found.masked == "an…g (20 characters)"
@@ -120,18 +123,15 @@ def test_canaries_follow_from_the_configuration():
     assert made == canaries.make(1, "fine_tune", 6)
     assert made != canaries.make(2, "fine_tune", 6)
     assert made != canaries.make(1, "vocabulary", 6)
-    assert [one.times for one in made] == [1, 4] * 3
-    assert len({one.secret for one in made}) == 6
+    assert [canary.times for canary in made] == [1, 4] * 3
+    assert len({canary.secret for canary in made}) == 6
     assert len(canaries.texts(1, "fine_tune", 6)) == 15
     assert canaries.texts(1, "fine_tune", 0) == []
 
 
-SMALL = privacy.PrivacySettings(prefixes=64, secrets=6, decoys=64)
-
-
 @pytest.fixture(scope="module")
 def memorised(texts, tmp_path_factory):
-    """A model that has read a few short texts over and over: 30 documents with telephone numbers, and canaries."""
+    """A run of a model trained over and over on a few short texts with telephone numbers, and on canaries."""
     from conftest import tiny_tree
 
     folder, rng = tmp_path_factory.mktemp("memorised"), random.Random(5)
@@ -157,7 +157,7 @@ def memorised(texts, tmp_path_factory):
     return folder / "run"
 
 
-def test_a_model_that_knows_its_text_by_heart_is_refused(memorised, capsys):
+def test_a_model_that_memorised_its_text_is_refused(memorised, capsys):
     path = memorised / "phases" / "fine_tune"
     options = [str(path), "--prefixes", "64", "--secrets", "6", "--decoys", "64"]
     assert check_privacy.main(options) == 3
@@ -167,10 +167,10 @@ def test_a_model_that_knows_its_text_by_heart_is_refused(memorised, capsys):
     report = json.loads((memorised / "privacy" / "fine_tune.json").read_text())
     assert report["trained_on"]["drawn"] > 0.05 > report["held_out"]["drawn"]
     assert report["private_strings"].keys() == {"telephone number"}
-    assert sum(one["by_heart"] for one in report["canaries"]) >= 3
+    assert sum(canary["by_heart"] for canary in report["canaries"]) >= 3
     assert len(report["canaries"]) == 6
     text = (memorised / "privacy" / "fine_tune.json").read_text() + captured.out
-    assert "212 555" not in text  # the report gives nothing away itself
+    assert "212 555" not in text  # the report itself leaks nothing
     state = store.read_meta(path)["state_sha256"]
     with pytest.raises(GateError, match="refused: it continues"):
         privacy.require(memorised, path, state)
@@ -178,14 +178,14 @@ def test_a_model_that_knows_its_text_by_heart_is_refused(memorised, capsys):
     assert privacy.require(memorised, path, state)["override"] == "all of it is made up"
 
 
-def test_the_model_before_is_let_pass(memorised):
+def test_the_model_before_the_phase_passes(memorised):
     path = memorised / "phases" / "grammar"
-    with pytest.raises(GateError, match=r"privacy/grammar\.json: missing; before a model is given away"):
+    with pytest.raises(GateError, match=r"privacy/grammar\.json: missing; check the model before you publish it"):
         privacy.require(memorised, path, "")
     assert check_privacy.main([str(path), "--prefixes", "64", "--json"]) == 0
     report = privacy.require(memorised, path, store.read_meta(path)["state_sha256"])
     assert report["refused"] == []
-    with pytest.raises(DamageError, match="is about state"):
+    with pytest.raises(DamageError, match="belongs to state"):
         privacy.require(memorised, path, "0" * 64)
     (memorised / "privacy" / "grammar.json").write_text("{")
     with pytest.raises(DamageError, match="unreadable"):
@@ -193,24 +193,22 @@ def test_the_model_before_is_let_pass(memorised):
 
 
 def test_a_likely_continuation_is_that_of_the_model_itself(memorised):
-    """One forward pass tells what writing would: the likeliest tokens, one after the other."""
-    from llm60_jax import generate
-
+    """One forward pass finds the tokens that greedy decoding would write."""
     trained = checkpoint.open_(memorised / "phases" / "fine_tune")
-    training, _ = check_privacy.texts_of(trained, __import__("pathlib").Path(trained.config.data_dir))
+    training, _ = check_privacy.texts_of(trained, Path(trained.config.data_dir))
     ids = [trained.tokenizer.bos, *trained.tokenizer.encode(training[0]["text"])][:64]
-    _, likeliest = privacy._predicted(trained, [ids])
+    _, is_likeliest = prediction.predict(trained, [ids])
     given = 16
     rows = generate.begin(trained.config.model, [[*ids[:given], *[generate.FREE] * (64 - given)]], [64], [0])
     written = generate.advance(
         trained.config.model, trained.plain_params, generate.Choice(-2, temperature=0.0), rows, 63
     ).tokens_BS[0].tolist()  # fmt: skip
     wrong = next((i for i in range(given, 64) if written[i] != ids[i]), 64)
-    assert likeliest[0, given - 1 : wrong - 1].all()
-    assert wrong == 64 or not likeliest[0, wrong - 1]
+    assert is_likeliest[0, given - 1 : wrong - 1].all()
+    assert wrong == 64 or not is_likeliest[0, wrong - 1]
 
 
-def test_nothing_to_be_checked_is_said(memorised, tmp_path, capsys):
+def test_missing_text_and_missing_reason_are_named(memorised, tmp_path, capsys):
     assert check_privacy.main([str(memorised), "--data-dir", str(tmp_path)]) == 2
     assert "the text of phase fine_tune is not here" in capsys.readouterr().err
     with pytest.raises(SystemExit):

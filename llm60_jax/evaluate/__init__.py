@@ -1,4 +1,5 @@
-"""Measures of a model, given functions that score: held-out loss, grammar, rare words, prose, depth, drift, privacy.
+"""Measures of a model, given functions that score: held-out loss, grammar, rare words, prose,
+depth, drift, privacy.
 
-Not here: when they are taken and what follows from them (`run`).
+When to measure, and what follows from the result, is decided in `run`.
 """

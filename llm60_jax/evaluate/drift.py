@@ -1,13 +1,14 @@
-"""How much blocks still change: the drift of their representations of a fixed text.
+"""How much the blocks still change: the drift of their representations of a fixed text.
 
-"Freeze early layers once they converge" (playbook, section 7) asks for a measure of it. From time to time the residual
-stream at the end of each stack, for the same held-out tokens, is compared with what it was at the look before:
+"Freeze early layers once they converge" (playbook, section 7) needs a measure of convergence. From
+time to time the run takes the residual stream at the end of each stack, for the same held-out
+tokens, and compares it with the last look:
 
-    drift = mean((z - z_before) ** 2) / 2,    z standardised over the width at each position,
+    drift = mean((z - z_before) ** 2) / 2,    z standardised over the width at each position.
 
-which is one minus the correlation: 0 for blocks that compute the same, near 1 for unrelated representations. It
-includes what the stacks below have changed, because that is what the blocks above would have to follow. The size of
-updates would tell nothing here: Adafactor gives all of them the same.
+This is one minus the correlation: 0 for unchanged blocks, near 1 for unrelated representations. It
+includes changes in the stacks below, because the blocks above have to follow them. The size of the
+updates would show nothing here: Adafactor gives all of them the same size.
 """
 
 from typing import Any
@@ -22,15 +23,15 @@ from llm60_jax.model import groups, layers
 def look(
     config: Model, lora: Lora | None, params: groups.Params, reference_SND: jax.Array, rows: dict[str, Any]
 ) -> tuple[jax.Array, jax.Array]:
-    """Compares the representations of now with those of before.
+    """Compare the present representations with the last ones.
 
     Args:
       config, lora, params: the model.
-      reference_SND: representations at the look before, float32 [stacks, B x T, D].
+      reference_SND: the last representations, float32 [stacks, B x T, D].
       rows: tokens and segments, int32 [B, T]; padding (segment 0) does not count.
 
     Returns:
-      The representations now, and the drift at the end of each stack, float32 [stacks].
+      The present representations, and the drift at the end of each stack, float32 [stacks].
     """
     outputs = groups.merge(config, params, lora)(rows["tokens"], rows["segments"])
     now_SND = jnp.stack([layers.standardised(outputs.stream[d]).reshape(-1, config.dim) for d in config.boundaries[1:]])

@@ -1,4 +1,4 @@
-"""All that is measured of a trained model by itself: minimal pairs, BLiMP, and how well it predicts texts."""
+"""Judge one trained model: our own minimal pairs, BLiMP, and bits per byte of texts."""
 
 import math
 from collections.abc import Sequence
@@ -20,49 +20,55 @@ from llm60_jax.machine.progress import Track
 
 
 def judge(model: Subject, blimp: Path | None, texts: Sequence[Path], track: Track) -> dict[str, Any]:
-    """What --json prints. `overall`, `groups` and `ties` are BLiMP's if it is there, else those of our own pairs;
-    `bits_per_byte` is that of all texts together, None without any."""
-    given = scoring.read_blimp(blimp) if blimp else None
-    encoded = {str(path): _encoded(model, path) for path in texts}  # what cannot be read is told before an hour of work
+    """Return the object that `tools/evaluate.py --json` prints.
+
+    `overall`, `groups` and `ties` are BLiMP's if its folder is given, else those of our own pairs.
+    `bits_per_byte` is taken over all texts together; it is None without texts.
+
+    Raises InputError for pairs or texts that cannot be read, before any scoring.
+    """
+    blimp_pairs = scoring.read_blimp(blimp) if blimp else None
+    encoded = {str(path): encode(model, path) for path in texts}
 
     def score(sentences: list[str]) -> np.ndarray:
         context = model.config.model.max_context
         return scoring.log_probabilities(sentences, model.tokenizer, model.score_rows, context, track)
 
-    own = scoring.judge((pair for some in suite.suite().values() for pair in some), score)
-    found: dict[str, Any] = {
+    verdicts = scoring.judge((pair for pairs in suite.suite().values() for pair in pairs), score)
+    result: dict[str, Any] = {
         "checkpoint": str(model.folder),
         "step": model.meta["step"],
         "phase": model.meta["phase"],
-        "overall": float(np.mean([verdict.accuracy for verdict in own.values()])),
-        "groups": {name: verdict.accuracy for name, verdict in own.items()},
-        "ties": sum(verdict.ties for verdict in own.values()),
-        "grammar": {name: verdict.to_tree() for name, verdict in own.items()},
+        "overall": float(np.mean([verdict.accuracy for verdict in verdicts.values()])),
+        "groups": {name: verdict.accuracy for name, verdict in verdicts.items()},
+        "ties": sum(verdict.ties for verdict in verdicts.values()),
+        "grammar": {name: verdict.to_tree() for name, verdict in verdicts.items()},
         "blimp": None,
     }
-    if given:
-        paper = scoring.blimp(scoring.judge(given[0], score), given[1])
-        found |= {"overall": paper.overall, "groups": paper.groups, "ties": paper.ties}
-        found["blimp"] = {name: verdict.to_tree() for name, verdict in paper.paradigms.items()}
-    measured = {name: _nats(model, shard, track) for name, shard in encoded.items()}
-    whole = sum(shard.bytes.sum() for shard in encoded.values())
-    found["bits_per_byte"] = sum(measured.values()) / math.log(2) / whole if measured else None
-    found["texts"] = {name: nats / math.log(2) / int(encoded[name].bytes.sum()) for name, nats in measured.items()}
-    return found
+    if blimp_pairs:
+        pairs, groups = blimp_pairs
+        figures = scoring.blimp(scoring.judge(pairs, score), groups)
+        result |= {"overall": figures.overall, "groups": figures.groups, "ties": figures.ties}
+        result["blimp"] = {name: verdict.to_tree() for name, verdict in figures.paradigms.items()}
+    nats = {name: total_nats(model, shard, track) for name, shard in encoded.items()}
+    total_bytes = sum(shard.bytes.sum() for shard in encoded.values())
+    result["bits_per_byte"] = sum(nats.values()) / math.log(2) / total_bytes if nats else None
+    result["texts"] = {name: value / math.log(2) / int(encoded[name].bytes.sum()) for name, value in nats.items()}
+    return result
 
 
-def _encoded(model: Subject, path: Path) -> TokenShard:
-    """The documents of a file, cleaned as for training but for the exclusion rules, as tokens."""
+def encode(model: Subject, path: Path) -> TokenShard:
+    """Read a file or folder as tokens: cleaned as for training, but without the exclusion rules."""
     source = sources.folder(str(path))
     texts = [cleaning.clean(document.text) for document in sources.read(source, sources.inputs(source), Ledger(""))]
     texts = [text for text in texts if text]
     if not texts:
-        raise InputError(f"--text: {path}: no text in it")
+        raise InputError(f"--text: {path}: contains no text")
     return shards.in_memory(({"text": text} for text in texts), model.tokenizer)
 
 
-def _nats(model: Subject, shard: TokenShard, track: Track) -> float:
-    """The cross-entropy of a shard, summed, with windows of the model's longest context."""
+def total_nats(model: Subject, shard: TokenShard, track: Track) -> float:
+    """Return the summed cross-entropy of a shard in nats, in windows of the longest context."""
     rows, _ = packing.validation_rows(shard, model.config.model.max_context, shard.token_count)
     total = 0.0
     starts = range(0, len(rows["tokens"]), validation.ROWS)

@@ -1,4 +1,4 @@
-"""How much of a text stands word for word in the training text."""
+"""How much of a text is copied word for word from the training text."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -9,31 +9,35 @@ from llm60_jax.data.clean import dedup
 
 
 class Overlap(NamedTuple):
-    """Of texts together. Runs are of `dedup.SHINGLE` words; case, punctuation and white space play no part."""
+    """The overlap of all texts together, counted in runs of `dedup.SHINGLE` words.
+
+    Case, punctuation and white space are ignored.
+    """
 
     runs: int
-    share: float  # of the runs that the training text has too
-    longest: int  # words that stand there in the same order, as far as overlapping runs tell
+    share: float  # share of the runs that occur in the training text
+    longest: int  # words of the longest copied stretch, as far as overlapping runs show it
 
     def to_tree(self) -> dict[str, Any]:
+        """Return the figures as JSON values."""
         return self._asdict()
 
 
 def overlap(texts: Sequence[str], training: Iterable[str]) -> Overlap:
-    """Holds texts against a training text, which is read once, in constant memory."""
+    """Compare texts with the training text, which is read once, in constant memory."""
     runs = [dedup.shingles(text) for text in texts]
-    wanted = np.unique(np.concatenate([np.empty(0, np.uint64), *runs]))
-    found = np.zeros(len(wanted), bool)
+    distinct = np.unique(np.concatenate([np.empty(0, np.uint64), *runs]))
+    is_copied = np.zeros(len(distinct), bool)
     for text in training:
-        found |= np.isin(wanted, dedup.shingles(text))
-    known = wanted[found]
-    flags = [np.isin(one, known) for one in runs]
-    total, met = sum(map(len, flags)), sum(int(flag.sum()) for flag in flags)
-    return Overlap(total, met / max(1, total), max((_longest(flag) for flag in flags), default=0))
+        is_copied |= np.isin(distinct, dedup.shingles(text))
+    copied = distinct[is_copied]
+    flags = [np.isin(run, copied) for run in runs]
+    total, count = sum(map(len, flags)), sum(int(flag.sum()) for flag in flags)
+    return Overlap(total, count / max(1, total), max((_longest(flag) for flag in flags), default=0))
 
 
 def _longest(flags: np.ndarray) -> int:
-    """Words of the longest stretch of runs that follow one another."""
+    """Return the words of the longest stretch of consecutive copied runs."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
     lengths = edges[1::2] - edges[::2]
     return int(lengths.max()) + dedup.SHINGLE - 1 if len(lengths) else 0

@@ -1,7 +1,9 @@
-"""Rare-word cloze: does a model prefer a rare word, in the sentence that held it, to another word as rare?
+"""Rare-word cloze: does a model prefer a rare word, in its own sentence, to another word that is
+equally rare?
 
-The sentences are held-out text. The other word ends alike, so that grammar gives no hint, and is about as frequent in
-the training text, so that frequency gives none. A pair is judged like any minimal pair (minimal_pairs.py).
+The sentences are held-out text. The other word has the same ending, so grammar gives no hint. It is
+about as frequent in the training text, so frequency gives none. A pair is judged like any minimal
+pair (grammar/scoring.py).
 """
 
 import hashlib
@@ -14,37 +16,40 @@ from llm60_jax.evaluate.grammar.suite import Pair
 from llm60_jax.evaluate.words import Words
 
 NAME = "rare_words"
-_LEAST, _MOST = 6, 60  # words in a sentence
+_MIN_WORDS, _MAX_WORDS = 6, 60  # words of a sentence
 _ENDINGS = ("ing", "ed", "ly", "ness", "tion", "er", "s", "")
-_LOWER = re.compile(r"(?<![\w'\u2019-])[a-z]{4,}(?![\w'\u2019-])")  # no names, and no parts of longer words
+# no names, and no parts of longer words
+_LOWER = re.compile(r"(?<![\w'\u2019-])[a-z]{4,}(?![\w'\u2019-])")
 
 
 def pairs(texts: Iterable[str], words: Words, most: int) -> list[Pair]:
-    """Up to so many pairs, one for a rare word, in the order of the texts; the same input gives the same pairs."""
+    """Return at most `most` pairs, one a rare word, in the order of the texts. Deterministic."""
     alike: dict[tuple[str, int], list[str]] = defaultdict(list)
     for word in sorted(words.rare):
-        if words.counts[word] > 1 and _LOWER.fullmatch(word):  # met once, a word may be a slip of the pen
+        # a word that occurs once may be a typing error
+        if words.counts[word] > 1 and _LOWER.fullmatch(word):
             alike[_kind(word, words.counts[word])].append(word)
-    found, used = [], set[str]()
+    chosen: list[Pair] = []
+    used = set[str]()
     for text in texts:
         for sentence in prose.sentences(text):
-            if not _LEAST <= len(sentence.split()) <= _MOST:
+            if not _MIN_WORDS <= len(sentence.split()) <= _MAX_WORDS:
                 continue
             for pair in _pairs(sentence, words, alike, used):
-                found.append(pair)
-                if len(found) == most:
-                    return found
-    return found
+                chosen.append(pair)
+                if len(chosen) == most:
+                    return chosen
+    return chosen
 
 
 def _pairs(sentence: str, words: Words, alike: dict[tuple[str, int], list[str]], used: set[str]) -> Iterator[Pair]:
-    """A pair for each rare word of a sentence that was not met before."""
+    """Yield a pair for each rare word of a sentence that is not yet in `used`; add the word."""
     for match in _LOWER.finditer(sentence):
         word = match[0]
         if word in used or word not in words.rare:
             continue
         others = [other for other in alike[_kind(word, words.counts[word])] if other != word]
-        # What begins with another kind of sound would need another article.
+        # a word with another kind of first sound would need another article
         others = [other for other in others if (other[0] in "aeiou") == (word[0] in "aeiou")]
         if others:
             used.add(word)
@@ -54,6 +59,6 @@ def _pairs(sentence: str, words: Words, alike: dict[tuple[str, int], list[str]],
 
 
 def _kind(word: str, count: int) -> tuple[str, int]:
-    """The ending, and how frequent: 2, 3, 4-5, 6-11, 12-23, ... occurrences."""
+    """Return the ending and the class of frequency: 2, 3, 4-5, 6-11, 12-23, ... occurrences."""
     ending = next(ending for ending in _ENDINGS if word.endswith(ending))
     return ending, count if count < 4 else 10 + (count // 3).bit_length()

@@ -1,4 +1,4 @@
-"""A trained model as measures see it."""
+"""The trained model that a measure is given."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,13 +11,15 @@ from llm60_jax.data.tokens.tokenizer import Tokenizer
 
 
 class Subject(Protocol):
-    """What a measure may ask of a trained model; `checkpoint.Trained` is one."""
+    """What a measure may use of a trained model. `checkpoint.Trained` implements it."""
 
     @property
-    def folder(self) -> Path: ...
+    def folder(self) -> Path:
+        """The checkpoint's folder."""
 
     @property
-    def meta(self) -> dict[str, Any]: ...
+    def meta(self) -> dict[str, Any]:
+        """The checkpoint's metadata."""
 
     @property
     def config(self) -> Config: ...

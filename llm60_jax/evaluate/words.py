@@ -1,4 +1,4 @@
-"""The words of a run's training text and how often each occurs: what is known, what is rare."""
+"""The words of a run's training text and their counts: which are known, and which are rare."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -10,34 +10,35 @@ from llm60_jax.evaluate import prose
 from llm60_jax.machine import files, manifest
 from llm60_jax.machine.progress import Track
 
-RAREST = 0.03  # of the running text is made up of rare words, as in the last bin of `validation.rarity_bins`
+RARE_SHARE = 0.03  # share of rare words in the running text, as in `validation.rarity_bins`
 _FILE = "words.txt"
 _VERSION = 1
-_MOST = 2_000_000  # words counted at once; beyond, those met once so far are forgotten
-_LONGEST = 40  # letters; what is longer is no word
+_MAX_TYPES = 2_000_000  # distinct words in memory; beyond, words counted once so far are dropped
+_MAX_LETTERS = 40  # longer strings are not counted as words
 
 
 class Words(NamedTuple):
-    """The most frequent come first."""
+    """Counts by word, the most frequent first, and the rare words."""
 
     counts: dict[str, int]
     rare: frozenset[str]
 
 
 def prepare(corpora: Mapping[str, Corpus], data_dir: Path, track: Track) -> Words:
-    """Counts the words of the training text of all phases, or finds them counted below `data_dir`/words.
+    """Count the words of the training text of all phases, or read the counts cached in
+    `data_dir`/words.
 
     Raises MachineError if the folder cannot be written.
     """
-    identity = {"corpora": sorted(found.digest for found in corpora.values()), "version": _VERSION}
+    identity = {"corpora": sorted(corpus.digest for corpus in corpora.values()), "version": _VERSION}
     folder = Path(data_dir) / "words" / files.digest_of(identity)[:16]
 
     def build(scratch: Path) -> dict[str, Any]:
         counts: Counter[str] = Counter()
-        for name, found in corpora.items():
-            for record in track(found.read("train"), f"{name}: counting words", len(found.ids("train"))):
-                counts.update(word for word in prose.words(record["text"]) if len(word) <= _LONGEST)
-                if len(counts) > _MOST:
+        for name, corpus in corpora.items():
+            for record in track(corpus.read("train"), f"{name}: counting words", len(corpus.ids("train"))):
+                counts.update(word for word in prose.words(record["text"]) if len(word) <= _MAX_LETTERS)
+                if len(counts) > _MAX_TYPES:
                     counts = Counter({word: count for word, count in counts.items() if count > 1})
         lines = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
         text = "".join(f"{word}\t{count}\n" for word, count in lines)
@@ -51,11 +52,14 @@ def prepare(corpora: Mapping[str, Corpus], data_dir: Path, track: Track) -> Word
 
 
 def of(counts: dict[str, int]) -> Words:
-    """Rare are the least frequent words that together make up 3 % of the running text. `counts` must fall."""
-    left, rare = RAREST * sum(counts.values()), []
+    """Return the words of `counts`, which must be sorted from the most frequent.
+
+    Rare are the least frequent words that together make up 3 % of the running text.
+    """
+    remaining, rare = RARE_SHARE * sum(counts.values()), []
     for word in reversed(counts):
-        left -= counts[word]
-        if left < 0:
+        remaining -= counts[word]
+        if remaining < 0:
             break
         rare.append(word)
     return Words(counts, frozenset(rare))

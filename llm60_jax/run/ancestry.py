@@ -60,7 +60,7 @@ def start(config: Config) -> Start | None:
     other, own = trained.optimizer.name, config.optimizer.name
     if other != own:
         raise InputError(
-            f"optimizer.name: {other} in {folder}, {own} here; the weights come with the optimizer's state, so both must agree"
+            f"optimizer.name: {other} in {folder}, {own} here; the optimizer's state comes with the weights"
         )
     run = folder.absolute().parents[1]
     gates.require(run, meta["phase"], meta["state_sha256"], None)

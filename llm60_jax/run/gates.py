@@ -127,7 +127,7 @@ class Verdict:
 def expected_gain(late: Sequence[tuple[int, float]], more: float = MORE) -> Mean:
     """Predict the fall of the loss from `more` tokens (a share), by its recent slope over log(tokens).
 
-    The error is the 95 % interval of the regression. With too few points only one bound is known: no loss falls below 0.
+    The error is the 95 % interval of the regression. With too few points the only bound is that no loss falls below 0.
     """
     tokens, losses = np.array(late, np.float64).reshape(-1, 2).T
     if not len(tokens):
@@ -152,7 +152,7 @@ def judge(phase: Phase, evidence: Evidence) -> tuple[Check, ...]:
     more = math.ceil(MORE * evidence.tokens)
     # A phase is extended only if the plateau is all that it lacks (closing.judge).
     longer = f"train longer: in a new run (--workdir DIR) with --set phase.{name}.tokens={2 * phase.tokens}"
-    extend = f"if this is the only check that fails, raise phase.{name}.gate.extend_up_to (now {gate.extend_up_to:g}); same command"
+    extend = f"if only this check fails, raise phase.{name}.gate.extend_up_to (now {gate.extend_up_to:g}) and run again"
     cleaner = "restart phase 1 with cleaner or more text (tools/inspect_data.py shows it)"
     gentler = f"in a new run, lower phase.{name}.learning_rate or its tokens"
     checks = [
@@ -255,7 +255,7 @@ def grammar_of(run: Path, phase: str) -> float | None:
 
 
 def fall_since(start: Mapping[str, Any] | None, end: Mapping[str, Any], phase: str) -> Mean:
-    """Return the fall of the loss on a phase's held-out text between two evaluations with `pieces`. Raise DamageError."""
+    """Return the fall of a phase's held-out loss between two evaluations with `pieces`. Raise DamageError."""
     try:
         return validation.fall((start or {})["pieces"][phase], end["pieces"][phase])
     except (KeyError, ValueError) as error:

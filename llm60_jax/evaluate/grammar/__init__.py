@@ -1,4 +1,5 @@
-"""Minimal pairs: sentences that differ in one rule of grammar, and the share of them that a model judges right.
+"""Grammar by minimal pairs: does a model prefer the right one of two sentences?
 
-`suite` makes the pairs from the words of `lexicon`; `scoring` scores them, and BLiMP too.
+`suite` makes the pairs from templates (`agreement`, `verbs`, `nouns`, `clauses`, `comparison`) and
+the words of `lexicon`. `scoring` scores them, and the pairs of BLiMP.
 """

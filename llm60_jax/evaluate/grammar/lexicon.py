@@ -1,14 +1,13 @@
-"""Words for the minimal pairs (pairs.py): everyday English, sorted by what a sentence can do with them."""
+"""Words for the minimal pairs (suite.py): everyday English, sorted by their use in a sentence."""
 
 from typing import NamedTuple
 
 
 class Noun(NamedTuple):
-    """A countable noun; `gender` of people is "m" or "f" where the word tells it, else ""."""
+    """A countable noun."""
 
-    one: str
-    many: str
-    gender: str = ""
+    singular: str
+    plural: str
 
 
 class Verb(NamedTuple):
@@ -22,15 +21,13 @@ class Verb(NamedTuple):
 
 
 def _nouns(text: str) -> tuple[Noun, ...]:
-    """One a word: `boy`, with its plural where that is not an s: `child/children`."""
-    found = []
-    for word in text.split():
-        one, _, many = word.partition("/")
-        found.append(Noun(one, many or one + "s"))
-    return tuple(found)
+    """Return a noun for each word: `boy`, or `child/children` where the plural is irregular."""
+    forms = [word.partition("/") for word in text.split()]
+    return tuple(Noun(singular, plural or singular + "s") for singular, _, plural in forms)
 
 
 def _verbs(text: str) -> tuple[Verb, ...]:
+    """Return a verb for each line of five forms."""
     return tuple(Verb(*line.split()) for line in text.strip().splitlines())
 
 
@@ -47,7 +44,7 @@ PLACES = _nouns("house garden village river church/churches bridge school market
 MALE = ("king", "father", "uncle", "brother", "prince", "husband", "monk", "grandfather", "gentleman", "son")
 FEMALE = ("queen", "mother", "aunt", "sister", "princess", "wife", "nun", "grandmother", "lady", "daughter")
 
-# What people do, without an object.
+# what people do, without an object
 INTRANSITIVE = _verbs("""
 laugh laughs laughed laughed laughing
 sleep sleeps slept slept sleeping
@@ -64,7 +61,7 @@ kneel kneels knelt knelt kneeling
 weep weeps wept wept weeping
 travel travels travelled travelled travelling
 """)
-# What people do to a person.
+# what people do to a person
 SOCIAL = _verbs("""
 admire admires admired admired admiring
 help helps helped helped helping
@@ -79,7 +76,7 @@ greet greets greeted greeted greeting
 blame blames blamed blamed blaming
 remember remembers remembered remembered remembering
 """)
-# What people do to a thing, and cannot do without one.
+# what people do to a thing; the object is required
 TRANSITIVE = _verbs("""
 carry carries carried carried carrying
 find finds found found finding
@@ -91,7 +88,7 @@ examine examines examined examined examining
 fetch fetches fetched fetched fetching
 mention mentions mentioned mentioned mentioning
 """)
-# Whose past is not their participle, said of people and things.
+# verbs whose past differs from their participle, each with things that suit it as objects
 IRREGULAR = (
     (Verb("break", "breaks", "broke", "broken", "breaking"), ("window", "bottle", "mirror", "lamp")),
     (Verb("write", "writes", "wrote", "written", "writing"), ("letter", "book", "poem", "song")),
@@ -111,20 +108,21 @@ IRREGULAR_NOUNS = (
     "knife/knives", "leaf/leaves", "wolf/wolves", "loaf/loaves", "shelf/shelves", "thief/thieves", "wife/wives",
 )  # fmt: skip
 
-# Short ones, which are compared by an ending.
+# adjectives compared by an ending
 SHORT = (
     ("tall", "taller", "tallest"), ("old", "older", "oldest"), ("young", "younger", "youngest"),
     ("strong", "stronger", "strongest"), ("kind", "kinder", "kindest"), ("rich", "richer", "richest"),
     ("quick", "quicker", "quickest"), ("brave", "braver", "bravest"), ("wise", "wiser", "wisest"),
     ("poor", "poorer", "poorest"), ("slow", "slower", "slowest"), ("loud", "louder", "loudest"),
 )  # fmt: skip
+# adjectives compared by "more" and "most"
 LONG = (
     "careful", "patient", "generous", "honest", "cheerful", "curious", "famous", "powerful", "stubborn", "anxious",
     "talented", "ambitious",
 )  # fmt: skip
 MOODS = ("happy", "tired", "ill", "angry", "busy", "sad", "hungry", "afraid", "alone", "awake", "silent", "safe")
 
-# By the sound with which they begin, which their spelling does not always tell.
+# words by their first sound, which the spelling does not always show
 VOWEL_THINGS = ("apple", "egg", "orange", "umbrella", "island", "arrow", "engine", "envelope", "onion", "hour", "oven")
 CONSONANT_THINGS = (
     "pear", "lamp", "table", "uniform", "carpet", "window", "unicorn", "bottle", "house", "year", "horse",
@@ -134,11 +132,11 @@ CONSONANT_QUALITIES = ("new", "heavy", "useful", "beautiful", "huge", "European"
 
 MASS = ("water", "bread", "milk", "sand", "money", "rain", "butter", "snow", "gold", "salt", "rice", "furniture")
 
-# What follows them, a clause with "that" or one with "whether", and not the other.
+# verbs that take a clause with "that" only, and with "whether" only
 SAYS = ("believes", "hopes", "claims", "insists", "assumes", "fears")
 ASKS = ("wonders", "asks", "inquires")
 
-# Verbs with the one preposition that goes with them: subject, verb, preposition, and what follows.
+# verbs with their only preposition: subject, verb, preposition, object
 WITH_OF = (
     ("the book", "consists", "of", "three parts"), ("the person", "approves", "of", "the plan"),
     ("the person", "disposes", "of", "the rubbish"), ("the person", "dreams", "of", "a long journey"),
