@@ -27,29 +27,29 @@ def ledger() -> Ledger:
 
 
 def test_rows_are_sorted_by_what_they_took_and_add_up() -> None:
-    found = account.rows(ledger())
-    assert [(row.what, row.documents, row.parts, row.characters, row.tokens) for row in found] == [
+    rows = account.rows(ledger())
+    assert [(row.what, row.documents, row.parts, row.characters, row.tokens) for row in rows] == [
         ("in", 4, 0, 1000, None),
         ("kept", 2, 0, 500, None),
         ("code", 1, 1, 300, None),
         ("list", 0, 1, 14, None),
         ("not_text", 1, 0, 0, None),
     ]
-    assert found[0].documents == sum(row.documents for row in found[1:])
-    assert found[1].share == 0.5
+    assert rows[0].documents == sum(row.documents for row in rows[1:])
+    assert rows[1].share == 0.5
 
 
 def test_tokens_are_counted_where_text_is_kept_and_else_estimated() -> None:
-    found = {row.what: row for row in account.rows(ledger(), tokens=100)}
-    assert {what: row.tokens for what, row in found.items()} == {
+    rows = {row.what: row for row in account.rows(ledger(), tokens=100)}
+    assert {what: row.tokens for what, row in rows.items()} == {
         "in": 200, "kept": 100, "code": 60, "list": 3, "not_text": 0,
     }  # fmt: skip
-    assert found["kept"].cells(first=True) == ("books", "kept", "2", "", "500", "100", "50.00%")
-    assert found["code"].cells(first=False) == ("", "code", "1", "1", "300", "~60", "30.00%")
+    assert rows["kept"].cells(first=True) == ("books", "kept", "2", "", "500", "100", "50.00%")
+    assert rows["code"].cells(first=False) == ("", "code", "1", "1", "300", "~60", "30.00%")
 
 
 class Page(html.parser.HTMLParser):
-    """Whether every tag is closed, and which text there is."""
+    """A parser that checks that every tag is closed, and collects tags and text."""
 
     def __init__(self) -> None:
         super().__init__()

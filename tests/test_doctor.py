@@ -1,4 +1,4 @@
-"""The doctor: each symptom from what a run records of it, and silence where nothing is wrong."""
+"""The doctor names each symptom from what a run records, and is silent where nothing is wrong."""
 
 import json
 import math
@@ -27,7 +27,7 @@ PASSED = {"generated": {"looped_words": 10.0}, "human": {"looped_words": 0.0}}
 
 @pytest.fixture
 def healthy(tree, tmp_path):
-    """A finished run of three phases in which nothing is wrong, as its rows tell it."""
+    """The rows of a finished run of three phases in which nothing is wrong."""
     for phase in tree["phase"]:
         phase |= {"tokens": 50 * 128, "learning_rate": [1e-3, 3e-4]}
     return made(tree, tmp_path)
@@ -39,7 +39,7 @@ def made(tree, path):
     rows, gates = [], {}
     for phase in parsed.phase:
         start, stop = whole.phase_span(phase.name)
-        earlier = [one.name for one in parsed.phase[: parsed.phase.index(phase)]]
+        earlier = [before.name for before in parsed.phase[: parsed.phase.index(phase)]]
 
         def at(step, stage, name=phase.name):
             return {"step": step, "tokens": step * 128, "phase": name, "stage": stage}
@@ -73,8 +73,8 @@ def made(tree, path):
     return History(path, parsed, rows, plan.to_rows(whole, parsed), gates, [])
 
 
-def found(run):
-    return [(one.phase, one.symptom) for one in doctor.examine(run)]
+def symptoms(run):
+    return [(finding.phase, finding.symptom) for finding in doctor.examine(run)]
 
 
 def field(run, phase, name):
@@ -82,12 +82,12 @@ def field(run, phase, name):
 
 
 def test_silence_on_a_healthy_run(healthy):
-    assert found(healthy) == []
+    assert symptoms(healthy) == []
 
 
 def test_a_run_that_has_just_begun_has_nothing_wrong(healthy):
     for count in (0, 1, 5, 12):
-        assert found(healthy._replace(rows=healthy.rows[:count], gates={})) == []
+        assert symptoms(healthy._replace(rows=healthy.rows[:count], gates={})) == []
 
 
 def test_a_run_of_an_earlier_version_is_read_as_far_as_it_goes(healthy):
@@ -95,7 +95,7 @@ def test_a_run_of_an_earlier_version_is_read_as_far_as_it_goes(healthy):
     for row in rows:
         row.get("stage_end", {}).pop("seconds", None)
         row.get("stage_end", {}).pop("order", None)
-    assert found(healthy._replace(rows=rows)) == []
+    assert symptoms(healthy._replace(rows=rows)) == []
     assert "<html" in report.page(healthy._replace(rows=rows))
 
 
@@ -105,10 +105,10 @@ def refusal(broken, batch="00000007.npz"):
 
 def test_a_broken_batch_is_not_blamed_on_the_learning_rate(healthy):
     row = {"step": 7, "tokens": 896, "phase": "grammar", "stage": 0, "refused": refusal(["weights"])}
-    [one] = doctor.examine(healthy._replace(rows=[*healthy.rows, row]))
-    assert one.symptom == "NaN in a batch"
-    assert "bad_batches/00000007.npz" in one.evidence
-    assert "learning_rate" not in one.fix
+    [finding] = doctor.examine(healthy._replace(rows=[*healthy.rows, row]))
+    assert finding.symptom == "NaN in a batch"
+    assert "bad_batches/00000007.npz" in finding.evidence
+    assert "learning_rate" not in finding.fix
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -116,16 +116,16 @@ def test_spikes_are_blamed_on_the_rate_when_there_are_several(healthy, count):
     rows = [
         {"step": 7 + n, "tokens": 896, "phase": "grammar", "stage": 0, "refused": refusal([])} for n in range(count)
     ]
-    assert found(healthy._replace(rows=[*healthy.rows, *rows])) == [("grammar", "spikes")] * (count == 3)
+    assert symptoms(healthy._replace(rows=[*healthy.rows, *rows])) == [("grammar", "spikes")] * (count == 3)
 
 
-def test_a_stage_that_was_not_in_effect_is_told_until_the_run_goes_on(healthy):
-    told = "phase grammar, stage 1: the plan is not in effect: the document mask leaves 1.0 open"
-    stop = {"step": 0, "tokens": 0, "phase": "grammar", "stage": 0, "stopped": told}
-    [one] = doctor.examine(healthy._replace(rows=[*healthy.rows[:2], stop], gates={}))
-    assert one.symptom == "not what was planned"
-    assert one.evidence == "the document mask leaves 1.0 open"
-    assert found(healthy._replace(rows=[*healthy.rows[:2], stop, *healthy.rows[2:]])) == []
+def test_a_stage_that_was_not_in_effect_is_reported_until_the_run_continues(healthy):
+    reason = "phase grammar, stage 1: the plan is not in effect: the document mask leaves 1.0 open"
+    stop = {"step": 0, "tokens": 0, "phase": "grammar", "stage": 0, "stopped": reason}
+    [finding] = doctor.examine(healthy._replace(rows=[*healthy.rows[:2], stop], gates={}))
+    assert finding.symptom == "not what was planned"
+    assert finding.evidence == "the document mask leaves 1.0 open"
+    assert symptoms(healthy._replace(rows=[*healthy.rows[:2], stop, *healthy.rows[2:]])) == []
 
 
 def stuck(run):
@@ -135,13 +135,13 @@ def stuck(run):
                 row[name] = 5.0
 
 
-def test_a_rate_beyond_measure_is_why_nothing_is_learnt(tree, tmp_path):
+def test_an_extreme_rate_explains_a_run_that_learns_nothing(tree, tmp_path):
     tree["phase"][0] |= {"learning_rate": [0.3, 0.1], "tokens": 50 * 128}
     run = made(tree, tmp_path)
     stuck(run)
-    [one] = doctor.examine(run)
-    assert (one.phase, one.symptom) == ("grammar", "diverges")
-    assert "phase.grammar.learning_rate=[1.0e-03,3.3e-04]" in one.fix
+    [finding] = doctor.examine(run)
+    assert (finding.phase, finding.symptom) == ("grammar", "diverges")
+    assert "phase.grammar.learning_rate=[1.0e-03,3.3e-04]" in finding.fix
 
 
 def test_a_loss_that_rises_under_one_context_diverges(tree, tmp_path):
@@ -150,57 +150,57 @@ def test_a_loss_that_rises_under_one_context_diverges(tree, tmp_path):
     for row in run.rows:
         if row["phase"] == "grammar" and row["step"] > 40 and "loss" in row:
             row["loss"] += 1.5
-    assert ("grammar", "diverges") in found(run)
+    assert ("grammar", "diverges") in symptoms(run)
 
 
-def test_no_progress_without_another_reason_is_too_low_a_rate(healthy):
+def test_no_progress_is_reported_where_nothing_else_explains_it(healthy):
     stuck(healthy)
-    assert found(healthy) == [("grammar", "no progress")]
+    assert symptoms(healthy) == [("grammar", "no progress")]
 
 
-def test_an_embedding_that_is_held_too_early_is_why_nothing_is_learnt(tree, tmp_path):
+def test_an_embedding_frozen_too_early_explains_a_run_that_learns_nothing(tree, tmp_path):
     tree["phase"][0] |= {"embedding": "frozen", "tokens": 50 * 128, "learning_rate": [1e-3, 3e-4]}
     run = made(tree, tmp_path)
     stuck(run)
-    [one] = doctor.examine(run)
-    assert one.symptom == "no progress"
-    assert "phase.grammar.embedding=head_only" in one.fix
+    [finding] = doctor.examine(run)
+    assert finding.symptom == "no progress"
+    assert "phase.grammar.embedding=head_only" in finding.fix
 
 
-def test_nothing_is_expected_of_a_phase_that_has_hardly_begun(tree, tmp_path):
+def test_a_phase_that_has_hardly_begun_is_not_judged(tree, tmp_path):
     tree["phase"] = [tree["phase"][0] | {"tokens": 500 * 128, "learning_rate": [1e-3, 3e-4]}]
     tree["tokenizer"]["phases"] = ["grammar"]
     run = made(tree, tmp_path)
     stuck(run)
-    for steps, symptoms in ((100, []), (200, [("grammar", "no progress")])):
-        some = [row for row in run.rows if row["step"] <= steps]
-        assert found(run._replace(rows=some, gates={})) == symptoms
+    for steps, expected in ((100, []), (200, [("grammar", "no progress")])):
+        rows = [row for row in run.rows if row["step"] <= steps]
+        assert symptoms(run._replace(rows=rows, gates={})) == expected
 
 
-def test_word_salad_and_shuffled_tokens_are_told_apart(healthy):
+def test_word_salad_differs_from_shuffled_tokens(healthy):
     chance = {"repeated": 0.3, "by_chance": 0.3, "tokens": 32_768, "gain": 0.0}
     for account in field(healthy, "grammar", "stage_end"):
         account["order"] = chance
     stuck(healthy)
-    assert found(healthy) == [("grammar", "shuffled tokens")]
+    assert symptoms(healthy) == [("grammar", "shuffled tokens")]
     field(healthy, "grammar", "data")[0]["word_order"] = chance
-    assert found(healthy) == [("grammar", "word salad")]
+    assert symptoms(healthy) == [("grammar", "word salad")]
     few_words = {"repeated": 1.0, "by_chance": 1.0, "tokens": 32_768, "gain": 0.0}
     field(healthy, "grammar", "data")[0].update({"word_order": few_words, "order": few_words})
-    assert found(healthy) == [("grammar", "no progress")]
+    assert symptoms(healthy) == [("grammar", "no progress")]
 
 
 def test_duplicated_text(healthy):
     field(healthy, "grammar", "data")[0].update(duplicate_share=0.9, epochs=12.0)
-    assert found(healthy) == [("grammar", "duplicated text")]
+    assert symptoms(healthy) == [("grammar", "duplicated text")]
 
 
 def test_a_foreign_tokenizer_needs_enough_text_to_be_sure(healthy):
     facts = field(healthy, "grammar", "data")[0]
     facts.update(whole_word_share=0.15, unused_share=0.6)
-    assert found(healthy) == [("grammar", "foreign tokenizer")]
+    assert symptoms(healthy) == [("grammar", "foreign tokenizer")]
     facts["tokens"] = 1_000
-    assert found(healthy) == []
+    assert symptoms(healthy) == []
 
 
 def test_overfitting_is_not_blamed_on_dropout(healthy):
@@ -208,9 +208,9 @@ def test_overfitting_is_not_blamed_on_dropout(healthy):
     for row in healthy.rows:
         if row["phase"] == "fine_tune" and "loss" in row:
             row["loss"] -= 1.0
-    [one] = doctor.examine(healthy)
-    assert (one.phase, one.symptom) == ("fine_tune", "overfitting")
-    assert "not too much dropout" in one.cause
+    [finding] = doctor.examine(healthy)
+    assert (finding.phase, finding.symptom) == ("fine_tune", "overfitting")
+    assert "not too much dropout" in finding.cause
 
 
 def test_forgetting(tree, tmp_path):
@@ -219,7 +219,7 @@ def test_forgetting(tree, tmp_path):
     run = made(tree, tmp_path)
     last = [row for row in run.rows if row["phase"] == "vocabulary" and "earlier_phases" in row][-1]
     last["earlier_phases"]["grammar"]["validation_loss"] = 3.9
-    assert found(run) == [("vocabulary", "forgetting")]
+    assert symptoms(run) == [("vocabulary", "forgetting")]
 
 
 def test_grammar_that_the_gate_refused(healthy):
@@ -228,65 +228,65 @@ def test_grammar_that_the_gate_refused(healthy):
         {"name": "grammar: articles", "found": None, "asked": "at least 0.7", "passed": False, "remedy": ""},
     ]
     healthy.gates["grammar"].update(passed=False, checks=checks)
-    [one] = doctor.examine(healthy)
-    assert one.symptom == "poor grammar"
-    assert "agreement 40% (at least 0.7)" in one.evidence
+    [finding] = doctor.examine(healthy)
+    assert finding.symptom == "poor grammar"
+    assert "agreement 40% (at least 0.7)" in finding.evidence
 
 
 def test_repetition(healthy):
     healthy.gates["grammar"]["evidence"]["generated"]["looped_words"] = 300.0
-    assert found(healthy) == [("grammar", "repetition")]
+    assert symptoms(healthy) == [("grammar", "repetition")]
 
 
 def test_frozen_from_the_start_and_never_ramped_are_seen_in_the_plan(tree, tmp_path):
     for phase in tree["phase"]:
         phase["tokens"] = 50 * 128
     tree["phase"][0] |= {"freeze": [[0.0, 4]]}
-    assert found(made(tree, tmp_path)) == [("grammar", "untrained blocks")]
+    assert symptoms(made(tree, tmp_path)) == [("grammar", "untrained blocks")]
     tree["phase"][0] |= {"freeze": [[0.0, 0], [0.5, 2]], "context": [[0.0, 64]]}
-    assert found(made(tree, tmp_path)) == [("grammar", "context never ramped")]
+    assert symptoms(made(tree, tmp_path)) == [("grammar", "context never ramped")]
     tree["phase"][0] |= {"freeze": [[0.0, 0]], "context": [[0.0, 16], [0.5, 64]]}
-    assert found(made(tree, tmp_path)) == [("grammar", "slow: nothing freezes")]
+    assert symptoms(made(tree, tmp_path)) == [("grammar", "slow: nothing freezes")]
 
 
 @pytest.mark.parametrize("stacks", [[2, 2, 2], [2, 4], [1, 5], [1, 1, 4]])
-def test_the_freezing_it_proposes_is_one_that_the_model_can_do(tree, tmp_path, stacks):
+def test_the_model_can_do_the_freezing_that_is_proposed(tree, tmp_path, stacks):
     tree["model"]["stacks"] = stacks
     for phase in tree["phase"]:
         phase |= {"tokens": 50 * 128, "freeze": [[0.0, 0], [0.5, stacks[0]]]}
     tree["phase"][0]["freeze"] = [[0.0, 0]]
-    [one] = doctor.examine(made(tree, tmp_path))
-    assert one.symptom == "slow: nothing freezes"
-    tree["phase"][0]["freeze"] = json.loads(one.fix.split("freeze=")[1].split("'")[0])
+    [finding] = doctor.examine(made(tree, tmp_path))
+    assert finding.symptom == "slow: nothing freezes"
+    tree["phase"][0]["freeze"] = json.loads(finding.fix.split("freeze=")[1].split("'")[0])
     config_module.parse(tree, "x")
 
 
 def test_where_the_time_went(healthy):
     account = field(healthy, "grammar", "stage_end")[2]
     account["seconds"]["data"] = 40.0
-    [one] = doctor.examine(healthy)
-    assert one.symptom == "starved for data"
-    assert "stage 3 waited 40.0 s" in one.evidence
+    [finding] = doctor.examine(healthy)
+    assert finding.symptom == "starved for data"
+    assert "stage 3 waited 40.0 s" in finding.evidence
     account["seconds"].update(data=0.2, compile=300.0)
-    assert found(healthy) == [("grammar", "compiles too long")]
+    assert symptoms(healthy) == [("grammar", "compiles too long")]
     account["seconds"].update(compile=1.0, evaluation=600.0)
-    [one] = doctor.examine(healthy)
-    assert one.symptom == "trains too little of its time"
-    assert "train.evaluate_every=20" in one.fix
+    [finding] = doctor.examine(healthy)
+    assert finding.symptom == "trains too little of its time"
+    assert "train.evaluate_every=20" in finding.fix
     shares = doctor.time_of(healthy, healthy.config.phase[1])
-    assert math.isclose(sum(one.share for one in shares if not one.name.startswith("of them")), 1.0)
+    assert math.isclose(sum(share.share for share in shares if not share.name.startswith("of them")), 1.0)
 
 
 def test_depth_that_does_nothing(healthy):
     depth = field(healthy, "grammar", "depth")[0]
     depth["contributions"][:3] = [0.001, 0.002, 0.003]
-    [one] = doctor.examine(healthy)
-    assert one.symptom == "dead blocks"
-    assert "3 of 6 blocks" in one.evidence
-    assert one.evidence.endswith("1-3")
+    [finding] = doctor.examine(healthy)
+    assert finding.symptom == "dead blocks"
+    assert "3 of 6 blocks" in finding.evidence
+    assert finding.evidence.endswith("1-3")
     depth["contributions"][:3] = [0.3] * 3
     depth["losses"] = [6.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0]
-    assert found(healthy) == [("grammar", "useless depth")]
+    assert symptoms(healthy) == [("grammar", "useless depth")]
 
 
 # --- What is measured ------------------------------------------------------------------------------------------------
@@ -322,7 +322,7 @@ def test_words_that_were_shuffled_have_no_order():
     assert bigrams.of_words([]) is None
 
 
-def test_a_run_records_what_the_doctor_looks_at(tree, train):
+def test_a_run_records_what_the_doctor_reads(tree, train):
     few = {"context": [[0.0, 16], [0.5, 32]], "freeze": [[0.0, 0], [0.5, 2]]}
     tree["phase"] = [phase | few for phase in tree["phase"][:2]]
     run = train(tree)
@@ -339,11 +339,11 @@ def test_a_run_records_what_the_doctor_looks_at(tree, train):
         assert abs(depth["losses"][-1] - final) < 0.1  # the same text, or nearly
         assert {"steps", "compile", "data"} <= read.of(phase, "stage_end")[0]["stage_end"]["seconds"].keys()
         assert {"gate", "saving"} <= read.of(phase, "phase_end")[0]["phase_end"]["seconds"].keys()
-    assert found(read) == []
+    assert symptoms(read) == []
     assert (run / report.NAME).read_text(encoding="utf-8") == report.page(read)
 
 
-def test_a_fault_is_told_while_the_run_goes_on(tree, train, monkeypatch, capsys):
+def test_a_fault_is_reported_during_the_run(tree, train, monkeypatch, capsys):
     from llm60_jax.data.tokens import loader
 
     tree["phase"] = [tree["phase"][0] | {"context": [[0.0, 16], [0.5, 32]], "freeze": [[0.0, 0], [0.5, 2]]}]
@@ -368,12 +368,12 @@ def test_a_fault_is_told_while_the_run_goes_on(tree, train, monkeypatch, capsys)
 
     monkeypatch.setattr(loader, "batches", Stream)
     run = train(tree)
-    said = capsys.readouterr().out
-    assert said.count("doctor: grammar: NaN in a batch") == 1
-    assert said.count("\ndoctor: ") == 1
+    output = capsys.readouterr().out
+    assert output.count("doctor: grammar: NaN in a batch") == 1
+    assert output.count("\ndoctor: ") == 1
     assert tool.main([str(run), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [one["symptom"] for one in told["findings"]] == ["NaN in a batch"]
+    tree_of_tool = json.loads(capsys.readouterr().out)
+    assert [finding["symptom"] for finding in tree_of_tool["findings"]] == ["NaN in a batch"]
     assert tool.main([str(run)]) == 0
     assert "what to do: " in capsys.readouterr().out
 
@@ -387,7 +387,7 @@ def test_a_doctor_that_fails_does_not_end_the_run(tree, train, monkeypatch):
     assert "ZeroDivisionError" in (run / "log.txt").read_text()
 
 
-def test_what_is_no_run_is_named(tmp_path, capsys):
+def test_a_folder_without_a_run_is_named(tmp_path, capsys):
     assert tool.main([str(tmp_path)]) == 2
     assert "holds no run" in capsys.readouterr().err
     (tmp_path / "config.json").write_text("{")
@@ -432,7 +432,7 @@ def test_trials_are_valid_configurations(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("found", "code"),
+    ("symptoms_of", "code"),
     [
         ({"word_salad": ("word salad",), "healthy_1": ()}, 0),
         ({"word_salad": (), "healthy_1": ()}, 1),
@@ -440,12 +440,12 @@ def test_trials_are_valid_configurations(name, tmp_path):
         ({"word_salad": (), "never_ramped": ("context never ramped",)}, 0),  # one of several may be missed
     ],
 )
-def test_the_trial_s_verdict(found, code, tmp_path, monkeypatch, capsys):
+def test_the_trial_s_verdict(symptoms_of, code, tmp_path, monkeypatch, capsys):
     def run(name, folder, data_dir):
-        return doctor_trial.Result(name, doctor_trial.TRIALS[name].named, found[name], "")
+        return doctor_trial.Result(name, doctor_trial.TRIALS[name].named, symptoms_of[name], "")
 
     monkeypatch.setattr(doctor_trial, "run", run)
-    only = [argument for name in found for argument in ("--only", name)]
+    only = [argument for name in symptoms_of for argument in ("--only", name)]
     assert doctor_trial.main(["--folder", str(tmp_path), *only]) == code
     assert doctor_trial.main(["--folder", str(tmp_path), "--only", "nothing"]) == 2
     assert "there is no trial 'nothing'" in capsys.readouterr().err

@@ -10,11 +10,11 @@ from llm60_jax.record import tensorboard
 
 
 def read(folder):
-    """Every scalar of the event files in a folder: name -> [(step, value)], as they stand there."""
+    """Return every scalar of the event files in a folder: name -> [(step, value)], in order."""
     from tensorboardX import proto
     from tensorboardX.record_writer import masked_crc32c
 
-    found = {}
+    scalars = {}
     for path in sorted(folder.iterdir()):
         data = path.read_bytes()
         while data:
@@ -23,9 +23,9 @@ def read(folder):
             event = proto.event_pb2.Event()
             event.ParseFromString(data[12 : 12 + size])
             for value in event.summary.value:
-                found.setdefault(value.tag, []).append((event.step, value.simple_value))
+                scalars.setdefault(value.tag, []).append((event.step, value.simple_value))
             data = data[16 + size :]
-    return found
+    return scalars
 
 
 def test_rows_become_named_numbers():

@@ -1,3 +1,5 @@
+"""Checkpoints on disk: saved, verified, read, listed and set aside."""
+
 import dataclasses
 import json
 import subprocess
@@ -29,11 +31,11 @@ def state(tiny):
 
 def test_what_is_saved_comes_back_bit_for_bit(tiny, state, tmp_path):
     digest = store.save(tmp_path / "3", state, meta(3))
-    found, facts = store.load(tmp_path / "3", phase_groups.abstract(tiny, None))
-    chex.assert_trees_all_equal(found, state)
-    assert jax.tree.structure(found) == jax.tree.structure(state)
+    loaded, facts = store.load(tmp_path / "3", phase_groups.abstract(tiny, None))
+    chex.assert_trees_all_equal(loaded, state)
+    assert jax.tree.structure(loaded) == jax.tree.structure(state)
     assert facts["progress"] == meta(3)["progress"]
-    assert facts["state_sha256"] == digest == store.state_sha256(found, {"next_index": 3})
+    assert facts["state_sha256"] == digest == store.state_sha256(loaded, {"next_index": 3})
     untyped, _ = store.load(tmp_path / "3")  # as tools read it, without a configuration
     assert store.state_sha256(untyped, {"next_index": 3}) == digest
 
@@ -43,8 +45,8 @@ def test_a_directory_may_have_a_name_that_is_a_pattern(tiny, state, tmp_path, na
     place = tmp_path / name / "3"
     place.parent.mkdir()
     store.save(place, state, meta(3))
-    found, _ = store.load(place, phase_groups.abstract(tiny, None))
-    chex.assert_trees_all_equal(found, state)
+    loaded, _ = store.load(place, phase_groups.abstract(tiny, None))
+    chex.assert_trees_all_equal(loaded, state)
     assert [path.name for path in place.parent.iterdir()] == ["3"]
 
 
@@ -61,43 +63,43 @@ def test_the_digest_covers_every_leaf_and_the_position(state):
         assert store.state_sha256(other, None) != whole
 
 
-def test_the_newest_whole_one_is_used_and_none_means_none(tiny, state, tmp_path):
-    kept = checkpoints.Checkpoints(tmp_path, keep_rolling=3)
-    assert kept.newest() is None
+def test_the_newest_whole_checkpoint_is_used_and_none_means_none(tiny, state, tmp_path):
+    run = checkpoints.Checkpoints(tmp_path, keep_rolling=3)
+    assert run.newest() is None
     for at in (9, 10):
-        kept.save_rolling(state, meta(at))
+        run.save_rolling(state, meta(at))
     damaged = next((tmp_path / "checkpoints" / "10").rglob("_METADATA"))
     damaged.write_bytes(b"")
-    assert kept.newest().name == "9"
+    assert run.newest().name == "9"
     assert (tmp_path / "checkpoints" / "10.damaged").is_dir()
-    kept.save_rolling(state, meta(10))  # the damaged one is out of the way
-    assert kept.newest().name == "10"
+    run.save_rolling(state, meta(10))  # the damaged one is out of the way
+    assert run.newest().name == "10"
     next((tmp_path / "checkpoints" / "10").rglob("_METADATA")).write_bytes(b"")
     next((tmp_path / "checkpoints" / "9").rglob("_METADATA")).unlink()
     with pytest.raises(DamageError, match="no checkpoint of this run is whole"):
-        kept.newest()
+        run.newest()
 
 
-def test_rolling_ones_are_bounded_the_others_stay(state, tmp_path):
-    kept = checkpoints.Checkpoints(tmp_path, keep_rolling=2)
+def test_rolling_checkpoints_are_bounded_and_the_others_stay(state, tmp_path):
+    run = checkpoints.Checkpoints(tmp_path, keep_rolling=2)
     for at in range(1, 8):
-        kept.save_rolling(state, meta(at, permanent=at == 2))
+        run.save_rolling(state, meta(at, permanent=at == 2))
         if at == 3:
-            kept.save_phase("grammar", state, meta(at, permanent=True))
-    names = [f"{path.parent.name}/{path.name}" for path in kept.all()]
+            run.save_phase("grammar", state, meta(at, permanent=True))
+    names = [f"{path.parent.name}/{path.name}" for path in run.all()]
     assert names == ["checkpoints/7", "checkpoints/6", "phases/grammar", "checkpoints/2"]
 
 
 def test_a_damaged_manifest_is_noticed_behind_a_good_checkpoint(tiny, state, tmp_path):
-    kept = checkpoints.Checkpoints(tmp_path, keep_rolling=2)
-    kept.save_phase("grammar", state, meta(3))
-    kept.save_rolling(state, meta(3))
+    run = checkpoints.Checkpoints(tmp_path, keep_rolling=2)
+    run.save_phase("grammar", state, meta(3))
+    run.save_rolling(state, meta(3))
     (tmp_path / "phases" / "grammar" / "manifest.json").write_text("{")
-    assert kept.newest().name == "3"
+    assert run.newest().name == "3"
     assert (tmp_path / "phases" / "grammar.damaged").is_dir()
 
 
-def test_a_full_disk_is_told_as_such(state, tmp_path, monkeypatch):
+def test_a_full_disk_is_named(state, tmp_path, monkeypatch):
     def refuse(path, state):
         raise ValueError("RESOURCE_EXHAUSTED: write: No space left on device [os_error_code='28']")
 
@@ -107,41 +109,73 @@ def test_a_full_disk_is_told_as_such(state, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_reports_after_a_failure_is_not_told_a_second_time(state, tmp_path, monkeypatch):
-    class Late:
-        def __init__(self, words):
-            self.words = words
+class Late:
+    """An object that raises when it is deleted, as Orbax's unfinished work does."""
 
-        def __del__(self):
-            raise RuntimeError(self.words)
+    def __init__(self, message):
+        self.message = message
 
-    def save_two():
+    def __del__(self):
+        raise RuntimeError(self.message)
+
+
+@pytest.fixture
+def printed(monkeypatch):
+    """What Python would print of errors that nobody can catch."""
+    messages = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda error: messages.append(str(error.exc_value)))
+    return messages
+
+
+@pytest.mark.parametrize("failing", ["save", "load"])
+def test_late_errors_after_a_failure_are_not_printed(state, tmp_path, monkeypatch, printed, failing):
+    def fail(*arguments):
+        raise ValueError("broken")
+
+    store.save(tmp_path / "3", state, meta(3))
+    monkeypatch.setattr(store.ocp, failing, fail)
+    for _ in range(2):
+        with pytest.raises((MachineError, DamageError), match="broken"):
+            store.save(tmp_path / "4", state, meta(4)) if failing == "save" else store.load(tmp_path / "3")
+    for message in ("Event loop is closed", "something else"):
+        Late(message)
+    assert printed == ["something else"]
+
+
+def test_late_errors_after_a_failure_and_a_success_are_not_printed(state, tmp_path, monkeypatch, printed):
+    real = store.ocp.save
+    monkeypatch.setattr(store.ocp, "save", lambda *a: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
         store.save(tmp_path / "3", state, meta(3))
-        store.save(tmp_path / "4", state, meta(4))
+    monkeypatch.setattr(store.ocp, "save", real)
+    store.save(tmp_path / "3", state, meta(3))
+    Late("Event loop is closed")
+    assert printed == []
 
-    for work in (save_two, lambda: store.load(tmp_path / "3")):
-        told: list[str] = []
-        monkeypatch.setattr(sys, "unraisablehook", lambda error, told=told: told.append(str(error.exc_value)))
-        work()
-        for words in ("Event loop is closed", "something else"):
-            Late(words)
-        assert told == ["something else"]
+
+def test_a_success_leaves_the_hook_of_the_process_alone(state, tmp_path, printed):
+    before = sys.unraisablehook
+    store.save(tmp_path / "3", state, meta(3))
+    store.load(tmp_path / "3")
+    assert sys.unraisablehook is before
+    Late("Event loop is closed")
+    assert printed == ["Event loop is closed"]
 
 
 def test_a_phase_checkpoint_is_never_overwritten(state, tmp_path):
-    kept = checkpoints.Checkpoints(tmp_path, keep_rolling=2)
-    kept.save_phase("grammar", state, meta(3))
+    run = checkpoints.Checkpoints(tmp_path, keep_rolling=2)
+    run.save_phase("grammar", state, meta(3))
     with pytest.raises(InputError, match="none is overwritten"):
-        kept.save_phase("grammar", state, meta(4))
-    assert store.read_meta(kept.phase("grammar"))["step"] == 3
+        run.save_phase("grammar", state, meta(4))
+    assert store.read_meta(run.phase("grammar"))["step"] == 3
 
 
 def test_an_unfinished_save_is_no_checkpoint_and_is_cleared_away(state, tmp_path):
-    kept = checkpoints.Checkpoints(tmp_path, keep_rolling=2)
-    kept.save_rolling(state, meta(1))
+    run = checkpoints.Checkpoints(tmp_path, keep_rolling=2)
+    run.save_rolling(state, meta(1))
     rest = tmp_path / "checkpoints" / ".2.partial-killed"
     (tmp_path / "checkpoints" / "1").rename(rest)
-    assert kept.all() == []
+    assert run.all() == []
     checkpoints.Checkpoints(tmp_path, keep_rolling=2)
     assert not rest.exists()
 
@@ -161,11 +195,11 @@ def test_the_metadata_is_plain_json(state, tmp_path):
 
 
 def test_a_checkpoint_without_its_manifest_is_named(state, tmp_path, caplog):
-    kept = checkpoints.Checkpoints(tmp_path, keep_rolling=3)
+    run = checkpoints.Checkpoints(tmp_path, keep_rolling=3)
     for at in (9, 10):
-        kept.save_rolling(state, meta(at))
+        run.save_rolling(state, meta(at))
     (tmp_path / "checkpoints" / "10" / "manifest.json").unlink()
-    assert kept.newest().name == "9"
+    assert run.newest().name == "9"
     assert "checkpoints/10/manifest.json: missing; it is set aside as 10.damaged" in caplog.text
 
 
@@ -178,21 +212,21 @@ def test_a_link_is_no_file_of_a_checkpoint(state, tmp_path):
         store.load(tmp_path / "1")
 
 
-def test_a_state_that_is_not_the_saved_one_is_noticed_behind_right_digests(tiny, state, tmp_path, monkeypatch):
-    """A reader that gets a number wrong, or a folder that somebody has sealed anew."""
+def test_a_state_that_differs_from_the_saved_one_is_noticed_behind_correct_digests(tiny, state, tmp_path, monkeypatch):
+    """A reader may get a number wrong, and somebody may seal a folder again."""
     store.save(tmp_path / "1", state, meta(1))
     real = store.ocp.load
 
     def load(path, wanted):
-        found = real(path, wanted)
-        return dataclasses.replace(found, seed=found.seed + 1)
+        loaded = real(path, wanted)
+        return dataclasses.replace(loaded, seed=loaded.seed + 1)
 
     monkeypatch.setattr(store.ocp, "load", load)
     with pytest.raises(DamageError, match=r"its state is \w{16}, and \w{16} was saved"):
         store.load(tmp_path / "1", phase_groups.abstract(tiny, None))
 
 
-def test_room_is_looked_for_before_anything_is_written(state, tmp_path, monkeypatch):
+def test_room_is_checked_before_anything_is_written(state, tmp_path, monkeypatch):
     needed = store.nbytes(state)
     monkeypatch.setattr(store.shutil, "disk_usage", lambda path: store.shutil._ntuple_diskusage(1, 1, needed))
     monkeypatch.setattr(store.ocp, "save", lambda *a: pytest.fail("it was written"))
@@ -201,7 +235,7 @@ def test_room_is_looked_for_before_anything_is_written(state, tmp_path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
-def test_metadata_that_is_none_is_refused(state, tmp_path):
+def test_invalid_metadata_is_refused(state, tmp_path):
     store.save(tmp_path / "1", state, meta(1))
     path = tmp_path / "1" / "meta.json"
     broken_as = {
@@ -211,9 +245,9 @@ def test_metadata_that_is_none_is_refused(state, tmp_path):
         '{"step": -1}': "step",
         "{}": "step",
     }
-    for broken, told in broken_as.items():
+    for broken, where in broken_as.items():
         path.write_text(broken)
-        with pytest.raises(DamageError, match=rf"meta\.json: not the facts of a checkpoint: {told}"):
+        with pytest.raises(DamageError, match=rf"meta\.json: not the facts of a checkpoint: {where}"):
             store.read_meta(tmp_path / "1")
     path.write_bytes(b"\xff")
     with pytest.raises(DamageError, match="cannot be read"):
@@ -231,16 +265,16 @@ def test_a_checkpoint_of_before_is_refused_with_one_message(state, tmp_path):
 
 
 def test_a_run_goes_back_and_nothing_is_deleted(state, tmp_path):
-    kept = checkpoints.Checkpoints(tmp_path, keep_rolling=9)
+    run = checkpoints.Checkpoints(tmp_path, keep_rolling=9)
     for at in (1, 2, 3):
-        kept.save_rolling(state, meta(at))
-    kept.save_phase("grammar", state, meta(3))
+        run.save_rolling(state, meta(at))
+    run.save_phase("grammar", state, meta(3))
     (tmp_path / "gates").mkdir()
     (tmp_path / "gates" / "grammar.json").write_text("{}")
     with pytest.raises(InputError, match="no checkpoint of step 7 is there; those that are: 1, 2, 3, 3"):
         checkpoints.set_aside_after(tmp_path, 7)
     branch = checkpoints.set_aside_after(tmp_path, 2)
-    assert [path.name for path in kept.all()] == ["2", "1"]
+    assert [path.name for path in run.all()] == ["2", "1"]
     moved = {path.relative_to(branch).as_posix() for path in branch.glob("*/*")}
     assert moved == {"checkpoints/3", "phases/grammar", "gates/grammar.json"}
     assert checkpoints.set_aside_after(tmp_path, 2) is None
@@ -262,7 +296,7 @@ store.save(Path(sys.argv[2]), {"a": put(()), "b": put(("devices",))}, meta(1))
 """
 
 
-def test_what_was_saved_on_other_devices_is_read_here(tmp_path):
+def test_a_checkpoint_from_other_devices_is_read_here(tmp_path):
     folder = tmp_path / "1"
     subprocess.run([sys.executable, "-c", DEVICES, "4", str(folder)], cwd=PROJECT, check=True)
     state, _ = store.load(folder)

@@ -1,3 +1,5 @@
+"""A run directory: its identity, its lock, its rows and its log."""
+
 import copy
 import json
 import logging
@@ -59,7 +61,7 @@ def test_another_identity_is_refused_with_both_values(tree, tmp_path, path, valu
         (("phase", 0, "sources", 0, "path"), "moved"),
     ],
 )
-def test_what_may_change_may_change(tree, tmp_path, path, value):
+def test_free_fields_may_change(tree, tmp_path, path, value):
     with opened(tmp_path / "run") as workdir:
         workdir.begin(config_module.parse(tree, "x"), {}, Path(__file__))
         workdir.check_identity(changed(tree, path, value))
@@ -81,7 +83,7 @@ def test_an_unreadable_record_is_damage(tiny, tmp_path):
             workdir.check_identity(tiny)
 
 
-def test_one_process_a_run(tmp_path):
+def test_only_one_process_uses_a_run(tmp_path):
     code = (
         f"from llm60_jax.record.workdir import opened\nwith opened(__import__('pathlib').Path({str(tmp_path)!r})): pass"
     )
@@ -97,14 +99,14 @@ def test_a_path_that_cannot_be_written(tmp_path):
         pass
 
 
-def test_a_refusal_says_who_is_there(tmp_path):
+def test_the_lock_file_names_its_process(tmp_path):
     with opened(tmp_path):
-        told = (tmp_path / "lock").read_text()
-    assert (tmp_path / "lock").read_text() == ""  # it has left in order
-    assert re.fullmatch(r"pid \d+ on \S+, since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d", told)
+        holder = (tmp_path / "lock").read_text()
+    assert (tmp_path / "lock").read_text() == ""  # released in order
+    assert re.fullmatch(r"pid \d+ on \S+, since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d", holder)
 
 
-def test_a_process_that_left_without_a_word_is_told(tmp_path, caplog):
+def test_a_process_that_was_killed_is_reported(tmp_path, caplog):
     host = platform.node()
     (tmp_path / "lock").write_text(f"pid 999999 on {host}, since 2026-01-01 00:00:00")
     with caplog.at_level("WARNING", "llm60_jax"), opened(tmp_path):
@@ -127,14 +129,14 @@ def test_a_folder_that_another_computer_writes_to_is_refused(tmp_path, caplog):
     assert "the last process here (pid 7 on elsewhere" in caplog.text
 
 
-def test_a_run_is_for_its_owners_eyes_only(tmp_path):
+def test_only_its_owner_can_read_a_run(tmp_path):
     (tmp_path / "there").mkdir(mode=0o755)
     for path in (tmp_path / "new", tmp_path / "there"):
         with opened(path):
             assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
 
-def test_what_changes_under_a_run_is_recorded(tree, tmp_path):
+def test_changed_free_fields_are_recorded(tree, tmp_path):
     with opened(tmp_path / "run") as workdir:
         for value in (1, 3, 3):
             workdir.begin(changed(tree, ("train", "log_every"), value), {}, Path(__file__))
@@ -144,7 +146,7 @@ def test_what_changes_under_a_run_is_recorded(tree, tmp_path):
     assert "train.log_every: 1 -> 3" in (tmp_path / "run" / "log.txt").read_text()
 
 
-def test_a_field_that_came_later_does_not_part_a_run_from_its_configuration(tiny, tmp_path):
+def test_a_newer_field_does_not_change_the_identity_of_a_run(tiny, tmp_path):
     with opened(tmp_path / "run") as workdir:
         workdir.begin(tiny, {}, Path(__file__))
         record = json.loads(workdir.config_path.read_text())

@@ -1,4 +1,4 @@
-"""What a run leaves on the disk, and how it is read back: run directory, checkpoints, metrics, doctor, report.
+"""The files of a run and their readers: run directory, checkpoints, metrics, doctor, report.
 
 Not here: training, the model, and preparation of text. Only the checkpoint store touches arrays.
 """

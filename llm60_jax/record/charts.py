@@ -1,5 +1,7 @@
-"""Charts as inline SVG, for pages without network or scripts. Colours are CSS variables, so they follow the page's
-light or dark scheme. Pure functions."""
+"""Charts as inline SVG, for pages without network or scripts. Pure functions.
+
+Colours are CSS variables of machine/templates/style.css, so they follow the page's light or dark scheme.
+"""
 
 import html
 import math
@@ -8,24 +10,12 @@ from typing import NamedTuple
 
 _WIDTH, _HEIGHT = 640, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 10, 26
-_POINTS = 400  # of a line, drawn at most
-COLOURS = 6  # --c0 to --c5 in STYLE
-
-STYLE = """
-:root{--c0:#1f6fb4;--c1:#c8501e;--c2:#2d8a4e;--c3:#8a4fb0;--c4:#a87a00;--c5:#6b7280;--grid:#e3e3e3;--band:#00000009;
---text:#222;--soft:#666;--page:#fff;--card:#f7f7f7;--good:#1d7a3e;--bad:#b3261e}
-@media(prefers-color-scheme:dark){:root{--c0:#6db3f2;--c1:#f0905e;--c2:#6fce92;--c3:#c79be6;--c4:#e0b84a;--c5:#a3aab5;
---grid:#3a3a3a;--band:#ffffff0c;--text:#e2e2e2;--soft:#a0a0a0;--page:#161616;--card:#212121;--good:#6fce92;--bad:#ff8a80}}
-svg{width:100%;height:auto;display:block}svg text{fill:var(--soft);font:11px system-ui,sans-serif}
-svg .grid{stroke:var(--grid);stroke-width:1}svg .band{fill:var(--band)}
-svg polyline{fill:none;stroke-width:1.6;stroke-linejoin:round}
-.legend{display:flex;flex-wrap:wrap;gap:.2rem 1rem;font-size:.85rem;color:var(--soft)}
-.legend i{display:inline-block;width:1rem;height:.2rem;vertical-align:middle;margin-right:.3rem}
-"""
+_MOST_POINTS = 400  # drawn of one line
+_COLOURS = 6  # --c0 to --c5 in style.css
 
 
 class Line(NamedTuple):
-    """A named line; points in the order of x. What is not finite leaves a gap."""
+    """A named line with its points in the order of x; values that are not finite are left out."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -33,7 +23,7 @@ class Line(NamedTuple):
 
 
 class Band(NamedTuple):
-    """A stretch of the x axis with a name, shaded where `shaded`."""
+    """A named stretch of the x axis."""
 
     name: str
     start: float
@@ -44,11 +34,11 @@ class Band(NamedTuple):
 def chart(
     title: str, lines: Sequence[Line], bands: Sequence[Band] = (), *, include: Sequence[float] = (), x_unit: str = ""
 ) -> str:
-    """A chart with axes and a legend; "" where no line has a point.
+    """Return a chart with axes and a legend, or "" if no line has a point.
 
     Args:
-      include: values that the y axis reaches, 0 for one that begins there.
-      x_unit: what stands at the end of the x axis.
+      include: values that the y axis must cover, such as 0.
+      x_unit: unit at the end of the x axis.
     """
     drawn = [line._replace(points=_thinned([p for p in line.points if math.isfinite(p[1])])) for line in lines]
     drawn = [line for line in drawn if line.points]
@@ -90,13 +80,13 @@ def chart(
         points = _stairs(line.points) if line.steps else line.points
         path = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in points)
         last = f"{line.name}: {short(line.points[-1][1])} at the end"
-        colour = f"var(--c{number % COLOURS})"
+        colour = f"var(--c{number % _COLOURS})"
         if len(points) == 1:
             x, y = points[0]
             parts.append(f'<circle cx="{x_of(x):.1f}" cy="{y_of(y):.1f}" r="3" fill="{colour}"/>')
         parts.append(f'<polyline points="{path}" stroke="{colour}"><title>{html.escape(last)}</title></polyline>')
     legend = "".join(
-        f'<span><i style="background:var(--c{number % COLOURS})"></i>{html.escape(line.name)}</span>'
+        f'<span><i style="background:var(--c{number % _COLOURS})"></i>{html.escape(line.name)}</span>'
         for number, line in enumerate(drawn)
     )
     drawing = f'{"".join(parts)}</svg><div class="legend">{legend}</div>'
@@ -104,7 +94,7 @@ def chart(
 
 
 def short(value: float) -> str:
-    """`1.2M`, `30k`, `0.05`, `1e-4`."""
+    """Return a number in the form `1.2M`, `30k`, `0.05` or `1e-4`."""
     size = abs(value)
     for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if size >= unit:
@@ -115,7 +105,7 @@ def short(value: float) -> str:
 
 
 def _ticks(low: float, high: float, count: int) -> list[float]:
-    """Round numbers from below `low` to above `high`."""
+    """Return round numbers from below `low` to above `high`."""
     if not high > low:
         high = low + (abs(low) or 1.0)
     raw = (high - low) / max(1, count - 1)
@@ -127,16 +117,17 @@ def _ticks(low: float, high: float, count: int) -> list[float]:
 
 
 def _thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
-    """At most so many points, each the mean of its neighbours."""
-    if len(points) <= _POINTS:
+    """Return at most `_MOST_POINTS` points, each the mean of its neighbours."""
+    if len(points) <= _MOST_POINTS:
         return points
-    size = math.ceil(len(points) / _POINTS)
+    size = math.ceil(len(points) / _MOST_POINTS)
     groups = [points[start : start + size] for start in range(0, len(points), size)]
     return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
 
 
 def _stairs(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    found = [points[0]]
+    """Return the corners of a line that is constant from one point to the next."""
+    corners = [points[0]]
     for x, y in points[1:]:
-        found += [(x, found[-1][1]), (x, y)]
-    return found
+        corners += [(x, corners[-1][1]), (x, y)]
+    return corners

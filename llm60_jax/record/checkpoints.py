@@ -1,5 +1,6 @@
-"""The checkpoints of a run directory: which are there, which is the newest whole one, which are kept."""
+"""The checkpoints of a run directory: list them, find the newest whole one, and delete old ones."""
 
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,29 +8,30 @@ from typing import Any
 
 from llm60_jax.errors import DamageError, InputError
 from llm60_jax.machine import manifest
-from llm60_jax.record.store import STATE, identity, log, read_meta, save
+from llm60_jax.record import store
 
-BRANCHES = "branches"  # what was set aside when a run went back to an earlier step
-DAMAGED = ".damaged"  # what a checkpoint that no longer matches its digests is renamed to
+log = logging.getLogger("llm60_jax")
+BRANCHES = "branches"  # folder of checkpoints that a run left when it went back to an earlier step
+DAMAGED = ".damaged"  # suffix of a checkpoint that no longer matches its digests
 
 
 def listed(workdir: Path) -> list[Path]:
-    """Committed checkpoints of a run directory, newest first; at equal steps the phase checkpoint comes first."""
+    """Return the committed checkpoints of a run, newest first; at equal steps the phase checkpoint comes first."""
     rolling = [p for p in (workdir / "checkpoints").glob("*") if p.name.isdecimal() and manifest.exists(p)]
     phases = [p for p in (workdir / "phases").glob("*") if p.suffix != DAMAGED and manifest.exists(p)]
     return sorted(phases + rolling, key=lambda p: (-_step(p), p.parent.name != "phases"))
 
 
 def find(path: Path) -> Path:
-    """The checkpoint a path means: itself, or the newest one of a run directory. Raises InputError."""
-    if manifest.exists(path) and (path / STATE).is_dir():
+    """Return the checkpoint that a path means: itself, or the newest of a run directory. Raises InputError."""
+    if manifest.exists(path) and (path / store.STATE).is_dir():
         return path
-    found = listed(path)
-    if found:
-        return found[0]
-    near = sorted(str(found.parent) for found in path.absolute().parent.glob("*/config.json"))
-    told = f"; runs beside it: {', '.join(near[:5])}" if near else ""
-    raise InputError(f"{path}: neither a checkpoint nor a run directory with one{told}")
+    committed = listed(path)
+    if committed:
+        return committed[0]
+    runs = sorted(str(config.parent) for config in path.absolute().parent.glob("*/config.json"))
+    hint = f"; runs beside it: {', '.join(runs[:5])}" if runs else ""
+    raise InputError(f"{path}: neither a checkpoint nor a run directory with one{hint}")
 
 
 class Checkpoints:
@@ -46,20 +48,21 @@ class Checkpoints:
         return self._phases / name
 
     def all(self) -> list[Path]:
-        """Committed checkpoints, newest first; at equal steps the phase checkpoint comes first."""
+        """Return the committed checkpoints, newest first; at equal steps the phase checkpoint comes first."""
         return listed(self._rolling.parent)
 
     def newest(self) -> Path | None:
-        """The newest whole checkpoint, verified, or None when there is none at all. Damaged ones are named and set
-        aside.
+        """Return the newest whole checkpoint, verified, or None if there is none at all.
+
+        Damaged checkpoints are logged and renamed.
 
         Raises:
-          DamageError: checkpoints exist, and every one is damaged: a run never starts over by itself.
+          DamageError: checkpoints exist, and all are damaged. A run never starts over by itself.
         """
         faults = {folder: f"{folder / manifest.NAME}: missing" for folder in self._without_manifest()}
         faults |= {folder: fault for folder in self.all() if (fault := _fault(folder, manifest.read))}
         for folder in self.all():
-            if folder not in faults and (fault := _fault(folder, identity) or _fault(folder, read_meta)):
+            if folder not in faults and (fault := _fault(folder, store.identity) or _fault(folder, store.read_meta)):
                 faults[folder] = fault
             if folder not in faults:
                 for damaged, fault in faults.items():
@@ -70,7 +73,7 @@ class Checkpoints:
         return None
 
     def _without_manifest(self) -> list[Path]:
-        """Folders that were checkpoints: nothing comes to such a place, or goes from it, but as a whole."""
+        """Return folders that were checkpoints: only whole checkpoints are ever moved to or from these places."""
         inside = [*(path for path in self._rolling.glob("*") if path.name.isdecimal()), *self._phases.glob("*")]
         return [
             path
@@ -79,48 +82,52 @@ class Checkpoints:
         ]
 
     def save_rolling(self, state: Any, meta: dict[str, Any]) -> Path:
-        """Saves under the step's number unless that step is saved already, then drops rolling ones beyond the limit."""
+        """Save under the step's number unless that exists, then delete rolling checkpoints beyond the limit."""
         folder = self._rolling / str(meta["step"])
         if not manifest.exists(folder):
-            save(folder, state, meta)
+            store.save(folder, state, meta)
         for old in [p for p in self.all() if p.parent == self._rolling and not _is_permanent(p)][self._keep :]:
             manifest.remove(old)
         return folder
 
     def save_phase(self, name: str, state: Any, meta: dict[str, Any]) -> Path:
-        """Saves the end of a phase, for good."""
+        """Save the end of a phase, for good."""
         folder = self.phase(name)
-        save(folder, state, meta)
+        store.save(folder, state, meta)
         return folder
 
     def save_adapters(self, name: str, state: Any, meta: dict[str, Any]) -> Path:
-        """Saves the adapters of a phase, for good, unless they are there already."""
+        """Save the adapters of a phase, for good, unless they are saved already."""
         folder = self._phases.parent / "adapters" / name
         if not manifest.exists(folder):
-            save(folder, state, meta)
+            store.save(folder, state, meta)
         return folder
 
 
 def set_aside_after(workdir: Path, step: int) -> Path | None:
-    """Moves what a run has committed after a step out of its way, into a folder that is returned, so that it goes on
-    from there; None where there is nothing. Nothing is deleted.
+    """Move a run's checkpoints after a step into a new branch folder, so that the run continues from that step.
+
+    Nothing is deleted. Small files of the run are moved or copied along.
+
+    Returns:
+      The branch folder, or None if there is no later checkpoint.
 
     Raises:
-      InputError: no checkpoint of exactly that step is there.
+      InputError: there is no checkpoint of exactly that step.
     """
-    found = listed(workdir)
-    if not any(_step(folder) == step for folder in found):
-        steps = ", ".join(f"{_step(folder):,}" for folder in reversed(found)) or "none"
+    committed = listed(workdir)
+    if not any(_step(folder) == step for folder in committed):
+        steps = ", ".join(f"{_step(folder):,}" for folder in reversed(committed)) or "none"
         raise InputError(f"{workdir}: no checkpoint of step {step:,} is there; those that are: {steps}")
-    later = [folder for folder in found if _step(folder) > step]
+    later = [folder for folder in committed if _step(folder) > step]
     if not later:
         return None
     number = 1 + len(list((workdir / BRANCHES).glob("*")))
     branch = workdir / BRANCHES / f"{number:03}-after-{step}"
     closed = [folder.name for folder in later if folder.parent.name == "phases"]
-    kept = [workdir / name for name in ("metrics.jsonl", "plan.json", "rescues.json") if (workdir / name).exists()]
+    copied = [workdir / name for name in ("metrics.jsonl", "plan.json", "rescues.json") if (workdir / name).exists()]
     moved = [*later, *(path for name in closed for path in workdir.glob(f"*/{name}.json"))]
-    for path in [*moved, *kept]:
+    for path in [*moved, *copied]:
         target = branch / path.relative_to(workdir)
         target.parent.mkdir(parents=True, exist_ok=True)
         path.rename(target) if path in moved else shutil.copy2(path, target)
@@ -128,7 +135,7 @@ def set_aside_after(workdir: Path, step: int) -> Path | None:
 
 
 def _fault(folder: Path, look: Callable[[Path], Any]) -> str | None:
-    """What `look` finds damaged about a folder, or None."""
+    """Return the damage that `look` reports for a folder, or None."""
     try:
         look(folder)
     except DamageError as error:
@@ -137,14 +144,14 @@ def _fault(folder: Path, look: Callable[[Path], Any]) -> str | None:
 
 
 def _set_aside(folder: Path) -> Path:
-    """Renames a damaged checkpoint, so that a good one can take its place and nothing is deleted."""
+    """Rename a damaged checkpoint instead of deleting it, so that a good one can take its place."""
     target = folder.with_name(folder.name + DAMAGED)
     shutil.rmtree(target, ignore_errors=True)  # the same step damaged a second time
     return folder.rename(target)
 
 
 def _is_permanent(folder: Path) -> bool:
-    """Whether a rolling checkpoint is to stay; one whose manifest cannot be read is not ours to delete."""
+    """Return whether a rolling checkpoint stays; one with an unreadable manifest is not ours to delete."""
     try:
         return bool(manifest.read(folder)["facts"].get("permanent"))
     except DamageError:
@@ -152,10 +159,10 @@ def _is_permanent(folder: Path) -> bool:
 
 
 def _step(folder: Path) -> int:
-    """The step of a checkpoint folder, -1 if it cannot be told."""
+    """Return the step of a checkpoint folder, or -1 if it is unknown."""
     if folder.name.isdecimal():
         return int(folder.name)
     try:
-        return identity(folder, manifest.read)[0]
+        return store.identity(folder, manifest.read)[0]
     except DamageError:
         return -1

@@ -1,15 +1,15 @@
-"""Checkpoints: Orbax behind a thin wall of digests and names.
+"""Checkpoint folders: Orbax arrays, readable metadata and digests.
 
-    checkpoints/<step>/   rolling ones, the newest few; those saved before a freeze are kept for ever
-    phases/<name>/        one at the end of each phase; never deleted or overwritten
+    checkpoints/<step>/   rolling checkpoints, the newest few; those saved before a freeze are kept for ever
+    phases/<name>/        the end of each phase; never deleted or overwritten
     adapters/<name>/      the adapters alone, at the end of a phase that trained them; kept like a phase
       state/              the training state, an Orbax checkpoint of plain arrays
       meta.json           readable facts: step, phase, stage, tokens, iterator state, config, digests, versions
       manifest.json       SHA-256 of every file, written last
 
-Orbax alone restores a flipped bit without a word, so `load` verifies the manifest first. Saving is synchronous: a
-checkpoint is on the disk before training goes on. The state is an opaque tree of arrays here, stored without the
-devices it was on: it can be read on any others.
+Orbax alone restores a flipped bit silently, so `load` verifies the manifest first. Saving is synchronous: training
+continues once the checkpoint is on the disk. The state is an opaque tree of arrays here. It is stored without its
+devices, so any other devices can read it.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ import numpy as np
 import tensorstore
 from orbax.checkpoint import v1 as ocp
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from typing_extensions import TypedDict  # pydantic's own; that of the standard library it takes from 3.12 on
+from typing_extensions import TypedDict  # pydantic accepts the standard library's only from Python 3.12
 
 from llm60_jax import config as config_module
 from llm60_jax.config import Config
@@ -43,8 +43,8 @@ from llm60_jax.record.progress import Progress
 
 log = logging.getLogger("llm60_jax")
 STATE, META = "state", "meta.json"
-_AROUND = 2**19  # bytes of a checkpoint beside its arrays, about
-_INFLATION = 256  # arrays that claim more than so many bytes for each one on the disk are not believed
+_OTHER_BYTES = 2**19  # bytes of a checkpoint beside its arrays, roughly
+_MOST_INFLATION = 256  # bytes that arrays may claim for each byte on the disk
 
 
 class Recorded(TypedDict):
@@ -78,38 +78,42 @@ _META = TypeAdapter(Meta)
 
 
 def leaf_digests(state: Any) -> dict[str, str]:
-    """SHA-256 of each array of a tree by its path: dtype, shape and bytes."""
-    found = {}
+    """Return the SHA-256 of each array of a tree by its path, over dtype, shape and bytes."""
+    digests = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         array = np.ascontiguousarray(leaf)
         digest = hashlib.sha256(f"{array.dtype} {array.shape}".encode())
         digest.update(array.tobytes())
-        found[jax.tree_util.keystr(path, simple=True, separator="/")] = digest.hexdigest()
-    return found
+        digests[jax.tree_util.keystr(path, simple=True, separator="/")] = digest.hexdigest()
+    return digests
 
 
 def state_sha256(state: Any, iterator: Any) -> str:
-    """One digest over a whole training state and the position in the data. Equal digests mean that training goes on
-    bit for bit alike."""
+    """Return one digest over a training state and its position in the data.
+
+    Training continues identically, bit for bit, from equal digests.
+    """
     return files.digest_of({"leaves": leaf_digests(state), "iterator": iterator})
 
 
 def save(folder: Path, state: Any, meta: dict[str, Any]) -> str:
-    """Writes one checkpoint folder and returns its `state_sha256`. `meta` holds what `Meta` lists beside it.
+    """Write one checkpoint folder and return its `state_sha256`.
+
+    Args:
+      meta: the fields of `Meta`, without `state_sha256`.
 
     Raises:
-      MachineError: the disk refuses; whatever stood in `folder` before is still there.
-      InputError: `folder` holds a checkpoint already. None is ever overwritten.
+      MachineError: the disk refuses; earlier content of `folder` is still there.
+      InputError: `folder` holds a checkpoint already; no checkpoint is ever overwritten.
     """
     if manifest.exists(folder):
         raise InputError(f"{folder}: holds a checkpoint already, and none is overwritten")
     require_room(folder.parent, nbytes(state))
-    _hide_late_errors()
-    state = jax.device_get(state)  # Orbax would record the devices, and refuse others
+    state = jax.device_get(state)  # Orbax would record the devices and refuse others
     digest = state_sha256(state, meta["progress"].iterator)
 
     def build(partial: Path) -> dict[str, Any]:
-        with _without_patterns(partial.absolute()) as place:
+        with _without_patterns(partial.absolute()) as place, _hide_late_errors():
             ocp.save(place / STATE, state)
         tree = _META.dump_python({**meta, "state_sha256": digest}, mode="json")  # type: ignore[typeddict-item]
         (partial / META).write_text(json.dumps(tree, indent=1), encoding="utf-8")
@@ -118,7 +122,7 @@ def save(folder: Path, state: Any, meta: dict[str, Any]) -> str:
     try:
         manifest.create(folder, {"step": meta["step"], "state_sha256": digest}, build)
     except (OSError, ValueError, RuntimeError) as error:
-        # The library below Orbax reports a full disk as ValueError("RESOURCE_EXHAUSTED: ... No space left on device").
+        # TensorStore reports a full disk as ValueError("RESOURCE_EXHAUSTED: ... No space left on device").
         raise MachineError(
             f"{folder}: the checkpoint cannot be written, free some space: {str(error)[:300]}"
         ) from error
@@ -127,8 +131,11 @@ def save(folder: Path, state: Any, meta: dict[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _without_patterns(folder: Path) -> Iterator[Path]:
-    """A path to a folder without `*`, `?` and `[`. Orbax looks for the pieces it has written by a pattern that begins
-    with their path: where that is a pattern itself it finds none, and leaves a checkpoint that cannot be read."""
+    """Yield a path to a folder without `*`, `?` and `[`.
+
+    Orbax lists the files it has written with a glob that begins with their path. If the path itself is a pattern,
+    Orbax finds none of them and leaves a checkpoint that cannot be read.
+    """
     if glob.escape(str(folder)) == str(folder):
         yield folder
         return
@@ -139,19 +146,19 @@ def _without_patterns(folder: Path) -> Iterator[Path]:
 
 
 def nbytes(state: Any) -> int:
-    """Bytes of a tree's arrays."""
+    """Return the bytes of a tree's arrays."""
     return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
 
 
 def require_room(place: Path, needed: int) -> None:
-    """Raises MachineError where a disk has too little room for so many bytes and the files around them."""
-    free, needed = shutil.disk_usage(files.standing(place)).free, needed + _AROUND
+    """Raise MachineError if a disk lacks room for `needed` bytes of arrays and the files beside them."""
+    free, needed = shutil.disk_usage(files.standing(place)).free, needed + _OTHER_BYTES
     if free < needed:
         raise MachineError(f"{place}: a checkpoint takes {needed:,} bytes, and {free:,} are free; make room")
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """The readable facts of a checkpoint, see `Meta`. Raises DamageError; InputError for one of an older format."""
+    """Return the readable facts of a checkpoint, see `Meta`. Raises DamageError; InputError for an older format."""
     path = folder / META
     try:
         return dict(_META.validate_json(files.read_text(path)))
@@ -167,7 +174,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def config_of(folder: Path, meta: Mapping[str, Any]) -> Config:
-    """The configuration that a checkpoint was trained with. Raises DamageError."""
+    """Return the configuration that a checkpoint was trained with. Raises DamageError."""
     try:
         return config_module.parse(meta["config"], f"{folder / META}: config")
     except InputError as error:
@@ -175,15 +182,15 @@ def config_of(folder: Path, meta: Mapping[str, Any]) -> Config:
 
 
 def load(folder: Path, abstract_state: Any = None) -> tuple[Any, dict[str, Any]]:
-    """Verifies a checkpoint and reads it.
+    """Verify a checkpoint and read it.
 
     Args:
       folder: a checkpoint folder.
-      abstract_state: tree of `jax.ShapeDtypeStruct`; what comes back has its structure. Without it, nested dicts of
-        arrays as they were stored.
+      abstract_state: tree of `jax.ShapeDtypeStruct` that gives the result its structure. Without it the result is
+        nested dicts of arrays, as they were stored.
 
     Returns:
-      The state, as arrays of numpy, and the metadata.
+      The state as NumPy arrays, and the metadata.
 
     Raises:
       DamageError: a file is damaged, or the stored arrays differ from the expected shapes.
@@ -193,80 +200,98 @@ def load(folder: Path, abstract_state: Any = None) -> tuple[Any, dict[str, Any]]
 
 
 def read(folder: Path, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
-    """`load` for a folder that is verified already."""
+    """Read a checkpoint that is verified already; otherwise like `load`."""
     meta = read_meta(folder)
-    _hide_late_errors()
     place = (folder / STATE).absolute()
     with _quiet():
-        try:
-            # Orbax would open all arrays at once, and tell of a broken index once for each, on the terminal.
-            index = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{place / 'state'}/"}}
-            tensorstore.KvStore.open(index).result().list().result()
-            stored = ocp.metadata(place).metadata
-            claimed = _claimed(stored)
-        except Exception as error:  # of many kinds, from several libraries, for a file that somebody else made
-            raise DamageError(f"{place}: not an Orbax checkpoint of arrays: {str(error)[:300]}") from error
-        held = sum(path.stat().st_size for path in place.rglob("*"))
-        if claimed > _INFLATION * held:
-            raise DamageError(f"{place}: its arrays claim {claimed:,} bytes, and its files have {held:,}")
+        stored = _stored(place)
         if abstract_state is not None:
             _compare(folder, _shapes(stored), _shapes(abstract_state))
-        # Arrays of numpy as templates, so that nothing depends on the devices that a checkpoint was saved from.
+        # NumPy templates keep the result independent of the devices that saved the checkpoint.
         wanted = jax.tree.map(_template, stored if abstract_state is None else abstract_state)
         try:
-            state = ocp.load(place, wanted)
+            with _hide_late_errors():
+                state = ocp.load(place, wanted)
         except Exception as error:
             raise DamageError(f"{folder}: its arrays cannot be read: {str(error)[:300]}") from error
-    # Orbax can hand back a placeholder for a leaf that is not on the disk.
+    # Orbax can return a placeholder for a leaf that is not on the disk.
     absent = [path for path, leaf in jax.tree_util.tree_leaves_with_path(state) if not hasattr(leaf, "__array__")]
     if absent:
         raise DamageError(f"{folder}: {jax.tree_util.keystr(absent[0])} is not in the checkpoint")
-    if (found := state_sha256(state, meta["progress"].iterator)) != meta["state_sha256"]:
-        raise DamageError(f"{folder}: its state is {found[:16]}, and {meta['state_sha256'][:16]} was saved")
+    digest = state_sha256(state, meta["progress"].iterator)
+    if digest != meta["state_sha256"]:
+        raise DamageError(f"{folder}: its state is {digest[:16]}, and {meta['state_sha256'][:16]} was saved")
     return state, meta
+
+
+def _stored(place: Path) -> Any:
+    """Return the shapes and dtypes of stored arrays. Raises DamageError if they are not credible."""
+    try:
+        with _hide_late_errors():
+            # Orbax would open all arrays at once and print the error of a broken index once for each.
+            index = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{place / 'state'}/"}}
+            tensorstore.KvStore.open(index).result().list().result()
+            stored = ocp.metadata(place).metadata
+        claimed = _claimed(stored)
+    except Exception as error:  # a foreign file makes several libraries raise errors of many types
+        raise DamageError(f"{place}: not an Orbax checkpoint of arrays: {str(error)[:300]}") from error
+    actual = sum(path.stat().st_size for path in place.rglob("*"))
+    if claimed > _MOST_INFLATION * actual:
+        raise DamageError(f"{place}: its arrays claim {claimed:,} bytes, and its files have {actual:,}")
+    return stored
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Orbax warns of absent shardings and of its own renamed arguments, and of damage in pages that say less than the
-    error it raises."""
-    loud = [logging.getLogger(name) for name in ("absl", "asyncio")]
-    levels = [one.level for one in loud]
+    """Silence Orbax, which warns of absent shardings and of its own renamed arguments.
+
+    It also logs pages about damage that say less than the error it raises.
+    """
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            for one in loud:
-                one.setLevel(logging.CRITICAL + 1)
+            for logger in loggers:
+                logger.setLevel(logging.CRITICAL + 1)
             yield
         finally:
-            for one, level in zip(loud, levels, strict=True):
-                one.setLevel(level)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
-def _hide_late_errors() -> None:
-    """At the first file that fails Orbax closes its event loop and raises; what other files still report finds the
-    loop closed, maybe seconds later, and Python would print a traceback of it beside our one message."""
-    if getattr(sys.unraisablehook, "func", None) is not _unless_late:
-        sys.unraisablehook = functools.partial(_unless_late, sys.unraisablehook)
+@contextlib.contextmanager
+def _hide_late_errors() -> Iterator[None]:
+    """Hide the tracebacks that Python prints after an Orbax call has failed.
+
+    At the first file that fails, Orbax closes its event loop and raises. Its other files still report to that loop, up
+    to seconds later, and Python would print a traceback for each beside our one message. So the hook goes after a
+    success and stays after a failure.
+    """
+    before = sys.unraisablehook
+    if getattr(before, "func", None) is not _print_unless_late:
+        sys.unraisablehook = functools.partial(_print_unless_late, before)
+    yield
+    sys.unraisablehook = before
 
 
-def _unless_late(tell: Callable[[Any], Any], error: Any) -> None:
+def _print_unless_late(print_error: Callable[[Any], Any], error: Any) -> None:
     if not (isinstance(error.exc_value, RuntimeError) and str(error.exc_value) == "Event loop is closed"):
-        tell(error)
+        print_error(error)
 
 
 def _claimed(stored: Any) -> int:
-    """Bytes that stored arrays say they have; nothing of that size is allocated."""
+    """Return the bytes that stored arrays claim, without allocating them."""
     return sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(stored))
 
 
 def _template(leaf: Any) -> np.ndarray:
-    """An array of a shape and dtype that takes no memory."""
+    """Return an array of the leaf's shape and dtype that takes no memory."""
     return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
 
 
 def _shapes(tree: Any) -> dict[str, str]:
-    """Path -> "dtype[shape]" of every array in a tree, stored or abstract."""
+    """Return "dtype[shape]" of every array in a tree, stored or abstract, by its path."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
@@ -276,16 +301,16 @@ def _shapes(tree: Any) -> dict[str, str]:
 
 
 def identity(folder: Path, look: Callable[[Path], dict[str, Any]] = manifest.verify) -> tuple[int, str]:
-    """The step of a checkpoint and its `state_sha256`, as its manifest has them. Raises DamageError."""
-    found = look(folder)["identity"]
-    step, digest = found.get("step"), found.get("state_sha256")
+    """Return the step of a checkpoint and its `state_sha256` from its manifest. Raises DamageError."""
+    names = look(folder)["identity"]
+    step, digest = names.get("step"), names.get("state_sha256")
     if not isinstance(step, int) or not isinstance(digest, str):
-        raise DamageError(f"{folder / manifest.NAME}: names no step and state; it is not of a checkpoint")
+        raise DamageError(f"{folder / manifest.NAME}: has no step and state; it is no checkpoint's manifest")
     return step, digest
 
 
 def _compare(folder: Path, stored: dict[str, str], wanted: dict[str, str]) -> None:
-    """Raises DamageError naming the arrays that differ; Orbax's own message is a page of dumped structures."""
+    """Raise DamageError with the arrays that differ; Orbax's own message is a page of dumped structures."""
     names = sorted(name for name in stored.keys() | wanted.keys() if stored.get(name) != wanted.get(name))
     if names:
         lines = [f"{name}: stored {stored.get(name)}, wanted {wanted.get(name)}" for name in names[:8]]

@@ -1,7 +1,7 @@
 """The scalars of a run as TensorBoard event files: `train.tensorboard = true`, with the extra `tensorboard`.
 
-metrics.jsonl stays the source: what is written here is copied from its rows, and after a resume TensorBoard is told
-to forget what comes again.
+The scalars are copied from the rows of metrics.jsonl, which stays the source. After a resume TensorBoard drops the
+steps that come again.
 """
 
 import math
@@ -18,19 +18,19 @@ _GROUPS = {
 
 
 def scalars(row: dict[str, Any]) -> dict[str, float]:
-    """A row of metrics.jsonl as named numbers; what is not finite is left out."""
-    found = {f"{group}/{name}": row[name] for group, names in _GROUPS.items() for name in names if name in row}
-    found |= {f"grammar/{name}": value for name, value in row.get("minimal_pairs_by_phenomenon", {}).items()}
-    found |= {f"rarity/{place}": value for place, value in enumerate(row.get("loss_by_rarity", []))}
+    """Return a row of metrics.jsonl as named numbers; values that are not finite are left out."""
+    values = {f"{group}/{name}": row[name] for group, names in _GROUPS.items() for name in names if name in row}
+    values |= {f"grammar/{name}": value for name, value in row.get("minimal_pairs_by_phenomenon", {}).items()}
+    values |= {f"rarity/{place}": value for place, value in enumerate(row.get("loss_by_rarity", []))}
     for name, score in row.get("earlier_phases", {}).items():
-        found[f"earlier/{name}"] = score["validation_loss"]
+        values[f"earlier/{name}"] = score["validation_loss"]
     account = row.get("stage_end", {})
-    found |= {f"stage/{name}": account[name] for name in ("resident_bytes", "temporary_bytes") if name in account}
-    return {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
+    values |= {f"stage/{name}": account[name] for name in ("resident_bytes", "temporary_bytes") if name in account}
+    return {name: float(value) for name, value in values.items() if value is not None and math.isfinite(value)}
 
 
 class Events:
-    """Writes the rows of a run from a step on.
+    """A writer for the rows of a run after a step.
 
     Raises:
       InputError: the extra is not installed.

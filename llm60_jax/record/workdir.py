@@ -1,14 +1,13 @@
 """A run directory: its lock, its identity, its metrics and its log.
 
-config.json     the resolved configuration and the digests of data and tokenizer: the run's identity; and each change
-                of what may change
-plan.json       the stage table, amended where a freeze has waited
+config.json     the run's identity (resolved configuration, digests of data and tokenizer), and changes of FREE fields
+plan.json       the stage table, amended where a freeze was delayed
 metrics.jsonl   a row per logged step, evaluation, look at the representations, decision, stage
 tokenizer/      the tokenizer, copied at the start
-rescues.json    where the run went back and on at a lower learning rate (train.rewinds), if it did
-report.html     the report, made anew at the end of every phase
-branches/       what a run had committed after the step that it was sent back to (launch.py --back-to)
-privacy/        what a model was found to give away (privacy.py)
+rescues.json    rewinds to a checkpoint with a lower learning rate (train.rewinds), if any
+report.html     the report, rewritten at the end of every phase
+branches/       checkpoints after the step that the run was sent back to (launch.py --back-to)
+privacy/        private strings that a model reproduces (evaluate/privacy.py)
 checkpoints/  phases/  gates/  samples/  log.txt
 """
 
@@ -34,24 +33,22 @@ from llm60_jax.machine.terminal import PrintableFormatter
 
 log = logging.getLogger("llm60_jax")
 
-# Fields that may differ between two starts of one run: they change neither the model nor the data nor the
-# mathematics of a step. Sources are judged by the digest of the text they give.
+# Fields that may differ between two starts of one run, because they change neither the model, the data nor the
+# mathematics of a step. The digest of their text identifies the sources.
 FREE = {
     "workdir", "data_dir", "device", "processes", "start", "baseline", "sampling", "train.log_every",
     "train.evaluate_every", "train.save_every", "train.keep_rolling", "train.most_refused", "train.rewinds",
     "train.tensorboard", "train.remat", "train.micro_batch", "train.devices", "train.memory_gb", "train.keep_awake",
     "phase.*.remat", "phase.*.sources", "phase.*.gate",
 }  # fmt: skip
-
-
 RESCUES = "rescues.json"
-_METRICS_BYTES = 2**30
-_QUIET = 600  # seconds without a word in the log after which a process on another computer is taken for ended
 TOKENIZER = Path("tokenizer") / "tokenizer.model"
+_MOST_METRICS_BYTES = 2**30
+_QUIET = 600  # seconds without a line in the log after which a process on another computer counts as ended
 
 
 class WorkDir:
-    """Paths and small files of one run. Create it with `opened`, which holds the lock."""
+    """The paths and small files of one run. To write, create it with `opened`, which holds the lock."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -59,13 +56,13 @@ class WorkDir:
         self.config_path = path / "config.json"
 
     def check_identity(self, config: Config) -> None:
-        """Raises InputError when the directory belongs to a run with another architecture, plan, seed or optimizer."""
+        """Raise InputError if the directory's run has another architecture, plan, seed or optimizer."""
         stored = self._stored()
         if stored is not None:
             self.compare(stored["config"], config)
 
     def compare(self, stored: dict[str, Any], config: Config) -> None:
-        """The same against a configuration as a checkpoint's metadata holds it."""
+        """Raise InputError if a stored configuration, such as a checkpoint's, is not the same run as `config`."""
         old = _flat(_as_of_now(stored))
         new = _flat(config_module.to_tree(config))
         changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
@@ -77,28 +74,28 @@ class WorkDir:
             )
 
     def check_digests(self, digests: Mapping[str, str]) -> None:
-        """Raises InputError when data or tokenizer are not those the run was started with."""
+        """Raise InputError if data or tokenizer differ from those at the start of the run."""
         stored = self._stored()
         if stored is None:
             return
         before = stored["digests"]
         changed = [name for name, digest in digests.items() if before.get(name) not in (None, digest)]
         if changed:
-            told = "; ".join(f"{name}: {before[name][:16]} before, {digests[name][:16]} now" for name in changed)
+            values = "; ".join(f"{name}: {before[name][:16]} before, {digests[name][:16]} now" for name in changed)
             raise InputError(
-                f"{self.path}: text or tokenizer changed under this run: {told}. Restore the text, or start a new run: "
-                "--workdir DIR"
+                f"{self.path}: text or tokenizer changed under this run: {values}. Restore the text, or start a new "
+                "run: --workdir DIR"
             )
 
     @property
     def is_new(self) -> bool:
-        """Whether no run has begun here."""
+        """Return whether no run has begun here."""
         return not self.config_path.exists()
 
     def begin(self, config: Config, digests: Mapping[str, str], tokenizer: Path) -> None:
-        """Records configuration, identity and tokenizer. Call after the checks.
+        """Record configuration, identity and tokenizer. Call it after the checks.
 
-        What may change under a run (`FREE`) and did is told, and added to the record's `changes` for good.
+        Changed FREE fields are logged and appended to `changes` in config.json.
         """
         tree = config_module.to_tree(config)
         stored = self._stored()
@@ -109,29 +106,34 @@ class WorkDir:
         if names:
             at = time.strftime("%Y-%m-%d %H:%M:%S")
             changes.append({"time": at, **{name: [before[name], now[name]] for name in names}})
-            told = "; ".join(f"{name}: {_show(before[name])} -> {_show(now[name])}" for name in names)
-            log.info("changed under this run, as it may: %s", told)
+            values = "; ".join(f"{name}: {_show(before[name])} -> {_show(now[name])}" for name in names)
+            log.info("changed under this run, as it may: %s", values)
         (self.path / "tokenizer").mkdir(exist_ok=True)
         shutil.copyfile(tokenizer, self.path / TOKENIZER)
         record = {"config": tree, "digests": dict(digests), "changes": changes}
         files.write_text(self.config_path, files.dump(record))
 
     def rows(self) -> list[dict[str, Any]]:
-        """All whole rows of metrics.jsonl; a line that a crash cut short, or that is none of ours, is left out. Raises
-        DamageError for a file that cannot be one."""
-        found = []
+        """Return the rows of metrics.jsonl, without lines that are cut short or foreign.
+
+        Raises:
+          DamageError: the file is too large, or no plain file.
+        """
+        rows = []
         if self.metrics_path.exists():
-            files.require_size(self.metrics_path, _METRICS_BYTES)
+            files.require_size(self.metrics_path, _MOST_METRICS_BYTES)
             for line in self.metrics_path.read_text(encoding="utf-8", errors="replace").splitlines():
                 with contextlib.suppress(ValueError):
                     row = json.loads(line)
                     if isinstance(row, dict) and isinstance(row.get("step"), int) and "phase" in row:
-                        found.append(row)
-        return found
+                        rows.append(row)
+        return rows
 
     def rescues(self) -> list[dict[str, Any]]:
-        """Where the run went back to a checkpoint and on at a lower rate. It is kept beside the checkpoints, because
-        those it went back to were saved before. Raises DamageError."""
+        """Return the rewinds of the run to a checkpoint, each with a lower learning rate. Raises DamageError.
+
+        They have a file of their own, because the checkpoints that the run went back to were saved before them.
+        """
         path = self.path / RESCUES
         try:
             return [dict(entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
@@ -141,25 +143,24 @@ class WorkDir:
             raise DamageError(f"{path}: unreadable ({type(error).__name__}); restore it") from None
 
     def forget_rescues(self, step: int) -> None:
-        """Drops the rescues after a step that the run goes back to."""
-        found = self.rescues()
-        kept = [entry for entry in found if entry.get("step", 0) <= step]
-        if len(kept) < len(found):
-            self.write(RESCUES, files.dump(kept))
+        """Drop the rescues after a step that the run goes back to."""
+        rescues = self.rescues()
+        earlier = [entry for entry in rescues if entry.get("step", 0) <= step]
+        if len(earlier) < len(rescues):
+            self.write(RESCUES, files.dump(earlier))
 
     def keep_batch(self, step: int, batch: Mapping[str, Any]) -> Path:
-        """Keeps the rows of a step that was not applied, to be looked at."""
+        """Save the batch of a step that was not applied, for inspection."""
         path = self.path / "bad_batches" / f"{step:08}.npz"
         path.parent.mkdir(exist_ok=True)
-        rows = {
-            name: array for name, array in batch.items() if name != "prefix"
-        }  # which is large, and follows from them
+        # The cached prefix is large and follows from the other arrays.
+        rows = {name: array for name, array in batch.items() if name != "prefix"}
         with path.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **rows)
         return path
 
     def write(self, name: str, text: str) -> Path:
-        """Replaces a small file of the run, durably; folders are made as needed."""
+        """Replace a small file of the run durably; make its folder if needed."""
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_text(path, text)
@@ -180,7 +181,7 @@ class WorkDir:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[WorkDir]:
-    """Makes the directory, for its owner's eyes only, locks it to this process, and sends the log to its log.txt.
+    """Create a run directory, readable by its owner only, lock it to this process, and log to its log.txt.
 
     Raises:
       MachineError: the path cannot be written.
@@ -189,7 +190,7 @@ def opened(path: Path) -> Iterator[WorkDir]:
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not (path / "config.json").exists():
-            path.chmod(0o700)  # it was there, and no run has begun in it
+            path.chmod(0o700)  # an existing folder without a run
         lock = (path / "lock").open("a+", encoding="utf-8", errors="replace")
     except OSError as error:
         raise MachineError(f"{path}: the run directory cannot be written: {error.strerror or error}") from None
@@ -202,8 +203,8 @@ def opened(path: Path) -> Iterator[WorkDir]:
         logger.addHandler(handler)
         if left_behind:
             logger.warning(
-                "%s: the last process here (%s) did not end by itself: it was killed, perhaps for want of memory, or "
-                "the power was cut. Going on from what it has saved",
+                "%s: the last process here (%s) did not end by itself: it was killed, perhaps because memory ran out, "
+                "or the power was cut. Resuming from its last save",
                 path, left_behind,
             )  # fmt: skip
         try:
@@ -212,7 +213,7 @@ def opened(path: Path) -> Iterator[WorkDir]:
             logger.error("%s", failure)
             raise
         except BaseException:
-            logger.exception("ended by an error of our own")
+            logger.exception("ended by an internal error")
             raise
         finally:
             logger.removeHandler(handler)
@@ -221,13 +222,17 @@ def opened(path: Path) -> Iterator[WorkDir]:
 
 
 def _locked(path: Path, lock: TextIO) -> str:
-    """Locks a run to this process, writes who that is into the lock's file, and returns what stood there: the process
-    that left without a word, or nothing.
+    """Lock a run to this process and write its name into the lock file.
 
-    Raises MachineError where there are no locks, InputError where another process has it.
+    Returns:
+      The name of an earlier process that did not release the lock, or "".
+
+    Raises:
+      MachineError: the disk offers no locks.
+      InputError: another process holds the lock.
     """
     try:
-        # The system drops the lock with the process, so no stale lock can stay behind.
+        # The system releases the lock when the process ends, so no lock can be stale.
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.seek(0)
@@ -240,7 +245,7 @@ def _locked(path: Path, lock: TextIO) -> str:
         raise MachineError(f"{path}: the disk offers no locks: {error.strerror}; choose another --workdir") from None
     lock.seek(0)
     left_behind = lock.read(200).strip()
-    # A folder that is synchronised between computers carries this file along, and not the lock.
+    # Synchronising a folder between computers copies this file, but not the lock.
     elsewhere = left_behind and f" on {platform.node()}, " not in left_behind
     if elsewhere:
         with contextlib.suppress(OSError):
@@ -257,15 +262,15 @@ def _locked(path: Path, lock: TextIO) -> str:
 
 
 def _as_of_now(stored: dict[str, Any]) -> dict[str, Any]:
-    """A configuration with the fields that came after it was stored, at their defaults, which change nothing."""
+    """Return a stored configuration with newer fields at their defaults, which change nothing."""
     try:
         return config_module.to_tree(config_module.parse(stored, "the run's configuration"))
     except InputError:
-        return stored  # of a field that is gone: it is told as a difference
+        return stored  # a removed field shows as a difference
 
 
 def _flat(tree: Any, prefix: str = "", pattern: str = "", free: bool = False) -> dict[str, Any]:
-    """`{"a": {"b": 1}}` -> `{"a.b": 1}` without the FREE fields, or those alone; phases go by their names."""
+    """Return `{"a.b": 1}` for `{"a": {"b": 1}}`, without the FREE fields or only those; phases by their names."""
     if pattern in FREE:
         return {prefix: tree} if free else {}
     if isinstance(tree, list) and tree and isinstance(tree[0], dict) and "name" in tree[0]:

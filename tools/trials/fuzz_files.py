@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
+import jinja2
 import numpy as np
 import trial
 from trial import TooSlow, limited
@@ -27,7 +28,7 @@ from llm60_jax import checkpoint
 from llm60_jax import config as config_module
 from llm60_jax.data.tokens import shards
 from llm60_jax.errors import Failure
-from llm60_jax.machine import cli, files, manifest, terminal
+from llm60_jax.machine import cli, files, manifest, pages, terminal
 from llm60_jax.machine.progress import Track
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.record import checkpoints, history, report, store
@@ -515,9 +516,12 @@ def try_hostile(run: Run, track: Track) -> Result:
     def trusting(path: Path) -> np.ndarray:
         return np.load(path, **{"allow_" + "pickle": True})  # type: ignore[arg-type]
 
+    def unescaped(**options: Any) -> jinja2.Environment:
+        return jinja2.Environment(**options | {"autoescape": False})
+
     with mock.patch.object(files, "read_array", trusting):
         fired = sum("CODE WAS RUN" in one for one in hostile(run, track, "objects"))
-    with mock.patch("html.escape", lambda text, quote=True: text):
+    with mock.patch.object(pages, "Environment", unescaped):
         shown = sum("the report does" in one for one in hostile(run, track, "a script"))
     return Result(count, wrong, {"objects in arrays are read": fired, "nothing is escaped": shown})
 

@@ -1,0 +1,96 @@
+"""A finding of the doctor, and what several checks share: measurements and remedies."""
+
+import math
+from typing import Any, NamedTuple
+
+from llm60_jax.config import Config, Phase
+from llm60_jax.record.history import History
+
+# What healthy and faulty runs measure is in docs/results/experiments.md.
+_STUCK_FROM = 0.25  # share of a phase that is trained before the held-out loss is judged
+_STUCK_VISITS = 10  # mean number of times that each token of the vocabulary was trained on before then
+_STUCK_MARGIN = 0.05  # nats below the unigram entropy that count as progress
+
+
+class Finding(NamedTuple):
+    """One fault of a run. The same fault has the same `symptom` in every run."""
+
+    symptom: str
+    phase: str
+    evidence: str
+    cause: str
+    fix: str
+
+    def explain(self) -> str:
+        """Return the finding as four lines of text."""
+        return (
+            f"{self.phase}: {self.symptom}\n  measured: {self.evidence}\n  likely cause: {self.cause}\n"
+            f"  what to do: {self.fix}"
+        )
+
+
+class Stuck(NamedTuple):
+    """A model that has learnt nothing beyond the frequencies of tokens. Both values are nats per token."""
+
+    validation_loss: float
+    unigram_entropy: float
+
+
+# --- Measurements ----------------------------------------------------------------------------------------------------
+
+
+def text_facts(history: History, phase: Phase) -> dict[str, Any]:
+    """Return what the run recorded about a phase's text; empty for a run of an earlier version."""
+    rows = history.of(phase, "data")
+    return rows[-1]["data"] if rows else {}
+
+
+def training_losses(history: History, phase: Phase) -> list[float]:
+    """Return the finite training losses of a phase, in order."""
+    return [row["loss"] for row in history.of(phase, "loss") if row["loss"] is not None and math.isfinite(row["loss"])]
+
+
+def stuck(history: History, phase: Phase) -> Stuck | None:
+    """Return both losses if a first phase does not get below the unigram entropy after a fair start; else None."""
+    entropy = text_facts(history, phase).get("unigram_entropy")
+    scores = history.of(phase, "validation_loss")
+    first = phase == history.config.phase[0] and history.config.start is None
+    if not first or entropy is None or not scores or share_done(history, phase) < _STUCK_FROM:
+        return None
+    if share_done(history, phase) * phase.tokens < _STUCK_VISITS * history.config.model.vocab_size:
+        return None
+    loss = scores[-1]["validation_loss"]
+    return Stuck(loss, entropy) if loss > entropy - _STUCK_MARGIN else None
+
+
+def share_done(history: History, phase: Phase) -> float:
+    """Return the share of a phase's tokens that are trained."""
+    rows = history.of(phase, "tokens")
+    return (rows[-1]["tokens"] - rows[0]["tokens"]) / phase.tokens if rows else 0.0
+
+
+# --- Remedies --------------------------------------------------------------------------------------------------------
+
+
+def new_run(*settings: str) -> str:
+    """Return the advice to start a new run with these settings, because a run under way refuses them."""
+    return "begin a new run with " + " ".join(f"--set {setting}" for setting in settings) + " --workdir runs/NEW"
+
+
+def divided_rates(phase: Phase, divisor: float) -> str:
+    """Return the setting that divides both learning rates of a phase."""
+    peak, final = (f"{rate / divisor:.1e}" for rate in phase.learning_rate)
+    return f"'phase.{phase.name}.learning_rate=[{peak},{final}]'"
+
+
+def freezing(config: Config, phase: Phase) -> str:
+    """Return the setting for the playbook's freezing (section 7), at depths that this model can freeze."""
+    third, two_thirds = thirds(config)
+    return f"'phase.{phase.name}.freeze=[[0.0,0],[0.2,{third}],[0.5,{two_thirds}]]'"
+
+
+def thirds(config: Config) -> tuple[int, int]:
+    """Return the inner stack boundaries nearest to one third and two thirds of the model's blocks."""
+    inner, layers = config.model.boundaries[1:-1], config.model.layers
+    first, second = (min(inner, key=lambda depth: abs(depth - part * layers / 3)) for part in (1, 2))
+    return first, second
