@@ -13,17 +13,15 @@ checkpoints/  phases/  gates/  samples/  log.txt
 """
 
 import contextlib
-import fcntl
 import io
 import json
 import logging
 import os
-import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -31,6 +29,7 @@ from llm60_jax import config as config_module
 from llm60_jax.config import Config
 from llm60_jax.errors import DamageError, Failure, InputError, MachineError
 from llm60_jax.machine import files
+from llm60_jax.machine.locks import Lock
 from llm60_jax.machine.terminal import PrintableFormatter
 
 log = logging.getLogger("llm60_jax")
@@ -216,7 +215,7 @@ def opened(path: Path) -> Iterator[WorkDir]:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not (path / "config.json").exists():
             path.chmod(0o700)  # it was there, and no run has begun in it
-        lock = (path / "lock").open("a+", encoding="utf-8", errors="replace")
+        lock = Lock(path / "lock")
     except OSError as error:
         raise MachineError(f"{path}: the run directory cannot be written: {error.strerror or error}") from None
     with lock:
@@ -243,32 +242,26 @@ def opened(path: Path) -> Iterator[WorkDir]:
         finally:
             logger.removeHandler(handler)
             handler.close()
-            lock.truncate(0)
 
 
-def _locked(path: Path, lock: TextIO) -> str:
-    """Locks a run to this process, writes who that is into the lock's file, and returns what stood there: the process
-    that left without a word, or nothing.
+def _locked(path: Path, lock: Lock) -> str:
+    """Lock a run to this process. Return the name of a process that left without erasing it, or "".
 
-    Raises MachineError where there are no locks, InputError where another process has it.
+    Raises:
+      MachineError: the disk offers no locks.
+      InputError: another process holds the lock, or one on another computer did a short while ago.
     """
     try:
-        # The system drops the lock with the process, so no stale lock can stay behind.
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        holder = lock.read(200).strip() or "unknown"
-        raise InputError(
-            f"{path}: another process ({holder}) is using this run; one process trains a run. Wait for it, stop it, or "
-            "give this run a directory of its own: --workdir DIR"
-        ) from None
+        is_ours = lock.take()
     except OSError as error:
         raise MachineError(f"{path}: the disk offers no locks: {error.strerror}; choose another --workdir") from None
-    lock.seek(0)
-    left_behind = lock.read(200).strip()
-    # A folder that is synchronised between computers carries this file along, and not the lock.
-    elsewhere = left_behind and f" on {platform.node()}, " not in left_behind
-    if elsewhere:
+    left_behind = lock.name
+    if not is_ours:
+        raise InputError(
+            f"{path}: another process ({left_behind or 'unknown'}) is using this run; one process trains a run. Wait "
+            "for it, stop it, or give this run a directory of its own: --workdir DIR"
+        )
+    if left_behind and not lock.is_from_here:
         with contextlib.suppress(OSError):
             quiet = abs(time.time() - (path / "log.txt").stat().st_mtime)
             if quiet < _QUIET:
@@ -276,9 +269,7 @@ def _locked(path: Path, lock: TextIO) -> str:
                     f"{path}: a process on another computer ({left_behind}) wrote to this run {quiet:.0f} s ago; stop "
                     f"it first. If it is gone, wait {_QUIET // 60} minutes or delete {path / 'lock'}"
                 )
-    lock.truncate(0)
-    lock.write(f"pid {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-    lock.flush()
+    lock.sign()
     return left_behind
 
 
