@@ -11,7 +11,7 @@ from llm60_jax.machine import compilation_cache
 PROGRAM = """
 import sys, jax, jax.numpy as jnp
 from pathlib import Path
-from llm60_jax import compilation_cache
+from llm60_jax.machine import compilation_cache
 folder = compilation_cache.open_in(Path(sys.argv[1]))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 print(float(jax.jit(lambda x: jnp.tanh(x @ x).sum())(jnp.ones((8, 8)))))

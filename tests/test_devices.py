@@ -125,11 +125,11 @@ def test_a_healthy_plugin_is_used_and_another_version_is_tried_anew(install, tmp
 
 def test_numbers_that_change_are_wrong():
     numbers = {"bfloat16": [1.0], "training": [6.0, 1.0], "repeats": True}
-    assert devices._difference(numbers, numbers) is None
-    assert "other numbers each time" in devices._difference(numbers | {"repeats": False}, numbers)
-    assert "a loss is nan" in devices._difference(numbers | {"training": [float("nan"), 1.0]}, numbers)
-    assert "a gradient's norm is 2" in devices._difference(numbers | {"training": [6.0, 2.0]}, numbers)
-    assert devices._difference(numbers | {"training": [6.1, 1.0]}, numbers) is None
+    assert devices.difference(numbers, numbers) is None
+    assert "other numbers each time" in devices.difference(numbers | {"repeats": False}, numbers)
+    assert "a loss is nan" in devices.difference(numbers | {"training": [float("nan"), 1.0]}, numbers)
+    assert "a gradient's norm is 2" in devices.difference(numbers | {"training": [6.0, 2.0]}, numbers)
+    assert devices.difference(numbers | {"training": [6.1, 1.0]}, numbers) is None
 
 
 def test_the_user_has_the_last_word(install, tmp_path, monkeypatch):
@@ -144,7 +144,7 @@ def test_the_user_has_the_last_word(install, tmp_path, monkeypatch):
 
 def test_a_device_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.delenv("JAX_PLATFORMS")
-    with pytest.raises(MachineError, match="device: 'mps' is no plug-in that is installed here; auto, or one of cpu"):
+    with pytest.raises(MachineError, match="device: no plug-in 'mps' is installed; choose auto, or one of cpu"):
         devices.settle("mps", tmp_path)
 
 

@@ -85,7 +85,7 @@ def test_what_is_ignored_stays_ignored():
 WORKERS = """
 import os, sys, time
 from pathlib import Path
-from llm60_jax.data import units
+from llm60_jax.data.corpus import units
 
 def work(unit, parent):
     Path(sys.argv[1], str(os.getpid())).touch()
