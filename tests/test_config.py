@@ -109,6 +109,14 @@ def test_an_empty_value_takes_a_field_or_an_entry_out(tmp_path):
         config_module.load(path, ["phase.grammar.tokens="])
 
 
+def test_a_phase_is_found_by_its_name():
+    c = config_module.parse(VALID, "x")
+    assert c.phase_names == ["grammar", "vocabulary", "fine_tune"]
+    assert c.phase_named("vocabulary") is c.phase[1]
+    with pytest.raises(KeyError, match="gramar"):
+        c.phase_named("gramar")
+
+
 def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "quick.toml").write_text("seed = 1")
     with pytest.raises(InputError, match=r"no such configuration file; did you mean '.*quick\.toml'"):

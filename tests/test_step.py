@@ -197,7 +197,7 @@ def test_recomputation_is_chosen_stage_by_stage(tree):
     c = config_module.parse(tree, "x")
     assert [key.remat for key in keys(c)] == ["none", "none", "none", "attention", "full"]
     tree["phase"][0]["remat"] = [[0.0, "none"], [0.4, "attention"]]
-    with pytest.raises(InputError, match=r"remat: \[0\.4\] are no fractions of context or freeze"):
+    with pytest.raises(InputError, match=r"remat: \[0\.4\] are not fractions of context or freeze"):
         config_module.parse(tree, "x")
 
 

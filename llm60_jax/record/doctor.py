@@ -11,8 +11,9 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from llm60_jax import plan
 from llm60_jax.config import INIT_STD, Config, Phase
-from llm60_jax.plan import StepKey, flops
+from llm60_jax.plan import flops
 from llm60_jax.record.history import History
 
 # Thresholds. docs/experiments.md has what healthy and faulty runs measure.
@@ -395,7 +396,7 @@ def _never_frozen(history: History, phase: Phase) -> Iterator[Finding]:
     config = history.config
     if max(depth for _, depth in phase.freeze) or config.goal(phase) == "fine_tune" or len(config.model.stacks) < 2:
         return
-    keys = [StepKey.of(stage, phase, config) for stage in history.stages(phase)]
+    keys = [plan.key(config, stage) for stage in history.stages(phase)]
     if not keys:
         return
     third, two_thirds = _thirds(config)
@@ -550,7 +551,7 @@ def _recomputed(history: History, phase: Phase) -> float:
     """The share of a phase's operations that recomputation is."""
     config, whole, again = history.config, 0.0, 0.0
     for stage in history.stages(phase):
-        key = StepKey.of(stage, phase, config)
+        key = plan.key(config, stage)
         most = flops.step_flops(config.model, key) * stage.steps
         least = flops.step_flops(config.model, key._replace(remat="none")) * stage.steps
         whole, again = whole + most, again + most - least

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from llm60_jax import plan
 from llm60_jax.config import Phase
 from llm60_jax.machine import files
 from llm60_jax.machine.terminal import duration, printable
-from llm60_jax.plan import StepKey, flops
+from llm60_jax.plan import flops
 from llm60_jax.record import charts, doctor
 from llm60_jax.record.charts import Band, Line, chart
 from llm60_jax.record.history import History
@@ -373,7 +374,7 @@ def _by_operations(run: History) -> dict[tuple[str, int], float]:
     costs = {}
     for phase in run.config.phase:
         for stage in run.stages(phase):
-            key = StepKey.of(stage, phase, run.config)
+            key = plan.key(run.config, stage)
             costs[phase.name, stage.index] = flops.step_flops(run.config.model, key) * stage.steps, stage.tokens
     cost, tokens = next(iter(costs.values()), (0, 0))
     if not cost:
