@@ -37,13 +37,19 @@ class MachineError(Failure):
 
 
 class TrainingError(Failure):
-    """Training stopped itself: a non-finite loss, or a schedule without effect. The last good state is kept."""
+    """Training stopped itself: a non-finite loss, or a schedule without effect.
+
+    The last good state is kept.
+    """
 
     exit_code = 6
 
 
 class Interrupted(Failure):
-    """A signal stopped the run, and its state is saved. The exit code is 128 + the number of the signal."""
+    """A signal stopped the run, and its state is saved.
+
+    The exit code is 128 + the number of the signal.
+    """
 
     def __init__(self, message: str, signal_number: int):
         super().__init__(message)

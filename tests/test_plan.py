@@ -121,7 +121,7 @@ def test_learning_rate_warms_up_and_ends_exactly():
         assert rates[top:] == sorted(rates[top:], reverse=True)
 
 
-def test_learning_rate_knows_nothing_of_stages():
+def test_the_learning_rate_does_not_depend_on_stages():
     flat = config_module.load(
         PROJECT / "configs" / "llm60.toml", ["phase.grammar.context=[[0.0, 128]]", "phase.grammar.freeze=[[0.0, 0]]"]
     )

@@ -1,4 +1,4 @@
-"""The configuration of a run: frozen records read from TOML, checked before anything expensive starts.
+"""The configuration of a run: frozen records from TOML, checked before anything expensive starts.
 
 Here: the fields and their bounds (`config`, `model`, `phase`, `sources`), the strict reader with
 `--set` and its messages (`schema`), the golden rules (`rules`) and departures from the playbook

@@ -1,7 +1,8 @@
-"""The configuration of a run: frozen records read from TOML, checked before anything expensive starts.
+"""The configuration of a run: frozen records from TOML, checked before anything expensive starts.
 
-`load(path, overrides)` reads a file, `parse` a tree. Unknown keys, wrong types and impossible values
-end in one `InputError`. It names the file, the field, the reason and the nearest valid name. No jax.
+`load(path, overrides)` reads a file, `parse` a tree. Unknown keys, wrong types and impossible
+values end in one `InputError`. It names the file, the field, the reason and the nearest valid name.
+No jax.
 """
 
 import dataclasses
@@ -71,7 +72,7 @@ class Train:
         return "auto" in (self.micro_batch, self.remat)
 
     def sequences(self, context: int) -> int | None:
-        """Return the sequences in a micro-batch of a context; None if `micro_batch` does not list the context.
+        """Return the sequences in a micro-batch of a context; None for a context without an entry.
 
         Until "auto" is measured, a micro-batch holds at most 1,024 tokens.
         """
@@ -80,7 +81,7 @@ class Train:
         return dict(self.micro_batch).get(context)
 
     def choices(self, context: int) -> list[int]:
-        """Return the powers of two that, as sequences in a micro-batch, split a step evenly between devices."""
+        """Return the micro-batch sizes, powers of two, that split a step evenly between devices."""
         rows, rest = divmod(self.tokens_per_step, context * self.devices)
         return [2**n for n in range(rows.bit_length()) if rest == 0 and rows % 2**n == 0]
 
@@ -101,7 +102,7 @@ class Optimizer:
 
 @record
 class Sampling:
-    """Texts that the model writes at every checkpoint, for the user to read and for the gates to measure."""
+    """Texts that the model writes at every checkpoint, for reading and for the gates."""
 
     prompts: Annotated[tuple[str, ...], Field(min_length=1)] = ("The", "In the beginning", "It was")
     tokens: Positive = 40  # length of each prompt's short text; its long text fills the context
@@ -115,7 +116,8 @@ class Sampling:
 class Config:
     """All settings of a run. `phase` is the list of `[[phase]]` tables, in training order.
 
-    A run trains its tokenizer and begins with random weights, or it takes both from a checkpoint (`start`).
+    A run trains its tokenizer and begins with random weights, or it takes both from a checkpoint
+    (`start`).
     """
 
     workdir: PathText
@@ -170,8 +172,8 @@ class Config:
     def _check_goal(self, phase: Phase) -> None:
         """Raise ValueError for settings that do not fit the goal of a phase.
 
-        Adapters and instructions are for fine-tuning (playbook, section 5). Enhancements need a baseline
-        (section 16).
+        Adapters and instructions are for fine-tuning (playbook, section 5). Enhancements need a
+        baseline (section 16).
         """
         where, goal = f"phase.{phase.name}", self.goal(phase)
         if goal != "fine_tune":
@@ -196,7 +198,7 @@ class Config:
             )
 
     def _check_phase(self, phase: Phase) -> None:
-        """Raise ValueError for contexts, heads or freeze depths that do not fit `train` and `model`."""
+        """Raise ValueError if contexts, heads or freeze depths do not fit `train` and `model`."""
         train, per_step = self.train, self.train.tokens_per_step
         where = f"phase.{phase.name}"
         for _, context in phase.context:
@@ -240,7 +242,8 @@ def load(path: str | Path, overrides: Sequence[str] = (), workdir: str | None = 
 
     Args:
       path: the configuration file.
-      overrides: `dotted.path=value` strings, as in `phase.grammar.tokens=204800`; see `schema.override`.
+      overrides: `dotted.path=value` strings, as in `phase.grammar.tokens=204800`; see
+        `schema.override`.
       workdir: the run directory, instead of the file's.
 
     Raises:
@@ -255,7 +258,10 @@ def load(path: str | Path, overrides: Sequence[str] = (), workdir: str | None = 
 
 
 def parse(tree: dict[str, Any], origin: str) -> Config:
-    """Validate a plain tree, as TOML or JSON gives it. `origin` names it in messages. Raise InputError."""
+    """Validate a plain tree, as TOML or JSON gives it.
+
+    `origin` names it in messages. Raise InputError.
+    """
     model = tree.get("model")
     if isinstance(model, dict) and "segments" in model and "stacks" not in model:
         stacks = {"stacks": model["segments"]}  # the name of the field in older configurations

@@ -14,7 +14,8 @@ INIT_STD = 0.02  # standard deviation of the initial weights (model/transformer.
 class Model:
     """The architecture, fixed for a run. Its parameter count is a closed formula.
 
-    The last four fields are enhancements (playbook, section 16). Their defaults are neutral and cost nothing.
+    The last four fields are enhancements (playbook, section 16). Their defaults are neutral and
+    cost nothing.
     """
 
     vocab_size: Annotated[int, Field(ge=320, le=65_536)]  # fits uint16; at least 256 byte and 4 control pieces
@@ -54,7 +55,7 @@ class Model:
 
     @property
     def named_stacks(self) -> tuple[tuple[str, int, int], ...]:
-        """Return (parameter group, first block, one past its last block) of each stack, bottom first."""
+        """Return (group, first block, one past the last block) of each stack, bottom first."""
         edges = self.boundaries
         return tuple((f"blocks_{a}_{b - 1}", a, b) for a, b in itertools.pairwise(edges))
 
@@ -62,8 +63,8 @@ class Model:
     def mlp_width(self) -> int:
         """Return the width inside the MLP.
 
-        GELU has two matrices, SwiGLU three. SwiGLU therefore takes two thirds of `hidden_dim`, to the
-        nearest multiple of 8.
+        GELU has two matrices, SwiGLU three. SwiGLU therefore takes two thirds of `hidden_dim`, to
+        the nearest multiple of 8.
         """
         return self.hidden_dim if self.mlp == "gelu" else max(8, 8 * round(self.hidden_dim / 12))
 
@@ -82,8 +83,9 @@ class Model:
     def parameter_count(self) -> int:
         """Return the number of parameters.
 
-        The sum of the embedding (shared with the head), the matrices of all blocks (shared ones once),
-        the two norms of each block, the two factors of its scaled residuals, and the final norm.
+        The sum of the embedding (shared with the head), the matrices of all blocks (shared ones
+        once), the two norms of each block, the two factors of its scaled residuals, and the final
+        norm.
         """
         sizes = {name: inputs * outputs for name, (inputs, outputs) in self.linears.items()}
         attention = (sizes["attention.qkv"] + sizes["attention.out"]) * (self.layers // self.share_attention)

@@ -1,8 +1,8 @@
 """The settings of one phase: text, schedule, noise, loss, adapters and gate. No jax.
 
 A *piecewise* setting is a list of (fraction of the phase's tokens, value) pairs. For example,
-`freeze = [[0.0, 0], [0.2, 20]]` means 0 frozen blocks from the start and 20 from 20 % on. Defaults are
-neutral: a setting that is left out costs nothing.
+`freeze = [[0.0, 0], [0.2, 20]]` means 0 frozen blocks from the start and 20 from 20 % on. Defaults
+are neutral: a setting that is left out costs nothing.
 """
 
 import itertools
@@ -31,8 +31,8 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 class Reweight:
     """Loss weights of tokens (playbook, section 4.3).
 
-    A token that occurs n times weighs n ** -rarity; punctuation and function words weigh `common` times
-    that. All weights are scaled to a mean of 1 over the phase's text and clipped to `bounds`.
+    A token that occurs n times weighs n ** -rarity; punctuation and function words weigh `common`
+    times that. All weights are scaled to a mean of 1 over the phase's text and clipped to `bounds`.
     """
 
     rarity: Annotated[float, Field(ge=0, le=1)] = 0.15
@@ -44,8 +44,8 @@ class Reweight:
 class Lora:
     """Low-rank adapters (Hu et al. 2021).
 
-    A kernel W of a live block becomes W + alpha / rank * A B, and only A and B train. The end of the
-    phase merges them into plain weights.
+    A kernel W of a live block becomes W + alpha / rank * A B, and only A and B train. The end of
+    the phase merges them into plain weights.
     """
 
     rank: Annotated[int, Field(ge=1, le=1024)] = 8
@@ -72,8 +72,8 @@ Richness = Literal["mtld", "hdd", "rare_types", "parse_rate"]
 class Gate:
     """The evidence that a phase needs to close (playbook, sections 1, 3.4, 4.4 and 5.5).
 
-    The run measures and records everything; the gate judges only what is named here. A measure passes
-    if the bound of its 95 % interval does.
+    The run measures and records everything; the gate judges only what is named here. A measure
+    passes if the bound of its 95 % interval does.
     """
 
     min_gain: Annotated[float, Field(ge=0)] = 0.02  # plateau: most nats per token that 10 % more tokens would gain
@@ -85,8 +85,8 @@ class Gate:
     rare_words: Annotated[float, Field(ge=0, le=1)] | None = None  # least share of rare-word clozes
     max_grammar_loss: Annotated[float, Field(ge=0)] = 0.05  # share of all minimal pairs lost since the phase before
     max_forgetting: Annotated[float, Field(ge=0)] = 0.5  # nats per token on earlier phases' held-out text
-    # In texts that the model writes: slips per 1,000 words beyond those of held-out text, and vocabulary
-    # as a multiple of that of held-out text.
+    # In texts that the model writes: slips per 1,000 words beyond those of held-out text, and
+    # vocabulary as a multiple of that of held-out text.
     at_most: dict[Slip, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     at_least: dict[Richness, Annotated[float, Field(ge=0, le=2)]] = Field(default_factory=dict)
     max_memorised: Annotated[float, Field(ge=0, le=1)] | None = None  # share of six-word runs, beyond held-out text
@@ -94,7 +94,10 @@ class Gate:
 
 @record
 class Phase:
-    """One goal, one text, one learning-rate curve. Defaults follow the playbook, sections 6 to 8 and 11."""
+    """One goal, one text, one learning-rate curve.
+
+    Defaults follow the playbook, sections 6 to 8 and 11.
+    """
 
     name: Name
     goal: Goal | None = None  # None: by place; the first is grammar, the last of several fine_tune
@@ -175,12 +178,12 @@ class Phase:
 
     @property
     def breakpoints(self) -> list[float]:
-        """Return the fractions at which a stage begins: those of context and freeze, rising from 0."""
+        """Return the fractions at which a stage begins: those of context and freeze, from 0 up."""
         return sorted({fraction for fraction, _ in (*self.context, *self.freeze)})
 
     @property
     def adapted_from(self) -> int:
-        """Return the depth above which blocks have adapters: the blocks below are frozen from the start."""
+        """Return the depth above which blocks have adapters: blocks below are frozen throughout."""
         return self.freeze[0][1] if self.lora is not None else 0
 
     @property

@@ -2,7 +2,8 @@
 
 - Kinds of fields: the frozen `record` decorator, bounded numbers and names, `require` for the rules
   between fields.
-- Reading: `read_toml` parses a file, `validate` turns a tree into a record, `to_tree` turns it back.
+- Reading: `read_toml` parses a file, `validate` turns a tree into a record, `to_tree` turns it
+  back.
 - Overrides: `override` applies one `--set dotted.path=value` to a tree before validation.
 - Messages: `explain` puts a pydantic error into one line: the field as the user writes it, the
   reason, and the nearest valid name.
@@ -30,7 +31,7 @@ T = TypeVar("T")
 _MAX_BYTES = 2**20  # of a configuration file
 
 
-# --- Kinds of fields -------------------------------------------------------------------------------------------------
+# --- Kinds of fields ------------------------------------------------------------------------------
 
 record = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
 
@@ -46,7 +47,10 @@ Piecewise = tuple[tuple[Fraction, Count], ...]  # pairs (fraction of the phase's
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise ValueError unless the condition holds. Validation turns it into one line that names the field."""
+    """Raise ValueError unless the condition holds.
+
+    Validation turns it into one line that names the field.
+    """
     if not condition:
         raise ValueError(message)
 
@@ -58,11 +62,14 @@ def require_rising(field: str, pairs: Sequence[tuple[float, Any]]) -> None:
     require(all(a < b for a, b in itertools.pairwise(fractions)), f"{field}: fractions must rise, got {fractions}")
 
 
-# --- Reading and validating ------------------------------------------------------------------------------------------
+# --- Reading and validating -----------------------------------------------------------------------
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read the tree of a TOML file. Raise InputError if it cannot be read, or parsed (with line and column)."""
+    """Read the tree of a TOML file.
+
+    Raise InputError if it cannot be read, or parsed (with line and column).
+    """
     try:
         if (size := path.stat().st_size) > _MAX_BYTES:
             raise InputError(f"{path}: {size:,} bytes; no configuration has more than {_MAX_BYTES:,}")
@@ -77,7 +84,10 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def validate(kind: type[T], tree: dict[str, Any], origin: str) -> T:
-    """Turn a plain tree, as TOML or JSON gives it, into a record. `origin` names it in messages. Raise InputError."""
+    """Turn a plain tree, as TOML or JSON gives it, into a record.
+
+    `origin` names it in messages. Raise InputError.
+    """
     try:
         # By way of JSON: only there does pydantic's strict mode accept lists for tuples.
         # A date exists in TOML, not in JSON, and becomes its text.
@@ -105,7 +115,7 @@ def _adapter(kind: type) -> TypeAdapter[Any]:
     return _ADAPTERS[kind]
 
 
-# --- Overrides -------------------------------------------------------------------------------------------------------
+# --- Overrides ------------------------------------------------------------------------------------
 
 
 def override(tree: dict[str, Any], setting: str) -> None:
@@ -141,7 +151,10 @@ def override(tree: dict[str, Any], setting: str) -> None:
 
 
 def _entry(entries: list[Any], key: str, here: str) -> int:
-    """Return the number of a list's entry that `key` names, by its name or its number. Raise InputError."""
+    """Return the number of a list's entry that `key` names, by its name or its number.
+
+    Raise InputError.
+    """
     names = [entry.get("name") if isinstance(entry, dict) else None for entry in entries]
     if key in names:
         return names.index(key)
@@ -152,11 +165,11 @@ def _entry(entries: list[Any], key: str, here: str) -> int:
     raise InputError(f"{here}: no such entry{nearest(key, valid)}{choices}")
 
 
-# --- Messages --------------------------------------------------------------------------------------------------------
+# --- Messages -------------------------------------------------------------------------------------
 
 
 def explain(root: type, tree: dict[str, Any], item: dict[str, Any]) -> str:
-    """Put one pydantic error into one line: the field as the user writes it, the reason, the nearest valid name."""
+    """Put a pydantic error into one line: the user's path, the reason, the nearest valid name."""
     loc = tuple(item["loc"])
     shown = _shown_path(tree, loc)
     context = item.get("ctx", {})

@@ -1,4 +1,7 @@
-"""Where the text of a phase comes from, and which of it the playbook excludes (section 3.3). No jax."""
+"""Where the text of a phase comes from, and which of it the playbook excludes (section 3.3).
+
+No jax.
+"""
 
 from typing import Annotated, Literal, get_args
 
@@ -51,10 +54,12 @@ class FolderSource:
 
 @record
 class InstructionSource:
-    """Local .jsonl files of questions and answers. Only answers count in the loss (playbook, section 5.2).
+    """Local .jsonl files of questions and answers.
 
-    A line holds `instruction`, optionally `input`, and `output`; or `prompt` and `response`; or `instruction` and
-    `instances`, a list of {input, output}.
+    Only answers count in the loss (playbook, section 5.2).
+
+    A line holds `instruction`, optionally `input`, and `output`; or `prompt` and `response`; or
+    `instruction` and `instances`, a list of {input, output}.
     """
 
     kind: Literal["instructions"]
@@ -66,7 +71,7 @@ class InstructionSource:
 
 @record
 class HubSource:
-    """A dataset of Hugging Face `datasets`, streamed into a folder up to a number of characters (data/read/hub.py)."""
+    """A Hugging Face dataset, streamed into a folder up to a size (data/read/hub.py)."""
 
     kind: Literal["hub"]
     name: Annotated[str, Field(min_length=1)]  # wikimedia/wikipedia; or parquet or json, with data_files
@@ -113,7 +118,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 @record
 class Exclude:
-    """Rules for text to remove, and their thresholds. `data/clean/rules.py` says what each rule matches."""
+    """Rules for text to remove, and their thresholds.
+
+    `data/clean/rules.py` says what each rule matches.
+    """
 
     rules: tuple[Rule, ...] = RULES
     min_prose: Share = 0.5  # share of characters; a document that keeps less is dropped

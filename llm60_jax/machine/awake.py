@@ -1,4 +1,4 @@
-"""Sleep: keep the computer from it while a run trains (`train.keep_awake`), and count time without it.
+"""Sleep: prevent it while a run trains (`train.keep_awake`), and count time without it.
 
 The system's own command keeps the computer awake. It gets our process id and ends with our process,
 however that ends. A closed lid or an empty battery still puts most laptops to sleep.
@@ -18,7 +18,7 @@ log = logging.getLogger("llm60_jax")
 
 
 def commands(pid: int) -> list[list[str]]:
-    """Return the commands that keep a computer awake while a process lives: for macOS, for Linux with systemd."""
+    """Return the commands that prevent sleep while a process lives: for macOS, for systemd."""
     reason = ["--who=llm60_jax", "--why=a language model is being trained", "--mode=block"]
     return [
         ["caffeinate", "-i", "-w", str(pid)],
@@ -28,7 +28,10 @@ def commands(pid: int) -> list[list[str]]:
 
 @contextlib.contextmanager
 def kept_awake(wanted: bool) -> Iterator[None]:
-    """Keep the computer awake inside the block if `wanted`. Warn, and go on, if no command can do it."""
+    """Keep the computer awake inside the block if `wanted`.
+
+    Warn, and go on, if no command can do it.
+    """
     command = next((line for line in commands(os.getpid()) if shutil.which(line[0])), None) if wanted else None
     process = None
     if command is not None:
@@ -50,9 +53,9 @@ def kept_awake(wanted: bool) -> Iterator[None]:
 class AwakeTime:
     """A clock of the seconds in which this process could work. Call it to read it.
 
-    It never jumps, because it ignores the time of day. `time.monotonic` stops while the computer sleeps.
-    A stopped process (Ctrl-Z, a suspended machine) shows as a gap in the readings of a thread that reads
-    the clock every second.
+    It never jumps, because it ignores the time of day. `time.monotonic` stops while the computer
+    sleeps. A stopped process (Ctrl-Z, a suspended machine) shows as a gap in the readings of a
+    thread that reads the clock every second.
     """
 
     def __init__(

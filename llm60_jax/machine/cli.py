@@ -1,4 +1,4 @@
-"""The frame of every command: a parser with examples, messages on stderr, an exit code for each kind of failure.
+"""The frame of every command: a parser with examples, messages on stderr, exit codes.
 
 A tool's main builds a `parser` or `config_parser`, adds its options, and returns `run_tool(...)`.
 """
@@ -68,12 +68,15 @@ def run_tool(
 
 
 def guarded(command: str, body: Callable[[], None], log_file: Callable[[], Path | None] = lambda: None) -> int:
-    """Run the body of a command and return its exit code. Print one message for the exception that ends it, if any.
+    """Run the body of a command and return its exit code.
+
+    Print one message for the exception that ends it, if any.
 
     Args:
       command: the name of the command. Every message begins with it.
       body: the work.
-      log_file: returns the log that holds the traceback of a bug. Without a log the message holds it.
+      log_file: returns the log that holds the traceback of a bug. Without a log the message holds
+        it.
     """
     try:
         with _messages(command):
@@ -101,7 +104,10 @@ def guarded(command: str, body: Callable[[], None], log_file: Callable[[], Path 
 
 @contextlib.contextmanager
 def _messages(command: str) -> Iterator[None]:
-    """Show warnings on the terminal inside the block, with every character printable there. A run adds a full log."""
+    """Show warnings on the terminal inside the block, with every character printable there.
+
+    A run adds a full log.
+    """
     handler = logging.StreamHandler()
     handler.setLevel(logging.WARNING)
     handler.addFilter(lambda record: record.levelno == logging.WARNING)  # `guarded` prints errors, once

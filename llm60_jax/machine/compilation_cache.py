@@ -1,9 +1,9 @@
 """JAX's persistent compilation cache, shared by runs and sealed with digests.
 
 JAX writes entries in place and never repairs one. An entry that a crash cut short would be read,
-rejected and compiled again at every later start. So `seal` records the SHA-256 of each finished entry,
-and `open_in` deletes entries that are not recorded or differ. The cache is best effort: only the time
-to the first step depends on it.
+rejected and compiled again at every later start. So `seal` records the SHA-256 of each finished
+entry, and `open_in` deletes entries that are not recorded or differ. The cache is best effort: only
+the time to the first step depends on it.
 """
 
 import contextlib
@@ -25,7 +25,8 @@ def open_in(data_dir: Path) -> Path | None:
     """Point JAX at the cache in `data_dir`/compiled, and delete its damaged entries.
 
     Returns:
-      The folder of the cache. None if the user has set JAX_COMPILATION_CACHE_DIR or it cannot be written.
+      The folder of the cache. None if the user has set JAX_COMPILATION_CACHE_DIR or it cannot be
+      written.
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return None
@@ -45,7 +46,9 @@ def open_in(data_dir: Path) -> Path | None:
 
 
 def seal(folder: Path | None) -> None:
-    """Record the digests of new entries. Call it while this process compiles nothing; None does nothing.
+    """Record the digests of new entries.
+
+    Call it while this process compiles nothing; None does nothing.
 
     Existing records stay, so that later damage shows.
     """

@@ -1,9 +1,9 @@
 """The device that a run uses: the one that `device` names, once it is known to compute correctly.
 
-JAX's own back ends (CPU, CUDA, ROCm, TPU) are trusted. Any other plug-in, such as those for Apple GPUs,
-must first train as the CPU does: plug-ins have installed without complaint and then crashed, hung,
-lacked bfloat16 or computed something else. training/device_probe.py tries each in a process of its
-own, before JAX loads it in this process. The verdict is cached until a version changes.
+JAX's own back ends (CPU, CUDA, ROCm, TPU) are trusted. Any other plug-in, such as those for Apple
+GPUs, must first train as the CPU does: plug-ins have installed without complaint and then crashed,
+hung, lacked bfloat16 or computed something else. training/device_probe.py tries each in a process
+of its own, before JAX loads it in this process. The verdict is cached until a version changes.
 """
 
 import importlib.metadata
@@ -31,7 +31,7 @@ _JAX_PLUGINS = ("xla_cuda", "xla_rocm", "libtpu")  # plug-ins of JAX itself
 _JAX_NAMES = ("cpu", "gpu", "cuda", "rocm", "tpu")
 # Platforms of plug-ins for Apple GPUs, by distribution.
 _PLATFORMS = {"jax-metal": "METAL", "jax-mps": "mps", "metaljax": "metal", "jax-graft": "mtl"}
-# The most that a loss, a gradient norm or a product may differ from the CPU's, relative to its size or to 1.
+# Largest difference of a loss, gradient norm or product from the CPU's, relative to max(1, size).
 _TOLERANCE = 0.02
 
 
@@ -56,7 +56,9 @@ def ready(config: Config) -> dict[str, str]:
 
 
 def settle(device: str, folder: Path) -> None:
-    """Choose the device that JAX uses. Call it before JAX opens any. JAX_PLATFORMS, if the user set it, overrides it.
+    """Choose the device that JAX uses.
+
+    Call it before JAX opens any. JAX_PLATFORMS, if the user set it, overrides it.
 
     Args:
       device: "auto", a name that JAX knows, or the platform of a plug-in.
@@ -112,7 +114,10 @@ def _use(platforms: str) -> None:
 
 
 def leave_out(modules: Iterable[str]) -> None:
-    """Replace plug-ins by empty modules. JAX imports and initializes every plug-in, whatever platform it uses."""
+    """Replace plug-ins by empty modules.
+
+    JAX imports and initializes every plug-in, whatever platform it uses.
+    """
     for name in modules:
         empty = types.ModuleType(name)
         empty.initialize = lambda: None  # type: ignore[attr-defined]
@@ -137,7 +142,7 @@ def _file(folder: Path) -> Path:
 
 
 def _tried(plugin: Plugin, others: list[str]) -> str | None:
-    """Run the probe on a plug-in and on the CPU, and return what is wrong with the plug-in, or None."""
+    """Probe a plug-in and the CPU, and return what is wrong with the plug-in, or None."""
     device = probed(f"{plugin.platform},cpu", others)
     if isinstance(device, str):
         return device

@@ -50,7 +50,7 @@ def versions(devices: int = 1) -> dict[str, str]:
 
 
 def fingerprint() -> list[str]:
-    """Return what compiled code and its speed depend on: the kind of processor, the version of XLA, its flags."""
+    """Return what compiled code and its speed depend on: processor, XLA version, XLA flags."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         processor = next((line for line in lines if line.startswith(("flags", "Features"))), "")
@@ -92,7 +92,7 @@ def cpu_seconds() -> float:
 
 
 def strain(place: Path, needed: int) -> dict[str, str]:
-    """Return warnings by resource: a disk without room for two checkpoints of `needed` bytes, low memory."""
+    """Return warnings by resource: no disk space for two checkpoints of `needed` bytes, low memory."""
     warnings = {}
     with contextlib.suppress(OSError):
         free = shutil.disk_usage(place).free

@@ -1,8 +1,8 @@
 """Small files: read with a bound on their size, replaced as a whole, hashed, flushed to the disk.
 
-A file of ours may be damaged, or foreign. Reading one raises DamageError, never more memory than the
-bound. Writing one leaves the old text or the new text, whatever happens. `manifest` does the same for
-folders.
+A file of ours may be damaged, or foreign. Reading one raises DamageError, never more memory than
+the bound. Writing one leaves the old text or the new text, whatever happens. `manifest` does the
+same for folders.
 """
 
 import hashlib
@@ -28,7 +28,10 @@ def sha256_of(path: Path) -> str:
 
 
 def digest_of(value: Any) -> str:
-    """Return the SHA-256 of a JSON value in its canonical form, in hex. It is the same on every machine."""
+    """Return the SHA-256 of a JSON value in its canonical form, in hex.
+
+    It is the same on every machine.
+    """
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
 
 
@@ -38,14 +41,20 @@ def dump(value: Any) -> str:
 
 
 def require_size(path: Path, most: int) -> None:
-    """Raise DamageError unless the path is a regular file of at most `most` bytes; OSError if there is none."""
+    """Raise DamageError unless the path is a regular file of at most `most` bytes.
+
+    Raise OSError if there is no file.
+    """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode) or status.st_size > most:
         raise DamageError(f"{path}: not a regular file of at most {most:,} bytes")
 
 
 def read_text(path: Path) -> str:
-    """Read a small file of text. Raise DamageError if it is missing, unreadable or too large to be ours."""
+    """Read a small file of text.
+
+    Raise DamageError if it is missing, unreadable or too large to be ours.
+    """
     try:
         require_size(path, _MAX_BYTES)
         return path.read_text(encoding="utf-8")
@@ -56,7 +65,10 @@ def read_text(path: Path) -> str:
 
 
 def read_array(path: Path) -> np.ndarray:
-    """Read an array of numbers that `numpy.save` wrote. Raise DamageError if it is cut short or holds objects."""
+    """Read an array of numbers that `numpy.save` wrote.
+
+    Raise DamageError if it is cut short or holds objects.
+    """
     try:
         return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
     except Exception as error:  # many types: NumPy parses the header of a foreign file as Python
@@ -64,7 +76,10 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a small file durably: a crash leaves the old text or the new text. Raise MachineError."""
+    """Replace a small file durably: a crash leaves the old text or the new text.
+
+    Raise MachineError.
+    """
     partial = path.with_name(f".{path.name}{PARTIAL}{os.getpid()}")
     try:
         partial.write_text(text, encoding="utf-8")

@@ -1,8 +1,8 @@
 """Advisory locks: one process at a time, its name in the lock's file.
 
-The system releases a lock when its process ends, however it ends, so no lock outlives its holder. The
-name does outlive a holder that was killed, and so tells the next process about it. A folder that is
-synchronised between computers carries the name along, but not the lock.
+The system releases a lock when its process ends, however it ends, so no lock outlives its holder.
+The name does outlive a holder that was killed, and so tells the next process about it. A folder
+that is synchronised between computers carries the name along, but not the lock.
 """
 
 import fcntl
@@ -16,7 +16,10 @@ _MAX_CHARACTERS = 200  # of a name in the lock's file, which anybody may have wr
 
 
 class Lock:
-    """An advisory lock on a file. As a context manager it erases a name that it signed, and releases the lock."""
+    """An advisory lock on a file.
+
+    As a context manager it erases a name that it signed, and releases the lock.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open the lock's file, without taking the lock. Raise OSError."""
@@ -36,7 +39,10 @@ class Lock:
 
     @property
     def name(self) -> str:
-        """The name in the file: the holder, or a holder that ended without erasing it. "" if there is none."""
+        """The name in the file: the holder, or a holder that ended without erasing it.
+
+        "" if there is none.
+        """
         self._file.seek(0)
         return self._file.read(_MAX_CHARACTERS).strip()
 

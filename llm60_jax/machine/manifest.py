@@ -1,10 +1,10 @@
-"""Folders that are whole or absent: built aside, hashed, flushed to the disk, renamed, verified before use.
+"""Folders that are whole or absent: built aside, hashed, flushed, renamed, verified before use.
 
 Everything that the project keeps goes through here: prepared text, tokenizers, token shards,
 checkpoints. A folder is built beside its final place, its manifest last, and then renamed, so that
 nobody takes an interrupted build for data. `manifest.json` holds {"identity": ..., "facts": ...,
-"files": {relative path: {"bytes", "sha256"}}, "sha256": ...}: what determines the content, facts about
-it, its files, and a digest of the manifest itself.
+"files": {relative path: {"bytes", "sha256"}}, "sha256": ...}: what determines the content, facts
+about it, its files, and a digest of the manifest itself.
 """
 
 import json
@@ -31,7 +31,10 @@ def exists(folder: Path) -> bool:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Read the manifest of a folder, not its files. Raise DamageError if it is missing or malformed."""
+    """Read the manifest of a folder, not its files.
+
+    Raise DamageError if it is missing or malformed.
+    """
     try:
         manifest = dict(json.loads(read_text(folder / NAME)))
         if manifest.pop("sha256") != digest_of(manifest):
@@ -76,7 +79,7 @@ def verify(folder: Path) -> dict[str, Any]:
 
 
 def create(folder: Path, identity: dict[str, Any], build: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    """Build a folder by `build(scratch folder) -> facts`, commit it durably and return its manifest.
+    """Build a folder by `build(scratch) -> facts`, commit it durably and return its manifest.
 
     It replaces an existing folder, once the new one is whole. Raise OSError.
     """
@@ -136,7 +139,10 @@ def build_once(
 
 
 def remove(folder: Path) -> None:
-    """Delete a finished folder. It is renamed first, so that nobody takes a half-deleted folder for a whole one."""
+    """Delete a finished folder.
+
+    It is renamed first, so that nobody takes a half-deleted folder for a whole one.
+    """
     going = folder.with_name(f".{folder.name}{PARTIAL}removed")
     shutil.rmtree(going, ignore_errors=True)
     folder.rename(going)
@@ -144,13 +150,19 @@ def remove(folder: Path) -> None:
 
 
 def remove_partial(parent: Path) -> None:
-    """Delete every unfinished build below `parent`. Only for a folder that this process alone uses."""
+    """Delete every unfinished build below `parent`.
+
+    Only for a folder that this process alone uses.
+    """
     for path in parent.glob(f".*{PARTIAL}*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def _replace(scratch: Path, folder: Path, identity: dict[str, Any]) -> None:
-    """Rename the built folder into place. If another process finished the same folder meanwhile, that one stays."""
+    """Rename the built folder into place.
+
+    If another process finished the same folder meanwhile, that one stays.
+    """
     try:
         os.replace(scratch, folder)
         return

@@ -1,4 +1,6 @@
-"""Measurements of this machine, cached in JSON files. Each entry is keyed by a digest of what it depends on.
+"""Measurements of this machine, cached in JSON files.
+
+Each entry is keyed by a digest of what it depends on.
 
 Best effort: a file that is damaged or cannot be written only costs another measurement.
 """

@@ -16,10 +16,13 @@ GRACE = 30.0  # seconds from the first signal until the process leaves whatever 
 
 
 class Interrupts:
-    """Records the first signal. A second one, or `grace` seconds, end the process and its children at once.
+    """Records the first signal.
 
-    Code that knows of a longer way to the next safe point may raise `grace`. A thread waits for signals,
-    because the main thread may spend seconds inside a compiled step, where Python runs no handler.
+    A second one, or `grace` seconds, end the process and its children at once.
+
+    Code that knows of a longer way to the next safe point may raise `grace`. A thread waits for
+    signals, because the main thread may spend seconds inside a compiled step, where Python runs no
+    handler.
     """
 
     def __init__(self) -> None:
@@ -27,7 +30,9 @@ class Interrupts:
         self.grace = GRACE
 
     def install(self) -> None:
-        """Take over Ctrl-C, termination and hang-up for this process. A signal that is ignored (nohup) stays so.
+        """Take over Ctrl-C, termination and hang-up for this process.
+
+        A signal that is ignored (nohup) stays so.
 
         Call it from the main thread.
         """

@@ -29,7 +29,7 @@ class PrintableFormatter(logging.Formatter):
 
 
 def printable(text: str) -> str:
-    """Escape all control characters but newlines, so that a terminal shows them and does not obey them."""
+    """Escape control characters, except newlines, so that no terminal obeys them."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
@@ -68,7 +68,10 @@ def put(text: str, end: str = "\n") -> None:
 
 
 class Tracker:
-    """A `progress.Track` with a bar. It checks the signals between items; with `quiet` it does only that."""
+    """A `progress.Track` with a bar.
+
+    It checks the signals between items; with `quiet` it does only that.
+    """
 
     def __init__(self, interrupts: Interrupts, quiet: bool = False):
         self._interrupts, self._quiet = interrupts, quiet

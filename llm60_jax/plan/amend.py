@@ -1,4 +1,4 @@
-"""Amendments of a plan: a freeze that waits, steps beyond the schedule, a lower rate after a rewind."""
+"""Amendments of a plan: a freeze that waits, more steps, a lower rate after a rewind."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from llm60_jax.plan.stages import Decision, Extension, Plan, Rescue, Stage, near
 
 
 def rescue(plan: Plan, phase: Phase, step: int) -> Rescue:
-    """Return the rescue that halves the rate from a step on, with a warm-up twice as long as the phase's first.
+    """Return the rescue that halves the rate from a step on, with twice the phase's warm-up.
 
     The playbook asks for it in section 14: "lower LR, longer warmup".
     """
@@ -45,7 +45,10 @@ def decide(plan: Plan, phase: Phase, stage: Stage, drift: float | None, decision
 
 
 def extend(plan: Plan, phase: Phase, reason: str) -> Extension | None:
-    """Extend a phase by a tenth of its scheduled steps, or by what its gate still allows. None if that is nothing."""
+    """Extend a phase by a tenth of its scheduled steps, or by what its gate still allows.
+
+    None if that is nothing.
+    """
     start, stop = plan.scheduled_span(phase.name)
     steps = stop - start
     used = plan.phase_span(phase.name)[1] - start

@@ -19,7 +19,9 @@ def build(
     extensions: Sequence[Extension] = (),
     rescues: Sequence[Rescue] = (),
 ) -> Plan:
-    """Merge the breakpoints of each phase into stages. Breakpoints and phase ends round to whole steps.
+    """Merge the breakpoints of each phase into stages.
+
+    Breakpoints and phase ends round to whole steps.
 
     Args:
       config: the phases, and how a step is cut into micro-batches.
@@ -43,7 +45,10 @@ def build(
 
 
 def _scheduled(config: Config, phase: Phase, phase_start: int, decisions: Sequence[Decision]) -> list[Stage]:
-    """Return the stages of a phase that begins at step `phase_start`, without extensions. Raise InputError."""
+    """Return the stages of a phase that begins at step `phase_start`, without extensions.
+
+    Raise InputError.
+    """
     per_step = config.train.tokens_per_step
     steps = nearest(phase.tokens / per_step)
     _require_steps(phase, steps, per_step)
@@ -108,7 +113,7 @@ def _require_steps(phase: Phase, steps: int, per_step: int) -> None:
 
 
 def _require_room(phase: Phase, steps: int) -> None:
-    """Raise InputError if a freeze could wait, in whole steps, until the next freeze or the end of the phase."""
+    """Raise InputError if a freeze could wait until the next freeze or the end of the phase."""
     if phase.freeze_when == "schedule":
         return
     longest = longest_wait(phase, steps)
@@ -136,6 +141,6 @@ def _value_at(values: dict[int, T], step: int) -> T:
 
 
 def _least_tokens(phase: Phase, per_step: int) -> int:
-    """Return the tokens that give the shortest stage a whole step, so that rounding leaves no stage empty."""
+    """Return the tokens that give the shortest stage a whole step, so that no stage is empty."""
     shortest = min(b - a for a, b in itertools.pairwise([*phase.breakpoints, 1.0]))
     return math.ceil(1 / shortest - 1e-9) * per_step

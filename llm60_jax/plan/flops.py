@@ -2,8 +2,8 @@
 
 `training/counted_flops.py` counts the same products in the program itself, and `training/proof.py`
 requires that both numbers agree. A product of [m, k] with [k, n] takes two operations for each
-multiplication. Attention is counted as it is computed: in chunks of queries, each with the keys that
-it may see.
+multiplication. Attention is counted as it is computed: in chunks of queries, each with the keys
+that it may see.
 """
 
 from fractions import Fraction
@@ -43,7 +43,7 @@ def _matrices(model: Model) -> int:
 
 
 def _attention_product(model: Model, context: int, chunk: int = ATTENTION_CHUNK) -> Fraction:
-    """Return the operations per token of one product of attention (scores or weighted values), averaged over a row."""
+    """Return the operations per token of one attention product, averaged over a row."""
     sizes = [min(chunk, context - start) for start in range(0, context, chunk)]
     pairs = sum(size * sum(sizes[: number + 1]) for number, size in enumerate(sizes))
     return Fraction(2 * pairs * model.dim, context)
@@ -64,7 +64,7 @@ def _live_block(model: Model, key: StepKey, fused: bool) -> Fraction:
 
 
 def _recomputed(model: Model, key: StepKey, product: Fraction, noisy: bool) -> Fraction:
-    """Return the operations per token that a live block recomputes: products that a gradient needs and remat drops."""
+    """Return the operations per token of the products that remat drops and a gradient needs."""
     if key.remat == "none":
         return Fraction(0)
     adapters = _adapters(model, key)

@@ -7,7 +7,7 @@ from llm60_jax.plan.stages import Plan
 
 
 def learning_rate(plan: Plan, phase: Phase, step: int) -> float:
-    """Return the rate of a step: the scheduled rate, which each rescue of the phase lowers and warms up again."""
+    """Return the rate of a step. Each rescue lowers the scheduled rate and warms it up again."""
     rate = _scheduled_rate(plan, phase, step)
     for rescue in plan.rescues:
         if rescue.phase == phase.name and step >= rescue.step:
@@ -19,8 +19,8 @@ def _scheduled_rate(plan: Plan, phase: Phase, step: int) -> float:
     """Return the rate of linear warm-up, then cosine decay from peak to final over the phase.
 
     The rate is a function of the phase's tokens at the end of the step, so it stays smooth when the
-    context changes. The first step has a rate above 0. The last step has exactly the final rate, and
-    so have the steps of extensions.
+    context changes. The first step has a rate above 0. The last step has exactly the final rate,
+    and so have the steps of extensions.
     """
     start, stop = plan.scheduled_span(phase.name)
     total = (stop - start) * plan.tokens_per_step

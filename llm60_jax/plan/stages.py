@@ -1,11 +1,12 @@
 """The stages of a plan, and its amendments. No jax.
 
-A stage is a part of one phase with constant context and frozen depth. Steps count over the whole run
-(`step`), tokens inside a phase (`token_start`), so that each stage owns a disjoint span of its
+A stage is a part of one phase with constant context and frozen depth. Steps count over the whole
+run (`step`), tokens inside a phase (`token_start`), so that each stage owns a disjoint span of its
 phase's text.
 
 In a phase with `freeze_when = "converged"`, a freeze that is due may wait. A `Decision` records for
-how many steps and why. `build` returns the plan that follows from the configuration and all decisions.
+how many steps and why. `build` returns the plan that follows from the configuration and all
+decisions.
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ class Decision:
 
 @dataclasses.dataclass(frozen=True)
 class Extension:
-    """Steps beyond the schedule of a phase that still improves: its last stage continues at the final rate."""
+    """Steps beyond a phase's schedule: its last stage continues at the final rate."""
 
     phase: str
     steps: int
@@ -40,7 +41,10 @@ class Extension:
 
 @dataclasses.dataclass(frozen=True)
 class Rescue:
-    """A rewind to a checkpoint, because steps could not be applied. Training continues from it at a lower rate."""
+    """A rewind to a checkpoint, because steps could not be applied.
+
+    Training continues from it at a lower rate.
+    """
 
     phase: str
     step: int  # the first step with the lower rate
@@ -50,7 +54,10 @@ class Rescue:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """Constant settings inside a phase. Steps are global, half-open: `start_step <= step < stop_step`."""
+    """Constant settings inside a phase.
+
+    Steps are global, half-open: `start_step <= step < stop_step`.
+    """
 
     phase: str
     index: int  # inside the phase, from 0
@@ -127,7 +134,7 @@ class Plan:
         return stages[0].start_step, stages[-1].stop_step
 
     def late_stages(self, phase: str) -> list[tuple[int, int]]:
-        """Return the spans of steps that the plateau test uses: the late part of the phase, and each extension.
+        """Return the spans of steps of the plateau test: the late part and each extension.
 
         The late part is the last 40 % of the phase (`LATE`), without steps before its last stage:
         inside it neither context nor frozen depth changes.
@@ -154,5 +161,8 @@ class Plan:
 
 
 def nearest(value: float) -> int:
-    """Round to the nearest whole number, halves up. The allowance sends 0.3 * 50 = 15 - 2e-15 and 14.5 to 15."""
+    """Round to the nearest whole number, halves up.
+
+    The allowance sends 0.3 * 50 = 15 - 2e-15 and 14.5 to 15.
+    """
     return math.floor(value + 0.5 + 1e-9)

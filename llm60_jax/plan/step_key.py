@@ -1,7 +1,7 @@
 """What a train step is compiled for: its static settings, and nothing else. No jax.
 
-Phases whose stages agree share a compiled program. `flops` predicts the operations of such a program,
-`training/step.py` builds it.
+Phases whose stages agree share a compiled program. `flops` predicts the operations of such a
+program, `training/step.py` builds it.
 """
 
 from typing import NamedTuple
@@ -67,12 +67,15 @@ class StepKey(NamedTuple):
 
 
 def key(config: Config, stage: Stage) -> StepKey:
-    """Return the key of a stage's program. Raise KeyError if the configuration has no phase of that name."""
+    """Return the key of a stage's program.
+
+    Raise KeyError if the configuration has no phase of that name.
+    """
     return StepKey.of(stage, config.phase_named(stage.phase), config)
 
 
 def tap_depths(model: Model, step_key: StepKey) -> tuple[int, ...]:
-    """Return the depths below the top at which a head is trained: stack ends with live blocks beneath them.
+    """Return the depths of the heads below the top: stack ends with live blocks beneath them.
 
     A head on top of frozen blocks would train nothing but itself.
     """

@@ -9,7 +9,10 @@ from llm60_jax.plan.stages import Plan
 
 
 def to_rows(plan: Plan, config: Config) -> list[dict[str, Any]]:
-    """Return the stage table as plain values, one dict a stage. `--dry-run` prints it, `plan.json` holds it."""
+    """Return the stage table as plain values, one dict a stage.
+
+    `--dry-run` prints it, `plan.json` holds it.
+    """
     phases = {phase.name: phase for phase in config.phase}
     return [
         {
