@@ -56,10 +56,9 @@ class FolderSource:
 class InstructionSource:
     """Local .jsonl files of questions and answers.
 
-    Only answers count in the loss (playbook, section 5.2).
-
-    A line holds `instruction`, optionally `input`, and `output`; or `prompt` and `response`; or
-    `instruction` and `instances`, a list of {input, output}.
+    Only answers count in the loss (playbook, section 5.2). A line holds `instruction`, optionally
+    `input`, and `output`; or `prompt` and `response`; or `instruction` and `instances`, a list of
+    {input, output}.
     """
 
     kind: Literal["instructions"]

@@ -92,7 +92,7 @@ def cpu_seconds() -> float:
 
 
 def strain(place: Path, needed: int) -> dict[str, str]:
-    """Return warnings by resource: no disk space for two checkpoints of `needed` bytes, low memory."""
+    """Return warnings by resource: disk space below two checkpoints of `needed` bytes, low memory."""
     warnings = {}
     with contextlib.suppress(OSError):
         free = shutil.disk_usage(place).free

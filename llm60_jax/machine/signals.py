@@ -12,17 +12,15 @@ from typing import NoReturn
 from llm60_jax.errors import Interrupted
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-GRACE = 30.0  # seconds from the first signal until the process leaves whatever it does
+GRACE = 30.0  # seconds, at least, from the first signal until the process ends whatever it does
 
 
 class Interrupts:
     """Records the first signal.
 
-    A second one, or `grace` seconds, end the process and its children at once.
-
-    Code that knows of a longer way to the next safe point may raise `grace`. A thread waits for
-    signals, because the main thread may spend seconds inside a compiled step, where Python runs no
-    handler.
+    A second one, or `grace` seconds, end the process and its children at once. Code that knows of a
+    longer way to the next safe point may raise `grace`. A thread waits for signals, because the main
+    thread may spend seconds inside a compiled step, where Python runs no handler.
     """
 
     def __init__(self) -> None:
