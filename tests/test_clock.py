@@ -7,7 +7,7 @@ from llm60_jax.run import clock
 
 
 class Times:
-    """Two clocks that are set by hand."""
+    """Two clocks that a test sets."""
 
     def __init__(self):
         self.running = self.with_sleep = 0.0
@@ -20,7 +20,7 @@ class Times:
         return AwakeTime(lambda: self.running, lambda: self.with_sleep)
 
 
-def test_time_asleep_or_stopped_is_told_and_does_not_count():
+def test_time_asleep_or_stopped_is_reported_and_does_not_count():
     times = Times()
     awake = times.awake()
     for _ in range(5):
@@ -28,10 +28,10 @@ def test_time_asleep_or_stopped_is_told_and_does_not_count():
         awake()
     assert awake() == 5.0
     assert awake.take_pause() == 0.0
-    times.pass_(3600.0)  # stopped: the clock runs, and nobody looks at it
+    times.pass_(3600.0)  # stopped: the clock runs, and nobody reads it
     assert awake() == 6.0
     assert awake.take_pause() == 3599.0
-    times.pass_(1.0, asleep=11_520.0)  # asleep: the clock of running time stands still
+    times.pass_(1.0, asleep=11_520.0)  # asleep: the monotonic clock stops
     assert awake() == 7.0
     assert awake.take_pause() == 11_520.0
     assert awake.take_pause() == 0.0
@@ -40,27 +40,25 @@ def test_time_asleep_or_stopped_is_told_and_does_not_count():
 def test_a_slow_step_is_no_pause():
     times = Times()
     awake = times.awake()
-    for _ in range(30):  # the thread looks all the while
+    for _ in range(30):  # the thread reads the clock throughout
         times.pass_(1.0)
         awake()
     assert awake() == 30.0
     assert awake.take_pause() == 0.0
 
 
-def test_a_thread_looks_while_a_step_takes_long(monkeypatch):
-    monkeypatch.setattr(AwakeTime, "_EVERY", 0.01)
-    monkeypatch.setattr(AwakeTime, "_GAP", 0.2)
-    awake = AwakeTime()
+def test_a_thread_reads_the_clock_during_a_long_step():
+    awake = AwakeTime(interval=0.01, gap=0.2)
     with awake.watching():
         time.sleep(0.5)
         assert awake.take_pause() == 0.0
     threads = [thread.name for thread in threading.enumerate()]
     assert "awake" not in threads
-    time.sleep(0.3)  # nobody looks any more
+    time.sleep(0.3)  # nobody reads the clock
     assert awake.take_pause() > 0.2
 
 
-def test_the_clock_of_the_day_plays_no_part(monkeypatch):
+def test_the_time_of_day_is_ignored(monkeypatch):
     monkeypatch.setattr(clock.time, "time", lambda: -1e9)
     awake = AwakeTime()
     assert awake() <= awake()

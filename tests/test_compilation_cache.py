@@ -11,7 +11,7 @@ from llm60_jax.machine import compilation_cache
 PROGRAM = """
 import sys, jax, jax.numpy as jnp
 from pathlib import Path
-from llm60_jax import compilation_cache
+from llm60_jax.machine import compilation_cache
 folder = compilation_cache.open_in(Path(sys.argv[1]))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 print(float(jax.jit(lambda x: jnp.tanh(x @ x).sum())(jnp.ones((8, 8)))))
@@ -33,7 +33,7 @@ def entries(data_dir: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != compilation_cache.INDEX}
 
 
-def test_a_cut_or_flipped_entry_is_deleted_and_made_again(tmp_path):
+def test_a_cut_or_flipped_entry_is_deleted_and_compiled_again(tmp_path):
     first = run(tmp_path)
     whole = entries(tmp_path)
     assert whole
@@ -69,7 +69,7 @@ def test_the_users_own_cache_is_left_alone(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_no_cache_without_a_place_for_it(tmp_path, monkeypatch):
+def test_no_cache_in_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     tmp_path.chmod(0o500)
     assert compilation_cache.open_in(tmp_path) is None

@@ -75,7 +75,7 @@ def test_llm60_is_the_playbook():
         ("model.vocab_size=70000", ["model.vocab_size", "65536"]),
     ],
 )
-def test_one_clear_message(override, words, tmp_path):
+def test_a_bad_value_gives_one_clear_message(override, words, tmp_path):
     path = tmp_path / "c.toml"
     path.write_text(to_toml(VALID))
     with pytest.raises(InputError) as caught:
@@ -96,7 +96,7 @@ def test_set_addresses_phases_by_name_and_lists_by_number(tmp_path):
     assert c.optimizer.clip_rms == 2.0
 
 
-def test_an_empty_value_takes_a_field_or_an_entry_out(tmp_path):
+def test_an_empty_value_removes_a_field_or_an_entry(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text(to_toml(VALID))
     c = config_module.load(
@@ -107,6 +107,14 @@ def test_an_empty_value_takes_a_field_or_an_entry_out(tmp_path):
     assert c.tokenizer.phases == ("grammar",)
     with pytest.raises(InputError, match=r"phase\.grammar\.tokens"):
         config_module.load(path, ["phase.grammar.tokens="])
+
+
+def test_a_phase_is_found_by_its_name():
+    c = config_module.parse(VALID, "x")
+    assert c.phase_names == ["grammar", "vocabulary", "fine_tune"]
+    assert c.phase_named("vocabulary") is c.phase[1]
+    with pytest.raises(KeyError, match="gramar"):
+        c.phase_named("gramar")
 
 
 def test_files_that_cannot_be_read(tmp_path):
@@ -122,7 +130,7 @@ def test_files_that_cannot_be_read(tmp_path):
 
 
 def paths_of(node, prefix=()):
-    """Every place in a tree, the root's own excepted."""
+    """Yield every place in a tree, without the root."""
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for key, child in items:
         yield (*prefix, key)
@@ -143,7 +151,7 @@ JUNK = st.one_of(
 
 
 def refusal(act):
-    """The message with which `act` refuses, empty if it does not. Any error but InputError escapes."""
+    """Return the message of the InputError that `act` raises, or "". Any other error escapes."""
     try:
         act()
     except InputError as error:
@@ -154,7 +162,7 @@ def refusal(act):
 @settings(max_examples=600, deadline=None, derandomize=True)
 @given(st.data())
 def test_mutated_values_load_or_are_refused(data):
-    """A value replaced, removed or added anywhere: a valid config or an InputError, never anything else."""
+    """A value replaced, removed or added anywhere gives a valid config or an InputError."""
     mutated = copy.deepcopy(VALID)
     for _ in range(data.draw(st.integers(1, 2))):
         *above, last = data.draw(st.sampled_from(sorted(paths_of(mutated), key=repr)))
@@ -187,7 +195,7 @@ def test_mutated_text_loads_or_is_refused(tmp_path_factory, data):
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.text(max_size=30))
-def test_any_override_is_taken_or_refused(override):
+def test_any_override_applies_or_is_refused(override):
     tree = copy.deepcopy(VALID)
     message = refusal(lambda: (schema.override(tree, override), config_module.parse(tree, "set")))
     assert not message or message.startswith(("set: ", "--set "))

@@ -253,7 +253,7 @@ def test_a_download_becomes_a_corpus(tree: dict[str, Any], tmp_path: Path, files
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"name": "a/b"}, "data_files: they go with the name 'parquet' or 'json', here 'a/b'"),
+        ({"name": "a/b"}, "data_files: required by the names 'parquet' and 'json' and by no other; the name is 'a/b'"),
         ({"data_files": []}, "data_files"),
         ({"revision": "main"}, "revision: files have none"),
         ({"max_characters": 0}, "max_characters"),

@@ -106,7 +106,7 @@ def test_a_cap_in_characters(mixed: dict[str, Any], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("doses", "words"),
     [
-        ([{"share": 0.5}, {"share": 0.3}], "every one has a dose.share, and together they are 0.8"),
+        ([{"share": 0.5}, {"share": 0.3}], "every source has a dose.share, and their sum 0.8 is less than 1"),
         ([{"share": 0.0}], "share"),
         ([{"share": 1.5}], "share"),
         ([{"characters": 0}], "characters"),

@@ -1,4 +1,4 @@
-"""The device that a run uses: plug-ins have to show that they train as the CPU does. Fake ones do not."""
+"""The choice of a device. A plug-in must train as the CPU does; these fakes do not."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from conftest import PROJECT
 from llm60_jax.errors import MachineError
 from llm60_jax.machine import devices
 
-# A plug-in whose device is the CPU under another name, and what is wrong with it.
+# Plug-ins whose device is the CPU under another name, each with a fault.
 FAULTS = {
     "crash": "def spoil():\n    import os\n    os.abort()\n",
     "hang": "def spoil():\n    import time\n    time.sleep(600)\n",
@@ -48,7 +48,7 @@ def initialize():
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
-    """`install(fault)` puts a plug-in where Python finds packages, in this process and those that it starts."""
+    """`install(fault)` puts a plug-in on the path of this process and its children."""
 
     def put(fault, at_once=False):
         site = tmp_path / "site"
@@ -66,7 +66,7 @@ def install(tmp_path, monkeypatch):
         return site
 
     def probed(platforms, without):
-        """What the CPU computes is the same for all of them."""
+        """Probe the CPU only once: its numbers are the same for all faults."""
         if platforms != "cpu":
             return real(platforms, without)
         if not RIGHT:
@@ -81,7 +81,7 @@ def install(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "message"),
     [
         ("crash", "it crashes (SIGABRT)"),
         ("hang", "it hangs: no answer within 2 s"),
@@ -91,24 +91,24 @@ def install(tmp_path, monkeypatch):
     ],
 )
 def test_a_plugin_that_cannot_be_trusted_ends_in_a_message_and_the_cpu(
-    install, tmp_path, monkeypatch, caplog, fault, told
+    install, tmp_path, monkeypatch, caplog, fault, message
 ):
     install(fault)
     if fault == "hang":
         monkeypatch.setattr(devices, "PATIENCE", 2.0)
     devices.settle("auto", tmp_path / "data")
     assert os.environ["JAX_PLATFORMS"] == "cpu"
-    assert sys.modules["fake_gpu"].initialize() is None  # what JAX would find is empty
-    assert told in caplog.text
+    assert sys.modules["fake_gpu"].initialize() is None  # JAX would find an empty module
+    assert message in caplog.text
     assert "fake-gpu 1.0" in caplog.text
-    # The verdict is remembered, and asking for the device by name is an error.
+    # The verdict is cached, and naming the device is an error.
     monkeypatch.setattr(devices, "probed", lambda *a: pytest.fail("tried again"))
     monkeypatch.delenv("JAX_PLATFORMS")
     with pytest.raises(MachineError, match=r"device: fake-gpu 1\.0: it .*device = 'cpu' always works"):
         devices.settle("fake", tmp_path / "data")
 
 
-def test_a_healthy_plugin_is_used_and_another_version_is_tried_anew(install, tmp_path, monkeypatch):
+def test_a_healthy_plugin_is_used_and_another_version_is_tested_again(install, tmp_path, monkeypatch):
     site = install("healthy")
     devices.settle("auto", tmp_path / "data")
     assert os.environ["JAX_PLATFORMS"] == "fake,cpu"
@@ -125,14 +125,14 @@ def test_a_healthy_plugin_is_used_and_another_version_is_tried_anew(install, tmp
 
 def test_numbers_that_change_are_wrong():
     numbers = {"bfloat16": [1.0], "training": [6.0, 1.0], "repeats": True}
-    assert devices._difference(numbers, numbers) is None
-    assert "other numbers each time" in devices._difference(numbers | {"repeats": False}, numbers)
-    assert "a loss is nan" in devices._difference(numbers | {"training": [float("nan"), 1.0]}, numbers)
-    assert "a gradient's norm is 2" in devices._difference(numbers | {"training": [6.0, 2.0]}, numbers)
-    assert devices._difference(numbers | {"training": [6.1, 1.0]}, numbers) is None
+    assert devices.difference(numbers, numbers) is None
+    assert "other numbers each time" in devices.difference(numbers | {"repeats": False}, numbers)
+    assert "a loss is nan" in devices.difference(numbers | {"training": [float("nan"), 1.0]}, numbers)
+    assert "a gradient's norm is 2" in devices.difference(numbers | {"training": [6.0, 2.0]}, numbers)
+    assert devices.difference(numbers | {"training": [6.1, 1.0]}, numbers) is None
 
 
-def test_the_user_has_the_last_word(install, tmp_path, monkeypatch):
+def test_jax_platforms_overrides_the_choice(install, tmp_path, monkeypatch):
     install("crash")
     monkeypatch.setattr(devices, "probed", lambda *a: pytest.fail("tried"))
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
@@ -142,13 +142,13 @@ def test_the_user_has_the_last_word(install, tmp_path, monkeypatch):
     assert os.environ["JAX_PLATFORMS"] == "cpu"
 
 
-def test_a_device_that_is_not_there_is_named(tmp_path, monkeypatch):
+def test_an_unknown_device_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.delenv("JAX_PLATFORMS")
-    with pytest.raises(MachineError, match="device: 'mps' is no plug-in that is installed here; auto, or one of cpu"):
+    with pytest.raises(MachineError, match="device: no plug-in 'mps' is installed; choose auto, or one of cpu"):
         devices.settle("mps", tmp_path)
 
 
-def test_without_plugins_nothing_is_tried_and_jax_chooses(tmp_path, monkeypatch):
+def test_without_plugins_nothing_is_tested_and_jax_chooses(tmp_path, monkeypatch):
     monkeypatch.delenv("JAX_PLATFORMS")
     monkeypatch.setattr(devices, "probed", lambda *a: pytest.fail("tried"))
     devices.settle("auto", tmp_path)

@@ -13,7 +13,7 @@ from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.errors import InputError
 from llm60_jax.model import groups, noise
-from llm60_jax.plan import Noise, StepKey
+from llm60_jax.plan import Noise
 from llm60_jax.record import store
 from llm60_jax.training import step
 
@@ -63,7 +63,7 @@ def test_shared_parts_equal_the_same_parts_written_out(tree):
 
 def test_what_is_shared_has_the_sum_of_its_users_gradients_and_freezes_with_them(tree):
     c = build(tree, share_mlp=2)
-    key = StepKey.of(plan.build(c).stages[2], c.phase[0], c)._replace(noise=Noise())
+    key = plan.key(c, plan.build(c).stages[2])._replace(noise=Noise())
     state = step.init(c)
     frozen = step.frozen_groups_of(c.model, key, state.params)
     assert frozen == {"blocks_0_1", "mlp_0_1"}

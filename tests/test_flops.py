@@ -6,7 +6,7 @@ import pytest
 
 from llm60_jax import config as config_module
 from llm60_jax import plan
-from llm60_jax.plan import Noise, StepKey, flops
+from llm60_jax.plan import Noise, flops
 from llm60_jax.training import counted_flops, programs
 
 
@@ -41,7 +41,7 @@ def test_freezing_removes_exactly_the_backward_and_recomputation_of_the_frozen_b
     down = 2 * tokens * m.dim * m.hidden_dim  # the last product of a block, which the backward does not need again
     forward = 2 * tokens * (4 * m.dim**2 + 2 * m.dim * m.hidden_dim) + 4 * tokens * context * m.dim
     product = 2 * tokens * m.vocab_size * m.dim
-    first = StepKey.of(plan.build(tiny).stages[0], tiny.phase[0], tiny)
+    first = plan.key(tiny, plan.build(tiny).stages[0])
     for frozen in (0, 2, 4):
         live = m.layers - frozen
         key = first._replace(frozen_blocks=frozen)
@@ -75,25 +75,25 @@ def test_the_formula_counts_what_every_program_has(tree, architecture, way):
     c = config_module.parse(tree, "x")
     stages = plan.build(c).phase_stages("fine_tune")
     for stage, remat in [(stages[0], "full"), (stages[0], "attention"), (stages[-1], "products"), (stages[-1], "none")]:
-        key = StepKey.of(stage, c.phase[2], c)._replace(remat=remat)
+        key = plan.key(c, stage)._replace(remat=remat)
         for noise in (key.noise, Noise(attention=0.1)):
             assert flops.step_flops(c.model, key._replace(noise=noise)) == counted(c, key._replace(noise=noise))
 
 
 @pytest.mark.parametrize("context", [16, 128, 200, 512])
 def test_attention_costs_what_its_chunks_may_see(tiny, context):
-    key = StepKey.of(plan.build(tiny).stages[0], tiny.phase[0], tiny)._replace(context=context)
+    key = plan.key(tiny, plan.build(tiny).stages[0])._replace(context=context)
     assert flops.step_flops(tiny.model, key) == counted(tiny, key)
 
 
 def test_devices_share_the_operations_out(tiny):
-    key = StepKey.of(plan.build(tiny).stages[0], tiny.phase[0], tiny)
+    key = plan.key(tiny, plan.build(tiny).stages[0])
     assert key.accumulation % 2 == 0
     assert counted(tiny, key._replace(devices=2)) == counted(tiny, key) == flops.step_flops(tiny.model, key)
 
 
 def test_noise_costs_no_product(tiny):
-    key = StepKey.of(plan.build(tiny).stages[0], tiny.phase[0], tiny)
+    key = plan.key(tiny, plan.build(tiny).stages[0])
     assert counted(tiny, key) == counted(tiny, key._replace(noise=Noise()))
 
 
@@ -102,7 +102,7 @@ def test_freezing_saves_what_the_playbook_says():
     c = config_module.load("configs/llm60.toml")
     backward = whole = 0
     for stage in plan.build(c).phase_stages("grammar"):
-        key = StepKey.of(stage, c.phase[0], c)
+        key = plan.key(c, stage)
         forward = flops.step_flops(c.model, key._replace(frozen_blocks=60, prefix_cached=False))
         backward += stage.steps * (flops.step_flops(c.model, key) - forward)
         whole += stage.steps * (flops.step_flops(c.model, key._replace(frozen_blocks=0)) - forward)

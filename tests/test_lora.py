@@ -16,7 +16,6 @@ from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.errors import InputError
 from llm60_jax.model import groups
-from llm60_jax.plan import StepKey
 from llm60_jax.record import store
 from llm60_jax.run import gates
 from llm60_jax.training import phase_groups, step
@@ -88,7 +87,7 @@ def test_fresh_adapters_change_nothing_and_only_live_ones_train(adapted):
     np.testing.assert_array_equal(*hidden)
     assert set(state.params) - set(plain.params) == {"lora_2_3", "lora_4_5"}
     for stage in plan.build(c).stages:
-        key = StepKey.of(stage, phase, c)
+        key = plan.key(c, stage)
         shape = (key.accumulation, key.micro_batch, key.context)
         batch = {name: np.full(shape, 9, np.int32) for name in ("tokens", "targets", "segments")}
         batch["weights"] = np.ones(shape, np.float32)

@@ -1,4 +1,4 @@
-"""Folders built once: what a crash, a second process or a disk error leaves behind."""
+"""Folders that are whole or absent, after a crash, beside a second process, on a full disk."""
 
 import os
 import time
@@ -31,12 +31,12 @@ def test_a_folder_is_built_once(tmp_path: Path) -> None:
     assert manifest.verify(tmp_path / "x") == first
 
 
-def test_a_manifest_of_other_inputs_is_not_taken(tmp_path: Path) -> None:
+def test_a_manifest_of_other_inputs_is_not_accepted(tmp_path: Path) -> None:
     manifest.build_once(tmp_path / "x", IDENTITY, build, "thing")
     assert manifest.build_once(tmp_path / "x", {"of": "others"}, build, "thing")["identity"] == {"of": "others"}
 
 
-def test_the_folder_another_process_finished_meanwhile_stays(tmp_path: Path) -> None:
+def test_a_folder_that_another_process_finished_meanwhile_stays(tmp_path: Path) -> None:
     first: list[int] = []
 
     def build_slowly(folder: Path) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def test_a_full_disk_is_a_machine_error(tmp_path: Path) -> None:
         manifest.build_once(tmp_path / "x", IDENTITY, fill, "thing")
 
 
-def test_remains_of_killed_builds_are_removed_after_a_day(tmp_path: Path) -> None:
+def test_unfinished_builds_are_removed_after_a_day(tmp_path: Path) -> None:
     old, new = tmp_path / ".x.partial-1", tmp_path / ".x.partial-2"
     for folder in (old, new):
         folder.mkdir()
@@ -85,7 +85,7 @@ def test_a_broken_manifest_is_damage(tmp_path: Path, content: str) -> None:
         manifest.verify(tmp_path)
 
 
-def test_an_array_that_is_none_is_damage(tmp_path):
+def test_a_broken_array_file_is_damage(tmp_path):
     path = tmp_path / "x.npy"
     np.save(path, np.arange(3), allow_pickle=False)
     whole = path.read_bytes()

@@ -47,7 +47,7 @@ def test_a_run_without_observers_or_with_broken_ones_is_the_same_run(short, tmp_
 
 
 def test_events_come_in_the_order_of_the_playbook(short, tmp_path, monkeypatch):
-    monkeypatch.setattr(stages, "PROBES", 1)  # a look at the start of the phase only
+    monkeypatch.setattr(stages, "PROBES_PER_PHASE", 1)  # a look at the start of the phase only
     seen = []
     train(short, tmp_path / "run", monkeypatch, lambda event: seen.append(type(event).__name__))
     order = [name for name in seen if name in ("StageBegins", "StageProved", "StageEnds", "PhaseJudged", "PhaseEnds")]

@@ -9,7 +9,6 @@ from llm60_jax import plan
 from llm60_jax.errors import InputError, MachineError
 from llm60_jax.machine import facts
 from llm60_jax.machine.signals import Interrupts
-from llm60_jax.plan import StepKey
 from llm60_jax.run import loop
 from llm60_jax.training import parallel, phase_groups, programs, step
 
@@ -20,7 +19,7 @@ def on(devices, tree, **train):
 
 def losses(c, steps, stage=0):
     compiled = programs.CompiledSteps(c)
-    key = StepKey.of(plan.build(c).stages[stage], c.phase[0], c)
+    key = plan.key(c, plan.build(c).stages[stage])
     rng = np.random.default_rng(0)
     state, found = phase_groups.begin(c, c.phase[0], step.init(c)), []
     for _ in range(steps):
@@ -45,7 +44,7 @@ def test_two_devices_train_as_one_does(tree, stage):
 
 def test_each_device_has_micro_batches_of_its_own(tree):
     c = on(2, tree)
-    key = StepKey.of(plan.build(c).stages[0], c.phase[0], c)
+    key = plan.key(c, plan.build(c).stages[0])
     traced = str(programs.trace(c, key).jaxpr)
     assert f"length={key.accumulation // 2}" in traced
     assert traced.count("psum") > 0
@@ -74,7 +73,7 @@ def test_a_run_on_two_devices_goes_on_with_one(tree, tmp_path):
 
 
 def test_more_devices_than_there_are_and_shares_that_do_not_come_out_even_are_refused(tree):
-    with pytest.raises(MachineError, match=r"train\.devices: 5 were asked for, and this machine has 2"):
+    with pytest.raises(MachineError, match=r"train\.devices is 5, and this machine has 2"):
         facts.versions(5)
-    with pytest.raises(InputError, match=r"which train\.devices = 3 cannot share out evenly"):
+    with pytest.raises(InputError, match=r"which train\.devices = 3 does not divide"):
         on(3, tree)

@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,18 @@ def test_stages_tile_each_phase_without_gap_or_overlap(context_at, freeze_at, st
     assert frozen == sorted(frozen)
 
 
+def test_the_key_of_a_stage_holds_its_settings_and_those_of_its_phase():
+    built = plan.build(LLM60)
+    keys = [plan.key(LLM60, stage) for stage in built.stages]
+    assert [(key.context, key.micro_batch, key.accumulation, key.frozen_blocks) for key in keys] == [
+        (context, micro_batch, accumulation, frozen) for _, _, context, _, micro_batch, accumulation, frozen in TABLE
+    ]
+    assert {key.tokens for key in keys} == {4096}
+    assert {key.noise.mlp for key in keys} == {0.05}
+    with pytest.raises(KeyError):
+        plan.key(LLM60, dataclasses.replace(built.stages[0], phase="gramar"))
+
+
 def test_steps_outside_the_plan():
     built = plan.build(LLM60)
     for step in (-1, built.steps):
@@ -108,7 +121,7 @@ def test_learning_rate_warms_up_and_ends_exactly():
         assert rates[top:] == sorted(rates[top:], reverse=True)
 
 
-def test_learning_rate_knows_nothing_of_stages():
+def test_the_learning_rate_does_not_depend_on_stages():
     flat = config_module.load(
         PROJECT / "configs" / "llm60.toml", ["phase.grammar.context=[[0.0, 128]]", "phase.grammar.freeze=[[0.0, 0]]"]
     )

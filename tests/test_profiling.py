@@ -8,7 +8,6 @@ from conftest import few_pairs, metrics, to_toml
 
 import launch
 from llm60_jax import plan
-from llm60_jax.plan import StepKey
 from llm60_jax.training import counted_flops, profiling, programs
 
 TEXT = """HloModule jit_train_step, is_scheduled=true
@@ -58,8 +57,9 @@ def test_time_without_any_operation(spans, window, idle):
 
 
 def test_operations_by_part_add_up_to_the_whole(tiny):
-    for stage, phase in ((plan.build(tiny).stages[0], tiny.phase[0]), (plan.build(tiny).stages[-1], tiny.phase[-1])):
-        traced = programs.trace(tiny, StepKey.of(stage, phase, tiny)).jaxpr
+    stages = plan.build(tiny).stages
+    for stage in (stages[0], stages[-1]):
+        traced = programs.trace(tiny, plan.key(tiny, stage)).jaxpr
         found = counted_flops.by_part(traced)
         assert sum(found.values()) == counted_flops.count(traced)
         assert set(found) == {"attention", "mlp", "head"}
@@ -73,7 +73,7 @@ def test_a_trace_is_told_by_part_operation_and_memory(tiny, tmp_path):
     from llm60_jax.training import costs
 
     steps = costs.Steps(tiny, tiny.phase[0])
-    key = StepKey.of(plan.build(tiny).stages[0], tiny.phase[0], tiny)
+    key = plan.key(tiny, plan.build(tiny).stages[0])
     steps.time(key)
     with profiling.recording(tmp_path):
         with profiling.data():

@@ -17,7 +17,7 @@ from llm60_jax.data.tokens.tokenizer import BOS
 from llm60_jax.errors import TrainingError
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.model import attention
-from llm60_jax.plan import StepKey, flops
+from llm60_jax.plan import flops
 from llm60_jax.record import store
 from llm60_jax.run import loop, measures
 from llm60_jax.training import counted_flops, optim, proof, step
@@ -41,7 +41,7 @@ def one_stage(tree):
 
 
 def key_of(stage):
-    return StepKey.of(stage, TINY.phase[0], TINY)
+    return plan.key(TINY, stage)
 
 
 def evidence(stage, **changes):
@@ -102,7 +102,7 @@ def test_changed_frozen_leaves_stop_the_run(stage):
 def test_the_program_reports_what_it_does(tiny):
     state = step.init(tiny)
     for stage in plan.build(tiny).phase_stages("grammar")[::2]:
-        key = StepKey.of(stage, tiny.phase[0], tiny)
+        key = plan.key(tiny, stage)
         shape = (key.accumulation, key.micro_batch, key.context)
         rng = np.random.default_rng(0)
         batch = {name: rng.integers(0, 360, shape, dtype=np.int32) for name in ("tokens", "targets")}
@@ -149,12 +149,12 @@ def test_a_run_records_the_proof_of_each_stage(tree, capsys):
 
 
 def test_a_freeze_that_does_not_reach_the_program_stops_the_run(one_stage, monkeypatch):
-    real = StepKey.of
+    real = plan.key
 
-    def thawed(stage, phase, config):
-        return real(stage, phase, config)._replace(frozen_blocks=0)
+    def thawed(config, stage):
+        return real(config, stage)._replace(frozen_blocks=0)
 
-    monkeypatch.setattr(StepKey, "of", thawed)
+    monkeypatch.setattr(plan, "key", thawed)
     with pytest.raises(TrainingError, match="gradient in blocks 2 to 5 planned, in 0 to 5 found"):
         loop.launch(one_stage, Interrupts(), "again")
 

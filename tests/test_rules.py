@@ -209,7 +209,7 @@ def test_5_a_run_from_a_checkpoint_keeps_its_tokenizer(tuning, base, tmp_path):
     with pytest.raises(DamageError, match=r"tokenizer.model: its digest is"):
         ancestry.start(config_module.parse(tuning, "x"))
     tuning["tokenizer"] = {"phases": ["fine_tune"]}
-    assert "it comes with the checkpoint that start names" in refusal(tuning)
+    assert "the checkpoint in start brings its own" in refusal(tuning)
 
 
 def test_5_a_run_from_a_checkpoint_keeps_its_optimizer(tuning):

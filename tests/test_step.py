@@ -13,7 +13,7 @@ from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.errors import InputError
 from llm60_jax.model import groups
-from llm60_jax.plan import Noise, StepKey
+from llm60_jax.plan import Noise
 from llm60_jax.training import phase_groups, programs, step
 
 
@@ -27,7 +27,7 @@ def batch_for(key, seed=0):
 
 
 def keys(tiny):
-    return [StepKey.of(s, tiny.phase[0], tiny) for s in plan.build(tiny).phase_stages("grammar")]
+    return [plan.key(tiny, s) for s in plan.build(tiny).phase_stages("grammar")]
 
 
 def run(tiny, key, state, batch, limit=step.NO_LIMIT):
@@ -99,10 +99,9 @@ def test_embedding_policy_reaches_the_key_only_while_blocks_are_frozen(tree):
 
 def test_one_compile_per_key_and_shared_between_phases(tiny):
     compiled = programs.CompiledSteps(tiny)
-    phases = {phase.name: phase for phase in tiny.phase}
     state = step.init(tiny)
     for stage in plan.build(tiny).stages:
-        key = StepKey.of(stage, phases[stage.phase], tiny)
+        key = plan.key(tiny, stage)
         program = compiled[key]
         assert compiled[key] is program
         for seed in (0, 1):
@@ -197,7 +196,7 @@ def test_recomputation_is_chosen_stage_by_stage(tree):
     c = config_module.parse(tree, "x")
     assert [key.remat for key in keys(c)] == ["none", "none", "none", "attention", "full"]
     tree["phase"][0]["remat"] = [[0.0, "none"], [0.4, "attention"]]
-    with pytest.raises(InputError, match=r"remat: \[0\.4\] are no fractions of context or freeze"):
+    with pytest.raises(InputError, match=r"remat: \[0\.4\] are not fractions of context or freeze"):
         config_module.parse(tree, "x")
 
 

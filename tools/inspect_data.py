@@ -99,7 +99,7 @@ def numbers(config: Config, data: Prepared, phase: Phase) -> dict[str, Any]:
 
 
 def _do(config: Config, options: argparse.Namespace) -> None:
-    phase = config.phase_named(options.phase)
+    phase = cli.phase_of(config, options.phase)
     stages = plan.build(config).phase_stages(phase.name)
     if not 1 <= options.stage <= len(stages):
         raise InputError(f"--stage: phase {phase.name} has stages 1 to {len(stages)}, not {options.stage}")

@@ -32,8 +32,7 @@ def rows_of(config: Config, known: dict[StepKey, Cost]) -> list[dict[str, Any]]:
     """A row a stage, as plain values; what is not known is None."""
     rows = []
     for stage in plan.build(config).stages:
-        phase = config.phase_named(stage.phase)
-        key = StepKey.of(stage, phase, config)
+        key = plan.key(config, stage)
         row: dict[str, Any] = {
             "phase": stage.phase,
             "stage": stage.index + 1,

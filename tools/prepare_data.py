@@ -51,7 +51,7 @@ def prepared(config: Config, tokens: bool, track: Track) -> tuple[dict[str, Corp
 
 
 def _do(config: Config, options: argparse.Namespace) -> None:
-    phases = config.phase if options.phase is None else [config.phase_named(options.phase)]
+    phases = config.phase if options.phase is None else [cli.phase_of(config, options.phase)]
     interrupts = Interrupts()
     interrupts.install()
     track = terminal.Tracker(interrupts, quiet=options.json)

@@ -56,7 +56,7 @@ def _do(config: Config, options: argparse.Namespace) -> None:
         raise InputError("--executor ray: ray is not installed: pip install ray")
     from llm60_jax.data.corpus.cluster import MakeUnits
 
-    phases = config.phase if options.phase is None else [config.phase_named(options.phase)]
+    phases = config.phase if options.phase is None else [cli.phase_of(config, options.phase)]
     track = terminal.Tracker(Interrupts())
     data_dir = Path(config.data_dir).resolve()
     plans = [Recipe(phase, data_dir, track, config.evaluation_text) for phase in phases]

@@ -31,7 +31,7 @@ def weights_of(config: Config, only: str | None, track: Track = silent) -> dict[
     Raises:
       InputError: no phase reweights, or the one named does not.
     """
-    asked = config.phase if only is None else [config.phase_named(only)]
+    asked = config.phase if only is None else [cli.phase_of(config, only)]
     phases = [phase for phase in asked if phase.reweight is not None]
     if not phases:
         none = "no phase reweights" if only is None else f"phase {only} does not reweight"

@@ -1,14 +1,13 @@
-"""The configuration of a run: frozen records read from TOML, every value checked before anything expensive starts.
+"""The configuration of a run: frozen records from TOML, checked before anything expensive starts.
 
-Here: the fields and their bounds (`config`, `phase`, `sources`), the strict reader with `--set` and its messages
-(`schema`), the playbook's golden rules and where a configuration departs from it (`rules`, `playbook`). Not here: what
-follows from a configuration, which is the plan's, and anything that needs jax or reads text.
+Here: the fields and their bounds (`config`, `model`, `phase`, `sources`), the strict reader with
+`--set` and its messages (`schema`), the golden rules (`rules`) and departures from the playbook
+(`playbook`). Not here: the stages that follow from a configuration (plan/), and anything that needs
+jax or reads text.
 """
 
 from llm60_jax.config.config import (
-    INIT_STD,
     Config,
-    Model,
     Optimizer,
     Sampling,
     TokenizerSettings,
@@ -17,6 +16,7 @@ from llm60_jax.config.config import (
     parse,
     to_tree,
 )
+from llm60_jax.config.model import INIT_STD, Model
 from llm60_jax.config.phase import Gate, Goal, Lora, Phase, Reweight
 from llm60_jax.config.playbook import departures
 from llm60_jax.config.rules import RULE_2, RULE_5, RULE_6

@@ -1,7 +1,8 @@
-"""The settings of one phase: its text, its schedule, its noise, its loss and its way of fine-tuning. No jax.
+"""The settings of one phase: text, schedule, noise, loss, adapters and gate. No jax.
 
-A *piecewise* setting is a list of (fraction of the phase's tokens, value) pairs: `freeze = [[0.0, 0], [0.2, 20]]`
-means 0 frozen blocks from the start and 20 from 20 % on. Defaults are neutral: what is not named costs nothing.
+A *piecewise* setting is a list of (fraction of the phase's tokens, value) pairs. For example,
+`freeze = [[0.0, 0], [0.2, 20]]` means 0 frozen blocks from the start and 20 from 20 % on. Defaults
+are neutral: a setting that is left out costs nothing.
 """
 
 import itertools
@@ -28,8 +29,11 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 
 @record
 class Reweight:
-    """Token-level loss weights (playbook, section 4.3): a token that occurs n times weighs n ** -rarity, punctuation
-    and function words `common` times that; scaled to a mean of 1 over the phase's text, within `bounds`."""
+    """Loss weights of tokens (playbook, section 4.3).
+
+    A token that occurs n times weighs n ** -rarity; punctuation and function words weigh `common`
+    times that. All weights are scaled to a mean of 1 over the phase's text and clipped to `bounds`.
+    """
 
     rarity: Annotated[float, Field(ge=0, le=1)] = 0.15
     common: Annotated[float, Field(gt=0, le=1)] = 0.7
@@ -38,8 +42,11 @@ class Reweight:
 
 @record
 class Lora:
-    """Low-rank adapters (Hu et al. 2021): kernels of the live blocks become W + alpha / rank * A B, and only A and B
-    train. At the end of the phase they are merged into plain weights."""
+    """Low-rank adapters (Hu et al. 2021).
+
+    A kernel W of a live block becomes W + alpha / rank * A B, and only A and B train. The end of
+    the phase merges them into plain weights.
+    """
 
     rank: Annotated[int, Field(ge=1, le=1024)] = 8
     alpha: Annotated[float, Field(gt=0, le=10_000)] = 16.0
@@ -48,7 +55,7 @@ class Lora:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        require(len(set(self.targets)) == len(self.targets), f"targets: each one once, got {list(self.targets)}")
+        require(len(set(self.targets)) == len(self.targets), f"targets: name each once, got {list(self.targets)}")
 
     @property
     def scale(self) -> float:
@@ -63,56 +70,65 @@ Richness = Literal["mtld", "hdd", "rare_types", "parse_rate"]
 
 @record
 class Gate:
-    """What a phase must show before it closes (playbook, sections 1, 3.4, 4.4 and 5.5). Everything is measured and
-    kept; what is named here is asked for. Bounds are those of 95 % intervals."""
+    """The evidence that a phase needs to close (playbook, sections 1, 3.4, 4.4 and 5.5).
 
-    min_gain: Annotated[float, Field(ge=0)] = 0.02  # plateau: nats a token that 10 % more tokens would bring, at most
-    extend_up_to: Annotated[float, Field(ge=1, le=10)] = 1.0  # times the phase's tokens, while it only lacks a plateau
-    min_fall: float = 0.0  # nats a token by which the loss on the phase's own held-out text has fallen, at least
-    grammar: dict[Name, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)  # share of pairs, at least
-    rare_words: Annotated[float, Field(ge=0, le=1)] | None = None  # share of rare-word cloze, at least
-    max_grammar_loss: Annotated[float, Field(ge=0)] = 0.05  # share of all minimal pairs, since the phase before
-    max_forgetting: Annotated[float, Field(ge=0)] = 0.5  # nats a token on what earlier phases are validated with
-    # Of texts the model writes: slips for 1,000 words beyond those of held-out text, and vocabulary as a share of it.
+    The run measures and records everything; the gate judges only what is named here. A measure
+    passes if the bound of its 95 % interval does.
+    """
+
+    min_gain: Annotated[float, Field(ge=0)] = 0.02  # plateau: most nats per token that 10 % more tokens would gain
+    extend_up_to: Annotated[float, Field(ge=1, le=10)] = (
+        1.0  # multiple of the phase's tokens; only for want of a plateau
+    )
+    min_fall: float = 0.0  # nats per token; least fall of the loss on the phase's held-out text
+    grammar: dict[Name, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)  # least share of pairs
+    rare_words: Annotated[float, Field(ge=0, le=1)] | None = None  # least share of rare-word clozes
+    max_grammar_loss: Annotated[float, Field(ge=0)] = 0.05  # share of all minimal pairs lost since the phase before
+    max_forgetting: Annotated[float, Field(ge=0)] = 0.5  # nats per token on earlier phases' held-out text
+    # In texts that the model writes: slips per 1,000 words beyond those of held-out text, and
+    # vocabulary as a multiple of that of held-out text.
     at_most: dict[Slip, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     at_least: dict[Richness, Annotated[float, Field(ge=0, le=2)]] = Field(default_factory=dict)
-    max_memorised: Annotated[float, Field(ge=0, le=1)] | None = None  # share of runs of six words, beyond held-out text
+    max_memorised: Annotated[float, Field(ge=0, le=1)] | None = None  # share of six-word runs, beyond held-out text
 
 
 @record
 class Phase:
-    """One goal, one body of text, one learning-rate curve. Defaults follow the playbook, sections 6 to 8 and 11."""
+    """One goal, one text, one learning-rate curve.
+
+    Defaults follow the playbook, sections 6 to 8 and 11.
+    """
 
     name: Name
-    goal: Goal | None = None  # None: by place, the first phase grammar, the last of several fine_tune
+    goal: Goal | None = None  # None: by place; the first is grammar, the last of several fine_tune
     tokens: Positive
     context: Piecewise
     freeze: Piecewise
     learning_rate: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(ge=0, le=1)]]  # peak, final
     sources: tuple[Source, ...]
-    exclude: Exclude = Exclude()  # what is taken out of their text
+    exclude: Exclude = Exclude()  # rules for text to remove
     warmup: Annotated[float, Field(ge=0, le=0.5)] = 0.03  # share of the phase's tokens
-    remat: tuple[tuple[Fraction, Remat], ...] = ()  # piecewise, at fractions of context and freeze; () is train.remat
+    remat: tuple[tuple[Fraction, Remat], ...] = ()  # piecewise, at fractions of context or freeze; () is train.remat
 
-    embedding: Literal["head_only", "frozen"] = "head_only"  # of the tied embedding while blocks are frozen
-    freeze_when: Literal["schedule", "converged"] = "schedule"  # "converged" lets a freeze wait for its blocks
-    settled_drift: Annotated[float, Field(ge=0, le=2)] = 0.02  # below it a stack has converged; see evaluate/drift.py
-    freeze_delay: Fraction = 0.1  # the longest a freeze may wait, as a share of the phase's tokens
+    embedding: Literal["head_only", "frozen"] = "head_only"  # while blocks are frozen
+    freeze_when: Literal["schedule", "converged"] = "schedule"  # "converged": a freeze may wait for its blocks
+    settled_drift: Annotated[float, Field(ge=0, le=2)] = 0.02  # a stack has converged below it; see evaluate/drift.py
+    freeze_delay: Fraction = 0.1  # longest wait of a freeze, as a share of the phase's tokens
 
     mlp_dropout: Rate = 0.0
     attention_dropout: Rate = 0.0
     embedding_dropout: Rate = 0.0
-    drop_path: Rate = 0.0  # share of sequences for which a live branch is left out (Huang et al. 2016)
-    activation_noise: Rate = 0.0  # standard deviation, added to what a norm gives a live branch (RMS near 1)
+    drop_path: Rate = 0.0  # share of sequences that skip a live branch (Huang et al. 2016)
+    activation_noise: Rate = 0.0  # standard deviation, added to a live branch's normalized input (RMS near 1)
 
     reweight: Reweight | None = None
     deep_supervision: Annotated[float, Field(ge=0, le=1)] = 0.0  # weight of the losses of heads below the top
 
     lora: Lora | None = None
-    rows: Literal["stream", "fixed"] = "stream"  # "fixed": packed once, every epoch the same rows in another order
-    prefix_cache: bool = False  # keep what the frozen blocks compute, instead of computing it in every epoch
+    rows: Literal["stream", "fixed"] = "stream"  # "fixed": packed once; each epoch reorders the rows
+    prefix_cache: bool = False  # store the outputs of frozen blocks instead of recomputing them each epoch
 
-    canaries: Annotated[int, Field(ge=0, le=200)] = 0  # made-up secrets added to its text (tools/check_privacy.py)
+    canaries: Annotated[int, Field(ge=0, le=200)] = 0  # invented secrets added to its text (tools/check_privacy.py)
 
     gate: Gate = Gate()
 
@@ -120,11 +136,11 @@ class Phase:
         require(bool(self.sources), "sources: at least one is needed, as a [[phase.sources]] table")
         shares = [source.dose.share for source in self.sources if source.dose.share is not None]
         enough = len(shares) < len(self.sources) or sum(shares) > 1 - 1e-9
-        require(enough, f"sources: every one has a dose.share, and together they are {sum(shares):g}, less than 1")
+        require(enough, f"sources: every source has a dose.share, and their sum {sum(shares):g} is less than 1")
         require_rising("context", self.context)
         require_rising("freeze", self.freeze)
-        apart = all(b - a >= 1e-6 for a, b in itertools.pairwise(self.breakpoints))
-        require(apart, f"context and freeze: two fractions differ by less than a millionth: {self.breakpoints}")
+        are_apart = all(b - a >= 1e-6 for a, b in itertools.pairwise(self.breakpoints))
+        require(are_apart, f"context and freeze: two fractions differ by less than a millionth: {self.breakpoints}")
         depths = [depth for _, depth in self.freeze]
         require(depths == sorted(depths), f"freeze: depths must not fall inside a phase, got {depths}")
         require(all(length > 0 for _, length in self.context), "context: lengths must be above 0")
@@ -132,46 +148,47 @@ class Phase:
         require(final <= peak, f"learning_rate: the final rate {final} is above the peak {peak}")
         if self.remat:
             require_rising("remat", self.remat)
-            strange = sorted({fraction for fraction, _ in self.remat} - set(self.breakpoints))
-            require(not strange, f"remat: {strange} are no fractions of context or freeze: {self.breakpoints}")
+            others = sorted({fraction for fraction, _ in self.remat} - set(self.breakpoints))
+            require(not others, f"remat: {others} are not fractions of context or freeze: {self.breakpoints}")
         if self.freeze_when == "converged":
             self._check_delay()
         if self.rows == "fixed":
-            one = len(self.context) == 1
-            require(one, f"rows: 'fixed' needs one context for the whole phase, and context is {_show(self.context)}")
+            constant = len(self.context) == 1
+            require(constant, f"rows: 'fixed' needs one context for the whole phase; got {_show(self.context)}")
         if self.prefix_cache:
             self._check_prefix_cache()
 
     def _check_delay(self) -> None:
-        """A freeze that waits as long as it may still comes before the next one and before the phase ends."""
+        """Raise ValueError if a freeze could wait until the next freeze or the end of the phase."""
         starts = [fraction for fraction, _ in self.freeze[1:]]
         for start, following in itertools.pairwise([*starts, 1.0]):
             require(
                 start + self.freeze_delay < following,
-                f"freeze_delay: a freeze at {start} that waits {self.freeze_delay} reaches what follows at {following}",
+                f"freeze_delay: a freeze at {start} that waits {self.freeze_delay} reaches the next freeze or the end "
+                f"of the phase at {following}; lower it",
             )
 
     def _check_prefix_cache(self) -> None:
-        """What frozen blocks compute for a row must stay the same for the whole phase, and be needed again."""
+        """Raise ValueError unless frozen blocks compute the same for a row in every epoch."""
         frozen_all_along = len(self.freeze) == 1 and self.freeze[0][1] > 0
-        require(frozen_all_along, f"prefix_cache: needs one frozen depth above 0, and freeze is {_show(self.freeze)}")
-        require(self.rows == "fixed", "prefix_cache: needs rows = 'fixed'; rows packed anew in each epoch differ")
-        still = self.embedding == "frozen" or self.lora is not None
-        require(still, "prefix_cache: needs embedding = 'frozen'; an embedding that trains changes what blocks compute")
+        require(frozen_all_along, f"prefix_cache: needs one frozen depth above 0; freeze is {_show(self.freeze)}")
+        require(self.rows == "fixed", "prefix_cache: needs rows = 'fixed'; rows that each epoch packs again differ")
+        constant = self.embedding == "frozen" or self.lora is not None
+        require(constant, "prefix_cache: needs embedding = 'frozen'; a training embedding changes the blocks' outputs")
 
     @property
     def breakpoints(self) -> list[float]:
-        """Fractions at which a stage begins: those of context and freeze together, rising from 0."""
+        """Return the fractions at which a stage begins: those of context and freeze, from 0 up."""
         return sorted({fraction for fraction, _ in (*self.context, *self.freeze)})
 
     @property
     def adapted_from(self) -> int:
-        """Depth from which on blocks get adapters: those frozen from the start would never train theirs."""
+        """Return the depth above which blocks have adapters: blocks below are frozen throughout."""
         return self.freeze[0][1] if self.lora is not None else 0
 
     @property
     def enhancements(self) -> list[str]:
-        """The optional enhancements (playbook, section 16) that this phase switches on, by field."""
+        """Return the fields of the enhancements (playbook, section 16) that this phase uses."""
         return [name for name in ("deep_supervision", "drop_path", "activation_noise") if getattr(self, name)]
 
 

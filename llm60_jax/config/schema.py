@@ -1,4 +1,15 @@
-"""The kinds of field that a configuration has: strict frozen records and bounded numbers. No jax."""
+"""Strict records read from TOML, with overrides and with messages that name the field. No jax.
+
+- Kinds of fields: the frozen `record` decorator, bounded numbers and names, `require` for the rules
+  between fields.
+- Reading: `read_toml` parses a file, `validate` turns a tree into a record, `to_tree` turns it
+  back.
+- Overrides: `override` applies one `--set dotted.path=value` to a tree before validation.
+- Messages: `explain` puts a pydantic error into one line: the field as the user writes it, the
+  reason, and the nearest valid name.
+
+Every failure is an `InputError`. It names the file or the option, the field and the reason.
+"""
 
 import dataclasses
 import difflib
@@ -16,6 +27,12 @@ from pydantic.dataclasses import dataclass
 
 from llm60_jax.errors import InputError
 
+T = TypeVar("T")
+_MAX_BYTES = 2**20  # of a configuration file
+
+
+# --- Kinds of fields ------------------------------------------------------------------------------
+
 record = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
 
 Positive = Annotated[int, Field(gt=0, le=10**15)]
@@ -24,33 +41,38 @@ PathText = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
 Remat = Literal["full", "attention", "products", "none"]
-Recompute = Literal["full", "attention", "products", "none", "auto"]  # as it is asked for; "auto" is measured
-Dtype = Literal["bfloat16", "float32"]  # of the operands of matrix products in training
-Piecewise = tuple[tuple[Fraction, Count], ...]  # (fraction of the phase's tokens, value from there on)
+Recompute = Literal["full", "attention", "products", "none", "auto"]  # "auto" measures the policies
+Dtype = Literal["bfloat16", "float32"]  # operands of matrix products in training
+Piecewise = tuple[tuple[Fraction, Count], ...]  # pairs (fraction of the phase's tokens, value from there on)
 
 
 def require(condition: bool, message: str) -> None:
-    """Raises ValueError, which validation turns into one line that names the field."""
+    """Raise ValueError unless the condition holds.
+
+    Validation turns it into one line that names the field.
+    """
     if not condition:
         raise ValueError(message)
 
 
 def require_rising(field: str, pairs: Sequence[tuple[float, Any]]) -> None:
-    """A piecewise setting begins at 0 and its fractions rise."""
+    """Raise ValueError unless the fractions of a piecewise setting begin at 0 and rise."""
     fractions = [fraction for fraction, _ in pairs]
     require(bool(pairs) and fractions[0] == 0, f"{field}: the first fraction must be 0")
     require(all(a < b for a, b in itertools.pairwise(fractions)), f"{field}: fractions must rise, got {fractions}")
 
 
-T = TypeVar("T")
-_MOST_BYTES = 2**20
+# --- Reading and validating -----------------------------------------------------------------------
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tree of a TOML file. Raises InputError when it cannot be read or parsed (with line and column)."""
+    """Read the tree of a TOML file.
+
+    Raise InputError if it cannot be read, or parsed (with line and column).
+    """
     try:
-        if (size := path.stat().st_size) > _MOST_BYTES:
-            raise InputError(f"{path}: {size:,} bytes; no configuration has more than {_MOST_BYTES:,}")
+        if (size := path.stat().st_size) > _MAX_BYTES:
+            raise InputError(f"{path}: {size:,} bytes; no configuration has more than {_MAX_BYTES:,}")
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         near = sorted(str(p) for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []
@@ -62,10 +84,13 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def validate(kind: type[T], tree: dict[str, Any], origin: str) -> T:
-    """A plain tree, as TOML or JSON gives it, as a record. `origin` names it in messages. Raises InputError."""
+    """Turn a plain tree, as TOML or JSON gives it, into a record.
+
+    `origin` names it in messages. Raise InputError.
+    """
     try:
-        # Through JSON, because pydantic's strict mode takes lists for tuples only there.
-        # A date, which TOML has and JSON has not, counts as its text.
+        # By way of JSON: only there does pydantic's strict mode accept lists for tuples.
+        # A date exists in TOML, not in JSON, and becomes its text.
         return _adapter(kind).validate_json(json.dumps(tree, default=str))
     except ValidationError as error:
         lines = [explain(kind, tree, dict(item)) for item in error.errors()[:5]]
@@ -73,15 +98,15 @@ def validate(kind: type[T], tree: dict[str, Any], origin: str) -> T:
         lines += [f"... and {more} more"] if more > 0 else []
         raise InputError(f"{origin}: " + "\n  ".join(lines)) from None
     except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{origin}: a value that TOML allows but no field takes: {error}") from None
+        raise InputError(f"{origin}: TOML allows this value, no field does: {error}") from None
 
 
-def to_tree(record: Any) -> dict[str, Any]:
-    """A record as plain JSON values; `validate` reads it back to an equal one."""
-    return json.loads(_adapter(type(record)).dump_json(record))
+def to_tree(value: Any) -> dict[str, Any]:
+    """Turn a record into plain JSON values. `validate` reads them back to an equal record."""
+    return json.loads(_adapter(type(value)).dump_json(value))
 
 
-_ADAPTERS: dict[type, TypeAdapter[Any]] = {}  # they take a while to build
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}  # building one is slow
 
 
 def _adapter(kind: type) -> TypeAdapter[Any]:
@@ -90,10 +115,15 @@ def _adapter(kind: type) -> TypeAdapter[Any]:
     return _ADAPTERS[kind]
 
 
+# --- Overrides ------------------------------------------------------------------------------------
+
+
 def override(tree: dict[str, Any], setting: str) -> None:
-    """Sets one field in place. The value is TOML; a bare word is taken as a string; an empty value takes the field out,
-    so that its default holds, or the entry of a list. An entry of a list of named tables is addressed by its name, of
-    any other list by its number. Raises InputError.
+    """Set one field of a tree in place, from the text `dotted.path=value`.
+
+    The value is TOML; a bare word counts as a string. An empty value removes the field, so that its
+    default applies, or removes the entry of a list. An entry of a list of named tables goes by its
+    name, an entry of any other list by its number. Raise InputError.
     """
     dotted, equals, text = setting.partition("=")
     keys = dotted.strip().split(".")
@@ -107,32 +137,39 @@ def override(tree: dict[str, Any], setting: str) -> None:
     for depth, key in enumerate(keys):
         here = f"--set {setting}: '{'.'.join(keys[: depth + 1])}'"
         if isinstance(node, list):
-            names = [item.get("name") if isinstance(item, dict) else None for item in node]
-            if key in names:
-                step: Any = names.index(key)
-            elif key.isdecimal() and int(key) < len(node):
-                step = int(key)
-            else:
-                known = [name for name in names if isinstance(name, str)]
-                choices = f"; it has {known}" if known else f"; it has {len(node)} entries"
-                raise InputError(f"{here}: no such entry{nearest(key, known)}{choices}")
+            place: Any = _entry(node, key, here)
         elif isinstance(node, dict):
-            step = key
+            place = key
         else:
             raise InputError(f"{here}: '{'.'.join(keys[:depth])}' is a single value, not a table")
-        if depth == len(keys) - 1 and text.strip():
-            node[step] = value
-        elif depth == len(keys) - 1:
-            if step in node or isinstance(node, list):
-                del node[step]
-        elif isinstance(node, dict):
-            node = node.setdefault(step, {})
-        else:
-            node = node[step]
+        if depth < len(keys) - 1:
+            node = node.setdefault(place, {}) if isinstance(node, dict) else node[place]
+        elif text.strip():
+            node[place] = value
+        elif place in node or isinstance(node, list):
+            del node[place]
+
+
+def _entry(entries: list[Any], key: str, here: str) -> int:
+    """Return the number of a list's entry that `key` names, by its name or its number.
+
+    Raise InputError.
+    """
+    names = [entry.get("name") if isinstance(entry, dict) else None for entry in entries]
+    if key in names:
+        return names.index(key)
+    if key.isdecimal() and int(key) < len(entries):
+        return int(key)
+    valid = [name for name in names if isinstance(name, str)]
+    choices = f"; it has {valid}" if valid else f"; it has {len(entries)} entries"
+    raise InputError(f"{here}: no such entry{nearest(key, valid)}{choices}")
+
+
+# --- Messages -------------------------------------------------------------------------------------
 
 
 def explain(root: type, tree: dict[str, Any], item: dict[str, Any]) -> str:
-    """One line for one pydantic error: the field as a person would write it, the reason, the nearest valid name."""
+    """Put a pydantic error into one line: the user's path, the reason, the nearest valid name."""
     loc = tuple(item["loc"])
     shown = _shown_path(tree, loc)
     context = item.get("ctx", {})
@@ -155,7 +192,7 @@ def explain(root: type, tree: dict[str, Any], item: dict[str, Any]) -> str:
 
 
 def _shown_path(tree: Any, loc: tuple[Any, ...]) -> str:
-    """`('phase', 0, 'sources', 1, 'folder', 'path')` -> `phase.grammar.sources.1.path`."""
+    """Turn `('phase', 0, 'sources', 1, 'folder', 'path')` into `phase.grammar.sources.1.path`."""
     parts: list[str] = []
     node = tree
     for key in loc:
@@ -164,7 +201,7 @@ def _shown_path(tree: Any, loc: tuple[Any, ...]) -> str:
             name = node.get("name") if isinstance(node, dict) and parts == ["phase"] else None
             parts.append(name if isinstance(name, str) else str(key))
         elif isinstance(node, dict) and node.get("kind") == key and key not in node:
-            continue  # the tag of a source union, which stands in no file
+            continue  # the tag that selects a kind of source: no field of the file
         else:
             node = node.get(key) if isinstance(node, dict) else None
             parts.append(str(key))
@@ -172,7 +209,7 @@ def _shown_path(tree: Any, loc: tuple[Any, ...]) -> str:
 
 
 def _fields_at(root: type, loc: tuple[Any, ...]) -> list[str]:
-    """Names of the fields that are valid at a place in the configuration."""
+    """Return the names of the valid fields at a place in the configuration."""
     here: Any = root
     for key in loc:
         options = [here]
@@ -196,6 +233,6 @@ def _fields_at(root: type, loc: tuple[Any, ...]) -> list[str]:
 
 
 def nearest(word: str, choices: Sequence[str]) -> str:
-    """`; did you mean '...'?` for the closest choice, or nothing when none is close."""
+    """Return `; did you mean '...'?` for the closest choice, or "" if none is close."""
     close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
     return f"; did you mean '{close[0]}'?" if close else ""

@@ -1,6 +1,8 @@
 """This computer: files, locks, signals, devices, the terminal, and what the hardware is.
 
-Here: folders that are whole or absent (`manifest`) and small files (`files`), locks, signals, sleep, the choice of a
-device, the compilation cache, what was measured here before (`remembered`), and how a command talks to a person
-(`terminal`, `command`). Not here: anything that knows a model, a phase or a run.
+Here: folders that are whole or absent (`manifest`) and small files (`files`); locks, signals and
+sleep (`locks`, `signals`, `awake`); the choice of a device and the compilation cache (`devices`,
+`compilation_cache`); facts and cached measurements of the machine (`facts`, `remembered`); the
+terminal, progress and the frame of a command (`terminal`, `progress`, `cli`). Not here: anything
+that knows a model, a plan or a run.
 """

@@ -1,8 +1,9 @@
-"""JAX's persistent compilation cache, kept where it survives runs and sealed so that a damaged entry cannot hurt.
+"""JAX's persistent compilation cache, shared by runs and sealed with digests.
 
-JAX writes cache entries in place and never repairs one: an entry that a crash cut short is read, refused and compiled
-anew on every later start. So each finished entry's SHA-256 is recorded; what is not recorded, or differs, is deleted
-before JAX looks at it. The cache is best effort: nothing depends on it but the time to the first step.
+JAX writes entries in place and never repairs one. An entry that a crash cut short would be read,
+rejected and compiled again at every later start. So `seal` records the SHA-256 of each finished
+entry, and `open_in` deletes entries that are not recorded or differ. The cache is best effort: only
+the time to the first step depends on it.
 """
 
 import contextlib
@@ -21,22 +22,23 @@ INDEX = "index.json"
 
 
 def open_in(data_dir: Path) -> Path | None:
-    """Points JAX at the cache below `data_dir` and removes its damaged entries.
+    """Point JAX at the cache in `data_dir`/compiled, and delete its damaged entries.
 
     Returns:
-      The cache's folder, or None when the user has set JAX_COMPILATION_CACHE_DIR or nothing can be written.
+      The folder of the cache. None if the user has set JAX_COMPILATION_CACHE_DIR or it cannot be
+      written.
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return None
     folder = data_dir / "compiled" / files.digest_of(facts.fingerprint())[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        dropped = _drop_unsealed(folder)
+        deleted = _delete_unsealed(folder)
     except OSError as error:
         log.warning("%s: no compilation cache: %s", folder, error.strerror or error)
         return None
-    if dropped:
-        log.info("%s: %d damaged or unfinished entries deleted", folder, dropped)
+    if deleted:
+        log.info("%s: %d damaged or unfinished entries deleted", folder, deleted)
     jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -44,18 +46,22 @@ def open_in(data_dir: Path) -> Path | None:
 
 
 def seal(folder: Path | None) -> None:
-    """Records the digests of entries that are new; call when this process compiles nothing. Older records stay as
-    they are, so that later damage is noticed. Without a folder there is nothing to do."""
+    """Record the digests of new entries.
+
+    Call it while this process compiles nothing; None does nothing.
+
+    Existing records stay, so that later damage shows.
+    """
     if folder is None:
         return
     with contextlib.suppress(OSError, MachineError):
-        known = _sealed(folder)
-        found = {path.name: known.get(path.name) or files.sha256_of(path) for path in _entries(folder)}
-        if found != known:
-            files.write_text(folder / INDEX, files.dump(found))
+        before = _sealed(folder)
+        digests = {path.name: before.get(path.name) or files.sha256_of(path) for path in _entries(folder)}
+        if digests != before:
+            files.write_text(folder / INDEX, files.dump(digests))
 
 
-def _drop_unsealed(folder: Path) -> int:
+def _delete_unsealed(folder: Path) -> int:
     sealed = _sealed(folder)
     damaged = [path for path in _entries(folder) if sealed.get(path.name) != files.sha256_of(path)]
     for path in damaged:

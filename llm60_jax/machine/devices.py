@@ -1,9 +1,9 @@
-"""The device that a run uses (design: Apple GPU): what `device` asks for, after a look at whether it can be trusted.
+"""The device that a run uses: the one that `device` names, once it is known to compute correctly.
 
-JAX's own back ends, the CPU, CUDA, ROCm and TPU, are taken as they are. Any other plug-in, such as those for Apple
-GPUs, has to show first that it trains as the CPU does: plug-ins have installed without complaint and then crashed,
-hung, lacked bfloat16 or computed something else. Each is tried in a process of its own (probe.py), before JAX loads it
-in this one; the verdict is remembered until a version changes.
+JAX's own back ends (CPU, CUDA, ROCm, TPU) are trusted. Any other plug-in, such as those for Apple
+GPUs, must first train as the CPU does: plug-ins have installed without complaint and then crashed,
+hung, lacked bfloat16 or computed something else. training/device_probe.py tries each in a process
+of its own, before JAX loads it in this process. The verdict is cached until a version changes.
 """
 
 import importlib.metadata
@@ -25,17 +25,18 @@ from llm60_jax.errors import MachineError
 from llm60_jax.machine import facts, files, remembered
 
 log = logging.getLogger("llm60_jax")
-PATIENCE = 180.0  # seconds that a plug-in may take to train a tiny model
-_GROUP = "jax_plugins"  # entry points by which JAX finds plug-ins
-_OWN = ("xla_cuda", "xla_rocm", "libtpu")  # plug-ins of JAX itself
+PATIENCE = 180.0  # seconds for a plug-in to train a tiny model
+_ENTRY_POINTS = "jax_plugins"  # the group by which JAX finds plug-ins
+_JAX_PLUGINS = ("xla_cuda", "xla_rocm", "libtpu")  # plug-ins of JAX itself
 _JAX_NAMES = ("cpu", "gpu", "cuda", "rocm", "tpu")
-# What plug-ins for Apple GPUs call their platform, by distribution.
+# Platforms of plug-ins for Apple GPUs, by distribution.
 _PLATFORMS = {"jax-metal": "METAL", "jax-mps": "mps", "metaljax": "metal", "jax-graft": "mtl"}
-_MOST = 0.02  # by which a loss, a gradient's norm or a product may differ from the CPU's, relative to 1 or to its size
+# Largest difference of a loss, gradient norm or product from the CPU's, relative to max(1, size).
+_TOLERANCE = 0.02
 
 
 class Plugin(NamedTuple):
-    """A JAX plug-in that is installed."""
+    """An installed JAX plug-in."""
 
     distribution: str
     version: str
@@ -44,10 +45,10 @@ class Plugin(NamedTuple):
 
 
 def ready(config: Config) -> dict[str, str]:
-    """Settles which device JAX uses in this process, and tells versions and device (machine.versions).
+    """Choose the device of this process, and return versions and device (`facts.versions`).
 
     Raises:
-      MachineError: the device that was asked for is not there or cannot be trusted, or there are too few of them.
+      MachineError: the device is missing or computes wrongly, or there are too few devices.
       InputError: several processes were started.
     """
     settle(config.device, Path(config.data_dir))
@@ -55,56 +56,57 @@ def ready(config: Config) -> dict[str, str]:
 
 
 def settle(device: str, folder: Path) -> None:
-    """Has JAX use a device. Call before JAX has opened any. JAX_PLATFORMS, where the user has set it, has the last
-    word.
+    """Choose the device that JAX uses.
+
+    Call it before JAX opens any. JAX_PLATFORMS, if the user set it, overrides it.
 
     Args:
       device: "auto", a name that JAX knows, or the platform of a plug-in.
-      folder: in which verdicts are kept.
+      folder: the folder for verdicts.
 
     Raises:
-      MachineError: a plug-in that was asked for by name is not installed, or failed.
+      MachineError: a plug-in that `device` names is not installed, or failed.
     """
     if os.environ.get("JAX_PLATFORMS"):
         return
-    found = plugins()
+    installed = plugins()
     if device in _JAX_NAMES:
-        leave_out(plugin.module for plugin in found)
+        leave_out(plugin.module for plugin in installed)
         _use(device)
         return
-    wanted = [plugin for plugin in found if device in ("auto", plugin.platform)]
+    wanted = [plugin for plugin in installed if device in ("auto", plugin.platform)]
     if device != "auto" and not wanted:
-        there = ", ".join([*_JAX_NAMES, *sorted({plugin.platform for plugin in found})])
-        raise MachineError(f"device: '{device}' is no plug-in that is installed here; auto, or one of {there}")
+        names = ", ".join([*_JAX_NAMES, *sorted({plugin.platform for plugin in installed})])
+        raise MachineError(f"device: no plug-in '{device}' is installed; choose auto, or one of {names}")
     for plugin in wanted:
-        others = [one.module for one in found if one != plugin]
+        others = [other.module for other in installed if other != plugin]
         fault = _verdict(plugin, others, folder)
         if fault is None:
             leave_out(others)
             _use(f"{plugin.platform},cpu")
             return
-        told = f"{plugin.distribution} {plugin.version}: {fault}"
+        verdict = f"{plugin.distribution} {plugin.version}: {fault}"
         if device != "auto":
-            raise MachineError(f"device: {told}. device = 'cpu' always works")
-        log.warning("%s; using the CPU. It is tried again when a version changes, or without %s", told, _file(folder))
+            raise MachineError(f"device: {verdict}. device = 'cpu' always works")
+        log.warning("%s; using the CPU. To try it again, change a version or delete %s", verdict, _file(folder))
     if wanted:
-        leave_out(plugin.module for plugin in found)
+        leave_out(plugin.module for plugin in installed)
         _use("cpu")
 
 
 def plugins() -> list[Plugin]:
-    """The plug-ins that are installed beside JAX's own."""
-    found = []
-    for point in importlib.metadata.entry_points(group=_GROUP):
-        if point.dist is None or any(name in point.value for name in _OWN):
+    """Return the installed plug-ins, without JAX's own."""
+    result = []
+    for point in importlib.metadata.entry_points(group=_ENTRY_POINTS):
+        if point.dist is None or any(name in point.value for name in _JAX_PLUGINS):
             continue
         name = point.dist.name
-        found.append(Plugin(name, point.dist.version, point.value, _PLATFORMS.get(name, point.name)))
-    return sorted(set(found))
+        result.append(Plugin(name, point.dist.version, point.value, _PLATFORMS.get(name, point.name)))
+    return sorted(set(result))
 
 
 def _use(platforms: str) -> None:
-    os.environ["JAX_PLATFORMS"] = platforms  # of the processes, too, that this one starts
+    os.environ["JAX_PLATFORMS"] = platforms  # child processes inherit it
     if "jax" in sys.modules:
         import jax
 
@@ -112,7 +114,10 @@ def _use(platforms: str) -> None:
 
 
 def leave_out(modules: Iterable[str]) -> None:
-    """JAX imports every plug-in and calls its `initialize`, whatever platform it is to use; it finds these empty."""
+    """Replace plug-ins by empty modules.
+
+    JAX imports and initializes every plug-in, whatever platform it uses.
+    """
     for name in modules:
         empty = types.ModuleType(name)
         empty.initialize = lambda: None  # type: ignore[attr-defined]
@@ -120,15 +125,15 @@ def leave_out(modules: Iterable[str]) -> None:
 
 
 def _verdict(plugin: Plugin, others: list[str], folder: Path) -> str | None:
-    """What is wrong with a plug-in, None for nothing; looked up, or found now."""
+    """Return what is wrong with a plug-in, or None. The verdict is cached, or found now."""
     system = [platform.platform(), sys.version, importlib.metadata.version("jax")]
     digest, path = files.digest_of([*plugin, *system]), _file(folder)
-    known = remembered.read(path)
-    if digest not in known:
-        log.warning("%s: trying whether it trains as the CPU does; this happens once", plugin.distribution)
-        known[digest] = {"plugin": plugin.distribution, "version": plugin.version, "fault": _tried(plugin, others)}
-        remembered.add(path, {digest: known[digest]})
-    fault = known[digest].get("fault")
+    verdicts = remembered.read(path)
+    if digest not in verdicts:
+        log.warning("%s: testing once whether it trains as the CPU does", plugin.distribution)
+        verdicts[digest] = {"plugin": plugin.distribution, "version": plugin.version, "fault": _tried(plugin, others)}
+        remembered.add(path, {digest: verdicts[digest]})
+    fault = verdicts[digest].get("fault")
     return None if fault is None else str(fault)
 
 
@@ -137,29 +142,30 @@ def _file(folder: Path) -> Path:
 
 
 def _tried(plugin: Plugin, others: list[str]) -> str | None:
-    told = probed(f"{plugin.platform},cpu", others)
-    if isinstance(told, str):
-        return told
-    if "without_bfloat16" in told:
-        return f"it has no bfloat16 products ({told['without_bfloat16']})"
-    right = probed("cpu", [plugin.module, *others])
-    if isinstance(right, str):
-        raise MachineError(f"JAX does not work on this machine's CPU: {right}")
-    return _difference(told, right)
+    """Probe a plug-in and the CPU, and return what is wrong with the plug-in, or None."""
+    device = probed(f"{plugin.platform},cpu", others)
+    if isinstance(device, str):
+        return device
+    if "without_bfloat16" in device:
+        return f"it has no bfloat16 products ({device['without_bfloat16']})"
+    cpu = probed("cpu", [plugin.module, *others])
+    if isinstance(cpu, str):
+        raise MachineError(f"JAX does not work on this machine's CPU: {cpu}")
+    return difference(device, cpu)
 
 
-def _difference(told: dict[str, Any], right: dict[str, Any]) -> str | None:
-    """Where a device's numbers are not the CPU's."""
-    for what in ("bfloat16", "training"):
-        for number, (a, b) in enumerate(zip(told[what], right[what], strict=True)):
-            if not math.isfinite(a) or abs(a - b) > _MOST * max(1.0, abs(b)):
-                name = "a bfloat16 product" if what == "bfloat16" else ("a loss", "a gradient's norm")[number % 2]
-                return f"it computes wrongly: {name} is {a:.4g} where the CPU has {b:.4g}"
-    return None if told["repeats"] else "it computes wrongly: the same steps give other numbers each time"
+def difference(device: dict[str, Any], cpu: dict[str, Any]) -> str | None:
+    """Return how a device's numbers differ from the CPU's, or None."""
+    for kind in ("bfloat16", "training"):
+        for number, (ours, right) in enumerate(zip(device[kind], cpu[kind], strict=True)):
+            if not math.isfinite(ours) or abs(ours - right) > _TOLERANCE * max(1.0, abs(right)):
+                name = "a bfloat16 product" if kind == "bfloat16" else ("a loss", "a gradient's norm")[number % 2]
+                return f"it computes wrongly: {name} is {ours:.4g}, on the CPU it is {right:.4g}"
+    return None if device["repeats"] else "it computes wrongly: the same steps give other numbers each time"
 
 
 def probed(platforms: str, without: list[str]) -> dict[str, Any] | str:
-    """What probe.py prints on a platform, or how it failed."""
+    """Return the numbers that training/device_probe.py prints on a platform, or how it failed."""
     command = [sys.executable, "-m", "llm60_jax.training.device_probe", *without]
     environment = os.environ | {"JAX_PLATFORMS": platforms}
     try:
@@ -173,5 +179,5 @@ def probed(platforms: str, without: list[str]) -> dict[str, Any] | str:
             raise ValueError
         return dict(json.loads(done.stdout.splitlines()[-1]))
     except (ValueError, IndexError, TypeError):
-        last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "nothing was said")
+        last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no output")
         return f"it fails (exit code {done.returncode}): {last.strip()[:300]}"

@@ -1,4 +1,4 @@
-"""What this computer is and has: versions and device, memory, disk, places to write."""
+"""Facts about this computer and process: versions and device, memory, disk, time."""
 
 import contextlib
 import importlib.metadata
@@ -18,10 +18,11 @@ from llm60_jax.errors import InputError, MachineError
 
 
 def versions(devices: int = 1) -> dict[str, str]:
-    """Versions and device that the promise of bitwise equal resumption rests on.
+    """Return the versions and the device that bitwise resumption depends on.
 
-    Raises MachineError when JAX finds no device to run on, or fewer than are asked for; InputError for one of several
-    processes.
+    Raises:
+      MachineError: JAX finds no device, or fewer than `devices`.
+      InputError: several processes were started.
     """
     import jax
 
@@ -31,25 +32,25 @@ def versions(devices: int = 1) -> dict[str, str]:
                 jax.config.update("jax_num_cpu_devices", devices)
         device = jax.devices()[0].device_kind
     except Exception as error:
-        # Plug-ins fail in many ways, AssertionError among them, and always for good.
+        # Plug-ins raise many types, AssertionError among them. None of them can be handled.
         raise MachineError(
             f"JAX finds no usable device (JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS', 'not set')!r}): "
             f"{type(error).__name__} {error}. JAX_PLATFORMS=cpu always works"
         ) from None
     if len(jax.local_devices()) < devices:
         raise MachineError(
-            f"train.devices: {devices} were asked for, and this machine has {len(jax.local_devices())} ({device}); "
+            f"train.devices is {devices}, and this machine has {len(jax.local_devices())} ({device}); "
             f"train with --set train.devices={len(jax.local_devices())}"
         )
     if jax.process_count() > 1:
         raise InputError(f"{jax.process_count()} processes were started; one process trains a run, on all its devices")
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "sentencepiece")
-    found = {name: importlib.metadata.version(name) for name in names}
-    return {"llm60_jax": llm60_jax.__version__, **found, "python": platform.python_version(), "device": device}
+    libraries = {name: importlib.metadata.version(name) for name in names}
+    return {"llm60_jax": llm60_jax.__version__, **libraries, "python": platform.python_version(), "device": device}
 
 
 def fingerprint() -> list[str]:
-    """What compiled code and its speed depend on: kind of processor, version of XLA and its flags."""
+    """Return what compiled code and its speed depend on: processor, XLA version, XLA flags."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         processor = next((line for line in lines if line.startswith(("flags", "Features"))), "")
@@ -60,52 +61,52 @@ def fingerprint() -> list[str]:
 
 
 def memory_bytes() -> int:
-    """Physical memory of this machine."""
+    """Return the physical memory of this machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def differences(old: Mapping[str, str], new: Mapping[str, str]) -> str:
-    """What changed from one set of `versions` to another, for a person."""
+    """Describe what changed from one set of `versions` to another."""
     return ", ".join(f"{name} {old.get(name)} -> {new[name]}" for name in new if old.get(name) != new[name])
 
 
 def peak_bytes() -> int:
-    """Largest resident set of this process so far."""
+    """Return the largest resident set of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def resident_bytes() -> int:
-    """Resident set of this process now."""
+    """Return the resident set of this process now."""
     return psutil.Process().memory_info().rss
 
 
 def age() -> float:
-    """Seconds since this process was started."""
+    """Return the seconds since this process was started."""
     return time.time() - psutil.Process().create_time()
 
 
 def cpu_seconds() -> float:
-    """Processor time of this process so far, user and system, all threads."""
+    """Return the processor time of this process so far: user and system, all threads."""
     return time.process_time()
 
 
 def strain(place: Path, needed: int) -> dict[str, str]:
-    """What will soon be short on this machine, each told for a person: disk for `needed` bytes twice over, memory."""
-    found = {}
+    """Return warnings by resource: disk space below two checkpoints of `needed` bytes, low memory."""
+    warnings = {}
     with contextlib.suppress(OSError):
         free = shutil.disk_usage(place).free
         if free < 2 * needed:
-            found["disk"] = (
-                f"{place}: {free / 1e9:.2f} GB are free, and a checkpoint takes {needed / 1e9:.2f} GB; make room, or "
-                "saving will fail"
+            warnings["disk"] = (
+                f"{place}: {free / 1e9:.2f} GB are free, and a checkpoint takes {needed / 1e9:.2f} GB; free some disk "
+                "space, or saving will fail"
             )
     with contextlib.suppress(psutil.Error, OSError):
         memory = psutil.virtual_memory()
         if memory.available < 0.04 * memory.total:
-            found["memory"] = (
-                f"memory: {memory.available / 1e9:.2f} GB of {memory.total / 1e9:.1f} GB are left, this run holds "
-                f"{resident_bytes() / 1e9:.2f} GB; close other programs, or go on with fewer sequences in "
+            warnings["memory"] = (
+                f"memory: {memory.available / 1e9:.2f} GB of {memory.total / 1e9:.1f} GB are free, this run uses "
+                f"{resident_bytes() / 1e9:.2f} GB; close other programs, or resume with fewer sequences in "
                 "train.micro_batch"
             )
-    return found
+    return warnings

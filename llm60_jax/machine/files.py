@@ -1,4 +1,9 @@
-"""Small files: read with a bound on their size, replaced as a whole, hashed, flushed to the disk."""
+"""Small files: read with a bound on their size, replaced as a whole, hashed, flushed to the disk.
+
+A file of ours may be damaged, or foreign. Reading one raises DamageError, never more memory than
+the bound. Writing one leaves the old text or the new text, whatever happens. `manifest` does the
+same for folders.
+"""
 
 import hashlib
 import json
@@ -13,36 +18,45 @@ import numpy as np
 from llm60_jax.errors import DamageError, MachineError
 
 PARTIAL = ".partial-"
-_MOST_BYTES = 2**26  # of a file that is read as one piece of JSON
+_MAX_BYTES = 2**26  # of a file of text
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex. Raises OSError."""
+    """Return the SHA-256 of a file, in hex. Raise OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_of(value: Any) -> str:
-    """SHA-256 of a JSON value in its canonical form, in hex; the same on every machine."""
+    """Return the SHA-256 of a JSON value in its canonical form, in hex.
+
+    It is the same on every machine.
+    """
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
 
 
 def dump(value: Any) -> str:
-    """A JSON value as a person reads it."""
+    """Format a JSON value with indentation."""
     return json.dumps(value, indent=1) + "\n"
 
 
 def require_size(path: Path, most: int) -> None:
-    """Raises DamageError for a file that is so large, or so strange, that it is not ours; OSError without one."""
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode) or found.st_size > most:
-        raise DamageError(f"{path}: no plain file of at most {most:,} bytes")
+    """Raise DamageError unless the path is a regular file of at most `most` bytes.
+
+    Raise OSError if there is no file.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+        raise DamageError(f"{path}: not a regular file of at most {most:,} bytes")
 
 
 def read_text(path: Path) -> str:
-    """A small file of text. Raises DamageError for one that is missing, unreadable, or so large that it is not ours."""
+    """Read a small file of text.
+
+    Raise DamageError if it is missing, unreadable or too large to be ours.
+    """
     try:
-        require_size(path, _MOST_BYTES)
+        require_size(path, _MAX_BYTES)
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise DamageError(f"{path}: missing") from None
@@ -51,18 +65,21 @@ def read_text(path: Path) -> str:
 
 
 def read_array(path: Path) -> np.ndarray:
-    """An array of plain numbers as `numpy.save` wrote it; its file is as long as it claims, and holds no objects.
+    """Read an array of numbers that `numpy.save` wrote.
 
-    Raises DamageError.
+    Raise DamageError if it is cut short or holds objects.
     """
     try:
         return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
-    except Exception as error:  # of many kinds: NumPy parses the header of a foreign file as Python
+    except Exception as error:  # many types: NumPy parses the header of a foreign file as Python
         raise DamageError(f"{path}: not an array of numbers: {str(error)[:200]}") from None
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a small file durably: the old text or the new one, never half of it. Raises MachineError."""
+    """Replace a small file durably: a crash leaves the old text or the new text.
+
+    Raise MachineError.
+    """
     partial = path.with_name(f".{path.name}{PARTIAL}{os.getpid()}")
     try:
         partial.write_text(text, encoding="utf-8")
@@ -74,7 +91,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def flush(path: Path) -> None:
-    """Asks the disk to keep what the path holds. macOS's plain fsync may stop at the drive's own cache."""
+    """Flush a file or folder to the disk. On macOS a plain fsync may stop at the drive's cache."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         if sys.platform == "darwin":
@@ -88,5 +105,5 @@ def flush(path: Path) -> None:
 
 
 def standing(place: Path) -> Path:
-    """The place itself or the nearest folder above it that exists."""
+    """Return the place itself, or the nearest folder above it that exists."""
     return next(p for p in (place.absolute(), *place.absolute().parents) if p.exists())

@@ -1,9 +1,10 @@
-"""Folders that are either whole or not there: built aside, hashed, flushed to the disk, renamed, verified before use.
+"""Folders that are whole or absent: built aside, hashed, flushed, renamed, verified before use.
 
-Everything the project keeps goes through here: prepared text, tokenizers, token shards, checkpoints. A folder is built
-beside its final place and renamed into it, its manifest written last, so what an interrupted build leaves behind is
-never taken for data. `manifest.json` holds {"identity": ..., "facts": ..., "files": {relative path: {"bytes",
-"sha256"}}, "sha256": ...}: what determines the content, what is to be known about it, the content, and its own seal.
+Everything that the project keeps goes through here: prepared text, tokenizers, token shards,
+checkpoints. A folder is built beside its final place, its manifest last, and then renamed, so that
+nobody takes an interrupted build for data. `manifest.json` holds {"identity": ..., "facts": ...,
+"files": {relative path: {"bytes", "sha256"}}, "sha256": ...}: what determines the content, facts
+about it, its files, and a digest of the manifest itself.
 """
 
 import json
@@ -25,12 +26,15 @@ _STALE_SECONDS = 24 * 3600  # an unfinished build older than this belongs to no 
 
 
 def exists(folder: Path) -> bool:
-    """True when a finished folder stands there, whatever its state; `verify` tells whether it is whole."""
+    """Whether a finished folder exists. `verify` tells whether it is whole."""
     return (folder / NAME).is_file() and not folder.name.startswith(".")
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder, its files not looked at. Raises DamageError when it is missing or malformed."""
+    """Read the manifest of a folder, not its files.
+
+    Raise DamageError if it is missing or malformed.
+    """
     try:
         manifest = dict(json.loads(read_text(folder / NAME)))
         if manifest.pop("sha256") != digest_of(manifest):
@@ -44,15 +48,15 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """Hashes every file of a folder and returns its manifest.
+    """Hash every file of a folder and return its manifest.
 
     Raises:
-      DamageError: names the files that are missing, changed, or not in the manifest.
+      DamageError: a file is missing, changed, or not in the manifest. The message names the files.
     """
     manifest = read(folder)
     expected = manifest["files"]
     inside = [(path, path.relative_to(folder).as_posix()) for path in folder.rglob("*")]
-    # A link would have a file outside of the folder read as if it were in it.
+    # A link would pass off a file outside the folder as one inside it.
     linked = {name for path, name in inside if path.is_symlink()}
     present = {name for path, name in inside if path.is_file()} - {NAME} - linked
     faults = [f"{name}: a symbolic link" for name in sorted(linked)]
@@ -75,9 +79,9 @@ def verify(folder: Path) -> dict[str, Any]:
 
 
 def create(folder: Path, identity: dict[str, Any], build: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    """Builds a folder by `build(scratch folder) -> facts`, commits it durably and returns its manifest.
+    """Build a folder by `build(scratch) -> facts`, commit it durably and return its manifest.
 
-    A folder that stands there is replaced, but only once the new one is whole. Raises OSError.
+    It replaces an existing folder, once the new one is whole. Raise OSError.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(folder)
@@ -90,7 +94,7 @@ def create(folder: Path, identity: dict[str, Any], build: Callable[[Path], dict[
             if path.is_file()
         }
         manifest = json.loads(json.dumps({"identity": identity, "facts": facts, "files": files}))
-        sealed = {**manifest, "sha256": digest_of(manifest)}  # a flipped bit in the manifest itself is found too
+        sealed = {**manifest, "sha256": digest_of(manifest)}  # detects a flipped bit in the manifest itself
         (scratch / NAME).write_text(dump(sealed), encoding="utf-8")
         for path in [*scratch.rglob("*"), scratch]:
             flush(path)
@@ -98,20 +102,20 @@ def create(folder: Path, identity: dict[str, Any], build: Callable[[Path], dict[
         flush(folder.parent)
         return manifest
     finally:
-        # Also on an interruption: an unfinished build leaves nothing. After success there is nothing to remove.
+        # An interrupted build leaves nothing behind. After success there is nothing to remove.
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 def build_once(
     folder: Path, identity: dict[str, Any], build: Callable[[Path], dict[str, Any]], describe: str
 ) -> dict[str, Any]:
-    """Returns the manifest of `folder`, after building the folder if it is missing or damaged.
+    """Return the manifest of `folder`, after building the folder if it is missing or damaged.
 
     Args:
-      folder: the final place; its name should hold a digest of `identity`.
+      folder: the final place. Its name should hold a digest of `identity`.
       identity: JSON values that determine the content.
-      build: writes all files into the scratch folder it is given and returns facts about them, as JSON values.
-      describe: what is being built, for messages: "corpus of phase 'grammar'".
+      build: writes all files into a scratch folder and returns facts about them, as JSON values.
+      describe: the content, for messages: "corpus of phase 'grammar'".
 
     Raises:
       MachineError: the folder cannot be written.
@@ -135,7 +139,10 @@ def build_once(
 
 
 def remove(folder: Path) -> None:
-    """Deletes a finished folder. It is renamed first, so that a half-deleted one is taken for nothing else."""
+    """Delete a finished folder.
+
+    It is renamed first, so that nobody takes a half-deleted folder for a whole one.
+    """
     going = folder.with_name(f".{folder.name}{PARTIAL}removed")
     shutil.rmtree(going, ignore_errors=True)
     folder.rename(going)
@@ -143,13 +150,19 @@ def remove(folder: Path) -> None:
 
 
 def remove_partial(parent: Path) -> None:
-    """Deletes every unfinished build below `parent`. Only for a folder that this process has to itself."""
+    """Delete every unfinished build below `parent`.
+
+    Only for a folder that this process alone uses.
+    """
     for path in parent.glob(f".*{PARTIAL}*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def _replace(scratch: Path, folder: Path, identity: dict[str, Any]) -> None:
-    """Renames the built folder into place. A folder that another process finished meanwhile stays: it is the same."""
+    """Rename the built folder into place.
+
+    If another process finished the same folder meanwhile, that one stays.
+    """
     try:
         os.replace(scratch, folder)
         return
@@ -166,6 +179,7 @@ def _replace(scratch: Path, folder: Path, identity: dict[str, Any]) -> None:
 
 
 def _remove_stale(folder: Path) -> None:
+    """Delete old unfinished builds of a folder."""
     for path in folder.parent.glob(f".{folder.name}{PARTIAL}*"):
         if time.time() - path.stat().st_mtime > _STALE_SECONDS:
             shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,7 @@
-"""Progress of long loops: the caller passes a `Track`, which may draw a bar and may raise to interrupt."""
+"""Progress of long loops.
+
+The caller passes a `Track`: it may draw a bar, and may raise to interrupt the loop.
+"""
 
 from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeVar
@@ -7,11 +10,14 @@ T = TypeVar("T")
 
 
 class Track(Protocol):
-    """Yields the items unchanged. `description` says what is going on, `total` how many items come, if known."""
+    """Yields the items unchanged.
+
+    `description` names the work, `total` is the number of items, if known.
+    """
 
     def __call__(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]: ...
 
 
 def silent(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-    """A `Track` that shows nothing."""
+    """Yield the items; a `Track` that shows nothing."""
     return iter(items)

@@ -1,6 +1,8 @@
-"""What was found out about this machine and is worth keeping: JSON values by the digest of what they depend on.
+"""Measurements of this machine, cached in JSON files.
 
-Best effort: a file that is damaged or cannot be written costs no more than finding it out again.
+Each entry is keyed by a digest of what it depends on.
+
+Best effort: a file that is damaged or cannot be written only costs another measurement.
 """
 
 import contextlib
@@ -14,7 +16,7 @@ from llm60_jax.machine import files
 
 
 def read(path: Path) -> dict[str, Any]:
-    """All entries of a file; none where it is missing or damaged."""
+    """Read all entries of a file; none if it is missing or damaged."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -22,7 +24,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def add(path: Path, entries: Mapping[str, Any]) -> None:
-    """Adds entries to what the file holds now."""
+    """Add entries to those that the file holds now."""
     with contextlib.suppress(OSError, MachineError):
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_text(path, files.dump({**read(path), **entries}))

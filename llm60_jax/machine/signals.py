@@ -1,4 +1,4 @@
-"""Signals as a question the program asks itself: `check()` at every point where stopping is safe."""
+"""Signals, polled: the program calls `check()` wherever it can stop safely."""
 
 import contextlib
 import os
@@ -12,14 +12,15 @@ from typing import NoReturn
 from llm60_jax.errors import Interrupted
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-GRACE = 30.0  # seconds from the first signal to the moment when the process leaves, whatever it is doing, at least
+GRACE = 30.0  # seconds, at least, from the first signal until the process ends whatever it does
 
 
 class Interrupts:
-    """Remembers the first signal; a second one, or `grace` seconds, end the process at once, and what it has started.
+    """Records the first signal.
 
-    Whoever knows that the next safe point is further away may raise `grace`. Signals are awaited by a thread, because
-    the main one may be inside a compiled step or a library for seconds, where Python runs no handler of its own.
+    A second one, or `grace` seconds, end the process and its children at once. Code that knows of a
+    longer way to the next safe point may raise `grace`. A thread waits for signals, because the main
+    thread may spend seconds inside a compiled step, where Python runs no handler.
     """
 
     def __init__(self) -> None:
@@ -27,44 +28,48 @@ class Interrupts:
         self.grace = GRACE
 
     def install(self) -> None:
-        """Takes over Ctrl-C, termination and hang-up for this process, unless they are ignored (nohup). Main thread
-        only."""
+        """Take over Ctrl-C, termination and hang-up for this process.
+
+        A signal that is ignored (nohup) stays so.
+
+        Call it from the main thread.
+        """
         waiting, arriving = socket.socketpair()
         arriving.setblocking(False)
         signal.set_wakeup_fd(arriving.fileno(), warn_on_full_buffer=False)
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._receive)
-        # The thread holds both ends: with one of them closed nothing would arrive.
+        # The thread keeps both ends open; a closed end would lose all signals.
         threading.Thread(target=self._watch, args=(waiting, arriving), name="signals", daemon=True).start()
 
     def check(self) -> None:
-        """Raises Interrupted when a signal has come."""
+        """Raise Interrupted if a signal has arrived."""
         if self.received is not None:
             raise Interrupted(f"interrupted by {signal.Signals(self.received).name}", self.received)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        """Python's own handler, which must be there for the thread to be told."""
+        """Record a signal. Without a handler, Python would not write to the thread's socket."""
         self.received = self.received or number
 
     def _watch(self, waiting: socket.socket, arriving: socket.socket) -> None:
         first = waiting.recv(1)[0]
         self.received = self.received or first
         grace = self.grace
-        _tell(f"Stopping at the next safe point, or in {grace:.0f} s; once more to leave at once.")
+        _tell(f"Stopping at the next safe point, or in {grace:.0f} s. Send the signal again to leave at once.")
         if select.select([waiting], [], [], grace)[0]:
             _leave(waiting.recv(1)[0])
-        _tell(f"{grace:.0f} s are over: leaving at once. What was saved before is whole.")
+        _tell(f"{grace:.0f} s are over: leaving at once. Everything saved before is intact.")
         _leave(first)
 
 
 def _tell(text: str) -> None:
-    with contextlib.suppress(OSError):  # a closed terminal has nobody to tell
+    with contextlib.suppress(OSError):  # the terminal is gone
         os.write(2, f"\n{text}\n".encode())
 
 
 def _leave(number: int) -> NoReturn:
-    import psutil  # here, because signals are taken over before anything that takes time to import
+    import psutil  # here, because signals are taken over before any slow import
 
     with contextlib.suppress(psutil.Error):
         for child in psutil.Process().children(recursive=True):

@@ -1,4 +1,8 @@
-"""What a person sees: the plan as a table, progress bars, the training line, samples."""
+"""Output to the terminal: lines, progress bars, tables, and text that cannot command the terminal.
+
+Text that comes from files may hold control characters. `printable` escapes them, and
+`PrintableFormatter` does so for log records. A terminal that goes away never ends a run.
+"""
 
 import contextlib
 import logging
@@ -14,24 +18,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from llm60_jax.machine.signals import Interrupts
 
+T = TypeVar("T")
+
 
 class PrintableFormatter(logging.Formatter):
-    """Of log records: what they quote may come from a text or a file's name, and a terminal shows it one day."""
+    """Formats log records for a terminal. A record may quote a text or a file name."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
 
 
 def printable(text: str) -> str:
-    """Text for a terminal: control characters are shown instead of obeyed, newlines excepted."""
+    """Escape control characters, except newlines, so that no terminal obeys them."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
-T = TypeVar("T")
-
-
 class _Console(Console):
-    """A console whose reader may go away: what would be printed is dropped, the run goes on."""
+    """A console that prints nothing more once its reader is gone."""
 
     line_is_open = False  # whether the progress line stands without a line break
 
@@ -45,7 +48,7 @@ log = logging.getLogger("llm60_jax")
 
 
 def say(text: str) -> None:
-    """Prints a line and keeps it in the run's log. A closed terminal never ends a run."""
+    """Print a line, and add it to the log."""
     log.info("%s", text)
     end_line()
     put(printable(text))
@@ -70,7 +73,7 @@ def end_line() -> None:
 
 @contextlib.contextmanager
 def hushed(on: bool) -> Iterator[None]:
-    """Inside it nothing is said if `on`; for commands whose output is one JSON object."""
+    """Print nothing inside the block if `on`, for commands whose output is one JSON object."""
     before, console.quiet = console.quiet, console.quiet or on
     try:
         yield
@@ -79,12 +82,16 @@ def hushed(on: bool) -> Iterator[None]:
 
 
 def put(text: str, end: str = "\n") -> None:
+    """Print text as it is, without logging it."""
     with contextlib.suppress(OSError):  # the terminal is gone
         console.print(text, end=end)
 
 
 class Tracker:
-    """Progress bars over long loops, with a look at the signals between items; `quiet` for the look alone."""
+    """A `progress.Track` with a bar.
+
+    It checks the signals between items; with `quiet` it does only that.
+    """
 
     def __init__(self, interrupts: Interrupts, quiet: bool = False):
         self._interrupts, self._quiet = interrupts, quiet
@@ -106,7 +113,7 @@ class Tracker:
 
 
 def columns(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table as text, as wide as its content: the first column to the left, the others to the right."""
+    """Format a table: the first column aligned left, the others right."""
     lines = [headings, *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(headings))]
     return "\n".join(
@@ -116,7 +123,7 @@ def columns(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`75 s`, `12 min`, `3 h 05 min`; a dash for what is not known yet."""
+    """Format seconds as `75 s`, `12 min` or `3 h 05 min`; a dash if they are not finite."""
     if not math.isfinite(seconds):
         return "-"
     if seconds < 100:
@@ -126,5 +133,5 @@ def duration(seconds: float) -> str:
 
 
 def speed(tokens_per_second: float) -> str:
-    """`1,234 tokens/s`; a dash before anything was measured."""
+    """Format a speed as `1,234 tokens/s`; a dash instead of 0."""
     return f"{tokens_per_second:,.0f} tokens/s" if tokens_per_second else "- tokens/s"

@@ -1,4 +1,4 @@
-"""Amendments of a plan: a freeze that waits, a phase that gets more steps, a lower rate after a rewind."""
+"""Amendments of a plan: a freeze that waits, more steps, a lower rate after a rewind."""
 
 import math
 from collections.abc import Sequence
@@ -9,23 +9,26 @@ from llm60_jax.plan.stages import Decision, Extension, Plan, Rescue, Stage, near
 
 
 def rescue(plan: Plan, phase: Phase, step: int) -> Rescue:
-    """Half the rate from a step on, warmed up for twice as long as the phase was at its beginning (playbook, section
-    14: "lower LR, longer warmup")."""
+    """Return the rescue that halves the rate from a step on, with twice the phase's warm-up.
+
+    The playbook asks for it in section 14: "lower LR, longer warmup".
+    """
     start, stop = plan.scheduled_span(phase.name)
     return Rescue(phase.name, step, 0.5, max(1, nearest(2 * phase.warmup * (stop - start))))
 
 
 def decide(plan: Plan, phase: Phase, stage: Stage, drift: float | None, decisions: Sequence[Decision]) -> Decision:
-    """Whether the freeze that `stage` begins may come, or has to wait, and why.
+    """Decide whether the freeze at the beginning of `stage` happens now or waits.
 
     Args:
       plan: the plan with all `decisions` so far.
-      stage: the stage due now, in which more blocks are frozen than before it.
-      drift: of the blocks to freeze, as last measured; None before there was a second look.
+      stage: the stage that is due now. It freezes more blocks than the stage before it.
+      drift: the last measured drift of the blocks to freeze. None before the second measurement.
+      decisions: all decisions so far.
 
     Returns:
-      A decision to freeze (`wait` 0), when the blocks have settled or the wait is as long as it may be; else one to
-      wait until the next look.
+      A decision to freeze (`wait` is 0) if the blocks have settled or have waited as long as they
+      may. Else a decision to wait until the next measurement.
     """
     start, stop = plan.phase_span(phase.name)
     longest = longest_wait(phase, stop - start)
@@ -42,7 +45,10 @@ def decide(plan: Plan, phase: Phase, stage: Stage, drift: float | None, decision
 
 
 def extend(plan: Plan, phase: Phase, reason: str) -> Extension | None:
-    """A tenth of the phase's scheduled steps more, or what its gate still allows; None when that is nothing."""
+    """Extend a phase by a tenth of its scheduled steps, or by what its gate still allows.
+
+    None if that is nothing.
+    """
     start, stop = plan.scheduled_span(phase.name)
     steps = stop - start
     used = plan.phase_span(phase.name)[1] - start

@@ -7,7 +7,7 @@ from llm60_jax.plan.stages import Plan
 
 
 def learning_rate(plan: Plan, phase: Phase, step: int) -> float:
-    """The rate of a step: as scheduled, lowered by every rescue of the phase, and warmed up again after each."""
+    """Return the rate of a step. Each rescue lowers the scheduled rate and warms it up again."""
     rate = _scheduled_rate(plan, phase, step)
     for rescue in plan.rescues:
         if rescue.phase == phase.name and step >= rescue.step:
@@ -16,10 +16,11 @@ def learning_rate(plan: Plan, phase: Phase, step: int) -> float:
 
 
 def _scheduled_rate(plan: Plan, phase: Phase, step: int) -> float:
-    """Linear warm-up, then cosine from peak to final over the phase (playbook, section 8).
+    """Return the rate of linear warm-up, then cosine decay from peak to final over the phase.
 
-    A function of the tokens of the phase that the step completes, so context changes leave it smooth: the first
-    step's rate is above 0, the last step's is exactly the final rate, which also holds for extensions.
+    The rate is a function of the phase's tokens at the end of the step, so it stays smooth when the
+    context changes. The first step has a rate above 0. The last step has exactly the final rate,
+    and so have the steps of extensions.
     """
     start, stop = plan.scheduled_span(phase.name)
     total = (stop - start) * plan.tokens_per_step

@@ -1,17 +1,18 @@
-"""What a train step is compiled for: everything static about it, and nothing else. No jax.
+"""What a train step is compiled for: its static settings, and nothing else. No jax.
 
-Phases whose stages agree share a compiled program. `arithmetic` tells what such a program costs, `step` builds it.
+Phases whose stages agree share a compiled program. `flops` predicts the operations of such a
+program, `training/step.py` builds it.
 """
 
 from typing import NamedTuple
 
-from llm60_jax.config import Config, Lora, Model, Phase
+from llm60_jax.config import Config, Lora, Model
 from llm60_jax.config.schema import Dtype, Remat
 from llm60_jax.plan.stages import Stage
 
 
 class Noise(NamedTuple):
-    """Training-only noise of a phase (playbook, sections 11 and 16). Zero everywhere is the neutral setting."""
+    """Training-only noise of a phase (playbook, sections 11 and 16). Zero everywhere is neutral."""
 
     mlp: float = 0.0
     attention: float = 0.0
@@ -21,43 +22,21 @@ class Noise(NamedTuple):
 
 
 class StepKey(NamedTuple):
-    """The static half of a train step; hashable."""
+    """The static settings of a train step; hashable."""
 
     context: int
     micro_batch: int
     accumulation: int
-    frozen_blocks: int  # blocks; feeds the model's gradient boundary and the optimizer's mask
+    frozen_blocks: int  # blocks; sets the model's gradient boundary and the optimizer's mask
     embedding_frozen: bool
     remat: Remat
     noise: Noise
-    deep_supervision: float = 0.0  # weight of the heads below the top; 0 means there are none
+    deep_supervision: float = 0.0  # weight of the heads below the top; 0 builds none
     lora: Lora | None = None
-    adapted_from: int = 0  # depth from which on blocks have adapters, where there are any
-    prefix_cached: bool = False  # batches bring what the frozen blocks compute
-    devices: int = 1  # that share the micro-batches of a step out
+    adapted_from: int = 0  # blocks from this depth up have adapters, if there is a `lora`
+    prefix_cached: bool = False  # batches hold the outputs of the frozen blocks
+    devices: int = 1  # devices that share the micro-batches of a step
     dtype: Dtype = "bfloat16"
-
-    @staticmethod
-    def of(stage: Stage, phase: Phase, config: Config) -> "StepKey":
-        """The key of a stage's program."""
-        noise = Noise(
-            phase.mlp_dropout, phase.attention_dropout, phase.embedding_dropout, phase.drop_path, phase.activation_noise
-        )
-        return StepKey(
-            context=stage.context,
-            micro_batch=stage.micro_batch,
-            accumulation=stage.accumulation,
-            frozen_blocks=stage.frozen_blocks,
-            embedding_frozen=phase.lora is not None or (stage.frozen_blocks > 0 and phase.embedding == "frozen"),
-            remat=stage.remat,
-            noise=noise,
-            deep_supervision=phase.deep_supervision,
-            lora=phase.lora,
-            adapted_from=phase.adapted_from,
-            prefix_cached=phase.prefix_cache,
-            devices=config.train.devices,
-            dtype=config.train.dtype,
-        )
 
     @property
     def tokens(self) -> int:
@@ -65,7 +44,37 @@ class StepKey(NamedTuple):
         return self.context * self.micro_batch * self.accumulation
 
 
-def tap_depths(model: Model, key: StepKey) -> tuple[int, ...]:
-    """Depths below the top at which a head is trained: stack ends with live blocks beneath them. A head on frozen
-    blocks would train nothing but itself."""
-    return tuple(depth for depth in model.boundaries[1:-1] if key.deep_supervision and depth > key.frozen_blocks)
+def key(config: Config, stage: Stage) -> StepKey:
+    """Return the key of a stage's program.
+
+    Raise KeyError if the configuration has no phase of that name.
+    """
+    phase = config.phase_named(stage.phase)
+    noise = Noise(
+        phase.mlp_dropout, phase.attention_dropout, phase.embedding_dropout, phase.drop_path, phase.activation_noise
+    )
+    return StepKey(
+        context=stage.context,
+        micro_batch=stage.micro_batch,
+        accumulation=stage.accumulation,
+        frozen_blocks=stage.frozen_blocks,
+        embedding_frozen=phase.lora is not None or (stage.frozen_blocks > 0 and phase.embedding == "frozen"),
+        remat=stage.remat,
+        noise=noise,
+        deep_supervision=phase.deep_supervision,
+        lora=phase.lora,
+        adapted_from=phase.adapted_from,
+        prefix_cached=phase.prefix_cache,
+        devices=config.train.devices,
+        dtype=config.train.dtype,
+    )
+
+
+def tap_depths(model: Model, step_key: StepKey) -> tuple[int, ...]:
+    """Return the depths of the heads below the top: stack ends with live blocks beneath them.
+
+    A head on top of frozen blocks would train nothing but itself.
+    """
+    return tuple(
+        depth for depth in model.boundaries[1:-1] if step_key.deep_supervision and depth > step_key.frozen_blocks
+    )

@@ -9,7 +9,10 @@ from llm60_jax.plan.stages import Plan
 
 
 def to_rows(plan: Plan, config: Config) -> list[dict[str, Any]]:
-    """The stage table as plain values, one dict a stage: what `--dry-run` prints and `plan.json` holds."""
+    """Return the stage table as plain values, one dict a stage.
+
+    `--dry-run` prints it, `plan.json` holds it.
+    """
     phases = {phase.name: phase for phase in config.phase}
     return [
         {
@@ -35,7 +38,7 @@ def to_rows(plan: Plan, config: Config) -> list[dict[str, Any]]:
 
 
 def plan_table(rows: Sequence[dict[str, Any]]) -> str:
-    """The stage table of `plan.to_rows` as text of fixed columns, a blank line between phases."""
+    """Format the rows of `to_rows` as text with fixed columns and a blank line between phases."""
     lines = [
         f"{'phase':<12} stage {'tokens':>13} {'steps':>7} {'context':>7} {'sequences':>9} {'micro-batches':>13} "
         f"{'frozen':>6} {'remat':>5}  learning rate"

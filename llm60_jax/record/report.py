@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from llm60_jax import plan
 from llm60_jax.config import Phase
 from llm60_jax.machine import files, pages
 from llm60_jax.machine.terminal import duration, printable
-from llm60_jax.plan import StepKey, flops
+from llm60_jax.plan import flops
 from llm60_jax.record import curves, doctor
 from llm60_jax.record.history import History
 
@@ -291,7 +292,7 @@ def _by_operations(run: History) -> dict[tuple[str, int], float]:
     costs = {}
     for phase in run.config.phase:
         for stage in run.stages(phase):
-            key = StepKey.of(stage, phase, run.config)
+            key = plan.key(run.config, stage)
             costs[phase.name, stage.index] = flops.step_flops(run.config.model, key) * stage.steps, stage.tokens
     cost, tokens = next(iter(costs.values()), (0, 0))
     if not cost:

@@ -174,11 +174,17 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def config_of(folder: Path, meta: Mapping[str, Any]) -> Config:
-    """Return the configuration that a checkpoint was trained with. Raises DamageError."""
+    """Return the configuration that a checkpoint was trained with. It has the phase of the checkpoint.
+
+    Raise DamageError.
+    """
     try:
-        return config_module.parse(meta["config"], f"{folder / META}: config")
+        config = config_module.parse(meta["config"], f"{folder / META}: config")
     except InputError as error:
         raise DamageError(str(error)) from None
+    if meta["phase"] not in config.phase_names:
+        raise DamageError(f"{folder / META}: phase '{meta['phase']}' is none of its config's {config.phase_names}")
+    return config
 
 
 def load(folder: Path, abstract_state: Any = None) -> tuple[Any, dict[str, Any]]:

@@ -12,16 +12,13 @@ checkpoints/  phases/  gates/  samples/  log.txt
 """
 
 import contextlib
-import fcntl
 import json
 import logging
-import os
-import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +26,7 @@ from llm60_jax import config as config_module
 from llm60_jax.config import Config
 from llm60_jax.errors import DamageError, Failure, InputError, MachineError
 from llm60_jax.machine import files
+from llm60_jax.machine.locks import Lock
 from llm60_jax.machine.terminal import PrintableFormatter
 
 log = logging.getLogger("llm60_jax")
@@ -191,7 +189,7 @@ def opened(path: Path) -> Iterator[WorkDir]:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not (path / "config.json").exists():
             path.chmod(0o700)  # an existing folder without a run
-        lock = (path / "lock").open("a+", encoding="utf-8", errors="replace")
+        lock = Lock(path / "lock")
     except OSError as error:
         raise MachineError(f"{path}: the run directory cannot be written: {error.strerror or error}") from None
     with lock:
@@ -218,36 +216,26 @@ def opened(path: Path) -> Iterator[WorkDir]:
         finally:
             logger.removeHandler(handler)
             handler.close()
-            lock.truncate(0)
 
 
-def _locked(path: Path, lock: TextIO) -> str:
-    """Lock a run to this process and write its name into the lock file.
-
-    Returns:
-      The name of an earlier process that did not release the lock, or "".
+def _locked(path: Path, lock: Lock) -> str:
+    """Lock a run to this process. Return the name of a process that left without erasing it, or "".
 
     Raises:
       MachineError: the disk offers no locks.
-      InputError: another process holds the lock.
+      InputError: another process holds the lock, or one on another computer did a short while ago.
     """
     try:
-        # The system releases the lock when the process ends, so no lock can be stale.
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        holder = lock.read(200).strip() or "unknown"
-        raise InputError(
-            f"{path}: another process ({holder}) is using this run; one process trains a run. Wait for it, stop it, or "
-            "give this run a directory of its own: --workdir DIR"
-        ) from None
+        is_ours = lock.take()
     except OSError as error:
         raise MachineError(f"{path}: the disk offers no locks: {error.strerror}; choose another --workdir") from None
-    lock.seek(0)
-    left_behind = lock.read(200).strip()
-    # Synchronising a folder between computers copies this file, but not the lock.
-    elsewhere = left_behind and f" on {platform.node()}, " not in left_behind
-    if elsewhere:
+    left_behind = lock.name
+    if not is_ours:
+        raise InputError(
+            f"{path}: another process ({left_behind or 'unknown'}) is using this run; one process trains a run. Wait "
+            "for it, stop it, or give this run a directory of its own: --workdir DIR"
+        )
+    if left_behind and not lock.is_from_here:
         with contextlib.suppress(OSError):
             quiet = abs(time.time() - (path / "log.txt").stat().st_mtime)
             if quiet < _QUIET:
@@ -255,9 +243,7 @@ def _locked(path: Path, lock: TextIO) -> str:
                     f"{path}: a process on another computer ({left_behind}) wrote to this run {quiet:.0f} s ago; stop "
                     f"it first. If it is gone, wait {_QUIET // 60} minutes or delete {path / 'lock'}"
                 )
-    lock.truncate(0)
-    lock.write(f"pid {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-    lock.flush()
+    lock.sign()
     return left_behind
 
 

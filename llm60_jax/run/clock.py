@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
+from llm60_jax import plan
 from llm60_jax.config import Config
 from llm60_jax.plan import Plan, Stage, StepKey, flops
 
@@ -41,12 +42,11 @@ class StageClock:
 
     def replan(self, stage_plan: Plan) -> None:
         """Take over an amended plan."""
-        phases = {phase.name: phase for phase in self._config.phase}
         self._plan = stage_plan
         self._cost = {}  # operations of one step
         self._known = {}  # seconds of one step, as measured before the run
         for stage in stage_plan.stages:
-            key = StepKey.of(stage, phases[stage.phase], self._config)
+            key = plan.key(self._config, stage)
             self._cost[stage] = flops.step_flops(self._config.model, key)
             if key in self._measured:
                 self._known[stage] = self._measured[key]

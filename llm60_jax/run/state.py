@@ -61,7 +61,7 @@ class Run:
 
     def key(self, stage: Stage) -> StepKey:
         """Return the key of a stage's program."""
-        return StepKey.of(stage, self.config.phase_named(stage.phase), self.config)
+        return plans.key(self.config, stage)
 
     def position(self, done: int, stage: Stage) -> dict[str, Any]:
         """Return where something was measured or saved, after `done` steps: the first fields of every row."""

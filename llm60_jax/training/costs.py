@@ -22,6 +22,7 @@ from llm60_jax.data.tokens.shards import TokenShard
 from llm60_jax.machine import facts, files, remembered
 from llm60_jax.machine.progress import Track
 from llm60_jax.plan import Plan, Stage, StepKey
+from llm60_jax.plan import key as key_of
 from llm60_jax.training import optim, phase_groups, programs, step
 
 
@@ -125,7 +126,7 @@ def measure(config: Config, plan: Plan, rounds: int, track: Track) -> dict[StepK
     """Some steps of every program of a plan, one program after another, each after a step that warms up."""
     found: dict[StepKey, Cost] = {}
     for phase in config.phase:
-        keys = {StepKey.of(stage, phase, config) for stage in plan.phase_stages(phase.name)} - found.keys()
+        keys = {key_of(config, stage) for stage in plan.phase_stages(phase.name)} - found.keys()
         steps = Steps(config, phase) if keys else None
         for key in track(sorted(keys, key=lambda key: key[:4]), f"{phase.name}: programs", len(keys)):
             assert steps is not None
@@ -159,7 +160,7 @@ def remember(config: Config, costs: Mapping[StepKey, Cost]) -> None:
 
 def keys_of(config: Config, plan: Plan) -> list[StepKey]:
     """The key of every stage of a plan."""
-    return [StepKey.of(stage, config.phase_named(stage.phase), config) for stage in plan.stages]
+    return [key_of(config, stage) for stage in plan.stages]
 
 
 def place(config: Config, kind: str) -> Path:

@@ -98,7 +98,7 @@ def find(config: Config, track: Track, rounds: int) -> Answer:
         fixed = config.train.remat != "auto" or phase.remat
         steps: costs.Steps | None = None
         for stage in track(mine, f"{phase.name}: finding micro-batches, stages", len(mine)):
-            key = StepKey.of(stage, phase, config)
+            key = plan.key(config, stage)
             if key not in policies:
                 steps = steps or costs.Steps(config, phase)
                 base = base or facts.resident_bytes()  # with the state that every program takes and gives back

@@ -268,7 +268,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _bench(options: argparse.Namespace) -> None:
     config = tuning.recalled(config_module.load(options.config, options.set))
-    phase = config.phase_named(options.phase) if options.phase else config.phase[0]
+    phase = cli.phase_of(config, options.phase) if options.phase else config.phase[0]
     if options.against_torch:
         require_torch(config, phase, "--against-torch")
     wanted = chosen(config, phase, options.stages)

@@ -36,7 +36,7 @@ class Worker:
         self.product = jax.jit(lambda a, b: jnp.dot(a, b, preferred_element_type=jnp.float32)), matrix
 
     def _key(self, index: int) -> StepKey:
-        return StepKey.of(self.stages[index], self.phase, self.config)
+        return plan.key(self.config, self.stages[index])
 
     def ceiling(self) -> dict[str, Any]:
         """Operations a second of one large bfloat16 product."""

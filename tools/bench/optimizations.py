@@ -54,7 +54,7 @@ def schedules(config: Config) -> dict[str, Config]:
 def of_plan(config: Config, seconds: dict[StepKey, list[float]], number: int) -> float:
     """Seconds of the first phase, by one round."""
     stages = plan.build(config).phase_stages(config.phase[0].name)
-    return sum(stage.steps * seconds[StepKey.of(stage, config.phase[0], config)][number] for stage in stages)
+    return sum(stage.steps * seconds[plan.key(config, stage)][number] for stage in stages)
 
 
 def row(name: str, on: list[float], off: list[float]) -> dict[str, Any]:
@@ -67,13 +67,13 @@ def of_steps(config: Config, rounds: int, track: Track) -> tuple[list[dict[str, 
     """What acts inside the compiled steps, and the seconds of the first stage's."""
     phase = config.phase[0]
     stages = plan.build(config).phase_stages(phase.name)
-    key, last = (StepKey.of(stage, phase, config) for stage in (stages[0], stages[-1]))
+    key, last = (plan.key(config, stage) for stage in (stages[0], stages[-1]))
     whole, uncached = schedules(config), last._replace(embedding_frozen=True)
     policies = {name: key._replace(remat=name) for name in ("full", "products")}
     keys = {key, key._replace(dtype="float32"), key._replace(remat="none"), *policies.values()}
     keys |= {uncached, uncached._replace(prefix_cached=True)} if uncached.frozen_blocks else set()
     for one in (config, *whole.values()):
-        keys |= {StepKey.of(stage, one.phase[0], one) for stage in plan.build(one).phase_stages(phase.name)}
+        keys |= {plan.key(one, stage) for stage in plan.build(one).phase_stages(phase.name)}
     steps = costs.Steps(config, phase)
     seconds = steps.in_turn(sorted(keys, key=repr), rounds, track)
     none = seconds[key._replace(remat="none")]
@@ -108,7 +108,7 @@ def of_optimizer(config: Config, rounds: int) -> dict[str, Any]:
 def of_jit(config: Config, compiled: float) -> dict[str, Any]:
     """A compiled step against its micro-batches operation by operation; one of them is run."""
     phase = config.phase[0]
-    key = StepKey.of(plan.build(config).phase_stages(phase.name)[0], phase, config)
+    key = plan.key(config, plan.build(config).phase_stages(phase.name)[0])
     one = key._replace(accumulation=1, devices=1)
     state, batch = step.init(config), costs.made_up_batch(config, one)
     with jax.disable_jit():

@@ -14,6 +14,7 @@ import jax
 from bench import chosen
 
 from llm60_jax import config as config_module
+from llm60_jax import plan
 from llm60_jax.config import Config, Phase
 from llm60_jax.machine import cli, devices, terminal
 from llm60_jax.machine.signals import Interrupts
@@ -44,7 +45,7 @@ def subjects(config: Config, phase: Phase, stages: Sequence[Stage]) -> list[Subj
     """The steps of some of a phase's stages; one that reads a prefix cache appears a second time without it."""
     found = []
     for stage in stages:
-        key, name = StepKey.of(stage, phase, config), str(stage.index + 1)
+        key, name = plan.key(config, stage), str(stage.index + 1)
         found.append(Subject(name, stage, key))
         if key.prefix_cached:
             found.append(Subject(f"{name}, not cached", stage, key._replace(prefix_cached=False)))
@@ -137,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _profile(options: argparse.Namespace) -> None:
     config = tuning.recalled(config_module.load(options.config, options.set))
-    phase = config.phase_named(options.phase) if options.phase else config.phase[0]
+    phase = cli.phase_of(config, options.phase) if options.phase else config.phase[0]
     some = subjects(config, phase, chosen(config, phase, options.stage))
     device = devices.ready(config)["device"]
     steps, track = costs.Steps(config, phase), terminal.Tracker(Interrupts(), quiet=options.json)

@@ -2,14 +2,13 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import itertools
 import json
 import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from llm60_jax.data.corpus.units import Unit
 from llm60_jax.data.read import hub, sources
 from llm60_jax.data.read.ledger import Ledger
 from llm60_jax.machine import files, manifest
+from llm60_jax.machine.locks import Lock
 from llm60_jax.machine.progress import Track
 
 __all__ = ["SPLITS", "Corpus", "Recipe", "Split", "prepare", "read_sketches"]
@@ -200,26 +200,24 @@ def prepare(
 
 @contextlib.contextmanager
 def _alone(parts: Path, track: Track) -> Iterator[None]:
-    """Lets one process at a time prepare a corpus; another one waits, and finds it."""
+    """Let one process at a time prepare a corpus. Another process waits, and then finds the corpus."""
     try:
         parts.parent.mkdir(parents=True, exist_ok=True)
-        lock = parts.with_suffix(".lock").open("w")
-    except OSError:  # what cannot be written is told when it is needed
+        lock = Lock(parts.with_suffix(".lock"))
+    except OSError:  # a folder that cannot be written is reported where it is needed
         yield
         return
     with lock:
-        if not _locks(lock):
-            tries = itertools.takewhile(lambda _: not _locks(lock), itertools.count())
+        if not _take(lock):
+            tries = itertools.takewhile(lambda _: not _take(lock), itertools.count())
             for _ in track(tries, "waiting for another process that prepares the same text"):
                 time.sleep(0.5)
         yield
 
 
-def _locks(lock: TextIO) -> bool:
+def _take(lock: Lock) -> bool:
+    """Take the lock and return True, or return False if another process holds it."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a disk without locks: two at once do the work twice
-        pass
-    return True
+        return lock.take()
+    except OSError:  # a disk without locks: two processes at once do the work twice
+        return True

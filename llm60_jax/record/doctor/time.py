@@ -4,8 +4,9 @@ import statistics
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from llm60_jax import plan
 from llm60_jax.config import Phase
-from llm60_jax.plan import StepKey, flops
+from llm60_jax.plan import flops
 from llm60_jax.record.doctor.findings import Finding, freezing, new_run, thirds
 from llm60_jax.record.history import History
 
@@ -105,7 +106,7 @@ def never_frozen(history: History, phase: Phase) -> Iterator[Finding]:
     config = history.config
     if max(depth for _, depth in phase.freeze) or config.goal(phase) == "fine_tune" or len(config.model.stacks) < 2:
         return
-    keys = [StepKey.of(stage, phase, config) for stage in history.stages(phase)]
+    keys = [plan.key(config, stage) for stage in history.stages(phase)]
     if not keys:
         return
     third, two_thirds = thirds(config)
@@ -146,7 +147,7 @@ def _recomputed_share(history: History, phase: Phase) -> float:
     """Return the share of a phase's operations that recomputation adds."""
     config, total, recomputed = history.config, 0.0, 0.0
     for stage in history.stages(phase):
-        key = StepKey.of(stage, phase, config)
+        key = plan.key(config, stage)
         operations = flops.step_flops(config.model, key) * stage.steps
         without = flops.step_flops(config.model, key._replace(remat="none")) * stage.steps
         total, recomputed = total + operations, recomputed + operations - without

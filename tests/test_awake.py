@@ -10,7 +10,7 @@ from llm60_jax.machine import awake
 
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
-    """Puts a command into the place of the system's, which notes how it is called and runs until it is ended."""
+    """Install a fake of a system command that records its call and runs until it is terminated."""
 
     def install(name, body="exec sleep 100"):
         script = tmp_path / name
@@ -23,19 +23,19 @@ def fake(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["caffeinate", "systemd-inhibit"])
-def test_the_computer_is_held_awake_for_as_long_as_the_block_lasts(fake, name):
+def test_the_computer_stays_awake_inside_the_block(fake, name):
     called = fake(name)
     with awake.kept_awake(True):
         deadline = time.monotonic() + 10
         while not called.exists() and time.monotonic() < deadline:
             time.sleep(0.01)
-        pid, told = called.read_text().split(" ", 1)
-        assert str(os.getpid()) in told  # ends with this process, however that ends
+        pid, arguments = called.read_text().split(" ", 1)
+        assert str(os.getpid()) in arguments  # it ends with this process
         assert psutil.Process(int(pid)).is_running()
     assert not psutil.pid_exists(int(pid))
 
 
-def test_nothing_is_started_unless_it_is_wanted(fake):
+def test_nothing_is_started_unless_wanted(fake):
     called = fake("caffeinate")
     with awake.kept_awake(False):
         time.sleep(0.2)
@@ -43,7 +43,7 @@ def test_nothing_is_started_unless_it_is_wanted(fake):
 
 
 @pytest.mark.parametrize("body", [None, "exit 1"])
-def test_where_it_cannot_be_done_the_run_goes_on(fake, monkeypatch, caplog, tmp_path, body):
+def test_without_a_working_command_the_run_continues(fake, monkeypatch, caplog, tmp_path, body):
     if body:
         fake("systemd-inhibit", body)
     else:

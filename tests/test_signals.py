@@ -1,4 +1,4 @@
-"""Signals, sent for real to a process of its own."""
+"""Real signals, sent to a separate process."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ import psutil
 import pytest
 from conftest import PROJECT
 
-# A process whose main thread is inside one long call of C, where Python runs no handler, and which has a child.
+# The main thread spends its time in one long C call, where Python runs no handler. There is a child process.
 BUSY = """
 import subprocess, sys, hashlib
 from llm60_jax.machine import signals
@@ -48,7 +48,7 @@ def is_gone(pid):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_signal_leaves_at_once_whatever_is_going_on(number):
+def test_a_second_signal_ends_the_process_at_once(number):
     process, child = busy(60)
     process.send_signal(number)
     time.sleep(0.3)
@@ -60,7 +60,7 @@ def test_a_second_signal_leaves_at_once_whatever_is_going_on(number):
     assert "Stopping at the next safe point, or in 60 s" in errors
 
 
-def test_the_time_of_grace_ends():
+def test_the_process_ends_after_the_grace_period():
     process, child = busy(1)
     process.send_signal(signal.SIGTERM)
     _, errors = end(process, child)
@@ -68,7 +68,7 @@ def test_the_time_of_grace_ends():
     assert "1 s are over" in errors
 
 
-def test_what_is_ignored_stays_ignored():
+def test_an_ignored_signal_stays_ignored():
     process, child = busy(60, before=["nohup"])
     process.send_signal(signal.SIGHUP)
     process.send_signal(signal.SIGHUP)
@@ -77,7 +77,7 @@ def test_what_is_ignored_stays_ignored():
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGTERM)
     time.sleep(0.3)
-    if process.poll() is None:  # two at once may come as one
+    if process.poll() is None:  # two signals at once may arrive as one
         process.send_signal(signal.SIGTERM)
     end(process, child)
 
@@ -100,7 +100,7 @@ if __name__ == "__main__":
 """
 
 
-def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+def test_workers_end_when_their_parent_is_killed(tmp_path):
     script, marks = tmp_path / "workers.py", tmp_path / "marks"
     script.write_text(WORKERS)
     marks.mkdir()
