@@ -1,8 +1,8 @@
 """Norm, rotary embedding, MLPs and the block (Flax NNX). Attention and matmul have their own files.
 
 Shape suffixes:
-  B sequences, T positions, S cached positions, D model width, E = 3 D, F MLP width,
-  H heads, K head width, N tokens (B x T, flat), I inputs and r rank of an adapter.
+  B sequences, T positions, S cached positions, N tokens (B x T, flat), D model width, E = 3 D,
+  F MLP width, H heads, K head width, I inputs and O outputs of a matrix, r rank of an adapter.
 
 Dtypes: parameters, residual stream, norms and softmax are float32. Operands of every matrix product
 are cast to a compute dtype, bfloat16 in training and float32 for scoring. Products accumulate in
@@ -99,9 +99,6 @@ def merge_heads(x_BHTK: Array) -> Array:
     return materialised(x_BHTK.swapaxes(1, 2)).reshape(B, T, H * K)
 
 
-# --- Norm and activation --------------------------------------------------------------------------
-
-
 @jax.custom_vjp
 def layer_norm(x: Array, scale: Array, bias: Array) -> Array:
     """Normalise over the last axis, then scale and shift; float32, eps 1e-5 (Ba et al. 2016)."""
@@ -109,7 +106,7 @@ def layer_norm(x: Array, scale: Array, bias: Array) -> Array:
 
 
 def standardised(x: Array) -> Array:
-    """Scale to mean 0 and variance 1 over the last axis, eps 1e-5."""
+    """Shift and scale to mean 0 and variance 1 over the last axis, eps 1e-5."""
     mean, inverse = _moments(x)
     return (x - mean) * inverse
 
@@ -183,7 +180,7 @@ class Linear(nnx.Module):
 
 
 class LoraLinear(Linear):
-    """A Linear that computes x (W + scale * A B) (Hu et al. 2021).
+    """A Linear with an adapter: x (W + scale * A B) (Hu et al. 2021).
 
     A [I, r] is N(0, 1/I) and B [r, O] is 0, so a fresh adapter changes nothing.
     """

@@ -86,10 +86,7 @@ class Transformer(nnx.Module):
         rope = layers.rope_tables(tokens_BT.shape[1], self.config.head_dim, self.config.rope_base)
         seen = attention.sight(segments_BT)
         if prefix_BTD is None:
-            with jax.named_scope("embedding"):
-                x_BTD = self.embedding[...][tokens_BT]
-                if rng is not None and not frozen_blocks:
-                    x_BTD = dropout(x_BTD, noise.embedding, jax.random.fold_in(rng, self.config.layers))
+            x_BTD = self._embed(tokens_BT, noise, None if frozen_blocks else rng)
         else:
             x_BTD = prefix_BTD.astype(jnp.float32)
         stream: dict[int, Array] = {}
@@ -110,6 +107,14 @@ class Transformer(nnx.Module):
         with jax.named_scope("norm"):
             hidden_BTD = self.norm(x_BTD)
         return Outputs(hidden_BTD, stream, seen.mask_B1TS.mean() * (2 * length / (length + 1)))
+
+    def _embed(self, tokens_BT: Array, noise: Noise, rng: Array | None) -> Array:
+        """Look the tokens up, with dropout if there is an `rng`."""
+        with jax.named_scope("embedding"):
+            x_BTD = self.embedding[...][tokens_BT]
+            if rng is None:
+                return x_BTD
+            return dropout(x_BTD, noise.embedding, jax.random.fold_in(rng, self.config.layers))
 
     def logits(self, hidden: Array, dtype: jnp.dtype = jnp.dtype(jnp.bfloat16)) -> Array:
         """Apply the tied head: hidden[..., D] -> float32 [..., V].
