@@ -1,4 +1,4 @@
-"""The optional enhancements (playbook, section 16): neutral when off, doing what they say when on."""
+"""The optional enhancements (playbook, section 16): neutral when off, effective when on."""
 
 import copy
 
@@ -47,7 +47,7 @@ def test_scaled_residuals_begin_as_plain_ones(tree):
 
 
 def test_shared_parts_equal_the_same_parts_written_out(tree):
-    """Two neighbours share attention and MLP; copying what they share into each gives the same function."""
+    """Share attention and MLP between two neighbours; copies in both give the same function."""
     shared, plain = build(tree, share_attention=2, share_mlp=2), build(tree)
     params = groups.init(shared.model, jax.random.key(0))
     assert shared.model.parameter_count == sum(x.size for x in jax.tree.leaves(params))
@@ -61,28 +61,27 @@ def test_shared_parts_equal_the_same_parts_written_out(tree):
     np.testing.assert_allclose(hidden(shared, params), hidden(plain, written_out), rtol=1e-5, atol=1e-6)
 
 
-def test_what_is_shared_has_the_sum_of_its_users_gradients_and_freezes_with_them(tree):
+def test_a_shared_part_freezes_with_its_blocks(tree):
     c = build(tree, share_mlp=2)
     key = plan.key(c, plan.build(c).stages[2])._replace(noise=Noise())
-    state = step.init(c)
-    frozen = step.frozen_groups_of(c.model, key, state.params)
-    assert frozen == {"blocks_0_1", "mlp_0_1"}
+    frozen_groups = step.frozen_groups_of(c.model, key, step.init(c).params)
+    assert frozen_groups == {"blocks_0_1", "mlp_0_1"}
 
 
-def test_drop_path_leaves_out_whole_sequences_and_keeps_the_mean():
+def test_drop_path_drops_whole_sequences_and_keeps_the_mean():
     branch = jnp.ones((4000, 2, 3))
-    found = np.asarray(noise.drop_path(branch, 0.25, jax.random.key(0)))
-    np.testing.assert_allclose(np.unique(found), [0, 1 / 0.75], rtol=1e-6)
-    assert (found == found[:, :1, :1]).all()
-    assert found.mean() == pytest.approx(1, abs=0.05)
+    dropped = np.asarray(noise.drop_path(branch, 0.25, jax.random.key(0)))
+    np.testing.assert_allclose(np.unique(dropped), [0, 1 / 0.75], rtol=1e-6)
+    assert (dropped == dropped[:, :1, :1]).all()
+    assert dropped.mean() == pytest.approx(1, abs=0.05)
     assert noise.drop_path(branch, 0.25, None) is branch
     assert noise.drop_path(branch, 0.0, jax.random.key(0)) is branch
 
 
 def test_activation_noise_has_the_deviation_it_is_given():
-    found = np.asarray(noise.jitter(jnp.zeros((200, 200)), 0.1, jax.random.key(0)))
-    assert found.std() == pytest.approx(0.1, rel=0.02)
-    assert abs(found.mean()) < 0.002
+    jittered = np.asarray(noise.jitter(jnp.zeros((200, 200)), 0.1, jax.random.key(0)))
+    assert jittered.std() == pytest.approx(0.1, rel=0.02)
+    assert abs(jittered.mean()) < 0.002
     x = jnp.ones(3)
     assert noise.jitter(x, 0.0, jax.random.key(0)) is noise.jitter(x, 0.1, None) is x
 
@@ -101,7 +100,7 @@ def test_noise_spares_frozen_blocks(tree, noise):
 
 
 def test_every_enhancement_trains_and_deep_supervision_drops_its_heads(tuning, base, train, tmp_path):
-    """Deep supervision and noise in a phase of four steps that goes on from a plain checkpoint."""
+    """Train four steps with deep supervision and noise, from a plain checkpoint."""
     tuning["phase"][0] |= {"deep_supervision": 0.3, "drop_path": 0.1, "activation_noise": 0.1, "freeze": [[0.0, 0]]}
     reference = train(copy.deepcopy(tuning) | {"workdir": str(tmp_path / "whole")})
     rows = [row for row in metrics(reference) if "loss" in row]
@@ -115,18 +114,18 @@ def test_every_enhancement_trains_and_deep_supervision_drops_its_heads(tuning, b
     assert state_of(train(cut) / "phases" / "fine_tune") == state_of(reference / "phases" / "fine_tune")
 
 
-def test_deep_supervision_without_a_place_for_a_head_is_refused(tuning):
+def test_deep_supervision_without_room_for_a_head_is_refused(tuning):
     tuning["phase"][0] |= {"deep_supervision": 0.3, "freeze": [[0.0, 4]]}
     with pytest.raises(InputError, match=r"deep_supervision: no segment ends between its frozen blocks and the top"):
         config_module.parse(tuning, "x")
 
 
-def test_departures_from_the_playbook_are_said(tree):
+def test_departures_from_the_playbook_are_listed(tree):
     assert config_module.departures(config_module.load("configs/llm60.toml")) == []
     tree["phase"][0] |= {"warmup": 0.2, "mlp_dropout": 0.3}
     tree["train"] |= {"document_mask": False, "remat": "none"}
     tree["optimizer"] = {"name": "adamw"}
-    found = "\n".join(config_module.departures(config_module.parse(tree, "x")))
+    departures = "\n".join(config_module.departures(config_module.parse(tree, "x")))
     for field in ("phase.grammar.warmup: 0.2", "mlp_dropout: 0.3", "train.document_mask", "optimizer.name: adamw",
                   "train.remat", "train.tokens_per_step"):  # fmt: skip
-        assert field in found
+        assert field in departures

@@ -1,6 +1,9 @@
+"""Layers, attention and matrix products equal their definitions, and so do their derivatives."""
+
 import contextlib
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,12 +26,11 @@ def test_products_and_their_gradients_equal_autodiff_in_float32(batch, transpose
     b = normal(1, *batch, *((4, 7) if transposed else (7, 4)))
     ours = (lambda a, b: matmul.matmul_nt(a, b, F32)) if transposed else (lambda a, b: matmul.matmul(a, b, F32))
     reference = lambda a, b: a @ (b.swapaxes(-1, -2) if transposed else b)  # noqa: E731
+    results = []
     for function in (ours, reference):
         value, pull = jax.vjp(jax.jit(function), a, b)
-        results = (value, *pull(g))
-        if function is ours:
-            expected = results
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5), expected, results)
+        results.append((value, *pull(g)))
+    chex.assert_trees_all_close(*results, rtol=1e-5, atol=1e-5)
 
 
 def test_bfloat16_products_give_float32_and_close_gradients():
@@ -81,13 +83,13 @@ def test_layer_norm_matches_its_definition():
 
 
 def agree(function, reference, *arguments, tolerance=1e-5):
-    """Value and gradients of both under one random cotangent."""
+    """Assert that values and gradients of both agree, under one random cotangent."""
     value, pull = jax.vjp(jax.jit(function), *arguments)
     expected, expected_pull = jax.vjp(jax.jit(reference), *arguments)
     cotangents = jax.tree.map(lambda x: normal(9, *x.shape), expected)
-    found = pull(jax.tree.map(lambda g, x: g.astype(x.dtype), cotangents, value))
+    gradients = pull(jax.tree.map(lambda g, x: g.astype(x.dtype), cotangents, value))
     for ours, theirs in zip(
-        jax.tree.leaves((value, found)), jax.tree.leaves((expected, expected_pull(cotangents))), strict=True
+        jax.tree.leaves((value, gradients)), jax.tree.leaves((expected, expected_pull(cotangents))), strict=True
     ):
         gap = jnp.linalg.norm((ours - theirs).ravel()) / (jnp.linalg.norm(theirs.ravel()) + 1e-9)
         assert gap < tolerance, f"{gap:.2g} apart"
@@ -118,10 +120,11 @@ def test_heads_are_split_rotated_and_brought_back():
 @pytest.mark.parametrize("length", [1, 16, 128, 129, 300])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(F32, 1e-5), (BF16, 0.02)])
 def test_attention_in_chunks_is_attention_by_its_definition(length, dtype, tolerance):
-    """With documents that end anywhere and padding at the end."""
+    """Test documents that end anywhere, and padding at the end."""
     q, k, v = (normal(i, 2, 3, length, 16) for i in range(3))
-    at = np.arange(length)
-    seen = attention.sight(jnp.stack([jnp.asarray(1 + at // 37), jnp.asarray(np.where(at > 0.9 * length, 0, 5))]))
+    positions = np.arange(length)
+    segments = np.stack([1 + positions // 37, np.where(positions > 0.9 * length, 0, 5)])
+    seen = attention.sight(jnp.asarray(segments))
     agree(
         lambda q, k, v: attention.attend(q, k, v, seen, dtype).astype(jnp.float32),
         lambda q, k, v: attention.plain(q, k, v, seen.mask_B1TS, F32),
@@ -131,10 +134,10 @@ def test_attention_in_chunks_is_attention_by_its_definition(length, dtype, toler
 
 
 def test_noise_of_different_keys_and_places_is_independent():
-    bits = np.stack([np.asarray(noise._random_bits(jax.random.key(seed), (64, 128))) for seed in range(32)])
+    bits = np.stack([np.asarray(noise.random_bits(jax.random.key(seed), (64, 128))) for seed in range(32)])
     ones = np.unpackbits(bits.view(np.uint8).reshape(32, 64, -1), axis=-1)
     assert abs(ones.mean() - 0.5) < 0.001
-    assert abs(ones.mean((0, 1)) - 0.5).max() < 0.06  # every bit of every place
+    assert abs(ones.mean((0, 1)) - 0.5).max() < 0.06  # of every bit at every place
     flat = (bits.astype(np.float64) / 2**32 - 0.5).reshape(32, -1)
     correlations = np.corrcoef(flat) - np.eye(32)
     assert abs(correlations).max() < 0.05
@@ -143,7 +146,7 @@ def test_noise_of_different_keys_and_places_is_independent():
 
 @pytest.mark.parametrize("platform", ["gpu", "tpu"])
 def test_fused_kernels_are_attention_by_its_definition(platform):
-    """Run on the CPU by their interpreters."""
+    """Run the kernels on the CPU by their interpreters."""
     q, k, v = (normal(i, 1, 2, 128, 64) for i in range(3))
     segments = np.where(np.arange(128) < 70, 1, np.where(np.arange(128) < 120, 2, 0))
     seen = attention.sight(jnp.asarray(segments[None], jnp.int32))
@@ -161,8 +164,8 @@ def test_the_platform_chooses_the_kernel(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert attention.is_fused(512)
     assert not attention.is_fused(200)
-    asked = []
-    monkeypatch.setitem(attention._FUSED, "gpu", lambda q, k, v, seen: (asked.append(q.dtype), q)[1])
+    dtypes = []
+    monkeypatch.setitem(attention.FUSED_KERNELS, "gpu", lambda q, k, v, seen: (dtypes.append(q.dtype), q)[1])
     x = normal(0, 1, 1, 128, 16)
     assert attention.attend(x, x, x, attention.sight(jnp.ones((1, 128), jnp.int32)), BF16).dtype == BF16
-    assert asked == [BF16]
+    assert dtypes == [BF16]

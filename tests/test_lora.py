@@ -1,8 +1,9 @@
-"""Adapters: they begin neutral, they alone move, they merge exactly, and they are saved alone."""
+"""Adapters start neutral, train alone, merge exactly, and are saved alone."""
 
 import copy
 import json
 import shutil
+from pathlib import Path
 
 import chex
 import jax
@@ -26,14 +27,14 @@ TARGETS = ["attention.qkv", "attention.out", "mlp.up", "mlp.down"]
 
 @pytest.fixture
 def adapted(tuning):
-    """Adapters on blocks 2 to 5 at first, on 4 and 5 from the middle of the phase on."""
+    """Adapters train on blocks 2 to 5 at first, then on 4 and 5 from the middle of the phase."""
     tuning["phase"][0] |= {"lora": LORA, "freeze": [[0.0, 2], [0.5, 4]]}
     return tuning
 
 
 @pytest.fixture(scope="module")
 def run(base, texts, tmp_path_factory):
-    """One uninterrupted run with adapters: its configuration and its directory."""
+    """An uninterrupted run with adapters: its tree, its configuration and its directory."""
     from conftest import few_pairs, tiny_tree
 
     from llm60_jax.machine.signals import Interrupts
@@ -43,11 +44,11 @@ def run(base, texts, tmp_path_factory):
     del tree["tokenizer"]
     tree |= {"start": str(base / "phases" / "grammar"), "phase": [tree["phase"][2]]}
     tree["phase"][0] |= {"tokens": 512, "context": [[0.0, 16]], "lora": LORA, "freeze": [[0.0, 2], [0.5, 4]]}
-    found = config_module.parse(tree, "x")
+    c = config_module.parse(tree, "x")
     with pytest.MonkeyPatch.context() as patch:
         few_pairs(patch)
-        loop.launch(found, Interrupts(), "again")
-    return tree, found, base.__class__(found.workdir)
+        loop.launch(c, Interrupts(), "again")
+    return tree, c, Path(c.workdir)
 
 
 def random_adapters(c, lora, adapted_from=0):
@@ -71,7 +72,7 @@ def test_merged_equals_applied(adapted, targets):
     np.testing.assert_allclose(applied, merged, rtol=1e-4, atol=1e-5)
     bare = {name: group for name, group in params.items() if not name.startswith("lora_")}
     without = groups.merge(c.model, bare)(tokens, ones, dtype=jnp.dtype(jnp.float32)).hidden_BTD
-    assert float(jnp.abs(applied - without).max()) > 0.01  # they do act
+    assert float(jnp.abs(applied - without).max()) > 0.01  # the adapters have an effect
 
 
 def test_fresh_adapters_change_nothing_and_only_live_ones_train(adapted):
@@ -103,13 +104,13 @@ def test_fresh_adapters_change_nothing_and_only_live_ones_train(adapted):
         assert moved == {"lora_2_3", "lora_4_5"} - ({"lora_2_3"} if stage.frozen_blocks == 4 else set())
 
 
-def test_a_run_keeps_the_adapters_alone_a_plain_model_and_its_base(run, base):
+def test_a_run_saves_adapters_alone_and_a_plain_merged_model(run, base):
     _, c, workdir = run
     before = state_of(base / "phases" / "grammar")
     assert json.loads((workdir / "gates" / "fine_tune.json").read_text())["earlier_checkpoints"] == {
         str(base / "phases" / "grammar"): before
     }
-    store.load(base / "phases" / "grammar")  # whole, every file of it
+    store.load(base / "phases" / "grammar")  # the base is intact
     adapters, _ = store.load(workdir / "adapters" / "fine_tune")
     assert set(adapters["params"]) == {"lora_2_3", "lora_4_5"}
     assert set(adapters["opt_state"]) == {"lora_2_3", "lora_4_5"}
@@ -147,7 +148,7 @@ def test_the_merging_tool_writes_the_same_model(run, tmp_path):
     theirs, _ = store.load(workdir / "phases" / "fine_tune")
     chex.assert_trees_all_equal(ours["params"], theirs["params"])
     assert (tmp_path / "tokenizer" / "tokenizer.model").exists()
-    gates.require(tmp_path, "fine_tune", state_of(tmp_path / "phases" / "fine_tune"), None)  # a run may start from it
+    gates.require(tmp_path, "fine_tune", state_of(tmp_path / "phases" / "fine_tune"), None)  # a run may start here
     with pytest.raises(InputError, match="holds a checkpoint already"):
         merge_adapters.merge(workdir / "adapters" / "fine_tune", tmp_path, None)
     with pytest.raises(InputError, match="holds no adapters"):
@@ -164,7 +165,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(run, train, tmp_path, stop
     assert without_time(metrics(workdir)) == without_time(metrics(reference))
 
 
-def test_adapters_are_not_joined_with_another_base(run, base, train, tmp_path):
+def test_adapters_with_another_base_are_refused(run, base, train, tmp_path):
     tree, _, _ = run
     moved = tmp_path / "moved"
     shutil.copytree(base, moved)

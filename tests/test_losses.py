@@ -1,6 +1,8 @@
+"""The chunked loss equals plain cross-entropy, and never holds all logits."""
+
+import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from llm60_jax.model import losses
@@ -22,30 +24,29 @@ def reference(hidden, embedding, targets, weights):
     return -(jnp.take_along_axis(logits, targets[:, None], 1)[:, 0] * weights).sum()
 
 
-@pytest.mark.parametrize("count", [1, 7, 256, 300, 512, 521, 1024])  # 521 is a prime: chunks must still divide it
+@pytest.mark.parametrize("count", [1, 7, 256, 300, 512, 521, 1024])  # 521 is prime, so its chunks need padding
 def test_value_and_gradient_equal_plain_cross_entropy(count):
     hidden, embedding, targets, weights = problem(count)
 
     def ours(hidden, embedding):
         return 3.0 * losses.next_token(hidden, embedding, targets, weights, F32).weighted
 
-    value, found = jax.jit(jax.value_and_grad(ours, (0, 1)))(hidden, embedding)
+    value, gradients = jax.jit(jax.value_and_grad(ours, (0, 1)))(hidden, embedding)
     expected_value, expected = jax.value_and_grad(lambda h, e: 3.0 * reference(h, e, targets, weights), (0, 1))(
         hidden, embedding
     )
     assert float(value) == pytest.approx(float(expected_value), rel=1e-5)
-    for got, want in zip(found, expected, strict=True):
-        np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
-    not_differentiated = float(jax.jit(ours)(hidden, embedding))
-    assert not_differentiated == pytest.approx(float(expected_value), rel=1e-5)
+    chex.assert_trees_all_close(gradients, expected, rtol=1e-3, atol=1e-4)
+    undifferentiated = float(jax.jit(ours)(hidden, embedding))
+    assert undifferentiated == pytest.approx(float(expected_value), rel=1e-5)
 
 
 def test_bfloat16_gradients_are_close():
     hidden, embedding, targets, weights = problem(512)
     ours = jax.grad(lambda h, e: losses.next_token(h, e, targets, weights, BF16).weighted, (0, 1))
-    found = jax.jit(ours)(hidden, embedding)
+    gradients = jax.jit(ours)(hidden, embedding)
     expected = jax.grad(lambda h, e: reference(h, e, targets, weights), (0, 1))(hidden, embedding)
-    for got, want in zip(found, expected, strict=True):
+    for got, want in zip(gradients, expected, strict=True):
         assert jnp.linalg.norm(got - want) / jnp.linalg.norm(want) < 0.02
 
 

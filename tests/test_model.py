@@ -1,3 +1,5 @@
+"""The Transformer: parameters, causality, packing, remat, freezing and noise."""
+
 import math
 
 import chex
@@ -14,7 +16,7 @@ from llm60_jax.model import groups, matmul
 
 SMALL = Model(
     vocab_size=320, layers=4, stacks=(2, 2), dim=32, heads=2, hidden_dim=48, max_context=64
-)  # 48: no square leaves
+)  # hidden_dim 48, so that no leaf is square
 F32 = jnp.dtype(jnp.float32)
 
 
@@ -24,7 +26,7 @@ def params():
 
 
 def logits(params, tokens, segments=None, **options):
-    """Logits [B, T, V] of the small model, in float32 unless told otherwise."""
+    """Return the small model's logits [B, T, V], in float32 by default."""
     options = {"dtype": F32} | options
     segments = np.ones_like(tokens) if segments is None else segments
 
@@ -37,9 +39,9 @@ def logits(params, tokens, segments=None, **options):
 
 
 def test_parameter_count_of_the_real_model():
-    m = config_module.load(PROJECT / "configs" / "llm60.toml").model
-    shapes = groups.abstract_params(m)
-    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)) == 59_469_440 == m.parameter_count
+    model = config_module.load(PROJECT / "configs" / "llm60.toml").model
+    shapes = groups.abstract_params(model)
+    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)) == 59_469_440 == model.parameter_count
     assert {name: group for name, group in shapes.items() if name.startswith("blocks")}.keys() == {
         "blocks_0_19",
         "blocks_20_39",
@@ -49,10 +51,10 @@ def test_parameter_count_of_the_real_model():
 
 def test_initialisation_follows_the_table(params):
     wide = Model(vocab_size=2048, layers=8, stacks=(8,), dim=128, heads=2, hidden_dim=256, max_context=64)
-    made = groups.init(wide, jax.random.key(1))
-    blocks, residual = made["blocks_0_7"], 0.02 / math.sqrt(16)
+    fresh = groups.init(wide, jax.random.key(1))
+    blocks, residual = fresh["blocks_0_7"], 0.02 / math.sqrt(16)
     for leaf, std in [
-        (made["embedding"], 0.02),
+        (fresh["embedding"], 0.02),
         (blocks["attention"]["qkv"]["kernel"], 0.02),
         (blocks["mlp"]["up"]["kernel"], 0.02),
         (blocks["attention"]["out"]["kernel"], residual),
@@ -61,7 +63,7 @@ def test_initialisation_follows_the_table(params):
         assert float(leaf.std()) == pytest.approx(std, rel=0.02)
         assert abs(float(leaf.mean())) < std / 50
         assert leaf.dtype == jnp.float32
-    for norm in (made["norm"], blocks["attention_norm"], blocks["mlp_norm"]):
+    for norm in (fresh["norm"], blocks["attention_norm"], blocks["mlp_norm"]):
         assert bool((norm["scale"] == 1).all())
         assert not norm["bias"].any()
     assert bool((blocks["mlp"]["up"]["kernel"][0] != blocks["mlp"]["up"]["kernel"][1]).all())
@@ -90,7 +92,7 @@ def test_packed_documents_equal_the_same_documents_alone(params):
         alone = logits(params, document[None])[0]
         np.testing.assert_allclose(packed[start : start + len(document)], alone, atol=1e-5)
         start += len(document)
-    unmasked = logits(params, row)[0]  # the mask is what does it
+    unmasked = logits(params, row)[0]  # without the mask they differ
     assert np.abs(unmasked[6:] - packed[6:]).max() > 1e-3
 
 
@@ -120,10 +122,10 @@ def test_remat_changes_no_gradient(params, remat, noise):
     chex.assert_trees_all_close(ours, expected, rtol=2e-2, atol=1e-6)
 
 
-def test_remat_is_really_on():
+def test_remat_saves_memory():
     tokens = np.zeros((2, 16), np.int32)
 
-    def saved(remat):
+    def temporary_bytes(remat):
         def loss(params):
             return groups.merge(SMALL, params)(tokens, tokens + 1, remat=remat).hidden_BTD.sum()
 
@@ -131,20 +133,21 @@ def test_remat_is_really_on():
             jax.jit(jax.grad(loss)).lower(groups.abstract_params(SMALL)).compile().memory_analysis().temp_size_in_bytes
         )
 
-    assert saved("full") < saved("attention") < saved("products") < saved("none")
+    memory = [temporary_bytes(remat) for remat in ("full", "attention", "products", "none")]
+    assert memory == sorted(set(memory))
 
 
 def test_nothing_below_the_boundary_has_a_gradient(params):
-    _, found = grads(params, frozen_blocks=2)
-    assert not any(leaf.any() for leaf in jax.tree.leaves(found["blocks_0_1"]))
-    assert all(leaf.any() for leaf in jax.tree.leaves(found["blocks_2_3"]))
-    # The embedding trains through the head only: its gradient is that of a head over hidden states held constant.
+    _, gradients = grads(params, frozen_blocks=2)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(gradients["blocks_0_1"]))
+    assert all(leaf.any() for leaf in jax.tree.leaves(gradients["blocks_2_3"]))
+    # The embedding trains through the head only, as if its hidden states were constant.
     tokens = np.random.default_rng(2).integers(0, 320, (2, 16))
     hidden = jax.jit(lambda p: groups.merge(SMALL, p)(tokens, np.ones_like(tokens)).hidden_BTD)(params)
     head_only = jax.grad(
         lambda e: jnp.square(matmul.matmul_nt(hidden.reshape(-1, 32), e, jnp.dtype("bfloat16"))).mean()
     )
-    np.testing.assert_allclose(found["embedding"], jax.jit(head_only)(params["embedding"]), rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(gradients["embedding"], jax.jit(head_only)(params["embedding"]), rtol=1e-5, atol=1e-9)
 
 
 def test_noise_needs_a_key_and_spares_frozen_blocks(params):

@@ -1,6 +1,6 @@
-"""Two CPU devices, which conftest.py asks for."""
+"""Data parallelism on the two CPU devices that conftest.py sets up."""
 
-import jax
+import chex
 import numpy as np
 import pytest
 
@@ -18,31 +18,31 @@ def on(devices, tree, **train):
 
 
 def losses(c, steps, stage=0):
+    """Return loss, objective and gradient norm of each step, and the last state."""
     compiled = programs.CompiledSteps(c)
     key = plan.key(c, plan.build(c).stages[stage])
     rng = np.random.default_rng(0)
-    state, found = phase_groups.begin(c, c.phase[0], step.init(c)), []
+    state, numbers = phase_groups.begin(c, c.phase[0], step.init(c)), []
     for _ in range(steps):
         shape = (key.accumulation, key.micro_batch, key.context)
         batch = {name: rng.integers(4, 300, shape, np.int32) for name in ("tokens", "targets")}
         batch |= {"segments": np.sort(rng.integers(1, 4, shape, np.int32)), "weights": rng.random(shape, np.float32)}
         state, metrics = compiled[key](state, compiled.put(batch), np.float32(1e-3), step.NO_LIMIT)
-        found.append([float(metrics.loss), float(metrics.objective), float(metrics.grad_norm)])
-    return np.array(found), state
+        numbers.append([float(metrics.loss), float(metrics.objective), float(metrics.grad_norm)])
+    return np.array(numbers), state
 
 
 @pytest.mark.parametrize("stage", [0, 2])
 def test_two_devices_train_as_one_does(tree, stage):
-    """Losses to 1e-5, noise included: a micro-batch's noise goes by its number in the step."""
+    """Losses agree to 1e-5 with noise: a micro-batch's noise depends on its number in the step."""
     tree["phase"][0] |= {"mlp_dropout": 0.1}
     (alone, one), (together, two) = losses(on(1, tree), 5, stage), losses(on(2, tree), 5, stage)
     np.testing.assert_allclose(together[:, :2], alone[:, :2], rtol=1e-5)
     np.testing.assert_allclose(together[:, 2], alone[:, 2], rtol=1e-3)
-    for ours, theirs in zip(jax.tree.leaves(two.params), jax.tree.leaves(one.params), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+    chex.assert_trees_all_close(two.params, one.params, rtol=1e-3, atol=1e-4)
 
 
-def test_each_device_has_micro_batches_of_its_own(tree):
+def test_devices_split_the_micro_batches(tree):
     c = on(2, tree)
     key = plan.key(c, plan.build(c).stages[0])
     traced = str(programs.trace(c, key).jaxpr)
@@ -50,7 +50,7 @@ def test_each_device_has_micro_batches_of_its_own(tree):
     assert traced.count("psum") > 0
 
 
-def test_what_looks_at_a_state_sees_one_device_and_no_copy():
+def test_a_state_is_seen_on_one_device_without_a_copy():
     replicas = parallel.Replicas(2)
     state = {"a": np.arange(4.0), "b": np.ones(3)}
     spread = replicas.spread(state)
@@ -62,7 +62,7 @@ def test_what_looks_at_a_state_sees_one_device_and_no_copy():
     assert not np.asarray(again["b"]).any()
 
 
-def test_a_run_on_two_devices_goes_on_with_one(tree, tmp_path):
+def test_a_run_on_two_devices_continues_on_one(tree, tmp_path):
     tree["phase"] = tree["phase"][:1]
     tree["tokenizer"]["phases"] = ["grammar"]
     c = on(2, tree)
@@ -72,8 +72,8 @@ def test_a_run_on_two_devices_goes_on_with_one(tree, tmp_path):
     assert newest.name == c.phase[0].name
 
 
-def test_more_devices_than_there_are_and_shares_that_do_not_come_out_even_are_refused(tree):
-    with pytest.raises(MachineError, match=r"train\.devices is 5, and this machine has 2"):
+def test_too_many_devices_and_uneven_shares_are_refused(tree):
+    with pytest.raises(MachineError, match=r"train\.devices: 5 were asked for, and this machine has 2"):
         facts.versions(5)
     with pytest.raises(InputError, match=r"which train\.devices = 3 does not divide"):
         on(3, tree)

@@ -1,8 +1,10 @@
-"""The frozen-prefix cache: it changes nothing but the time, and heals."""
+"""The frozen-prefix cache: it changes only the time, and repairs damage."""
 
 import copy
 import json
+from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
@@ -19,7 +21,7 @@ from llm60_jax.training import prefix_cache
 
 @pytest.fixture
 def cached(tuning):
-    """Two blocks frozen all along, their outputs kept; short enough text for several epochs of the rows."""
+    """Two blocks frozen throughout, their outputs cached, several epochs of a short text."""
     tuning["phase"][0] |= {"embedding": "frozen", "rows": "fixed", "prefix_cache": True, "tokens": 6 * 128}
     return tuning
 
@@ -35,7 +37,7 @@ def cached(tuning):
         ({"embedding": "head_only"}, "needs embedding = 'frozen'"),
     ],
 )
-def test_elsewhere_it_is_refused_with_the_reason(cached, changes, reason):
+def test_unsuitable_phases_are_refused_with_the_reason(cached, changes, reason):
     cached["phase"][0] |= changes
     with pytest.raises(InputError) as caught:
         config_module.parse(cached, "x")
@@ -50,10 +52,10 @@ def test_adapters_train_above_a_cached_prefix(cached, train, tmp_path):
     train(cut, stop_after=3)
     assert state_of(train(cut) / "phases" / "fine_tune") == state_of(whole / "phases" / "fine_tune")
     seconds = next(row["stage_end"]["seconds"] for row in metrics(whole) if "stage_end" in row)
-    assert seconds["frozen prefix"] > 0  # computing it is no waiting for data
+    assert seconds["frozen prefix"] > 0  # its computation does not count as waiting for data
 
 
-def test_results_equal_those_without_to_bfloat16_rounding(cached, train, tmp_path, capsys):
+def test_results_equal_those_without_a_cache_up_to_bfloat16_rounding(cached, train, tmp_path, capsys):
     runs = []
     for on in (True, False):
         tree = copy.deepcopy(cached) | {"workdir": str(tmp_path / str(on))}
@@ -63,20 +65,14 @@ def test_results_equal_those_without_to_bfloat16_rounding(cached, train, tmp_pat
     losses = [np.array([row["loss"] for row in metrics(workdir) if "loss" in row]) for workdir in runs]
     np.testing.assert_allclose(*losses, rtol=2e-3)
     ours, theirs = (store.load(workdir / "phases" / "fine_tune")[0]["params"] for workdir in runs)
-    start = store.load(cached["start"] and tmp_path.__class__(cached["start"]))[0]["params"]
+    start = store.load(Path(cached["start"]))[0]["params"]
     for name in ours:
         moved = np.abs(np.asarray(theirs["norm"]["scale"]) - start["norm"]["scale"]).max()
-        for a, b in zip(*map(_leaves, (ours[name], theirs[name])), strict=True):
-            assert np.abs(a - b).max() <= 0.2 * moved + 1e-6
-    assert not (runs[0] / "prefix_cache" / "fine_tune").exists()  # the disk is free again
+        for a, b in zip(*map(jax.tree.leaves, (ours[name], theirs[name])), strict=True):
+            assert np.abs(np.asarray(a) - np.asarray(b)).max() <= 0.2 * moved + 1e-6
+    assert not (runs[0] / "prefix_cache" / "fine_tune").exists()  # its disk space is freed
     flops = [next(row["proof"]["matmul_flops"] for row in metrics(workdir) if "proof" in row) for workdir in runs]
     assert flops[0] < flops[1]
-
-
-def _leaves(group):
-    import jax
-
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(group)]
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(cached, train, tmp_path):
@@ -97,7 +93,7 @@ def fixed_rows(rows, context=4):
 
 
 class Compute:
-    """Stands for the frozen blocks: every token's number, twice. Counts its calls."""
+    """A fake of the frozen blocks that returns each token twice and counts its calls."""
 
     def __init__(self):
         self.calls = 0
@@ -112,27 +108,27 @@ def prepare(folder, compute, identity=1, rows=80):
     return prefix_cache.prepare(folder, {"id": identity}, fixed_rows(rows), (4, 2), compute, lambda items, *_: items)
 
 
-def test_activations_come_back_by_row_number_and_only_what_is_missing_is_computed(tmp_path):
+def test_activations_are_read_by_row_number_and_only_missing_files_are_computed(tmp_path):
     compute = Compute()
-    found = prepare(tmp_path / "c", compute)
-    whole = compute.calls
-    assert whole == 10
+    cache = prepare(tmp_path / "c", compute)
+    calls = compute.calls
+    assert calls == 10
     rows = fixed_rows(80)
     numbers = np.array([79, 0, 33, 0])
     expected = np.stack([np.repeat(rows.row(n)["tokens"][:, None], 2, 1) for n in numbers]).astype(ml_dtypes.bfloat16)
-    np.testing.assert_array_equal(found(numbers), expected)
-    assert found.bytes == 80 * 4 * 2 * 2
+    np.testing.assert_array_equal(cache(numbers), expected)
+    assert cache.bytes == 80 * 4 * 2 * 2
     prepare(tmp_path / "c", compute)
-    assert compute.calls == whole  # found again
+    assert compute.calls == calls  # nothing is computed again
     damaged = sorted(path for path in (tmp_path / "c").iterdir() if path.suffix != ".json")[1]
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"\x7f")
     np.testing.assert_array_equal(prepare(tmp_path / "c", compute)(numbers), expected)
-    assert compute.calls == whole + prefix_cache.CHUNK // prefix_cache.BATCH
+    assert compute.calls == calls + prefix_cache.CHUNK // prefix_cache.BATCH
     prepare(tmp_path / "c", compute, identity=2)
-    assert compute.calls == 2 * whole + prefix_cache.CHUNK // prefix_cache.BATCH
+    assert compute.calls == 2 * calls + prefix_cache.CHUNK // prefix_cache.BATCH
 
 
-def test_an_interrupted_computation_goes_on_where_it_stopped(tmp_path):
+def test_an_interrupted_computation_resumes(tmp_path):
     class Stop(Exception):
         pass
 
@@ -146,4 +142,4 @@ def test_an_interrupted_computation_goes_on_where_it_stopped(tmp_path):
     before = compute.calls
     assert len(json.loads((tmp_path / "c" / "index.json").read_text())["files"]) == 2
     prepare(tmp_path / "c", compute)
-    assert compute.calls - before == 2  # 16 of 80 rows were left
+    assert compute.calls - before == 2  # 16 of 80 rows are left

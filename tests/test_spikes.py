@@ -1,4 +1,4 @@
-"""Steps that are not applied: limits, kept batches, and a run that goes on or stops."""
+"""Refused steps: their limits, their stored batches, and a run that continues or stops."""
 
 import copy
 import math
@@ -14,6 +14,7 @@ from llm60_jax.training import spikes
 
 
 def watched(steps, seed=0):
+    """Return a watch after this many applied steps with noisy losses near 4."""
     rng, watch = np.random.default_rng(seed), spikes.Watch()
     for step in range(1, steps + 1):
         watch.tell(step, 4 + 0.1 * rng.normal())
@@ -26,50 +27,52 @@ def test_limits_lie_six_deviations_above_the_window():
 
 
 def test_without_enough_steps_everything_finite_is_applied():
-    assert watched(spikes.LEAST).limit(spikes.LEAST + 1) == math.inf
-    assert watched(spikes.LEAST).limit(spikes.LEAST + 2) < math.inf
+    watch = watched(spikes.MIN_STEPS)
+    assert watch.limit(spikes.MIN_STEPS + 1) == math.inf
+    assert watch.limit(spikes.MIN_STEPS + 2) < math.inf
 
 
 @given(st.integers(40, 300), st.integers(1, 3))
-def test_limits_do_not_depend_on_what_is_known_already(steps, seed):
-    """The last step may be read before or after the next one is dispatched; a saved state gives the same limits."""
+def test_limits_ignore_the_step_just_before(steps, seed):
+    """The last step may end before or after the next dispatch; a restored watch agrees."""
     early, late = watched(steps, seed), watched(steps, seed)
     late.tell(steps + 1, 99.0)
     assert early.limit(steps + 2) == late.limit(steps + 2)
-    assert spikes.Watch(late.to_state()).limit(steps + 3) == late.limit(steps + 3)
+    assert spikes.Watch(late.steps).limit(steps + 3) == late.limit(steps + 3)
 
 
 @pytest.fixture
-def one(tree):
+def one_phase(tree):
+    """The tiny configuration with its first phase alone."""
     tree["phase"], tree["tokenizer"] = tree["phase"][:1], {"phases": ["grammar"]}
     return tree
 
 
-def test_a_bad_batch_is_named_and_kept_and_the_run_goes_on(one, train, poisoned):
-    poisoned({1, 4, 5})  # the first step of the run, one at the start of a stage, and its neighbour
-    workdir = train(one)
+def test_a_bad_batch_is_named_and_stored_and_the_run_continues(one_phase, train, poisoned):
+    poisoned({1, 4, 5})  # the run's first step, and all steps of stage 2
+    workdir = train(one_phase)
     refused = {row["step"]: row["refused"] for row in metrics(workdir) if "refused" in row}
     assert refused.keys() == {1, 4, 5}
     assert refused[4]["broken"] == ["weights"]
     assert refused[4]["loss"] == "nan"
-    kept = np.load(workdir / "bad_batches" / refused[4]["batch"], allow_pickle=False)
-    assert kept["weights"].shape == (2, 2, 32)
-    assert np.isnan(kept["weights"]).sum() == 1
+    stored = np.load(workdir / "bad_batches" / refused[4]["batch"], allow_pickle=False)
+    assert stored["weights"].shape == (2, 2, 32)
+    assert np.isnan(stored["weights"]).sum() == 1
     assert [row["step"] for row in metrics(workdir) if "loss" in row] == [2, 3, 6, 7, 8, 9, 10]
     proven = [(row["step"], row["stage"]) for row in metrics(workdir) if "proof" in row]
-    assert proven == [(2, 0), (3, 1), (6, 3), (8, 4)]  # by the first applied step; stage 2 had none
+    assert proven == [(2, 0), (3, 1), (6, 3), (8, 4)]  # by the first applied step; stage 2 has none
     assert (workdir / "phases" / "grammar").exists()
 
 
-def test_three_in_a_row_stop_the_run_with_the_last_good_state_kept(one, train, poisoned):
+def test_three_refused_steps_in_a_row_stop_the_run(one_phase, train, poisoned):
     poisoned({6, 7, 8})
     with pytest.raises(TrainingError, match=r"step 8: not applied: its weights are not finite.*3 such steps in a row"):
-        train(one)
+        train(one_phase)
 
 
-def test_refused_steps_resume_bit_for_bit(one, train, poisoned, tmp_path):
+def test_refused_steps_resume_bit_for_bit(one_phase, train, poisoned, tmp_path):
     poisoned({3, 4})
-    whole, cut = (copy.deepcopy(one) | {"workdir": str(tmp_path / name)} for name in ("whole", "cut"))
+    whole, cut = (copy.deepcopy(one_phase) | {"workdir": str(tmp_path / name)} for name in ("whole", "cut"))
     reference = train(whole)
     train(cut, 3)
     workdir = train(cut)
@@ -77,9 +80,9 @@ def test_refused_steps_resume_bit_for_bit(one, train, poisoned, tmp_path):
     assert without_time(metrics(workdir)) == without_time(metrics(reference))
 
 
-def test_a_spike_is_refused_with_its_limit(one, train, monkeypatch):
+def test_a_spike_is_refused_with_its_limit(one_phase, train, monkeypatch):
     monkeypatch.setattr(spikes.Watch, "limit", lambda self, step: 0.5 if step == 5 else math.inf)
-    workdir = train(one)
+    workdir = train(one_phase)
     (row,) = [row for row in metrics(workdir) if "refused" in row]
     assert row["step"] == 5
     assert row["refused"]["limit"] == 0.5

@@ -1,3 +1,5 @@
+"""The train step: accumulation, live parameters, noise, refused steps, compiled programs."""
+
 import dataclasses
 import gc
 import weakref
@@ -31,7 +33,7 @@ def keys(tiny):
 
 
 def run(tiny, key, state, batch, limit=step.NO_LIMIT):
-    """One step by a program that the tests share, which leaves `state` as it is."""
+    """Run one step by a program that the tests share; leave `state` intact."""
     with pytest.MonkeyPatch.context() as patch:
         shared_programs(patch)
         program = programs.CompiledSteps(tiny)[key]
@@ -50,7 +52,7 @@ def test_accumulated_micro_batches_equal_one_large_batch(tiny):
     for new_state, metrics in results[1:]:
         assert float(metrics.loss) == pytest.approx(float(results[0][1].loss), rel=1e-6)
         assert float(metrics.grad_norm) == pytest.approx(float(results[0][1].grad_norm), rel=1e-2)
-        # One Adafactor step divides gradients by their own size, so small ones carry their rounding with them.
+        # Adafactor divides gradients by their own size, so small ones carry their rounding along.
         chex.assert_trees_all_close(new_state.params, results[0][0].params, atol=2e-4)
 
 
@@ -66,10 +68,9 @@ def test_the_loss_is_the_mean_over_weighted_tokens(tiny):
 
 def test_each_stage_moves_exactly_its_live_parameters(tiny):
     state = step.init(tiny)
-    layout = jax.tree.structure(state)
     for key in keys(tiny):
         new_state, _ = run(tiny, key, state, batch_for(key))
-        assert jax.tree.structure(new_state) == layout
+        chex.assert_trees_all_equal_structs(new_state, state)
         assert int(new_state.step) == 1
         for name, _, stop in tiny.model.named_stacks:
             before = state.params[name], state.opt_state[name]
@@ -132,11 +133,11 @@ def test_noise_comes_from_seed_step_and_micro_batch(tiny):
 def test_abstract_state_matches_a_real_one(tiny):
     real, abstract = step.init(tiny), phase_groups.abstract(tiny, None)
     chex.assert_trees_all_equal_shapes_and_dtypes(real, abstract)
-    assert jax.tree.structure(groups.abstract_params(tiny.model)) == jax.tree.structure(real.params)
+    chex.assert_trees_all_equal_structs(groups.abstract_params(tiny.model), real.params)
 
 
 def test_memory_grows_with_depth_by_gradients_and_block_inputs_only(tree):
-    """Full remat: a further block costs its gradients (summed, new, and as updates) and its input for each token."""
+    """Under full remat a block costs gradients (sum, new, update) and an input for each token."""
     temporaries = {}
     for layers in (15, 30, 60):
         deep = {"layers": layers, "stacks": [layers], "dim": 64, "heads": 1, "hidden_dim": 128}
@@ -178,7 +179,7 @@ def test_a_step_above_a_limit_is_not_applied(tiny, limit, applied):
     assert same is not applied
 
 
-def test_releasing_forgets_programs_and_a_program_asked_for_again_is_the_same(tiny):
+def test_a_released_program_is_freed_and_can_be_compiled_again(tiny):
     compiled, (first, second, *_) = programs.CompiledSteps(tiny), keys(tiny)
     program = weakref.ref(compiled[first])
     compiled.prefetch(second)
@@ -191,7 +192,7 @@ def test_releasing_forgets_programs_and_a_program_asked_for_again_is_the_same(ti
     assert np.isfinite(float(metrics.loss))
 
 
-def test_recomputation_is_chosen_stage_by_stage(tree):
+def test_each_stage_has_its_own_remat_policy(tree):
     tree["phase"][0]["remat"] = [[0.0, "none"], [0.5, "attention"], [0.7, "full"]]
     c = config_module.parse(tree, "x")
     assert [key.remat for key in keys(c)] == ["none", "none", "none", "attention", "full"]
@@ -201,12 +202,11 @@ def test_recomputation_is_chosen_stage_by_stage(tree):
 
 
 def test_products_in_float32_are_float32_throughout(tiny, tree):
-    """And nearly what bfloat16 gives."""
+    """The loss is nearly that of bfloat16."""
     key = keys(tiny)[0]._replace(noise=Noise())
     wide = key._replace(dtype="float32")
-    assert {
-        k.dtype for k in keys(config_module.parse(tree | {"train": tree["train"] | {"dtype": "float32"}}, "x"))
-    } == {"float32"}
+    float32 = config_module.parse(tree | {"train": tree["train"] | {"dtype": "float32"}}, "x")
+    assert {key.dtype for key in keys(float32)} == {"float32"}
     text = str(programs.trace(tiny, wide).jaxpr)
     assert "bf16" not in text
     assert "bf16" in str(programs.trace(tiny, key).jaxpr)

@@ -1,4 +1,4 @@
-"""`micro_batch = "auto"`: what is found, what it may take, and that it is remembered."""
+"""`micro_batch = "auto"`: its choice, its memory budget and its cache."""
 
 import json
 
@@ -24,8 +24,8 @@ def auto(tree, tmp_path):
     return tree | {"data_dir": str(tmp_path / "data")}
 
 
-class Made:
-    """Steps that take as long, and as much memory, as a formula says."""
+class FakeSteps:
+    """Steps with time and memory by a formula."""
 
     timed: list[StepKey]
 
@@ -43,7 +43,7 @@ class Made:
         return key.micro_batch * key.context * kept * 10_000
 
     def time(self, key):
-        Made.timed.append(key)
+        FakeSteps.timed.append(key)
         size = key.micro_batch * key.context
         slowness = {"full": 1.2, "attention": 1.1, "products": 1.0, "none": 0.9 if key.frozen_blocks else 1.3}[
             key.remat
@@ -52,38 +52,38 @@ class Made:
 
 
 @pytest.fixture
-def made_up(monkeypatch):
-    Made.timed = []
-    monkeypatch.setattr(costs, "Steps", Made)
-    monkeypatch.setattr(tuning.machine, "resident_bytes", lambda: 100 * MB)
-    return Made
+def fake_steps(monkeypatch):
+    FakeSteps.timed = []
+    monkeypatch.setattr(costs, "Steps", FakeSteps)
+    monkeypatch.setattr(tuning.facts, "resident_bytes", lambda: 100 * MB)
+    return FakeSteps
 
 
-def test_the_fastest_is_chosen_for_every_context_and_stage(auto, made_up):
+def test_the_fastest_is_chosen_for_every_context_and_stage(auto, fake_steps):
     found = tuning.settled(config_module.parse(auto, "auto"), silent)
     assert dict(found.train.micro_batch) == {16: 32, 32: 16, 64: 8}  # 512 tokens each
     assert not found.train.is_auto
     for phase in found.phase:
         stages = plan.build(found).phase_stages(phase.name)
         assert [stage.remat for stage in stages] == ["none" if stage.frozen_blocks else "products" for stage in stages]
-    assert all(key.tokens == 2048 for key in made_up.timed)  # whole steps, nothing else
+    assert all(key.tokens == 2048 for key in fake_steps.timed)  # only whole steps
 
 
-def test_a_budget_is_kept(auto, made_up):
-    auto["train"]["memory_gb"] = 0.115  # 15 MB beside the state: 512 tokens take 20.5 under `products`
+def test_the_memory_budget_holds(auto, fake_steps):
+    auto["train"]["memory_gb"] = 0.115  # 15 MB beside the state; 512 tokens take 20.5 under `products`
     found = tuning.settled(config_module.parse(auto, "auto"), silent)
     for key in costs.keys_of(found, plan.build(found)):
-        assert 100 * MB + Made.temporary_bytes(found, key) <= 115 * MB
+        assert 100 * MB + FakeSteps.temporary_bytes(found, key) <= 115 * MB
     assert dict(found.train.micro_batch) == {16: 16, 32: 8, 64: 4}
     auto["train"]["memory_gb"] = 0.101
     with pytest.raises(MachineError, match=r"train.memory_gb: nothing fits into 0.1 GB: at context 16"):
         tuning.settled(config_module.parse(auto, "auto"), silent)
 
 
-def test_what_is_said_is_kept(auto, made_up):
+def test_what_is_said_is_kept(auto, fake_steps):
     auto["train"]["remat"] = "full"
     found = tuning.settled(config_module.parse(auto, "auto"), silent)
-    assert {key.remat for key in made_up.timed} == {"full"}
+    assert {key.remat for key in fake_steps.timed} == {"full"}
     assert all(phase.remat == () for phase in found.phase)
     assert found.train.remat == "full"
     auto["train"] |= {"remat": "auto", "micro_batch": [[16, 4], [32, 2], [64, 1]]}
@@ -94,13 +94,13 @@ def test_what_is_said_is_kept(auto, made_up):
     assert len(found.phase[1].remat) == len(found.phase[1].breakpoints)
 
 
-def test_the_answer_is_remembered_for_what_it_was_found_for(auto, made_up):
+def test_the_answer_is_remembered_for_what_it_was_found_for(auto, fake_steps):
     asked = config_module.parse(auto, "auto")
     assert tuning.recalled(asked) == asked
     found = tuning.settled(asked, silent)
-    count = len(made_up.timed)
+    count = len(fake_steps.timed)
     assert tuning.settled(asked, silent) == found == tuning.recalled(asked)
-    assert len(made_up.timed) == count
+    assert len(fake_steps.timed) == count
     for change in ({"memory_gb": 5.0}, {"remat": "full"}, {"devices": 2}, {"dtype": "float32"}):
         other = config_module.parse(auto | {"train": auto["train"] | change}, "other")
         assert tuning.recalled(other) == other
@@ -112,7 +112,7 @@ def test_the_answer_is_remembered_for_what_it_was_found_for(auto, made_up):
     "entry",
     [{}, [], None, {"micro_batch": [[16, 3]], "remat": {}}, {"micro_batch": "x", "remat": {}}, {"micro_batch": []}],
 )
-def test_an_answer_that_is_not_ours_is_found_anew(auto, made_up, entry, tmp_path):
+def test_a_malformed_cache_entry_is_measured_anew(auto, fake_steps, entry, tmp_path):
     asked = config_module.parse(auto, "auto")
     found = tuning.settled(asked, silent)
     (path,) = (tmp_path / "data").rglob("tuned.json")
@@ -121,14 +121,14 @@ def test_an_answer_that_is_not_ours_is_found_anew(auto, made_up, entry, tmp_path
     assert tuning.settled(asked, silent) == found
 
 
-def test_equals_are_decided_by_memory(auto, made_up, monkeypatch):
-    monkeypatch.setattr(Made, "time", lambda self, key: (1.0, 0.0))
+def test_less_memory_wins_among_equals(auto, fake_steps, monkeypatch):
+    monkeypatch.setattr(FakeSteps, "time", lambda self, key: (1.0, 0.0))
     found = tuning.settled(config_module.parse(auto, "auto"), silent)
     assert {key.remat for key in costs.keys_of(found, plan.build(found))} == {"full"}
-    assert dict(found.train.micro_batch) == {16: 16, 32: 8, 64: 4}  # 256 tokens, the least that is tried
+    assert dict(found.train.micro_batch) == {16: 16, 32: 8, 64: 4}  # 256 tokens, the minimum
 
 
-def test_until_it_is_measured_a_plan_has_micro_batches_of_1024_tokens(auto):
+def test_an_untuned_plan_has_micro_batches_of_1024_tokens(auto):
     c = config_module.parse(auto, "auto")
     assert {stage.micro_batch * stage.context for stage in plan.build(c).stages} == {1024}
     assert {stage.remat for stage in plan.build(c).stages} == {"full"}
@@ -137,14 +137,14 @@ def test_until_it_is_measured_a_plan_has_micro_batches_of_1024_tokens(auto):
 
 
 @pytest.mark.parametrize("value", ['"automatic"', "3", '[["a", 1]]', "[[16]]"])
-def test_other_words_are_refused(auto, value, tmp_path):
+def test_malformed_micro_batches_are_refused(auto, value, tmp_path):
     path = tmp_path / "c.toml"
     path.write_text(to_toml(auto))
     with pytest.raises(InputError, match=r"train\.micro_batch"):
         config_module.load(path, [f"train.micro_batch={value}"])
 
 
-def test_a_run_settles_it_first_and_a_resumed_run_keeps_it(auto, made_up, train):
+def test_a_run_tunes_first_and_a_resumed_run_keeps_its_values(auto, fake_steps, train):
     auto["train"]["tokens_per_step"] = 256
     auto["phase"] = auto["phase"][:1]
     auto["tokenizer"] = {"phases": ["grammar"]}
@@ -152,15 +152,15 @@ def test_a_run_settles_it_first_and_a_resumed_run_keeps_it(auto, made_up, train)
     workdir = train(auto, stop_after=3)
     stored = json.loads((workdir / "config.json").read_text())["config"]["train"]
     assert stored["micro_batch"] == [[64, 4]]
-    count = len(made_up.timed)
+    count = len(fake_steps.timed)
     assert count
     train(auto)
-    assert len(made_up.timed) == count
+    assert len(fake_steps.timed) == count
     assert not json.loads((workdir / "config.json").read_text())["changes"]
     assert metrics(workdir)[-1]["step"] == 6
 
 
-def test_the_tool_tells_what_a_configuration_would_say(auto, made_up, tmp_path, capsys):
+def test_the_tool_prints_settings_for_a_configuration(auto, fake_steps, tmp_path, capsys):
     del auto["train"]["micro_batch"], auto["train"]["remat"]
     auto["train"]["micro_batch"] = [[16, 4], [32, 2], [64, 1]]
     path = tmp_path / "c.toml"
@@ -169,11 +169,11 @@ def test_the_tool_tells_what_a_configuration_would_say(auto, made_up, tmp_path, 
     out = capsys.readouterr().out
     assert "train.micro_batch = [[16, 32], [32, 16], [64, 8]]" in out
     settings = [line.replace(" = ", "=", 1) for line in out.splitlines() if line.startswith(("train.", "phase."))]
-    told = config_module.load(path, settings)
-    assert dict(told.train.micro_batch) == {16: 32, 32: 16, 64: 8}
+    loaded = config_module.load(path, settings)
+    assert dict(loaded.train.micro_batch) == {16: 32, 32: 16, 64: 8}
     assert tune.main([str(path), "--memory-gb", "0.101"]) == 5
     assert "nothing fits" in capsys.readouterr().err
     assert tune.main([str(path), "--json", "--set", "train.remat=full"]) == 0
-    assert {one["remat"] for one in json.loads(capsys.readouterr().out)["trials"]} == {"full"}
+    assert {trial["remat"] for trial in json.loads(capsys.readouterr().out)["trials"]} == {"full"}
     with pytest.raises(SystemExit):
         tune.main([str(path), "--memory-gb", "-1"])

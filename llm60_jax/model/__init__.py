@@ -1,5 +1,5 @@
-"""The network and its losses in pure JAX: layers, attention, matrix products, parameters as groups.
+"""The network and its losses in pure JAX: layers, attention, matrix products, parameter groups.
 
-Here is the mathematics of the forward pass and of its hand-written derivatives. Not here: optimizers, compiled steps,
-text, files.
+This package holds the forward pass and its hand-written derivatives. Optimizers and compiled steps
+are in training/, text is in data/, files are in record/.
 """

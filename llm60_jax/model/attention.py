@@ -1,6 +1,6 @@
-"""Attention over packed rows: one function, `attend`, with an implementation for each kind of device.
+"""Attention over packed rows: `attend` picks an implementation by device.
 
-Shape suffixes: B sequences, H heads, T queries, S keys, K head width.
+Shape suffixes: B sequences, H heads, T queries, S keys, K head width, C positions of one chunk.
 """
 
 import functools
@@ -15,27 +15,29 @@ import numpy as np
 from llm60_jax.model.matmul import Array, dot, dot_nt, joined, matmul, matmul_nt, named, tagged, transposed
 from llm60_jax.plan.flops import ATTENTION_CHUNK
 
-FUSED_BLOCK = 128  # positions
-_NEVER = -1e30
+FUSED_BLOCK = 128  # positions; fused kernels take whole blocks
+_MASKED_SCORE = -1e30
 
 
 class Sight(NamedTuple):
-    """What each position of a row may look at, in the forms that implementations ask for."""
+    """The keys that each query of a row may attend to, in the forms that implementations need."""
 
     segments_BT: Array  # int32, document number inside the row, 0 for padding
     mask_B1TS: Array  # bool, query t sees key s
-    mask_B1ST: Array  # the same, keys first
+    mask_B1ST: Array  # bool, the same with keys first
 
 
 def sight(segments_BT: Array) -> Sight:
-    """Position t sees s when s <= t and both belong to the same document. The diagonal is always set, so padding
-    (segment 0) has no empty row."""
+    """Let query t see key s if s <= t and both are in the same document.
+
+    The diagonal is always set, so padding (segment 0) has no empty row.
+    """
     mask_B1TS = document_mask(segments_BT)
     return Sight(segments_BT, mask_B1TS, mask_B1TS.swapaxes(2, 3))
 
 
 def document_mask(segments_BT: Array) -> Array:
-    """Bool [B, 1, T, T], as `sight` says."""
+    """Return `sight`'s mask alone, bool [B, 1, T, T]."""
     length = segments_BT.shape[1]
     same = segments_BT[:, :, None] == segments_BT[:, None, :]
     return (same & np.tri(length, dtype=bool))[:, None]
@@ -47,24 +49,28 @@ def attend(
     v_BHTK: Array,
     seen: Sight,
     dtype: jnp.dtype,
-    thin: Callable[[Array], Array] | None = None,
+    drop: Callable[[Array], Array] | None = None,
 ) -> Array:
-    """Softmax attention of a row over itself -> `dtype` [B, H, T, K], products with operands of `dtype`.
+    """Return softmax attention of each row over itself, `dtype` [B, H, T, K].
 
-    A GPU and a TPU use the library's fused kernels where they can, a CPU and all else `chunked`; weights that are
-    thinned out (dropout) go by the definition.
+    GPUs and TPUs use jax's fused kernels where the length allows; all else uses `chunked`.
+    Dropout of attention weights needs `plain`, on every device.
+
+    Args:
+      dtype: of the operands of matrix products.
+      drop: dropout of the weights, or None.
     """
-    if thin is not None:
-        return named(plain(q_BHTK, k_BHTK, v_BHTK, seen.mask_B1TS, dtype, thin).astype(dtype), "attention")
+    if drop is not None:
+        return named(plain(q_BHTK, k_BHTK, v_BHTK, seen.mask_B1TS, dtype, drop).astype(dtype), "attention")
     q_BHTK, k_BHTK, v_BHTK = (x.astype(dtype) for x in (q_BHTK, k_BHTK, v_BHTK))
     if not is_fused(q_BHTK.shape[2]):
         return chunked(q_BHTK, k_BHTK, v_BHTK, seen, dtype)
-    return named(_FUSED[jax.default_backend()](q_BHTK, k_BHTK, v_BHTK, seen), "attention")
+    return named(FUSED_KERNELS[jax.default_backend()](q_BHTK, k_BHTK, v_BHTK, seen), "attention")
 
 
 def is_fused(length: int) -> bool:
-    """Whether rows of this length go through a fused kernel on this machine's devices. Kernels take whole blocks."""
-    return jax.default_backend() in _FUSED and length % FUSED_BLOCK == 0
+    """Return whether this machine's device runs rows of this length through a fused kernel."""
+    return jax.default_backend() in FUSED_KERNELS and length % FUSED_BLOCK == 0
 
 
 def plain(
@@ -73,33 +79,35 @@ def plain(
     v_BHSK: Array,
     mask: Array,
     dtype: jnp.dtype,
-    thin: Callable[[Array], Array] = lambda weights_BHTS: weights_BHTS,
+    drop: Callable[[Array], Array] = lambda weights_BHTS: weights_BHTS,
 ) -> Array:
-    """The same by its definition, all scores at once -> float32 [B, H, T, K].
+    """Return softmax attention by its definition, with all scores at once, float32 [B, H, T, K].
 
     Args:
       mask: bool, broadcastable to [B, H, T, S].
-      thin: what happens to the weights before they meet the values (dropout).
+      dtype: of the operands of matrix products.
+      drop: dropout of the weights [B, H, T, S].
     """
     scores_BHTS = matmul_nt(q_BHTK, k_BHSK, dtype) * _scale(q_BHTK)
-    weights_BHTS = jax.nn.softmax(jnp.where(mask, scores_BHTS, _NEVER), axis=-1)
-    return matmul(thin(weights_BHTS), v_BHSK, dtype)
+    weights_BHTS = jax.nn.softmax(jnp.where(mask, scores_BHTS, _MASKED_SCORE), axis=-1)
+    return matmul(drop(weights_BHTS), v_BHSK, dtype)
 
 
 def _scale(q: Array) -> float:
     return 1 / math.sqrt(q.shape[-1])
 
 
-# --- For a CPU -------------------------------------------------------------------------------------------------------
+# --- CPU ------------------------------------------------------------------------------------------
 #
-# Queries go in chunks that meet only the keys they may see, so the masked half costs little. The backward pass keeps
-# the output and the logarithm of each softmax's denominator (Dao et al. 2022) and computes the weights again, keys
-# first: so only one of its five products needs a transposed operand.
+# Each chunk of queries meets only the keys up to its end, so the masked half costs little. The
+# forward pass saves the output and the log of each softmax's denominator (Dao et al. 2022). The
+# backward pass recomputes the weights, keys first; so only one of its five products needs a
+# transposed operand.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def chunked(q_BHTK: Array, k_BHTK: Array, v_BHTK: Array, seen: Sight, dtype: jnp.dtype) -> Array:
-    """As `attend`; q, k and v are of `dtype` already."""
+    """Return attention as `attend` does, in chunks of queries. q, k and v have `dtype` already."""
     return _chunked_forward(q_BHTK, k_BHTK, v_BHTK, seen, dtype)[0]
 
 
@@ -107,7 +115,7 @@ def _chunked_forward(q: Array, k: Array, v: Array, seen: Sight, dtype: jnp.dtype
     outputs, logs = [], []
     for start, stop in _spans(q.shape[2]):
         scores_BHCS = dot_nt(q[:, :, start:stop], k[:, :, :stop], dtype) * _scale(q)
-        scores_BHCS = jnp.where(seen.mask_B1TS[:, :, start:stop, :stop], scores_BHCS, _NEVER)
+        scores_BHCS = jnp.where(seen.mask_B1TS[:, :, start:stop, :stop], scores_BHCS, _MASKED_SCORE)
         top = scores_BHCS.max(-1, keepdims=True)
         weights_BHCS = jnp.exp(scores_BHCS - top)
         total = weights_BHCS.sum(-1, keepdims=True)
@@ -145,14 +153,15 @@ chunked.defvjp(_chunked_forward, _chunked_backward)
 
 
 def _spans(length: int) -> list[tuple[int, int]]:
+    """Return start and stop of each chunk of positions."""
     return [(start, min(start + ATTENTION_CHUNK, length)) for start in range(0, length, ATTENTION_CHUNK)]
 
 
-# --- For a GPU and a TPU ---------------------------------------------------------------------------------------------
+# --- GPU and TPU ----------------------------------------------------------------------------------
 
 
 def on_gpu(q_BHTK: Array, k_BHTK: Array, v_BHTK: Array, seen: Sight, interpret: bool = False) -> Array:
-    """jax's Triton kernel, whose backward pass is fused as well. `interpret` runs it on a CPU, for tests."""
+    """Run jax's Triton kernel, fused in both passes; `interpret` runs it on a CPU, for tests."""
     from jax.experimental.pallas.ops.gpu.attention import mha
 
     rows = (x.swapaxes(1, 2) for x in (q_BHTK, k_BHTK, v_BHTK))
@@ -161,11 +170,11 @@ def on_gpu(q_BHTK: Array, k_BHTK: Array, v_BHTK: Array, seen: Sight, interpret: 
 
 
 def on_tpu(q_BHTK: Array, k_BHTK: Array, v_BHTK: Array, seen: Sight) -> Array:
-    """jax's Mosaic kernel."""
+    """Run jax's Mosaic kernel."""
     from jax.experimental.pallas.ops.tpu.flash_attention import SegmentIds, flash_attention
 
     ids = SegmentIds(seen.segments_BT, seen.segments_BT)
     return flash_attention(q_BHTK, k_BHTK, v_BHTK, segment_ids=ids, causal=True, sm_scale=_scale(q_BHTK))
 
 
-_FUSED = {"gpu": on_gpu, "tpu": on_tpu}
+FUSED_KERNELS = {"gpu": on_gpu, "tpu": on_tpu}

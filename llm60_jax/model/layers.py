@@ -1,19 +1,21 @@
-"""The layers: norm, rotary embedding, MLPs, block (Flax NNX). Attention and the matrix products have their own files.
+"""Norm, rotary embedding, MLPs and the block (Flax NNX). Attention and matmul have their own files.
 
-Shape suffixes: B sequences, T positions, D model width, E three times D, F MLP width, H heads, K head width, N tokens
-(B x T flat).
+Shape suffixes:
+  B sequences, T positions, S cached positions, N tokens (B x T, flat), D model width, E = 3 D,
+  F MLP width, H heads, K head width, I inputs and O outputs of a matrix, r rank of an adapter.
 
-Dtype policy, stated once: parameters, residual stream, norms and softmax are float32. The operands of every matrix
-product are cast to a compute dtype (bfloat16 in training, float32 for scoring) and accumulate in float32, in the
-backward pass too. Queries, keys, values and what the MLP's activation takes are rounded to that dtype where they are
-made, so that a value that is kept and one that is computed again are the same. Modules hold parameters only, and
-randomness comes in as an explicit PRNG key, `rng`, None meaning "no noise".
+Dtypes: parameters, residual stream, norms and softmax are float32. Operands of every matrix product
+are cast to a compute dtype, bfloat16 in training and float32 for scoring. Products accumulate in
+float32, in the backward pass too. Queries, keys, values and the MLP's pre-activation are rounded to
+the compute dtype at once, so a stored value and a recomputed one are equal.
 
-The functions with a derivative of their own (`layer_norm`, `gelu`, `split_heads`) have it because autodiff's writes
-and reads several more arrays of the residual stream's size, which on a CPU costs as much as the products.
+Modules hold parameters only. Randomness is an explicit PRNG key, `rng`; None means no noise.
 
-What an enhancement changes is chosen once, from a table of classes, when a block is built (`MLPS`, `RESIDUALS`,
-`_linear`); the forward pass has no switches.
+`layer_norm`, `gelu` and `split_heads` have hand-written derivatives. Autodiff's derivatives move
+several more arrays of the residual stream's size; on a CPU that costs as much as the products.
+
+Enhancements are picked from tables of classes when a block is built (`MLPS`, `RESIDUALS`,
+`_linear`). The forward pass has no switches.
 """
 
 import functools
@@ -34,23 +36,25 @@ from llm60_jax.plan import Noise
 
 
 class Outputs(NamedTuple):
-    """What a Transformer computes."""
+    """The results of a Transformer's forward pass."""
 
-    hidden_BTD: Array  # after the final norm, float32
-    stream: dict[int, Array]  # the residual stream [B, T, D] at the end of each computed stack, by depth
-    mask_coverage: Array  # float32, share of the causal pairs of positions that the mask in use leaves open
+    hidden_BTD: Array  # float32, after the final norm
+    stream: dict[int, Array]  # float32 [B, T, D], residual stream at the end of each stack, by depth
+    mask_coverage: Array  # float32 scalar, share of the causal pairs of positions that the mask allows
 
 
 def rope_tables(length: int, head_dim: int, base: float) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines and sines, float32 [length, head_dim / 2] (Su et al. 2021)."""
+    """Return each position's cosines and sines, float32 [length, head_dim / 2] (Su et al. 2021)."""
     frequencies = base ** (-np.arange(0, head_dim, 2) / head_dim)
     angles = np.arange(length)[:, None] * frequencies
     return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
 
 
 def rotate(x_BHTK: Array, cos_TK: Array, sin_TK: Array) -> Array:
-    """Rotates the two halves of each head by position. Scores then depend on distance only, so a document may start
-    anywhere in a packed row."""
+    """Rotate the two halves of each head by position.
+
+    Scores then depend on distance only, so a document may start anywhere in a packed row.
+    """
     low, high = jnp.split(x_BHTK, 2, axis=-1)
     return jnp.concatenate([low * cos_TK - high * sin_TK, high * cos_TK + low * sin_TK], axis=-1)
 
@@ -59,7 +63,10 @@ def rotate(x_BHTK: Array, cos_TK: Array, sin_TK: Array) -> Array:
 def split_heads(
     qkv_BTE: Array, cos_TK: Array, sin_TK: Array, heads: int, dtype: jnp.dtype
 ) -> tuple[Array, Array, Array]:
-    """Rotated queries and keys, and values, each `dtype` [B, H, T, K], from their projections side by side."""
+    """Return rotated queries, rotated keys and values, each `dtype` [B, H, T, K].
+
+    `qkv_BTE` holds their projections side by side.
+    """
     return _split_heads(qkv_BTE, cos_TK, sin_TK, heads, dtype)
 
 
@@ -86,29 +93,26 @@ split_heads.defvjp(_split_heads_forward, _split_heads_backward)
 
 
 def merge_heads(x_BHTK: Array) -> Array:
-    """[B, H, T, K] -> [B, T, H * K]. Written out before the heads are joined: in one go a CPU would look for every
-    element by a division."""
+    """Join the heads: [B, H, T, K] -> [B, T, H * K]."""
+    # Materialise before the reshape: in one loop a CPU would find each element by a division.
     B, H, T, K = x_BHTK.shape
     return materialised(x_BHTK.swapaxes(1, 2)).reshape(B, T, H * K)
 
 
-# --- Modules ---------------------------------------------------------------------------------------------------------
-
-
 @jax.custom_vjp
 def layer_norm(x: Array, scale: Array, bias: Array) -> Array:
-    """Over the last axis, eps 1e-5, float32 (Ba et al. 2016)."""
+    """Normalise over the last axis, then scale and shift; float32, eps 1e-5 (Ba et al. 2016)."""
     return standardised(x) * scale + bias
 
 
 def standardised(x: Array) -> Array:
-    """Mean 0 and variance 1 over the last axis, eps 1e-5."""
+    """Shift and scale to mean 0 and variance 1 over the last axis, eps 1e-5."""
     mean, inverse = _moments(x)
     return (x - mean) * inverse
 
 
 def _moments(x: Array) -> tuple[Array, Array]:
-    """Mean and inverse standard deviation over the last axis, which is read once."""
+    """Return mean and inverse standard deviation over the last axis, in one pass over x."""
     mean = x.mean(-1, keepdims=True)
     variance = jnp.maximum(jnp.square(x).mean(-1, keepdims=True) - jnp.square(mean), 0)
     return mean, jax.lax.rsqrt(variance + 1e-5)
@@ -132,23 +136,26 @@ layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
 
 @jax.custom_vjp
 def gelu(x: Array) -> Array:
-    """GELU in its tanh form (Hendrycks and Gimpel 2016), float32."""
+    """Apply GELU in its tanh form, float32 (Hendrycks and Gimpel 2016)."""
     return jax.nn.gelu(x.astype(jnp.float32), approximate=True)
 
 
 def _gelu_backward(x: Array, g: Array):
     wide = x.astype(jnp.float32)
-    tanh = jnp.tanh(_GELU * (wide + 0.044715 * wide**3))
-    slope = 0.5 * (1 + tanh) + 0.5 * wide * (1 - tanh * tanh) * (_GELU * (1 + 3 * 0.044715 * wide * wide))
+    tanh = jnp.tanh(_SQRT_2_OVER_PI * (wide + 0.044715 * wide**3))
+    slope = 0.5 * (1 + tanh) + 0.5 * wide * (1 - tanh * tanh) * (_SQRT_2_OVER_PI * (1 + 3 * 0.044715 * wide * wide))
     return ((g * slope).astype(x.dtype),)
 
 
-_GELU = math.sqrt(2 / math.pi)
+_SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
 
 
+# --- Modules --------------------------------------------------------------------------------------
+
+
 class LayerNorm(nnx.Module):
-    """`layer_norm` with its scale and bias."""
+    """`layer_norm` with its parameters."""
 
     def __init__(self, dim: int):
         self.scale = nnx.Param(jnp.ones(dim))
@@ -159,7 +166,7 @@ class LayerNorm(nnx.Module):
 
 
 class Linear(nnx.Module):
-    """x[..., I] -> float32 [..., O], no bias. The kernel is [I, O], N(0, std)."""
+    """A linear map without bias: x[..., I] -> float32 [..., O]. Its kernel is [I, O], N(0, std)."""
 
     def __init__(self, inputs: int, outputs: int, std: float, rng: Array):
         self.kernel = nnx.Param(std * jax.random.normal(rng, (inputs, outputs)))
@@ -173,8 +180,10 @@ class Linear(nnx.Module):
 
 
 class LoraLinear(Linear):
-    """A Linear whose kernel acts as W + scale * A B (Hu et al. 2021). A [I, r] is N(0, 1/I); B [r, O] is 0, so that
-    nothing changes before the first step."""
+    """A Linear with an adapter: x (W + scale * A B) (Hu et al. 2021).
+
+    A [I, r] is N(0, 1/I) and B [r, O] is 0, so a fresh adapter changes nothing.
+    """
 
     def __init__(self, inputs: int, outputs: int, std: float, rng: Array, lora: Lora):
         super().__init__(inputs, outputs, std, rng)
@@ -188,7 +197,7 @@ class LoraLinear(Linear):
 
 
 def _linear(c: Model, lora: Lora | None, name: str, std: float, rng: Array) -> Linear:
-    """The matrix of a block by its name in `Model.linears`, with an adapter where one is asked for."""
+    """Build a block's matrix by its name in `Model.linears`, adapted if `lora` targets it."""
     inputs, outputs = c.linears[name]
     if lora is not None and name in lora.targets:
         return LoraLinear(inputs, outputs, std, rng, lora)
@@ -196,8 +205,10 @@ def _linear(c: Model, lora: Lora | None, name: str, std: float, rng: Array) -> L
 
 
 class Attention(nnx.Module):
-    """Multi-head attention with rotary positions. q, k and v share one two-dimensional kernel [D, 3D], which Adafactor
-    can factor; a kernel split into heads it cannot."""
+    """Multi-head attention with rotary positions.
+
+    q, k and v share one kernel [D, 3D]: Adafactor factors matrices, not kernels split into heads.
+    """
 
     def __init__(self, c: Model, std: float, residual_std: float, rng: Array, lora: Lora | None = None):
         rng_qkv, rng_out = jax.random.split(rng)
@@ -206,16 +217,16 @@ class Attention(nnx.Module):
         self.out = _linear(c, lora, "attention.out", residual_std, rng_out)
 
     def project(self, x_BTD: Array, cos_TK: Array, sin_TK: Array, dtype: jnp.dtype) -> tuple[Array, Array, Array]:
-        """Rotated queries and keys, and values, each [B, H, T, K]."""
+        """Return rotated queries, rotated keys and values, each `dtype` [B, H, T, K]."""
         return split_heads(self.qkv(x_BTD, dtype), cos_TK, sin_TK, self.heads, dtype)
 
     def merge(self, o_BHTK: Array, dtype: jnp.dtype) -> Array:
-        """Heads side by side, through the output projection: [B, T, D]."""
+        """Join the heads and project them, float32 [B, T, D]."""
         return self.out(merge_heads(o_BHTK), dtype)
 
 
 class MLP(nnx.Module):
-    """D -> F -> D with GELU in its tanh form."""
+    """D -> F -> D with GELU."""
 
     def __init__(self, c: Model, std: float, residual_std: float, rng: Array, lora: Lora | None = None):
         rng_up, rng_down = jax.random.split(rng)
@@ -231,7 +242,7 @@ class MLP(nnx.Module):
 
 
 class SwigluMLP(MLP):
-    """D -> 2F -> F -> D: one half gates the other through SiLU (Shazeer 2020)."""
+    """D -> 2F -> F -> D; SiLU of one half gates the other (Shazeer 2020)."""
 
     def _activate(self, x: Array) -> Array:
         gate, value = jnp.split(x.astype(jnp.float32), 2, axis=-1)
@@ -246,7 +257,7 @@ class Residual(nnx.Module):
 
 
 class ScaledResidual(Residual):
-    """x + factor * branch; the factor is learned and 1 at first."""
+    """x + factor * branch, with a learned factor that starts at 1."""
 
     def __init__(self) -> None:
         self.factor = nnx.Param(jnp.ones(1))
@@ -260,7 +271,7 @@ RESIDUALS: dict[str, type[Residual]] = {"plain": Residual, "scaled": ScaledResid
 
 
 class Block(nnx.Module):
-    """Pre-LN: x + attention(norm(x)), then x + mlp(norm(x))."""
+    """A pre-LN block: x + attention(norm(x)), then x + mlp(norm(x))."""
 
     def __init__(self, c: Model, std: float, residual_std: float, rng: Array, lora: Lora | None = None):
         rng_attention, rng_mlp = jax.random.split(rng)
@@ -280,15 +291,22 @@ class Block(nnx.Module):
         rng: Array | None = None,
         dtype: jnp.dtype = jnp.dtype(jnp.bfloat16),
     ) -> Array:
-        """Residual stream in, residual stream out, float32 [B, T, D]. A PRNG key switches the noise on."""
+        """Map the residual stream to the residual stream, float32 [B, T, D].
+
+        Args:
+          rope: cosines and sines, [T, K / 2] each.
+          seen: the positions that each position may attend to.
+          noise: rates; used only with an `rng`.
+          dtype: compute dtype of matrix products.
+        """
         rngs = [None] * 6 if rng is None else list(jax.random.split(rng, 6))
         with jax.named_scope("norm"):
             normed_BTD = jitter(self.attention_norm(x_BTD), noise.activation, rngs[0])
         with jax.named_scope("attention"):
             q, k, v = self.attention.project(normed_BTD, *rope, dtype)
             noisy = rng is not None and noise.attention > 0
-            thin = functools.partial(dropout, rate=noise.attention, rng=rngs[1]) if noisy else None
-            branch_BTD = self.attention.merge(attention.attend(q, k, v, seen, dtype, thin), dtype)
+            drop = functools.partial(dropout, rate=noise.attention, rng=rngs[1]) if noisy else None
+            branch_BTD = self.attention.merge(attention.attend(q, k, v, seen, dtype, drop), dtype)
             x_BTD = named(self.attention_residual(x_BTD, drop_path(branch_BTD, noise.drop_path, rngs[2])), "middle")
         with jax.named_scope("norm"):
             normed_BTD = jitter(self.mlp_norm(x_BTD), noise.activation, rngs[3])
@@ -306,21 +324,22 @@ class Block(nnx.Module):
         room: int,
         dtype: jnp.dtype,
     ) -> tuple[Array, tuple[Array, Array]]:
-        """One token (T = 1) at `position`, given the keys and values of the tokens before it.
+        """Process one token (T = 1) at `position`, given the cached keys and values before it.
 
         Args:
-          caches: keys and values of a stack of blocks, [n, B, H, S, K] each. They go through whole, so that a loop
-            writes this token into them where they are, instead of copying a block's.
-          number: int32 scalar, this block's place in the stack.
-          room: the number of cached positions that attention looks at; `position` is one of them.
+          caches: keys and values of a whole stack of n blocks, [n, B, H, S, K] each. So a loop can
+            update them in place, without copying one block's part.
+          number: int32 scalar, this block's index in the stack.
+          position: int32 scalar, below `room`.
+          room: cached positions that attention reads.
 
         Returns:
-          The block's output, and the caches with this token's key and value written in.
+          The block's output, float32 [B, 1, D], and the caches with this token's key and value.
         """
         q, k, v = self.attention.project(self.attention_norm(x_BTD), *rope, dtype)
-        place = number, 0, 0, position, 0
+        corner = number, 0, 0, position, 0
         keys, values = (
-            jax.lax.dynamic_update_slice(old, new[None].astype(old.dtype), place)
+            jax.lax.dynamic_update_slice(old, new[None].astype(old.dtype), corner)
             for old, new in zip(caches, (k, v), strict=True)
         )
         size = 1, *k.shape[:2], room, k.shape[3]

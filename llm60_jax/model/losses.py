@@ -1,8 +1,9 @@
-"""Named loss terms over what the model computes.
+"""Named loss terms. `TERMS` lists them; `objective` adds them with a phase's weights.
 
-A term sums over tokens and leaves the division by the weights of the whole batch to the step, so that accumulated
-micro-batches equal one large batch exactly. `TERMS` lists them; `objective` adds them up with a phase's weights.
-N counts tokens (B x T, flat), D is the width, V the vocabulary.
+A term sums over tokens. The step divides by the weights of the whole batch, so accumulated
+micro-batches equal one large batch exactly.
+
+Shape suffixes: N tokens (B x T, flat), n tokens of one chunk, D model width, V vocabulary.
 """
 
 import functools
@@ -16,37 +17,43 @@ import numpy as np
 from llm60_jax.model.matmul import matmul, matmul_nt, transposed
 
 Array = jax.Array
-CHUNK = 256  # tokens whose logits exist at one time: 256 x 32,000 float32 are 33 MB
+CHUNK = 256  # tokens whose logits exist at the same time: 256 x 32,000 float32 are 33 MB
 
 
 class Sums(NamedTuple):
-    """Two sums of the same cross-entropies, in nats, float32 scalars. Only `weighted` has a gradient."""
+    """Two sums of the same cross-entropies, in nats, float32 scalars.
 
-    weighted: Array  # each token times its weight
-    plain: Array  # each token that has a weight above 0, once
+    Only `weighted` has a gradient.
+    """
+
+    weighted: Array  # over all tokens, each times its weight
+    plain: Array  # over the tokens with a weight above 0, each once
 
 
 class LossInputs(NamedTuple):
-    """What the terms of one micro-batch look at."""
+    """The inputs of all loss terms, for one micro-batch."""
 
-    hidden_ND: Array  # final hidden states
-    tapped_ND: Sequence[Array]  # normed hidden states of the heads below the top
-    embedding_VD: Array
-    targets_N: Array
-    weights_N: Array
-    dtype: jnp.dtype = jnp.dtype(jnp.bfloat16)  # of the operands of products
+    hidden_ND: Array  # float32, final hidden states
+    tapped_ND: Sequence[Array]  # float32, normed hidden states of the heads below the top
+    embedding_VD: Array  # float32
+    targets_N: Array  # int32
+    weights_N: Array  # float32
+    dtype: jnp.dtype = jnp.dtype(jnp.bfloat16)  # of the operands of matrix products
 
 
 def _chunked(x: Array) -> Array:
-    """[N, ...] -> [pieces, at most CHUNK, ...], filled up with zeros."""
-    pieces = -(-len(x) // CHUNK)
-    size = -(-len(x) // pieces)
-    padded = jnp.pad(x, [(0, pieces * size - len(x))] + [(0, 0)] * (x.ndim - 1))
-    return padded.reshape(pieces, size, *x.shape[1:])
+    """Cut into chunks: [N, ...] -> [chunks, at most CHUNK, ...], padded with zeros."""
+    chunks = -(-len(x) // CHUNK)
+    size = -(-len(x) // chunks)
+    padded = jnp.pad(x, [(0, chunks * size - len(x))] + [(0, 0)] * (x.ndim - 1))
+    return padded.reshape(chunks, size, *x.shape[1:])
 
 
 def token_losses(hidden_ND: Array, embedding_VD: Array, targets_N: Array, dtype: jnp.dtype) -> Array:
-    """Negative log-likelihood of each target, float32 [N], in chunks. Not meant to be differentiated."""
+    """Return the negative log-likelihood of each target in nats, float32 [N].
+
+    It works in chunks and is not meant to be differentiated; `next_token` is.
+    """
 
     def chunk(_, piece):
         hidden, targets = piece
@@ -66,18 +73,18 @@ def next_token(
     weights_N: Array,
     dtype: jnp.dtype = jnp.dtype(jnp.bfloat16),
 ) -> Sums:
-    """Cross-entropies under the tied head.
+    """Sum the cross-entropies under the tied head.
 
-    The gradient with respect to the logits is formed chunk by chunk in the forward pass, so neither all logits nor
-    their gradient ever exist and the head's product is not computed a second time. What needs no gradient (a frozen
-    embedding) costs no product. Weights are constants.
+    The forward pass forms the logits' gradient chunk by chunk. So all logits never exist at once,
+    and the head's product runs only once. An input without a gradient (a frozen embedding) costs no
+    product. Weights are constants.
     """
     nll_N = token_losses(hidden_ND, embedding_VD, targets_N, dtype)
     return Sums(jnp.sum(nll_N * weights_N), jnp.sum(nll_N * (weights_N > 0)))
 
 
 def _next_token_forward(hidden: Any, embedding: Any, targets: Any, weights: Any, dtype: jnp.dtype):
-    table_DV = transposed(embedding.value.astype(dtype))  # both products are faster with it on a CPU
+    table_DV = transposed(embedding.value.astype(dtype))  # on a CPU this speeds up both products
     hidden_ND, targets_N, weights_N = hidden.value.astype(dtype), targets.value, weights.value
     vocabulary = np.arange(table_DV.shape[1], dtype=np.int32)
 
@@ -94,7 +101,7 @@ def _next_token_forward(hidden: Any, embedding: Any, targets: Any, weights: Any,
         d_logits = exponentials * (weights_n[:, None] / total) - jnp.where(hits, weights_n[:, None], 0)
         d_logits = jax.lax.optimization_barrier(d_logits.astype(dtype))
         if embedding.perturbed:
-            # As [D, V], because hidden states are far smaller to transpose than the logits' gradient.
+            # Sum it as [D, V]: hidden states are far smaller to transpose than d_logits.
             d_embedding = d_embedding + matmul(transposed(hidden_nD), d_logits, dtype)
         d_hidden = matmul_nt(d_logits, table_DV, dtype) if hidden.perturbed else None
         sums = Sums(sums.weighted + jnp.sum(nll_n * weights_n), sums.plain + jnp.sum(nll_n * (weights_n > 0)))
@@ -120,9 +127,9 @@ def _next_token(batch: LossInputs, hidden_ND: Array) -> Sums:
 
 
 def _deep_supervision(batch: LossInputs) -> Sums:
-    """The mean over the heads below the top (Lee et al. 2015), each with a norm of its own and the tied embedding."""
-    found = [_next_token(batch, x) for x in batch.tapped_ND]
-    return Sums(*(sum(values) / len(found) for values in zip(*found, strict=True)))
+    """Average over the heads below the top, each with its own norm (Lee et al. 2015)."""
+    heads = [_next_token(batch, x) for x in batch.tapped_ND]
+    return Sums(*(sum(values) / len(heads) for values in zip(*heads, strict=True)))
 
 
 TERMS: dict[str, Callable[[LossInputs], Sums]] = {
@@ -132,7 +139,10 @@ TERMS: dict[str, Callable[[LossInputs], Sums]] = {
 
 
 def objective(batch: LossInputs, weights: dict[str, float]) -> tuple[Array, dict[str, Sums]]:
-    """The weighted sum of the terms that have a weight, which is what trains, and each of those terms."""
+    """Return the training objective, and each of its terms.
+
+    The objective is the weighted sum of the terms with a weight above 0, a float32 scalar.
+    """
     terms = {name: term(batch) for name, term in TERMS.items() if weights.get(name)}
     total = jnp.float32(0) + sum(weights[name] * sums.weighted for name, sums in terms.items())
     return total, terms

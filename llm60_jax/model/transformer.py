@@ -1,4 +1,4 @@
-"""The Transformer: embedding, scanned stacks of remat blocks, tied head (design.md, section 2).
+"""The Transformer: embedding, scanned stacks of remat blocks, tied head.
 
 | tensor                         | shape         | initial value            |
 | ------------------------------ | ------------- | ------------------------ |
@@ -11,8 +11,11 @@
 | scaled residuals: factor       | [n, 1]        | 1                        |
 | lora_*: a, b of each target    | [n, I, r], [n, r, O] | N(0, 1 / I), 0    |
 
-n is the number of blocks in the stack, L the model's. A stack runs as one `lax.scan`: scanned blocks compile in seconds
-where unrolled ones take minutes. Stacks end where freezing may end, because an optimizer mask acts on whole leaves.
+Shape suffixes: B sequences, T positions, V vocabulary, D model width, F MLP width, n blocks of a
+stack, L blocks of the model, I inputs, O outputs and r rank of an adapter.
+
+Each stack runs as one `lax.scan`: scanned blocks compile in seconds, unrolled ones in minutes.
+Stacks end where freezing may end, because an optimizer mask acts on whole leaves.
 """
 
 import functools
@@ -30,8 +33,9 @@ from llm60_jax.model.matmul import Array, matmul_nt
 from llm60_jax.model.noise import dropout
 from llm60_jax.plan import Noise
 
-# What a policy keeps, by the names that `products.named` gives; all else is computed again in the backward pass.
-_KEPT: dict[Remat, tuple[str, ...]] = {
+# The values that each remat policy saves, by the names that `matmul.named` gives them. The backward
+# pass recomputes all others.
+_SAVED_NAMES: dict[Remat, tuple[str, ...]] = {
     "full": (),
     "attention": ("attention", "norm"),
     "products": ("attention", "norm", "qkv", "middle", "mlp"),
@@ -39,7 +43,7 @@ _KEPT: dict[Remat, tuple[str, ...]] = {
 
 
 class Transformer(nnx.Module):
-    """A pre-LN decoder. `__call__` gives hidden states; `logits` applies the tied head to them."""
+    """A pre-LN decoder. `__call__` returns hidden states; `logits` applies the tied head."""
 
     def __init__(self, config: Model, rng: Array, lora: Lora | None = None, adapted_from: int = 0):
         residual_std = INIT_STD / math.sqrt(2 * config.layers)
@@ -65,25 +69,24 @@ class Transformer(nnx.Module):
         dtype: jnp.dtype = jnp.dtype(jnp.bfloat16),
         prefix_BTD: Array | None = None,
     ) -> Outputs:
-        """The forward pass.
+        """Run the forward pass.
 
         Args:
           tokens_BT: int32 token ids.
-          segments_BT: int32 document number of each token inside its row; attention stays inside a document.
-          frozen_blocks: counted from the bottom, that get no gradient. They run without noise and without remat,
-            and nothing below the boundary is differentiated, the input side of the embedding included.
+          segments_BT: int32 document number of each token; attention stays inside a document.
+          frozen_blocks: how many blocks, from the bottom, have no gradient. They run without noise
+            and remat. Below the boundary nothing is differentiated, the embedding's input side
+            included.
           remat: recomputation policy of the live blocks.
-          rng: source of noise; None (evaluation) switches it off.
+          noise: rates; used only with an `rng`.
+          rng: PRNG key of the noise; None (evaluation) switches it off.
           dtype: of the operands of matrix products.
-          prefix_BTD: what the frozen blocks compute for these tokens, when it is known already; they do not run then.
+          prefix_BTD: cached output of the frozen blocks for these tokens; they are then skipped.
         """
         rope = layers.rope_tables(tokens_BT.shape[1], self.config.head_dim, self.config.rope_base)
         seen = attention.sight(segments_BT)
         if prefix_BTD is None:
-            with jax.named_scope("embedding"):
-                x_BTD = self.embedding[...][tokens_BT]
-                if rng is not None and not frozen_blocks:
-                    x_BTD = dropout(x_BTD, noise.embedding, jax.random.fold_in(rng, self.config.layers))
+            x_BTD = self._embed(tokens_BT, noise, None if frozen_blocks else rng)
         else:
             x_BTD = prefix_BTD.astype(jnp.float32)
         stream: dict[int, Array] = {}
@@ -97,7 +100,7 @@ class Transformer(nnx.Module):
                 getattr(self, name),
                 x_BTD,
                 _layer_rngs(rng if live else None, start, stop),
-                lambda block, x, k: block(x, rope, seen, noise, k, dtype),
+                lambda block, x, layer_rng: block(x, rope, seen, noise, layer_rng, dtype),
                 remat if live else "none",
             )
         length = tokens_BT.shape[1]
@@ -105,22 +108,38 @@ class Transformer(nnx.Module):
             hidden_BTD = self.norm(x_BTD)
         return Outputs(hidden_BTD, stream, seen.mask_B1TS.mean() * (2 * length / (length + 1)))
 
+    def _embed(self, tokens_BT: Array, noise: Noise, rng: Array | None) -> Array:
+        """Look the tokens up, with dropout if there is an `rng`."""
+        with jax.named_scope("embedding"):
+            x_BTD = self.embedding[...][tokens_BT]
+            if rng is None:
+                return x_BTD
+            return dropout(x_BTD, noise.embedding, jax.random.fold_in(rng, self.config.layers))
+
     def logits(self, hidden: Array, dtype: jnp.dtype = jnp.dtype(jnp.bfloat16)) -> Array:
-        """Tied head: hidden[..., D] -> float32 [..., V]. For scoring and sampling; training uses losses.py."""
+        """Apply the tied head: hidden[..., D] -> float32 [..., V].
+
+        This is for scoring and sampling; training uses losses.py, which never holds all logits.
+        """
         flat = matmul_nt(hidden.reshape(-1, hidden.shape[-1]), self.embedding[...], dtype)
         return flat.reshape(*hidden.shape[:-1], -1)
 
 
 def _layer_rngs(rng: Array | None, start: int, stop: int) -> Array | None:
-    """A PRNG key for each block, from its depth alone, so that freezing lower blocks changes no other's noise."""
+    """Return a PRNG key for each block, from its depth alone.
+
+    So freezing the lower blocks leaves the other blocks' noise as it was.
+    """
     return None if rng is None else jax.vmap(lambda i: jax.random.fold_in(rng, i))(jnp.arange(start, stop))
 
 
 def _scan(stack: Block, x_BTD: Array, rngs: Array | None, apply, remat: Remat) -> Array:
+    """Run the blocks of a stack in turn, each with `remat`."""
     graphdef, params = nnx.split(stack)
     if remat != "none":
-        # CSE cannot undo the recomputation across iterations of a scan, so the barrier against it is not needed.
-        apply = nnx.remat(apply, prevent_cse=False, policy=jax.checkpoint_policies.save_only_these_names(*_KEPT[remat]))
+        policy = jax.checkpoint_policies.save_only_these_names(*_SAVED_NAMES[remat])
+        # A scan's iterations cannot undo the recomputation by CSE, so no barrier is needed.
+        apply = nnx.remat(apply, prevent_cse=False, policy=policy)
 
     def body(x, block_and_rng):
         params, rng = block_and_rng

@@ -1,5 +1,5 @@
-"""The compiled step: gradients, optimizer, freezing, programs by StepKey, proof of what they do, and what they cost.
+"""The compiled step: gradients, optimizer, freezing, programs, their proof and their costs.
 
-Here: everything between a batch on the host and a new training state. Not here: when to evaluate, save or stop, which
-is the run's; and nothing that a run leaves on the disk.
+This package takes a batch on the host to a new training state. When to evaluate, save or stop is
+decided in run/; the files of a run are in record/.
 """

@@ -1,7 +1,7 @@
-"""What train steps cost on this machine: measured with made-up rows, and remembered below `data_dir`.
+"""The cost of train steps on this machine: measured with made-up rows, cached in `data_dir`.
 
-A run adds what its own stages took, so that the next one knows it before its first step. Figures belong to one kind of
-machine and one version of this project; of others nothing is remembered.
+A run adds the times of its own stages, so the next run has them before its first step. Figures
+hold for one kind of machine and one version of this project.
 """
 
 import contextlib
@@ -27,24 +27,26 @@ from llm60_jax.training import optim, phase_groups, programs, step
 
 
 class Cost(NamedTuple):
-    """What a program takes."""
+    """Time and memory of a program."""
 
-    seconds: tuple[float, ...]  # of whole steps
-    temporary_bytes: int
-    peak_bytes: int  # resident in the process that measured it, up to then
+    seconds: tuple[float, ...]  # of each timed whole step
+    temporary_bytes: int  # scratch memory of the program
+    peak_bytes: int  # peak resident memory of the measuring process so far
 
     @property
     def middle(self) -> float:
-        """Seconds of a step, the median."""
+        """Median seconds of a step."""
         return statistics.median(self.seconds)
 
 
-# --- Measuring -------------------------------------------------------------------------------------------------------
+# --- Measure --------------------------------------------------------------------------------------
 
 
 class Steps:
-    """The train steps of a phase under the clock: fresh weights and made-up rows, as the arithmetic of a step depends
-    on neither."""
+    """Timed train steps of a phase, with fresh weights and made-up rows.
+
+    A step's arithmetic depends on neither.
+    """
 
     def __init__(self, config: Config, phase: Phase):
         self.config, self.phase = config, phase
@@ -52,7 +54,7 @@ class Steps:
         self.state = phase_groups.begin(config, phase, step.init(config))
 
     def time(self, key: StepKey) -> tuple[float, float]:
-        """Seconds and loss of one whole step, from a batch on the host to its loss on the host."""
+        """Return seconds and loss of one whole step, from batch to loss on the host."""
         program, batch = self.compiled[key], made_up_batch(self.config, key)
         rate = np.float32(self.phase.learning_rate[1])
         start = time.perf_counter()
@@ -62,18 +64,21 @@ class Steps:
         return time.perf_counter() - start, loss
 
     def in_turn(self, keys: Iterable[StepKey], rounds: int, track: Track) -> dict[StepKey, list[float]]:
-        """Seconds of whole steps, one of each program in every round after one that compiles and warms up, so that a
-        slow moment of the machine meets all of them."""
-        found: dict[StepKey, list[float]] = {key: [] for key in keys}
-        for key in track(found, "compiling programs", len(found)):
+        """Return seconds of whole steps by program.
+
+        A first round compiles and warms up. Then each round times one step of every program, so a
+        slow moment of the machine affects all of them.
+        """
+        seconds: dict[StepKey, list[float]] = {key: [] for key in keys}
+        for key in track(seconds, "compiling programs", len(seconds)):
             self.time(key)
         for _ in track(range(rounds), "timing, rounds", rounds):
-            for key, seconds in found.items():
-                seconds.append(self.time(key)[0])
-        return found
+            for key, times in seconds.items():
+                times.append(self.time(key)[0])
+        return seconds
 
     def optimizer_seconds(self, keys: Sequence[StepKey], rounds: int = 5) -> dict[int, float]:
-        """Median seconds of the optimizer's update alone, by the number of frozen blocks, in turn."""
+        """Return median seconds of the optimizer's update alone, by number of frozen blocks."""
         params, opt_state = (jax.tree.map(jnp.copy, tree) for tree in (self.state.params, self.state.opt_state))
         tx, rate = step.optimizer(self.config), jnp.float32(self.phase.learning_rate[1])
         gradients = jax.tree.map(lambda x: jnp.full_like(x, 1e-3), params)
@@ -97,24 +102,24 @@ class Steps:
 
 
 def made_up_batch(config: Config, key: StepKey) -> step.Batch:
-    """A step's batch of random tokens, three documents in each row, as arrays on the host."""
+    """Return a step's batch of random tokens, three documents a row, as arrays on the host."""
     shape = (key.accumulation, key.micro_batch, key.context)
     rng = np.random.default_rng(0)
     batch = {name: rng.integers(4, config.model.vocab_size, shape, np.int32) for name in ("tokens", "targets")}
-    batch |= {"segments": documents(shape), "weights": np.ones(shape, np.float32)}
+    batch |= {"segments": _segments(shape), "weights": np.ones(shape, np.float32)}
     if key.prefix_cached:
         batch["prefix"] = rng.standard_normal((*shape, config.model.dim), np.float32).astype(jnp.bfloat16)
     return batch
 
 
-def documents(shape: tuple[int, ...]) -> np.ndarray:
-    """Document numbers of packed rows, int32: three documents in each row."""
+def _segments(shape: tuple[int, ...]) -> np.ndarray:
+    """Return document numbers of packed rows, int32, three documents a row."""
     length = shape[-1]
     return np.broadcast_to(1 + np.arange(length, dtype=np.int32) // -(-length // 3), shape).copy()
 
 
 def made_up_loader(config: Config, stage: Stage) -> Any:
-    """The iterator over a stage's batches, as the loader packs them from made-up documents."""
+    """Return the loader's iterator over a stage's batches, packed from made-up documents."""
     rng = np.random.default_rng(0)
     sizes = rng.integers(50, 1500, 2000)
     tokens = rng.integers(4, config.model.vocab_size, sizes.sum()).astype(np.uint16)
@@ -123,59 +128,64 @@ def made_up_loader(config: Config, stage: Stage) -> Any:
 
 
 def measure(config: Config, plan: Plan, rounds: int, track: Track) -> dict[StepKey, Cost]:
-    """Some steps of every program of a plan, one program after another, each after a step that warms up."""
-    found: dict[StepKey, Cost] = {}
+    """Time `rounds` steps of each program of a plan in turn, each program after a warm-up step."""
+    costs: dict[StepKey, Cost] = {}
     for phase in config.phase:
-        keys = {key_of(config, stage) for stage in plan.phase_stages(phase.name)} - found.keys()
+        keys = {key_of(config, stage) for stage in plan.phase_stages(phase.name)} - costs.keys()
         steps = Steps(config, phase) if keys else None
         for key in track(sorted(keys, key=lambda key: key[:4]), f"{phase.name}: programs", len(keys)):
             assert steps is not None
             steps.time(key)
             seconds = tuple(steps.time(key)[0] for _ in range(rounds))
-            found[key] = Cost(seconds, steps.compiled.temporary_bytes(key), facts.peak_bytes())
+            costs[key] = Cost(seconds, steps.compiled.temporary_bytes(key), facts.peak_bytes())
             steps.compiled.release(())
-    return found
+    return costs
 
 
-# --- Remembering -----------------------------------------------------------------------------------------------------
+# --- Cache ----------------------------------------------------------------------------------------
 
 
 def recall(config: Config, plan: Plan) -> dict[StepKey, Cost]:
-    """What is known of a plan's programs on this machine."""
-    known, found = remembered.read(place(config, "steps")), {}
+    """Return the cached costs of a plan's programs; programs without a valid entry are absent."""
+    entries = remembered.read(place(config, "steps"))
+    costs: dict[StepKey, Cost] = {}
     for key, digest in _digests(config, keys_of(config, plan)).items():
-        with contextlib.suppress(KeyError, TypeError, ValueError):  # not known, or not as we write it
-            told = known[digest]
-            seconds = tuple(float(one) for one in told["seconds"])
+        with contextlib.suppress(KeyError, TypeError, ValueError):  # missing or malformed
+            entry = entries[digest]
+            seconds = tuple(float(value) for value in entry["seconds"])
             if seconds and min(seconds) > 0:
-                found[key] = Cost(seconds, int(told["temporary_bytes"]), int(told["peak_bytes"]))
-    return found
+                costs[key] = Cost(seconds, int(entry["temporary_bytes"]), int(entry["peak_bytes"]))
+    return costs
 
 
 def remember(config: Config, costs: Mapping[StepKey, Cost]) -> None:
-    """Keeps what programs took; what was known of them is replaced."""
+    """Cache the costs of programs; replace their earlier entries."""
     digests = _digests(config, costs)
     remembered.add(place(config, "steps"), {digests[key]: cost._asdict() for key, cost in costs.items()})
 
 
 def keys_of(config: Config, plan: Plan) -> list[StepKey]:
-    """The key of every stage of a plan."""
+    """Return the key of every stage of a plan."""
     return [key_of(config, stage) for stage in plan.stages]
 
 
 def place(config: Config, kind: str) -> Path:
-    """The file for one kind of figures, of this kind of machine and this version."""
+    """Return the cache file of a kind of figures, for this kind of machine and this version."""
     folder = files.digest_of([*facts.fingerprint(), llm60_jax.__version__])[:16]
     return Path(config.data_dir, "measured", folder, f"{kind}.json")
 
 
 def programs_of(config: Config, keys: Iterable[StepKey]) -> list[Any]:
-    """All that the programs of some keys are made from, as JSON values: model, optimizer, and an entry a key."""
+    """Return everything that determines the keys' programs, as JSON values.
+
+    They are the model, the optimizer, and an entry a key.
+    """
     tree = to_tree(config)
     return [tree["model"], tree["optimizer"], *(key._asdict() | {"lora": repr(key.lora)} for key in keys)]
 
 
 def _digests(config: Config, keys: Iterable[StepKey]) -> dict[StepKey, str]:
+    """Return the digest of everything that determines each key's program."""
     keys = list(dict.fromkeys(keys))
-    model, optimizer, *each = programs_of(config, keys)
-    return {key: files.digest_of([model, optimizer, one]) for key, one in zip(keys, each, strict=True)}
+    model, optimizer, *entries = programs_of(config, keys)
+    return {key: files.digest_of([model, optimizer, entry]) for key, entry in zip(keys, entries, strict=True)}

@@ -1,84 +1,77 @@
-"""Arithmetic of a program, counted from the program itself, in all and by part of the model.
+"""Count the matrix products of a traced program, by part of the model.
 
-XLA's own cost analysis counts the body of a loop once, whatever its trip count, so it says nothing about scanned
-layers. This counts matrix products in the traced program and multiplies by the lengths of the scans around them.
+XLA's cost analysis counts a loop's body once, whatever its trip count, so it misses scanned layers.
+This module reads the traced program and multiplies by the length of every scan. plan/flops.py
+predicts the same count by formula, and proof.py compares the two.
 """
 
 import collections
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import jax
-
-# The scopes that model and step name (jax.named_scope); what lies outside all of them is OTHER.
+# The scopes (jax.named_scope) of model and step; OTHER is outside all of them.
 PARTS = ("embedding", "norm", "attention", "mlp", "head", "gradients", "optimizer")
 OTHER = "other"
 _PART = re.compile(rf"\b({'|'.join(PARTS)})\b")
 
 
 def part_of(path: str, default: str = OTHER) -> str:
-    """The innermost part that a path of scopes names, as JAX writes it: `jvp(while)/body/attention/dot_general`."""
-    found = _PART.findall(path)
-    return found[-1] if found else default
-
-
-def matmul_flops(function: Callable[..., Any], *arguments: Any) -> int:
-    """Floating-point operations of all matrix products that one call of `function` performs.
-
-    Args:
-      function: a jax function.
-      arguments: arrays or `jax.ShapeDtypeStruct`; nothing is computed.
-
-    Raises:
-      ValueError: the program has a loop whose trip count is not known before it runs.
-    """
-    return count(jax.make_jaxpr(function)(*arguments))
-
-
-def count(traced: Any) -> int:
-    """The same for a program that is traced already (a closed jaxpr)."""
-    return sum(by_part(traced).values())
+    """Return the innermost part in a path of scopes: `jvp(while)/body/attention/dot_general`."""
+    parts = _PART.findall(path)
+    return parts[-1] if parts else default
 
 
 def by_part(traced: Any) -> dict[str, int]:
-    """Operations of a traced program's matrix products by the part of the model that they belong to."""
+    """Return the operations of a traced program's matrix products, by part of the model.
+
+    Products inside Pallas kernels are left out.
+
+    Args:
+      traced: a closed jaxpr.
+
+    Raises:
+      ValueError: a while loop has matrix products and no known trip count.
+    """
     return dict(_count(traced.jaxpr, OTHER))
 
 
 def _count(jaxpr: Any, outside: str) -> collections.Counter[str]:
+    """Count a program's operations; those without a scope of their own belong to `outside`."""
     total: collections.Counter[str] = collections.Counter()
     for equation in jaxpr.eqns:
-        name = equation.primitive.name
+        primitive = equation.primitive.name
         part = part_of(str(equation.source_info.name_stack), outside)
-        if name == "dot_general":
+        if primitive == "dot_general":
             total[part] += _dot_flops(equation)
             continue
-        if name == "pallas_call":  # its products lie inside loops over blocks
+        if primitive == "pallas_call":  # skip: its products are in loops over blocks
             continue
-        inner = [_count(one, part) for one in _inner(equation)]
-        if name == "while" and any(one.total() for one in inner):
-            raise ValueError("a while loop with matrix products has no trip count to multiply by")
-        if name == "cond":
-            inner = [max(inner, key=collections.Counter.total)]
-        repeats = equation.params["length"] if name == "scan" else 1
-        if name == "shard_map":  # every device does as much
+        counts = [_count(body, part) for body in _bodies(equation)]
+        if primitive == "while" and any(count.total() for count in counts):
+            raise ValueError(
+                f"a while loop has matrix products in part '{part}', and its trip count is unknown; use jax.lax.scan"
+            )
+        if primitive == "cond":
+            counts = [max(counts, key=collections.Counter.total)]
+        repeats = equation.params["length"] if primitive == "scan" else 1
+        if primitive == "shard_map":  # every device does the same work
             repeats = equation.params["mesh"].size
-        for one in inner:
-            total.update({found: repeats * flops for found, flops in one.items()})
+        for count in counts:
+            total.update({name: repeats * flops for name, flops in count.items()})
     return total
 
 
 def _dot_flops(equation: Any) -> int:
-    """Two operations for each multiplication of [batch, m, k] with [batch, k, n]."""
+    """Return two operations for each multiplication of [batch, m, k] with [batch, k, n]."""
     (contract, _), _ = equation.params["dimension_numbers"]
     left = equation.invars[0].aval.shape
     return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contract)
 
 
-def _inner(equation: Any) -> Iterator[Any]:
-    """The programs inside an equation: bodies of loops, branches, called functions."""
+def _bodies(equation: Any) -> Iterator[Any]:
+    """Yield the programs inside an equation: loop bodies, branches, called functions."""
     for value in equation.params.values():
         for item in value if isinstance(value, (tuple, list)) else (value,):
             if hasattr(item, "jaxpr"):

@@ -1,10 +1,11 @@
-"""Per-layer Adafactor (or AdamW), decoupled weight decay and the freeze mask (design.md, section 4).
+"""Per-layer Adafactor or AdamW, decoupled weight decay and the freeze mask (playbook, section 8).
 
-Parameters come as a dict of *groups* (see model.py). The optimizer state has the same groups, each with its own step
-count, so that a frozen group's state can be set aside whole.
+Parameters are a dict of groups (model/groups.py). The optimizer state has the same groups, each
+with its own step count, so a frozen group's state can be set aside whole.
 
-Two departures from `optax.adafactor` as it stands: its RMS clip acts per leaf, which in a stacked leaf would let one
-noisy layer clip all others, hence the vmap over a stack's layers; and its weight decay ignores the learning rate.
+Adafactor (Shazeer and Stern 2018) departs from `optax.adafactor` in two points. optax clips the RMS
+per leaf, so in a stacked leaf one noisy layer would clip all others; here `vmap` clips per layer.
+optax's weight decay ignores the learning rate; here the rate multiplies it.
 """
 
 from collections.abc import Callable, Collection
@@ -16,19 +17,19 @@ import optax
 
 from llm60_jax.config import Optimizer
 
-Groups = dict[str, Any]
+Groups = dict[str, Any]  # group name -> tree of arrays, or of optimizer state
 
 
 def make(config: Optimizer, is_stacked: Callable[[str], bool]) -> optax.GradientTransformation:
-    """The optimizer over groups, without a learning rate: its updates are to be multiplied by the step's rate.
+    """Return the optimizer over groups, without a learning rate; `update` multiplies by the rate.
 
     Args:
-      config: settings.
-      is_stacked: tells by a group's name whether its leaves carry a leading layer axis.
+      config: the optimizer's settings.
+      is_stacked: returns whether the leaves of the group of that name have a leading layer axis.
     """
     layer = optax.chain(
         _DIRECTIONS[config.name](config),
-        # the sign is turned already; matrices only, as norms have nothing to gain from shrinking
+        # Directions are negated already, hence the minus. Norms gain nothing from decay.
         optax.add_decayed_weights(-config.weight_decay, mask=lambda p: jax.tree.map(lambda x: x.ndim > 1, p)),
     )
 
@@ -43,21 +44,20 @@ def make(config: Optimizer, is_stacked: Callable[[str], bool]) -> optax.Gradient
         updates, new_state = dict(grads), dict(state)
         for name, group in grads.items():
             if not _is_masked(group):
-                one = jax.vmap(layer.update) if is_stacked(name) else layer.update
-                updates[name], new_state[name] = one(group, state[name], params[name])
+                update_group = jax.vmap(layer.update) if is_stacked(name) else layer.update
+                updates[name], new_state[name] = update_group(group, state[name], params[name])
         return updates, new_state
 
     return optax.GradientTransformation(init, update_groups)
 
 
 def _adafactor(config: Optimizer) -> optax.GradientTransformation:
-    # min_dim_size_to_factor counts per layer here, since the layer axis is mapped away.
     return optax.adafactor(
         learning_rate=None,
         multiply_by_parameter_scale=False,  # so that 3e-4 means 3e-4
         clipping_threshold=config.clip_rms,
         decay_rate=config.decay_exponent,
-        min_dim_size_to_factor=32,
+        min_dim_size_to_factor=32,  # of one layer's matrix, because the layer axis is mapped away
     )
 
 
@@ -76,17 +76,21 @@ def update(
     state: Groups,
     params: Groups,
 ) -> tuple[Groups, Groups]:
-    """One optimizer update in which the frozen groups take no part.
+    """Update the live groups and leave the frozen groups alone (playbook, section 7).
 
-    The frozen groups' state is set aside before `optax.masked` runs over the live ones and put back after: nothing
-    is computed for it, not a bit of it changes, and the state's layout is the same for every frozen depth.
+    The frozen groups' state is set aside while `optax.masked` runs over the live groups. So nothing
+    is computed for it, no bit of it changes, and every frozen depth has the same state layout.
 
     Args:
-      grads: gradients of the live groups; frozen groups are absent.
-      state, params: all groups.
+      tx: the optimizer of `make`.
+      frozen_groups: names of the frozen groups.
+      learning_rate: float32 scalar.
+      grads: gradients of the live groups only.
+      state: optimizer state of all groups.
+      params: parameters of all groups.
 
     Returns:
-      New parameters and new state, all groups; frozen ones are the very arrays that came in.
+      New parameters and new state of all groups. Frozen groups are the very arrays passed in.
     """
     live = {name: name not in frozen_groups for name in params}
     holes = {name: optax.MaskedNode() for name in frozen_groups}
@@ -101,9 +105,10 @@ def update(
 
 
 def global_norm(grads: Groups) -> jax.Array:
-    """Euclidean norm over all live gradients, float32 scalar."""
+    """Return the Euclidean norm over all live gradients, float32 scalar."""
     return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(grads)))
 
 
 def _is_masked(group: Any) -> bool:
+    """Return whether `optax.masked` left this group out."""
     return isinstance(group, optax.MaskedNode)

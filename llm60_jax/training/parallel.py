@@ -1,7 +1,7 @@
-"""Data parallelism over the devices of one machine: whole micro-batches on each, gradients summed once a step.
+"""Data parallelism over one machine's devices: whole micro-batches, gradients summed once a step.
 
-The CPU can be cut into several devices, too (`train.devices`): each then works through micro-batches of its own, and
-what one core does alone - norms, activations, copies - overlaps with the products of another.
+A CPU can be split into several devices, too (`train.devices`). Norms, activations and copies use
+one core; on one device they then overlap with the matrix products of another.
 """
 
 from collections.abc import Callable
@@ -15,57 +15,61 @@ _AXIS = "data"
 
 
 def mesh(devices: int) -> Mesh:
-    """The first local devices, in a row. There must be as many (`machine.versions` sees to it)."""
+    """Return a mesh of the first local devices; `machine.facts.versions` checks their number."""
     return Mesh(np.array(jax.local_devices()[:devices]), (_AXIS,))
 
 
 def summed(function: Callable[..., Any], devices: int) -> Callable[..., Any]:
-    """`function(shared, split)` with the arrays of `split` cut along their first axis, one piece for each device, and
-    the results of all devices added up."""
+    """Return `function(shared, parts)` summed over devices.
 
-    def on_one(shared: Any, part: Any) -> Any:
+    The arrays of `parts` are split along their first axis, one piece a device; every device has all
+    of `shared`.
+    """
+
+    def on_one_device(shared: Any, part: Any) -> Any:
         return jax.tree.map(lambda x: jax.lax.psum(x, _AXIS), function(shared, part))
 
     specs = PartitionSpec(), PartitionSpec(_AXIS)
-    return jax.shard_map(on_one, mesh=mesh(devices), in_specs=specs, out_specs=PartitionSpec(), check_vma=False)
+    return jax.shard_map(on_one_device, mesh=mesh(devices), in_specs=specs, out_specs=PartitionSpec(), check_vma=False)
 
 
 def replicated(devices: int) -> NamedSharding:
-    """The sharding of what every device holds whole."""
+    """Return the sharding of arrays that every device holds whole."""
     return NamedSharding(mesh(devices), PartitionSpec())
 
 
 def split(devices: int) -> NamedSharding:
-    """The sharding of what is cut along its first axis."""
+    """Return the sharding of arrays that are split along their first axis."""
     return NamedSharding(mesh(devices), PartitionSpec(_AXIS))
 
 
 class Replicas:
-    """Copies of a state on several devices, behind a state that looks like one on the first.
+    """A state on several devices, seen from outside as a state on the first.
 
-    All that evaluates, samples and saves works on the first device's arrays and need not know of the others.
+    Evaluation, sampling and saving use the first device's arrays and need not know of the others.
     """
 
     def __init__(self, devices: int):
         self._sharding = replicated(devices)
-        self._known: dict[int, tuple[jax.Array, jax.Array]] = {}  # by the id of a first device's array
+        # id of a first device's array -> (that array, its replicas); holding it keeps the id unique
+        self._replicas: dict[int, tuple[jax.Array, jax.Array]] = {}
 
     def spread(self, state: Any) -> Any:
-        """The state on all devices: arrays that `first` gave out are there already, others are copied."""
-        known, self._known = self._known, {}
+        """Return the state on all devices; copy only arrays that `first` did not return."""
+        replicas, self._replicas = self._replicas, {}
 
         def everywhere(x: Any) -> jax.Array:
-            found = known.get(id(x))  # the array itself is kept beside its copies, so no other can have its id
-            return found[1] if found else jax.device_put(x, self._sharding)
+            entry = replicas.get(id(x))
+            return entry[1] if entry else jax.device_put(x, self._sharding)
 
         return jax.tree.map(everywhere, state)
 
     def first(self, state: Any) -> Any:
-        """The state as the first device has it; no copy."""
+        """Return the first device's arrays of a state, without a copy."""
 
-        def one(x: jax.Array) -> jax.Array:
-            mine = x.addressable_data(0)
-            self._known[id(mine)] = mine, x
-            return mine
+        def on_first(x: jax.Array) -> jax.Array:
+            array = x.addressable_data(0)
+            self._replicas[id(array)] = array, x
+            return array
 
-        return jax.tree.map(one, state)
+        return jax.tree.map(on_first, state)

@@ -1,4 +1,4 @@
-"""Compiled train steps, one for each StepKey, ahead of time and in the background."""
+"""Compile train steps, one a StepKey, ahead of time and in the background."""
 
 import concurrent.futures
 import functools
@@ -17,16 +17,15 @@ from llm60_jax.training import counted_flops, parallel, phase_groups, step
 from llm60_jax.training.step import Batch, Metrics, TrainState
 
 log = logging.getLogger("llm60_jax")
-# State, batch, learning rate and limit in; the new state and what the step reports out (step.train_step).
+# (state, batch, learning rate, limit) -> (new state, metrics); see step.train_step
 Program = Callable[[TrainState, Batch, np.float32, np.float32], tuple[TrainState, Metrics]]
 
 
 class CompiledSteps:
-    """Programs by StepKey: compiling is visible, and a wrong shape is an error instead of a silent second
-    compilation. The state argument is donated.
+    """Compiled programs by StepKey. They donate their state argument.
 
-    `prefetch` compiles the program of a coming stage in a thread of its own, so that no step waits for it; `release`
-    lets go of those that are not needed for now, with the memory they hold.
+    A wrong shape is an error, never a silent second compilation. `prefetch` compiles the program of
+    a coming stage in a thread, so no step waits for it. `release` frees programs and their memory.
     """
 
     def __init__(self, config: Config):
@@ -37,15 +36,15 @@ class CompiledSteps:
         self._replicas = parallel.Replicas(config.train.devices) if several else None
         self._batch_sharding = parallel.split(config.train.devices) if several else None
         self.compile_seconds: dict[StepKey, float] = {}
-        # Operations of matrix products in one step, counted in the program.
-        self.flops_by_part: dict[StepKey, dict[str, int]] = {}
+        self.flops_by_part: dict[StepKey, dict[str, int]] = {}  # of matrix products in one step, counted
 
     def prefetch(self, key: StepKey) -> None:
-        """Begins to compile a program, unless it is there or on its way."""
+        """Start to compile a program, unless it is compiled or compiling."""
         if key not in self._programs:
             self._programs[key] = self._thread.submit(self._compile, key)
 
     def __getitem__(self, key: StepKey) -> Program:
+        """Return a program; wait until it is compiled."""
         self.prefetch(key)
         program, replicas = self._programs[key].result(), self._replicas
         if replicas is None:
@@ -58,39 +57,38 @@ class CompiledSteps:
         return on_all_devices
 
     def put(self, batch: Batch) -> Batch:
-        """A batch on the device, or shared out over the devices, that the programs run on."""
+        """Put a batch on the device, or split it over the devices."""
         return jax.device_put(batch, self._batch_sharding)
 
     def __len__(self) -> int:
         return len(self._programs)
 
     def release(self, keep: Collection[StepKey]) -> None:
-        """Forgets all programs but those of `keep`; one that is asked for again comes from the compilation cache."""
+        """Free all programs but those of `keep`; later use reads the compilation cache."""
         for key in self._programs.keys() - set(keep):
             self._programs.pop(key).cancel()
 
     def temporary_bytes(self, key: StepKey) -> int:
-        """Bytes of scratch memory the compiled program asks for, beyond its arguments and results."""
+        """Return the program's scratch memory in bytes, beyond its arguments and results."""
         return self.memory(key)["temporaries"]
 
     def text(self, key: StepKey) -> str:
-        """The compiled program as XLA prints it: every instruction, with the scopes that it was written in."""
+        """Return the compiled program as XLA prints it, with the scopes of every instruction."""
         return self._programs[key].result().as_text()
 
     def memory(self, key: StepKey) -> dict[str, int]:
-        """Bytes of the program's arguments, results and scratch memory; `shared` is what results take over from
-        arguments."""
-        found = self._programs[key].result().memory_analysis()
+        """Return the program's memory in bytes; `shared` counts results in donated arguments."""
+        analysis = self._programs[key].result().memory_analysis()
         return {
-            "arguments": found.argument_size_in_bytes,
-            "results": found.output_size_in_bytes,
-            "shared": found.alias_size_in_bytes,
-            "temporaries": found.temp_size_in_bytes,
-            "code": found.generated_code_size_in_bytes,
+            "arguments": analysis.argument_size_in_bytes,
+            "results": analysis.output_size_in_bytes,
+            "shared": analysis.alias_size_in_bytes,
+            "temporaries": analysis.temp_size_in_bytes,
+            "code": analysis.generated_code_size_in_bytes,
         }
 
     def flops(self, key: StepKey) -> int:
-        """Operations of matrix products in one step."""
+        """Return the operations of matrix products in one step, counted in the program."""
         return sum(self.flops_by_part[key].values())
 
     def _compile(self, key: StepKey) -> Any:
@@ -104,7 +102,7 @@ class CompiledSteps:
 
 
 def trace(config: Config, key: StepKey) -> Any:
-    """The train step of a key, traced and not compiled: `.jaxpr`, `.lower()`."""
+    """Trace the train step of a key, uncompiled. The result has `.jaxpr` and `.lower()`."""
     shape = (key.accumulation, key.micro_batch, key.context)
     ids = jax.ShapeDtypeStruct(shape, jnp.int32)
     batch = dict.fromkeys(("tokens", "targets", "segments"), ids)
@@ -115,7 +113,7 @@ def trace(config: Config, key: StepKey) -> Any:
     function = functools.partial(step.train_step, config, key)
     if key.devices == 1:
         return jax.jit(function, donate_argnums=0).trace(state, batch, scalar, scalar)
-    everywhere, each = parallel.replicated(key.devices), parallel.split(key.devices)
-    shardings = (everywhere, each, everywhere, everywhere)
-    on_all = jax.jit(function, donate_argnums=0, in_shardings=shardings, out_shardings=everywhere)
+    replicated, split = parallel.replicated(key.devices), parallel.split(key.devices)
+    shardings = (replicated, split, replicated, replicated)
+    on_all = jax.jit(function, donate_argnums=0, in_shardings=shardings, out_shardings=replicated)
     return on_all.trace(state, batch, scalar, scalar)

@@ -1,40 +1,40 @@
-"""Steps that must not count: a loss or a gradient that is not a number, or a loss far above those of the steps before.
+"""Refuse steps with a non-finite loss or gradient, or with a loss far above those before.
 
-The compiled step applies no update above the limit it is given (step.train_step). The limit of a step comes from the
-steps up to the one before the last, because the last one may still be on its way when it is dispatched; so a resumed
-run has the same limits as one that was never interrupted.
+The compiled step applies no update above a limit (step.train_step). A step's limit ignores the step
+just before it, which may still run at dispatch. So a resumed run has the same limits as an
+uninterrupted one.
 
-A large gradient is no reason to refuse a step: Adafactor bounds the update whatever the gradient is, and a model that
-is refused its way out of a steep place stays there (docs/experiments.md has the run that was stopped by it).
+A large gradient alone does not refuse a step. Adafactor bounds the update whatever the gradient.
+Skipping large gradients can trap the model in a steep region (docs/results/experiments.md).
 """
 
 import math
 import statistics
 from collections.abc import Sequence
 
-WINDOW = 128  # steps that a limit is made from
-LEAST = 32  # without so many, everything finite is applied
-DEVIATIONS = 6.0  # above the mean of the window
+WINDOW_STEPS = 128  # a limit rests on at most this many steps
+MIN_STEPS = 32  # with fewer steps, every finite step is applied
+MAX_DEVIATIONS = 6.0  # standard deviations of the window above its mean
 
 
 class Watch:
-    """The steps of a phase that were applied, as far as limits rest on them."""
+    """The applied steps of a phase that its limits rest on."""
 
     def __init__(self, steps: Sequence[tuple[int, float]] = ()):
         self._steps = list(steps)
 
     @property
     def steps(self) -> list[tuple[int, float]]:
-        """Number and objective of each step that limits rest on; `Watch(steps)` goes on from there."""
+        """Number and objective of each of them; `Watch(steps)` restores them."""
         return list(self._steps)
 
     def tell(self, step: int, objective: float) -> None:
-        """A step whose update was applied."""
-        self._steps = [*self._steps, (step, objective)][-WINDOW - 1 :]
+        """Record an applied step."""
+        self._steps = [*self._steps, (step, objective)][-WINDOW_STEPS - 1 :]
 
     def limit(self, step: int) -> float:
-        """The largest objective that is applied, for the step of that number, counted from 1."""
-        known = [objective for number, objective in self._steps if number <= step - 2][-WINDOW:]
-        if len(known) < LEAST:
+        """Return the largest objective to apply at step number `step`, counted from 1."""
+        objectives = [objective for number, objective in self._steps if number <= step - 2][-WINDOW_STEPS:]
+        if len(objectives) < MIN_STEPS:
             return math.inf
-        return statistics.fmean(known) + DEVIATIONS * statistics.stdev(known)
+        return statistics.fmean(objectives) + MAX_DEVIATIONS * statistics.stdev(objectives)

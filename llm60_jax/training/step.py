@@ -1,17 +1,19 @@
-"""The one train step, the one eval step, and the training state.
+"""The train step, the eval step and the training state.
 
-Everything static about a train step is its `StepKey`; `programs` compiles one program for each. Shape suffixes: G
-micro-batches, B sequences, T positions, N tokens flat, D width.
+A `StepKey` holds everything static about a train step; `programs` compiles one program a key.
+
+Shape suffixes: G micro-batches, B sequences, T positions, N tokens (B x T, flat), D model width.
 """
 
 import dataclasses
 import functools
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from llm60_jax.config import Config, Lora, Model
 from llm60_jax.config.schema import Dtype
@@ -19,9 +21,11 @@ from llm60_jax.model import groups, layers, losses
 from llm60_jax.plan import Noise, StepKey, tap_depths
 from llm60_jax.training import optim, parallel
 
-Batch = dict[str, Any]  # tokens, targets, segments: int32; weights: float32; all [G, B, T]; prefix: [G, B, T, D]
+# tokens, targets, segments: int32 [G, B, T]; weights: float32 [G, B, T];
+# prefix, only with a prefix cache: bfloat16 [G, B, T, D]
+Batch = dict[str, Any]
 NO_LIMIT = np.float32(np.inf)
-PROBE_TOKENS = 1024  # of held-out text, whose representations are compared from time to time (plasticity.py)
+PROBE_TOKENS = 1024  # held-out tokens whose representations evaluate/drift.py compares over time
 
 
 @functools.partial(
@@ -29,52 +33,54 @@ PROBE_TOKENS = 1024  # of held-out text, whose representations are compared from
 )
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """All that training changes. One layout for every stage of a phase; phases differ by the groups that fine-tuning
-    or deep supervision adds for their duration (phase_groups.py)."""
+    """Everything that training changes. All stages of a phase share one layout.
+
+    Phases differ by the groups that adapters and deep supervision add (phase_groups.py).
+    """
 
     params: groups.Params  # float32
     opt_state: Any
-    step: jax.Array  # int32 scalar: steps done over all phases, those not applied included
+    step: jax.Array  # int32 scalar: steps over all phases, refused ones included
     seed: jax.Array  # uint32 scalar: root of all training noise; step and layer are folded into it
-    reference: jax.Array  # float32 [stacks, PROBE_TOKENS or so, D]: representations when last looked at
+    reference: jax.Array  # float32 [stacks, tokens, D]: representations of the probe at the last look
 
 
 class Metrics(NamedTuple):
-    """What one step reports, on the device. The last four are evidence of what the program does (proof.py)."""
+    """The results of one step, on the device. The last four are evidence for proof.py."""
 
     applied: jax.Array  # bool, whether the update was made
-    loss: jax.Array  # float32, mean cross-entropy over the step's tokens, every token once, nats
-    objective: jax.Array  # float32, what was minimised: tokens weighted, all loss terms
-    terms: dict[str, jax.Array]  # as `loss`, for each loss term beside the next token's
+    loss: jax.Array  # float32, nats, mean cross-entropy of the step's tokens, each counted once
+    objective: jax.Array  # float32, the minimised value: weighted tokens, all loss terms
+    terms: dict[str, jax.Array]  # like `loss`, for each loss term but the next token's
     grad_norm: jax.Array  # float32, over live parameters
-    block_gradients: jax.Array  # float32 [layers], gradient norm of each block, 0 where it has none
+    block_gradients: jax.Array  # float32 [layers], each block's gradient norm, 0 without a gradient
     context: jax.Array  # int32, tokens in a row
     mask_coverage: jax.Array  # float32, share of the causal pairs of positions that attention may use
-    weights: jax.Array  # float32 [2], least and largest weight of a token that counts
+    weights: jax.Array  # float32 [2], least and largest weight of the tokens that count
 
 
 def init(config: Config) -> TrainState:
-    """A fresh state at step 0, from the config's seed."""
+    """Return a fresh state at step 0, from the config's seed."""
     params = groups.init(config.model, jax.random.key(config.seed))
     opt_state = jax.jit(optimizer(config).init)(params)
     return TrainState(params, opt_state, jnp.int32(0), jnp.uint32(config.seed), reference(config.model))
 
 
 def reference(config: Model) -> jax.Array:
-    """The representations before any look at them: zeros."""
+    """Return the reference representations before the first look: zeros."""
     return jnp.zeros((len(config.stacks), probe_rows(config) * config.max_context, config.dim))
 
 
 def probe_rows(config: Model) -> int:
-    """Rows of `max_context` tokens whose representations are looked at."""
+    """Return the number of probe rows, each of `max_context` tokens."""
     return max(1, PROBE_TOKENS // config.max_context)
 
 
 def frozen_groups_of(config: Model, key: StepKey, names: Collection[str]) -> frozenset[str]:
-    """Those of the parameter groups `names` that a program leaves alone.
+    """Return the parameter groups among `names` that the key's program does not train.
 
-    Groups of stacks below the boundary, the embedding if it is frozen, heads on frozen blocks; with adapters,
-    everything but the adapters of live stacks.
+    These are the groups of stacks below the boundary, heads on frozen blocks, and a frozen
+    embedding. With adapters, they are all groups but the adapters of live stacks.
     """
     live = {g for name, _, stop in config.named_stacks if stop > key.frozen_blocks for g in groups.stack_groups(name)}
     live |= {f"head_{depth}" for depth in tap_depths(config, key)} | {"norm"}
@@ -88,43 +94,28 @@ def frozen_groups_of(config: Model, key: StepKey, names: Collection[str]) -> fro
 def train_step(
     config: Config, key: StepKey, state: TrainState, batch: Batch, learning_rate: jax.Array, limit: Any = NO_LIMIT
 ) -> tuple[TrainState, Metrics]:
-    """Gradients summed over micro-batches by `lax.scan`, and over the devices that share them out; then one optimizer
-    update of the live groups.
+    """Take one optimizer step on the live groups (playbook, sections 7 to 9).
 
-    A step whose loss or gradient is not finite, or whose loss is above the limit, changes no parameter and no optimizer
+    `lax.scan` sums the gradients over the micro-batches, and `psum` over the devices. A step with a
+    non-finite loss or gradient, or a loss above the limit, changes no parameter and no optimizer
     state.
 
     Args:
-      batch: arrays [G, B, T]; weights are 0 where a target belongs to another document or needs no learning. With a
-        cached prefix also bfloat16 [G, B, T, D], what the frozen blocks compute.
+      batch: arrays as in `Batch`. A weight is 0 where the target belongs to another document or
+        must not be learned. `prefix` holds the frozen blocks' output.
       learning_rate: float32 scalar.
       limit: float32 scalar, the largest objective that is applied (spikes.py).
+
+    Returns:
+      The new state, and metrics on the device.
     """
     frozen_groups = frozen_groups_of(config.model, key, state.params)
     live = {name: group for name, group in state.params.items() if name not in frozen_groups}
     fixed = {name: group for name, group in state.params.items() if name in frozen_groups}
     weights = batch["weights"]
     total_weight, total_tokens = jnp.maximum(weights.sum(), 1e-6), jnp.maximum((weights > 0).sum(), 1)
-    term_weights = {"next_token": 1.0, "deep_supervision": key.deep_supervision if tap_depths(config.model, key) else 0}
     rng = jax.random.fold_in(jax.random.key(state.seed), state.step)
-
-    def gradients(shared, micro_batches):
-        live, fixed, total_weight, total_tokens, rng = shared
-
-        def micro_loss(live, micro, index):
-            micro_rng = None if key.noise == Noise() else jax.random.fold_in(rng, index)
-            total, terms, coverage = _losses(config.model, key, {**live, **fixed}, micro, micro_rng, term_weights)
-            plain = {name: sums.plain / total_tokens for name, sums in terms.items()}
-            return total / total_weight, (plain, coverage / key.accumulation)
-
-        def accumulate(sums, indexed):
-            (objective, aux), grads = jax.value_and_grad(micro_loss, has_aux=True)(live, *indexed)
-            with jax.named_scope("gradients"):
-                return jax.tree.map(jnp.add, sums, (objective, aux, grads)), None
-
-        zeros = jnp.float32(0), ({name: jnp.float32(0) for name, w in term_weights.items() if w}, jnp.float32(0))
-        return jax.lax.scan(accumulate, (*zeros, jax.tree.map(jnp.zeros_like, live)), micro_batches)[0]
-
+    gradients = _accumulated(config.model, key)
     if key.devices > 1:
         gradients = parallel.summed(gradients, key.devices)
     shared = live, fixed, total_weight, total_tokens, rng
@@ -152,10 +143,39 @@ def train_step(
     return dataclasses.replace(state, **changed), metrics
 
 
+def _accumulated(config: Model, key: StepKey) -> Callable[..., Any]:
+    """Return `gradients(shared, micro_batches)`, which sums over micro-batches.
+
+    `shared` holds live groups, fixed groups, total weight, total tokens and a PRNG key;
+    `micro_batches` holds the batch and the micro-batches' numbers in the step. The result is
+    (objective, (loss terms, mask coverage), gradients of the live groups).
+    """
+    term_weights = {"next_token": 1.0, "deep_supervision": key.deep_supervision if tap_depths(config, key) else 0}
+
+    def gradients(shared, micro_batches):
+        live, fixed, total_weight, total_tokens, rng = shared
+
+        def micro_loss(live, micro, index):
+            micro_rng = None if key.noise == Noise() else jax.random.fold_in(rng, index)
+            total, terms, coverage = _losses(config, key, {**live, **fixed}, micro, micro_rng, term_weights)
+            plain = {name: sums.plain / total_tokens for name, sums in terms.items()}
+            return total / total_weight, (plain, coverage / key.accumulation)
+
+        def accumulate(sums, indexed):
+            (objective, aux), grads = jax.value_and_grad(micro_loss, has_aux=True)(live, *indexed)
+            with jax.named_scope("gradients"):
+                return jax.tree.map(jnp.add, sums, (objective, aux, grads)), None
+
+        zeros = jnp.float32(0), ({name: jnp.float32(0) for name, w in term_weights.items() if w}, jnp.float32(0))
+        return jax.lax.scan(accumulate, (*zeros, jax.tree.map(jnp.zeros_like, live)), micro_batches)[0]
+
+    return gradients
+
+
 def _losses(
     config: Model, key: StepKey, params: groups.Params, micro: Batch, rng: jax.Array | None, weights: dict[str, float]
 ) -> tuple[jax.Array, dict[str, losses.Sums], jax.Array]:
-    """The objective and the loss terms of one micro-batch, as sums over its tokens, and the coverage of its mask."""
+    """Return a micro-batch's objective and loss terms, as sums over tokens, and mask coverage."""
     network, dtype = groups.merge(config, params, key.lora), jnp.dtype(key.dtype)
     outputs = network(
         micro["tokens"],
@@ -176,21 +196,26 @@ def _losses(
 
 
 def _block_gradients(config: Model, grads: groups.Params) -> jax.Array:
-    """Gradient norm of every block, float32 [layers]; groups without gradients count as 0. What blocks share counts
-    for each of them."""
+    """Return the gradient norm of each block, float32 [layers]; 0 where it has no gradient.
+
+    A shared part counts for each block that uses it.
+    """
     norms = []
     for name, start, stop in config.named_stacks:
         squares = jnp.zeros(stop - start)
         for group in groups.stack_groups(name):
             for leaf in jax.tree.leaves(grads.get(group, {})):
-                own = jnp.square(leaf).reshape(len(leaf), -1).sum(1)
-                squares += jnp.repeat(own, (stop - start) // len(leaf))
+                leaf_squares = jnp.square(leaf).reshape(len(leaf), -1).sum(1)
+                squares += jnp.repeat(leaf_squares, (stop - start) // len(leaf))
         norms.append(jnp.sqrt(squares))
     return jnp.concatenate(norms)
 
 
 def eval_step(config: Model, lora: Lora | None, params: groups.Params, rows: Batch) -> jax.Array:
-    """Cross-entropy of every target of rows [B, T] in nats, float32 [B, T]; without noise, all products in float32."""
+    """Return the cross-entropy of each target of rows [B, T], nats, float32 [B, T].
+
+    Evaluation has no noise, and all its products are in float32.
+    """
     network = groups.merge(config, params, lora)
     float32 = jnp.dtype(jnp.float32)
     hidden_BTD = network(rows["tokens"], rows["segments"], dtype=float32).hidden_BTD
@@ -203,11 +228,15 @@ def eval_step(config: Model, lora: Lora | None, params: groups.Params, rows: Bat
 def frozen_prefix(
     config: Model, frozen_blocks: int, dtype: Dtype, params: groups.Params, tokens_BT: Any, segments_BT: Any
 ) -> jax.Array:
-    """What the lowest `frozen_blocks` compute, bfloat16 [B, T, D]: the same products as in training, rounded once."""
+    """Return the output of the lowest `frozen_blocks`, bfloat16 [B, T, D].
+
+    The products are those of training; the result is rounded once.
+    """
     network = groups.merge(config, params)
     stream = network(tokens_BT, segments_BT, frozen_blocks=frozen_blocks, dtype=jnp.dtype(dtype)).stream
     return stream[frozen_blocks].astype(jnp.bfloat16)
 
 
-def optimizer(config: Config):
+def optimizer(config: Config) -> optax.GradientTransformation:
+    """Return the configured optimizer over groups."""
     return optim.make(config.optimizer, groups.is_stacked)

@@ -1,4 +1,4 @@
-"""What steps cost here: measured, remembered, and used for the time that is left."""
+"""The cost of steps: measured, cached, and used for the remaining time."""
 
 import dataclasses
 import json
@@ -10,6 +10,7 @@ from conftest import metrics
 from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.machine.progress import silent
+from llm60_jax.plan import flops
 from llm60_jax.run import clock
 from llm60_jax.training import costs
 from llm60_jax.training.costs import Cost
@@ -23,17 +24,20 @@ def alone(tree, tmp_path):
     return config_module.parse(tree, "alone")
 
 
-def test_every_program_is_measured_once_and_remembered(alone):
+def test_every_program_is_measured_once_and_cached(alone):
     stage_plan = plan.build(alone)
     assert costs.recall(alone, stage_plan) == {}
-    found = costs.measure(alone, stage_plan, 2, silent)
-    assert set(found) == set(costs.keys_of(alone, stage_plan))
-    assert all(len(cost.seconds) == 2 and min(cost.seconds) > 0 and cost.temporary_bytes > 0 for cost in found.values())
-    costs.remember(alone, found)
-    assert costs.recall(alone, stage_plan) == found
+    measured = costs.measure(alone, stage_plan, 2, silent)
+    assert set(measured) == set(costs.keys_of(alone, stage_plan))
+    for cost in measured.values():
+        assert len(cost.seconds) == 2
+        assert min(cost.seconds) > 0
+        assert cost.temporary_bytes > 0
+    costs.remember(alone, measured)
+    assert costs.recall(alone, stage_plan) == measured
 
 
-def test_what_is_remembered_belongs_to_model_optimizer_and_program(alone, tree):
+def test_cached_costs_depend_on_model_optimizer_and_program(alone, tree):
     stage_plan = plan.build(alone)
     key = costs.keys_of(alone, stage_plan)[0]
     costs.remember(alone, {key: Cost((1.0,), 2, 3)})
@@ -52,7 +56,7 @@ def test_what_is_remembered_belongs_to_model_optimizer_and_program(alone, tree):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"x": 1}'])
-def test_a_damaged_memory_is_no_memory(alone, text):
+def test_a_damaged_cache_is_empty(alone, text):
     stage_plan = plan.build(alone)
     key = costs.keys_of(alone, stage_plan)[0]
     costs.remember(alone, {key: Cost((1.0,), 2, 3)})
@@ -64,7 +68,7 @@ def test_a_damaged_memory_is_no_memory(alone, text):
 
 
 @pytest.mark.parametrize("entry", [{}, {"seconds": []}, {"seconds": [0]}, {"seconds": "x"}, [1], None, {"seconds": 3}])
-def test_entries_that_are_not_ours_say_nothing(alone, entry):
+def test_malformed_entries_are_ignored(alone, entry):
     stage_plan = plan.build(alone)
     key = costs.keys_of(alone, stage_plan)[0]
     costs.remember(alone, {key: Cost((1.0,), 2, 3)})
@@ -73,43 +77,44 @@ def test_entries_that_are_not_ours_say_nothing(alone, entry):
     assert costs.recall(alone, stage_plan) == {}
 
 
-def test_time_left_begins_with_what_is_known_and_is_corrected(tiny):
+def test_the_remaining_time_starts_from_cached_costs_and_is_corrected(tiny):
     stage_plan, now = plan.build(tiny), [0.0]
     keys = dict(zip(stage_plan.stages, costs.keys_of(tiny, stage_plan), strict=True))
     seconds = {key: 2.0 + number for number, key in enumerate(dict.fromkeys(keys.values()))}
-    found = clock.StageClock(tiny, stage_plan, lambda: now[0], seconds)
-    assert found.remaining(0) == sum(stage.steps * seconds[key] for stage, key in keys.items())
+    stage_clock = clock.StageClock(tiny, stage_plan, lambda: now[0], seconds)
+    assert stage_clock.remaining(0) == sum(stage.steps * seconds[key] for stage, key in keys.items())
     first = stage_plan.stages[0]
-    assert found.planned(first) == first.steps * seconds[keys[first]]
+    assert stage_clock.planned(first) == first.steps * seconds[keys[first]]
     for _ in range(2):  # this run is three times slower
         now[0] += 3 * seconds[keys[first]]
-        found.tick(first)
+        stage_clock.tick(first)
     others = sum(stage.steps * seconds[key] for stage, key in keys.items() if stage != first)
-    assert found.remaining(2) == pytest.approx(3 * others)
+    assert stage_clock.remaining(2) == pytest.approx(3 * others)
     assert first.steps == 2
 
 
-def test_stages_that_were_never_measured_are_estimated_by_their_arithmetic(tiny):
+def test_unmeasured_stages_are_estimated_by_their_operations(tiny):
     stage_plan = plan.build(tiny)
-    first, second = stage_plan.stages[:2]
+    second = stage_plan.stages[1]
     keys = costs.keys_of(tiny, stage_plan)
-    found = clock.StageClock(tiny, stage_plan, lambda: 0.0, {keys[0]: 5.0})
-    per_operation = 5.0 / found._cost[first]
-    unknown = [stage for stage, key in zip(stage_plan.stages, keys, strict=True) if key != keys[0]]
-    known = sum(stage.steps for stage in stage_plan.stages) - sum(stage.steps for stage in unknown)
-    expected = 5.0 * known + sum(stage.steps * per_operation * found._cost[stage] for stage in unknown)
-    assert found.remaining(0) == pytest.approx(expected)
-    assert found.planned(second) is None
+    stage_clock = clock.StageClock(tiny, stage_plan, lambda: 0.0, {keys[0]: 5.0})
+    per_operation = 5.0 / flops.step_flops(tiny.model, keys[0])
+    expected = sum(
+        stage.steps * (5.0 if key == keys[0] else per_operation * flops.step_flops(tiny.model, key))
+        for stage, key in zip(stage_plan.stages, keys, strict=True)
+    )
+    assert stage_clock.remaining(0) == pytest.approx(expected)
+    assert stage_clock.planned(second) is None
 
 
-def test_a_run_remembers_what_its_stages_took_and_the_next_one_plans_with_it(tree, tmp_path, train):
+def test_a_run_caches_its_stage_times_and_the_next_run_plans_with_them(tree, tmp_path, train):
     short = tree["phase"][0] | {"context": [[0.0, 16], [0.5, 32]], "freeze": [[0.0, 0]]}
     tree |= {"data_dir": str(tmp_path / "data"), "phase": [short], "tokenizer": {"phases": ["grammar"]}}
     first = train(tree)
     ends = [row["stage_end"] for row in metrics(first) if "stage_end" in row]
     assert {end["planned_seconds"] for end in ends} == {None}
-    known = costs.recall(config_module.parse(tree, "tree"), plan.build(config_module.parse(tree, "tree")))
-    assert known
+    c = config_module.parse(tree, "tree")
+    assert costs.recall(c, plan.build(c))
     second = train(tree | {"workdir": str(tmp_path / "second")})
     planned = [row["stage_end"]["planned_seconds"] for row in metrics(second) if "stage_end" in row]
     assert all(planned)
@@ -117,7 +122,7 @@ def test_a_run_remembers_what_its_stages_took_and_the_next_one_plans_with_it(tre
 
 
 def test_steps_of_any_phase_can_be_measured(tuning):
-    """Adapters, and a prefix cache, too."""
+    """Measure a phase with adapters and a prefix cache."""
     tuning["phase"][0] |= {"rows": "fixed", "prefix_cache": True, "lora": {"rank": 2}}
     c = config_module.parse(tuning, "tuning")
     (key,) = set(costs.keys_of(c, plan.build(c)))
