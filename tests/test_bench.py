@@ -37,7 +37,7 @@ def test_hours_weigh_every_stage_by_its_steps(tiny):
     rows = [{"context": 16, "frozen": 0, "step_seconds": 3600.0}]
     stages = bench.plan.build(tiny).stages
     measured = [stage for stage in stages if (stage.context, stage.frozen_blocks) == (16, 0)]
-    projected, left_out = bench.hours(tiny, rows)
+    projected, left_out = bench.projected_hours(tiny, rows)
     assert projected["grammar"] == sum(stage.steps for stage in measured if stage.phase == "grammar")
     assert len(left_out) == len(stages) - len(measured) > 0
 
@@ -56,16 +56,21 @@ def test_the_same_model_in_pytorch_has_the_same_loss(command, capsys):
 def test_wrong_requests_are_one_message(command, capsys, monkeypatch):
     assert bench.main([*command, "--stages", "9"]) == 2
     assert "has stages 1 to" in capsys.readouterr().err
-    monkeypatch.setattr(bench.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert bench.main([*command, "--against-torch"]) == 2
     assert "pip install -e '.[torch]'" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        bench.main([*command, "--variants", "fast"])
-    assert "some of eager, remat, compiled" in capsys.readouterr().err
+    for option, value, words in (
+        ("--variants", "fast", "some of eager, remat, compiled"),
+        ("--rounds", "0", "--rounds: 0"),
+        ("--stages", "one", "numbers separated by commas"),
+    ):
+        assert bench.main([*command, option, value]) == 2
+        assert words in capsys.readouterr().err
 
 
 def test_both_sides_train_alike(tree):
-    """From the same weights, on the same rows, by the same rule: what quality for equal time rests on."""
+    """From the same weights, on the same rows, by the same rule: what quality for equal time rests
+    on."""
     pytest.importorskip("torch")
     import bench_jax
     import bench_torch
@@ -73,6 +78,7 @@ def test_both_sides_train_alike(tree):
     import jax.numpy as jnp
     import numpy as np
     import torch
+    import worker_process
 
     from llm60_jax import config as config_module
     from llm60_jax.plan import Noise, StepKey
@@ -82,8 +88,8 @@ def test_both_sides_train_alike(tree):
     key = StepKey(64, 1, 2, 0, False, "none", Noise())
     batch, state = costs.made_up_batch(c, key), step.init(c)
     batch["weights"][0, 0, :7] = 0
-    facts = bench.facts_of(c, c.phase[0])
-    worker = bench_torch.Worker({**facts, "dropout": 0.0}, bench_jax.flat(c.model, state.params))
+    facts = worker_process.facts_of(c, c.phase[0])
+    worker = bench_torch.TorchWorker({**facts, "dropout": 0.0}, bench_jax.flat(c.model, state.params))
     worker.optimizer = bench_torch.Adafactor(worker._set_up(64, 0, "eager"), **facts["optimizer"])
     worker.optimizer.rate = 1e-3
     arrays = [torch.from_numpy(batch[name]) for name in ("tokens", "targets", "segments")]
@@ -119,11 +125,11 @@ def test_quality_for_equal_time_is_judged_by_one_scorer(tree, tmp_path, capsys):
     assert found["summary"]["difference"]["mean"] == ours["bits_per_byte"] - theirs["bits_per_byte"]
     assert 1 < ours["bits_per_byte"] < 8
     assert 1 < theirs["bits_per_byte"] < 8
-    # What is finished is kept.
+    # A second time: finished trainings stay.
     assert quality.main(command) == 0
     assert json.loads(capsys.readouterr().out) == found
-    with pytest.raises(SystemExit):
-        quality.main([command[0], "--seeds", "a"])
+    assert quality.main([command[0], "--seeds", "a"]) == 2
+    assert "--seeds: 'a'" in capsys.readouterr().err
 
 
 def test_each_optimization_is_measured_with_and_without(tree, tmp_path, capsys):

@@ -213,5 +213,5 @@ def test_a_likely_continuation_is_that_of_the_model_itself(memorised):
 def test_nothing_to_be_checked_is_said(memorised, tmp_path, capsys):
     assert check_privacy.main([str(memorised), "--data-dir", str(tmp_path)]) == 2
     assert "the text of phase fine_tune is not here" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        check_privacy.main([str(memorised), "--accept-leak-risk"])
+    assert check_privacy.main([str(memorised), "--accept-leak-risk"]) == 2
+    assert "--accept-leak-risk and --why REASON must be used together" in capsys.readouterr().err

@@ -5,6 +5,7 @@ import shutil
 import signal
 
 import experiments
+import inspect_data
 import prepare_data
 import profile_step
 import pytest
@@ -12,6 +13,7 @@ import token_weights
 from conftest import PROJECT, to_toml
 
 from llm60_jax import config as config_module
+from llm60_jax.config import schema
 from llm60_jax.errors import Interrupted
 from llm60_jax.machine.signals import Interrupts
 
@@ -73,19 +75,14 @@ def test_an_arm_whose_baseline_is_not_trained_is_refused(experiment, tmp_path, c
 
 
 def test_an_interrupted_experiment_stops_its_runs(experiment, tmp_path, monkeypatch):
-    found = experiments.runs(
-        experiments.toml_file.validate(experiments.Experiment, experiments.toml_file.read(experiment), str(experiment)),
-        tmp_path / "runs",
-        [],
-        ["plain"],
-    )
-
+    spec = schema.validate(experiments.Experiment, schema.read_toml(experiment), str(experiment))
+    planned = experiments.runs(spec, tmp_path / "runs", [], ["plain"])
     interrupts, started = Interrupts(), []
     start = experiments._start
     monkeypatch.setattr(experiments, "_start", lambda *a: started.append(start(*a)) or started[-1])
     monkeypatch.setattr(experiments.time, "sleep", lambda seconds: setattr(interrupts, "received", signal.SIGTERM))
     with pytest.raises(Interrupted) as stopped:
-        experiments.train(found, 1, interrupts)
+        experiments.train(planned, 1, interrupts)
     assert stopped.value.exit_code == 128 + signal.SIGTERM
     assert len(started) == 1
     assert started[0].returncode is not None
@@ -151,6 +148,15 @@ def test_token_weights_are_shown(tree, tmp_path, capsys):
     assert sum(t["count"] * t["weight"] for t in tokens) / counted == pytest.approx(1, abs=1e-6)
     assert token_weights.main([*command, "--top", "3"]) == 0
     assert "weighs least" in capsys.readouterr().out
+    assert token_weights.main([*command, "--top", "0"]) == 2
+    assert "--top: 0" in capsys.readouterr().err
+    look = [*command, "--documents", "0", "--rows", "0", "--weights"]
+    assert inspect_data.main([*look, "--phase", "vocabulary", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["token_weights"] == tokens
+    assert inspect_data.main([*look, "--phase", "vocabulary"]) == 0
+    assert "weighs least" in capsys.readouterr().out
+    assert inspect_data.main([*look, "--phase", "grammar"]) == 2
+    assert "phase grammar does not reweight its tokens" in capsys.readouterr().err
     assert token_weights.main([*command, "--phase", "grammar"]) == 2
     assert "phase grammar does not reweight its tokens" in capsys.readouterr().err
     assert token_weights.main([*command, "--phase", "gramar"]) == 2

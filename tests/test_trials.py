@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import fault_trial
+import fuzz_attacks
 import fuzz_files
+import fuzz_runs
 import pytest
 import trial
 import verify_resume
@@ -22,7 +24,8 @@ QUICK = PROJECT / "tests" / "quick_launch.py"
 
 @pytest.fixture(scope="module")
 def short(texts, tmp_path_factory):
-    """A folder and the training of one phase of six steps, of which blocks freeze after the third."""
+    """A folder and the training of one phase of six steps, of which blocks freeze after the
+    third."""
     folder = tmp_path_factory.mktemp("trials")
     tree = tiny_tree(texts) | {"tokenizer": {"phases": ["grammar"]}}
     tree["phase"] = [tree["phase"][0] | {"context": [[0.0, 16]], "freeze": [[0.0, 0], [0.5, 2]]}]
@@ -68,8 +71,8 @@ def test_damage_is_named_and_unnoticed_without_digests(short):
     folder, training = short
     trial.undisturbed(training, folder)
     run = folder / "few"
-    for one in checkpoints.listed(folder / "reference")[:2]:
-        shutil.copytree(one, run / one.relative_to(folder / "reference"))
+    for checkpoint in checkpoints.listed(folder / "reference")[:2]:
+        shutil.copytree(checkpoint, run / checkpoint.relative_to(folder / "reference"))
     tried, wrong = fault_trial.try_damage(run, silent)
     assert wrong == []
     assert tried > 60
@@ -103,7 +106,7 @@ def small(short):
         folder / "reference", folder / "small", ignore=lambda place, names: [n for n in names if n in "123"]
     )
     (shard,) = Path(config.data_dir, "tokenized").glob(f"grammar-*{_shard(config, folder / 'small')}")
-    return fuzz_files.Run(folder / "small", shard, config)
+    return fuzz_runs.BreakableRun(folder / "small", shard, config)
 
 
 def _shard(config, run):
@@ -119,7 +122,7 @@ def _shard(config, run):
 
 
 def test_broken_files_are_refused(small):
-    assert list(fuzz_files.files(small, 10, 2, silent)) == []
+    assert list(fuzz_runs.break_files(small, 10, 2, silent)) == []
 
 
 HOSTILE = (
@@ -135,9 +138,9 @@ HOSTILE = (
 
 
 def test_hostile_files_do_no_harm(small, monkeypatch):
-    real = fuzz_files.attacks
+    real = fuzz_attacks.attacks
     monkeypatch.setattr(
-        fuzz_files, "attacks",
+        fuzz_attacks, "attacks",
         lambda canary: {name: attack for name, attack in real(canary).items() if name.startswith(HOSTILE)},
     )  # fmt: skip
     assert len(real(small.path)) >= 60

@@ -175,5 +175,5 @@ def test_the_tool_tells_what_a_configuration_would_say(auto, made_up, tmp_path, 
     assert "nothing fits" in capsys.readouterr().err
     assert tune.main([str(path), "--json", "--set", "train.remat=full"]) == 0
     assert {one["remat"] for one in json.loads(capsys.readouterr().out)["trials"]} == {"full"}
-    with pytest.raises(SystemExit):
-        tune.main([str(path), "--memory-gb", "-1"])
+    assert tune.main([str(path), "--memory-gb", "-1"]) == 2
+    assert "--memory-gb: -1" in capsys.readouterr().err

@@ -6,10 +6,11 @@ import logging
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from llm60_jax.errors import Failure, MachineError
+from llm60_jax.machine.signals import Interrupts
 from llm60_jax.machine.terminal import PrintableFormatter, log, printable
 
 
@@ -89,3 +90,16 @@ def guarded(command: str, body: Callable[[], None], log_file: Callable[[], Path 
         tell(f"internal error, please report it: {type(error).__name__}: {str(error)[:500]}\n  {where}")
         return 1
     return 0
+
+
+def run_tool(
+    name: str,
+    command_line: argparse.ArgumentParser,
+    arguments: Sequence[str] | None,
+    body: Callable[[argparse.Namespace, Interrupts], None],
+) -> int:
+    """Parse the arguments, take over the signals, run `body` guarded, and return the exit code. Main thread only."""
+    options = command_line.parse_args(arguments)
+    interrupts = Interrupts()
+    interrupts.install()
+    return guarded(name, lambda: body(options, interrupts))
