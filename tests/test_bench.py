@@ -16,10 +16,10 @@ def command(tree, tmp_path):
 
 def test_stages_are_measured_and_hours_projected(command, capsys):
     assert bench.main([*command, "--stages", "1,3", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    first, second = found["stages"]
+    report = json.loads(capsys.readouterr().out)
+    first, second = report["stages"]
     assert (first["stage"], second["stage"], second["frozen"]) == (1, 3, 2)
-    for row in found["stages"]:
+    for row in report["stages"]:
         assert row["tokens_per_second"] == pytest.approx(row["tokens"] / row["step_seconds"])
         assert row["ceiling_share"] == pytest.approx(row["flops_per_second"] / row["ceiling_flops_per_second"])
         assert row["compile_seconds"] > 0
@@ -28,9 +28,9 @@ def test_stages_are_measured_and_hours_projected(command, capsys):
         assert row["input_share"] > 0
         assert row["ratio"] is row["torch_tokens_per_second"] is None
     assert first["matmul_flops"] > second["matmul_flops"]
-    assert found["whole_playbook_ratio"] is None
-    assert found["hours"]["grammar"] > 0
-    assert found["not_in_hours"][:3] == ["grammar 2", "grammar 4", "grammar 5"]
+    assert report["whole_playbook_ratio"] is None
+    assert report["hours"]["grammar"] > 0
+    assert report["not_in_hours"][:3] == ["grammar 2", "grammar 4", "grammar 5"]
 
 
 def test_hours_weigh_every_stage_by_its_steps(tiny):
@@ -45,10 +45,10 @@ def test_hours_weigh_every_stage_by_its_steps(tiny):
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs the extra torch")
 def test_the_same_model_in_pytorch_has_the_same_loss(command, capsys):
     assert bench.main([*command, "--stages", "1,3", "--against-torch", "--variants", "eager,remat", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["losses"]["torch"] == pytest.approx(found["losses"]["jax"], rel=1e-3)
-    assert found["whole_playbook_ratio"] > 0
-    for row in found["stages"]:
+    report = json.loads(capsys.readouterr().out)
+    assert report["losses"]["torch"] == pytest.approx(report["losses"]["jax"], rel=1e-3)
+    assert report["whole_playbook_ratio"] > 0
+    for row in report["stages"]:
         assert row["ratio"] == min(row["ratios"].values())
         assert row["torch_tokens_per_second"] > 0
 
@@ -117,17 +117,17 @@ def test_quality_for_equal_time_is_judged_by_one_scorer(tree, tmp_path, capsys):
     (tmp_path / "c.toml").write_text(to_toml(tree | {"phase": tree["phase"][:1], "tokenizer": {"phases": ["grammar"]}}))
     command = [str(tmp_path / "c.toml"), "--minutes", "0.02", "--seeds", "5", "--dir", str(tmp_path / "q"), "--json"]
     assert quality.main(command) == 0
-    found = json.loads(capsys.readouterr().out)
-    ours, theirs = found["rows"]
+    report = json.loads(capsys.readouterr().out)
+    ours, theirs = report["rows"]
     assert (ours["side"], theirs["side"], ours["seed"]) == ("ours", "torch", 5)
     assert theirs["variant"] in ("eager", "compiled")
     assert theirs["seconds"] == pytest.approx(ours["seconds"], abs=1.0)
-    assert found["summary"]["difference"]["mean"] == ours["bits_per_byte"] - theirs["bits_per_byte"]
+    assert report["summary"]["difference"]["mean"] == ours["bits_per_byte"] - theirs["bits_per_byte"]
     assert 1 < ours["bits_per_byte"] < 8
     assert 1 < theirs["bits_per_byte"] < 8
     # A second time: finished trainings stay.
     assert quality.main(command) == 0
-    assert json.loads(capsys.readouterr().out) == found
+    assert json.loads(capsys.readouterr().out) == report
     assert quality.main([command[0], "--seeds", "a"]) == 2
     assert "--seeds: 'a'" in capsys.readouterr().err
 

@@ -39,11 +39,11 @@ def test_killed_runs_go_on_bit_for_bit_and_a_lost_position_is_found_out(short, m
     monkeypatch.setattr(verify_resume, "SABOTAGES", {"iterator": verify_resume.SABOTAGES["iterator"]})
     options = ["--kills", "2", "--steps", "6", "--folder", str(folder / "kills"), "--json"]
     assert verify_resume.main([str(training.config), *options]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["kills"]["disturbed"] == 2
-    assert found["kills"]["faults"] == []
-    assert found["kills"]["completed"] >= 1
-    assert "state" in found["controls"]["iterator"][0]
+    report = json.loads(capsys.readouterr().out)
+    assert report["kills"]["disturbed"] == 2
+    assert report["kills"]["faults"] == []
+    assert report["kills"]["completed"] >= 1
+    assert "state" in report["controls"]["iterator"][0]
     shutil.copytree(folder / "kills" / "reference", folder / "reference")
     shutil.copy(folder / "kills" / "reference.done", folder)
 
@@ -113,12 +113,12 @@ def _shard(config, run):
     from llm60_jax.machine import manifest
 
     digest = json.loads((run / "config.json").read_text())["digests"]["tokenizer"]
-    found = [
+    report = [
         path.name
         for path in Path(config.data_dir, "tokenized").glob("grammar-*")
         if manifest.read(path)["identity"]["tokenizer"] == digest
     ]
-    return found[0].removeprefix("grammar-")
+    return report[0].removeprefix("grammar-")
 
 
 def test_broken_files_are_refused(small):
