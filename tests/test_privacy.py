@@ -163,7 +163,7 @@ def test_a_model_that_knows_its_text_by_heart_is_refused(memorised, capsys):
     assert check_privacy.main(options) == 3
     captured = capsys.readouterr()
     assert "REFUSED" in captured.out
-    assert "should not be given away; the report is" in captured.err
+    assert "do not share this model; the report is" in captured.err
     report = json.loads((memorised / "privacy" / "fine_tune.json").read_text())
     assert report["trained_on"]["drawn"] > 0.05 > report["held_out"]["drawn"]
     assert report["private_strings"].keys() == {"telephone number"}

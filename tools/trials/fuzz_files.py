@@ -17,7 +17,7 @@ import numpy as np
 import trial
 from fuzz_runs import BreakableRun
 
-from llm60_jax import config as config_module
+from llm60_jax.config import config as config_reader
 from llm60_jax.errors import Failure, InputError
 from llm60_jax.machine import cli, files, terminal
 from llm60_jax.machine.progress import Track
@@ -62,7 +62,7 @@ def try_configs(count: int, seed: int, track: Track) -> FuzzResult:
 
 def _unknown_fields_ignored() -> Any:
     """Return the control: unknown fields are dropped."""
-    real = config_module.parse
+    real = config_reader.parse
 
     def parse(tree: dict[str, Any], origin: str) -> Any:
         for _ in range(8):
@@ -72,7 +72,7 @@ def _unknown_fields_ignored() -> Any:
                 tree = _without(tree, str(failure))
         return real(tree, origin)
 
-    return mock.patch.object(config_module, "parse", parse)
+    return mock.patch.object(config_reader, "parse", parse)
 
 
 def _without(tree: Any, message: str) -> Any:
