@@ -45,7 +45,7 @@ def commands() -> list[Path]:
 
 def help_of(script: Path) -> str:
     """Return what a script prints for --help, at a width of 100 columns."""
-    main = runpy.run_path(str(script))["main"]
+    command = runpy.run_path(str(script))["main"]
     out = io.StringIO()
     with (
         mock.patch.dict(os.environ, COLUMNS=str(COLUMNS)),
@@ -53,7 +53,7 @@ def help_of(script: Path) -> str:
         contextlib.redirect_stdout(out),
         contextlib.suppress(SystemExit),
     ):
-        main(["--help"])
+        command(["--help"])
     return out.getvalue()
 
 
