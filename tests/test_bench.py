@@ -16,10 +16,10 @@ def command(tree, tmp_path):
 
 def test_stages_are_measured_and_hours_projected(command, capsys):
     assert bench.main([*command, "--stages", "1,3", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    first, second = found["stages"]
+    report = json.loads(capsys.readouterr().out)
+    first, second = report["stages"]
     assert (first["stage"], second["stage"], second["frozen"]) == (1, 3, 2)
-    for row in found["stages"]:
+    for row in report["stages"]:
         assert row["tokens_per_second"] == pytest.approx(row["tokens"] / row["step_seconds"])
         assert row["ceiling_share"] == pytest.approx(row["flops_per_second"] / row["ceiling_flops_per_second"])
         assert row["compile_seconds"] > 0
@@ -28,16 +28,16 @@ def test_stages_are_measured_and_hours_projected(command, capsys):
         assert row["input_share"] > 0
         assert row["ratio"] is row["torch_tokens_per_second"] is None
     assert first["matmul_flops"] > second["matmul_flops"]
-    assert found["whole_playbook_ratio"] is None
-    assert found["hours"]["grammar"] > 0
-    assert found["not_in_hours"][:3] == ["grammar 2", "grammar 4", "grammar 5"]
+    assert report["whole_playbook_ratio"] is None
+    assert report["hours"]["grammar"] > 0
+    assert report["not_in_hours"][:3] == ["grammar 2", "grammar 4", "grammar 5"]
 
 
 def test_hours_weigh_every_stage_by_its_steps(tiny):
     rows = [{"context": 16, "frozen": 0, "step_seconds": 3600.0}]
     stages = bench.plan.build(tiny).stages
     measured = [stage for stage in stages if (stage.context, stage.frozen_blocks) == (16, 0)]
-    projected, left_out = bench.hours(tiny, rows)
+    projected, left_out = bench.projected_hours(tiny, rows)
     assert projected["grammar"] == sum(stage.steps for stage in measured if stage.phase == "grammar")
     assert len(left_out) == len(stages) - len(measured) > 0
 
@@ -45,10 +45,10 @@ def test_hours_weigh_every_stage_by_its_steps(tiny):
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs the extra torch")
 def test_the_same_model_in_pytorch_has_the_same_loss(command, capsys):
     assert bench.main([*command, "--stages", "1,3", "--against-torch", "--variants", "eager,remat", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["losses"]["torch"] == pytest.approx(found["losses"]["jax"], rel=1e-3)
-    assert found["whole_playbook_ratio"] > 0
-    for row in found["stages"]:
+    report = json.loads(capsys.readouterr().out)
+    assert report["losses"]["torch"] == pytest.approx(report["losses"]["jax"], rel=1e-3)
+    assert report["whole_playbook_ratio"] > 0
+    for row in report["stages"]:
         assert row["ratio"] == min(row["ratios"].values())
         assert row["torch_tokens_per_second"] > 0
 
@@ -56,16 +56,21 @@ def test_the_same_model_in_pytorch_has_the_same_loss(command, capsys):
 def test_wrong_requests_are_one_message(command, capsys, monkeypatch):
     assert bench.main([*command, "--stages", "9"]) == 2
     assert "has stages 1 to" in capsys.readouterr().err
-    monkeypatch.setattr(bench.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert bench.main([*command, "--against-torch"]) == 2
     assert "pip install -e '.[torch]'" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        bench.main([*command, "--variants", "fast"])
-    assert "some of eager, remat, compiled" in capsys.readouterr().err
+    for option, value, words in (
+        ("--variants", "fast", "some of eager, remat, compiled"),
+        ("--rounds", "0", "--rounds: 0"),
+        ("--stages", "one", "numbers separated by commas"),
+    ):
+        assert bench.main([*command, option, value]) == 2
+        assert words in capsys.readouterr().err
 
 
 def test_both_sides_train_alike(tree):
-    """From the same weights, on the same rows, by the same rule: what quality for equal time rests on."""
+    """From the same weights, on the same rows, by the same rule: what quality for equal time rests
+    on."""
     pytest.importorskip("torch")
     import bench_jax
     import bench_torch
@@ -73,6 +78,7 @@ def test_both_sides_train_alike(tree):
     import jax.numpy as jnp
     import numpy as np
     import torch
+    import worker_process
 
     from llm60_jax import config as config_module
     from llm60_jax.plan import Noise, StepKey
@@ -82,8 +88,8 @@ def test_both_sides_train_alike(tree):
     key = StepKey(64, 1, 2, 0, False, "none", Noise())
     batch, state = costs.made_up_batch(c, key), step.init(c)
     batch["weights"][0, 0, :7] = 0
-    facts = bench.facts_of(c, c.phase[0])
-    worker = bench_torch.Worker({**facts, "dropout": 0.0}, bench_jax.flat(c.model, state.params))
+    facts = worker_process.facts_of(c, c.phase[0])
+    worker = bench_torch.TorchWorker({**facts, "dropout": 0.0}, bench_jax.flat(c.model, state.params))
     worker.optimizer = bench_torch.Adafactor(worker._set_up(64, 0, "eager"), **facts["optimizer"])
     worker.optimizer.rate = 1e-3
     arrays = [torch.from_numpy(batch[name]) for name in ("tokens", "targets", "segments")]
@@ -111,19 +117,19 @@ def test_quality_for_equal_time_is_judged_by_one_scorer(tree, tmp_path, capsys):
     (tmp_path / "c.toml").write_text(to_toml(tree | {"phase": tree["phase"][:1], "tokenizer": {"phases": ["grammar"]}}))
     command = [str(tmp_path / "c.toml"), "--minutes", "0.02", "--seeds", "5", "--dir", str(tmp_path / "q"), "--json"]
     assert quality.main(command) == 0
-    found = json.loads(capsys.readouterr().out)
-    ours, theirs = found["rows"]
+    report = json.loads(capsys.readouterr().out)
+    ours, theirs = report["rows"]
     assert (ours["side"], theirs["side"], ours["seed"]) == ("ours", "torch", 5)
     assert theirs["variant"] in ("eager", "compiled")
     assert theirs["seconds"] == pytest.approx(ours["seconds"], abs=1.0)
-    assert found["summary"]["difference"]["mean"] == ours["bits_per_byte"] - theirs["bits_per_byte"]
+    assert report["summary"]["difference"]["mean"] == ours["bits_per_byte"] - theirs["bits_per_byte"]
     assert 1 < ours["bits_per_byte"] < 8
     assert 1 < theirs["bits_per_byte"] < 8
-    # What is finished is kept.
+    # A second time: finished trainings stay.
     assert quality.main(command) == 0
-    assert json.loads(capsys.readouterr().out) == found
-    with pytest.raises(SystemExit):
-        quality.main([command[0], "--seeds", "a"])
+    assert json.loads(capsys.readouterr().out) == report
+    assert quality.main([command[0], "--seeds", "a"]) == 2
+    assert "--seeds: 'a'" in capsys.readouterr().err
 
 
 def test_each_optimization_is_measured_with_and_without(tree, tmp_path, capsys):

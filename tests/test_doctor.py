@@ -441,8 +441,8 @@ def test_trials_are_valid_configurations(name, tmp_path):
     ],
 )
 def test_the_trial_s_verdict(symptoms_of, code, tmp_path, monkeypatch, capsys):
-    def run(name, folder, data_dir):
-        return doctor_trial.Result(name, doctor_trial.TRIALS[name].named, symptoms_of[name], "")
+    def run(name, folder, data_dir, interrupts):
+        return doctor_trial.Diagnosis(name, doctor_trial.TRIALS[name].named, symptoms_of[name], "")
 
     monkeypatch.setattr(doctor_trial, "run", run)
     only = [argument for name in symptoms_of for argument in ("--only", name)]

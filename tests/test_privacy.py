@@ -163,7 +163,7 @@ def test_a_model_that_memorised_its_text_is_refused(memorised, capsys):
     assert check_privacy.main(options) == 3
     captured = capsys.readouterr()
     assert "REFUSED" in captured.out
-    assert "should not be given away; the report is" in captured.err
+    assert "do not share this model; the report is" in captured.err
     report = json.loads((memorised / "privacy" / "fine_tune.json").read_text())
     assert report["trained_on"]["drawn"] > 0.05 > report["held_out"]["drawn"]
     assert report["private_strings"].keys() == {"telephone number"}
@@ -211,5 +211,5 @@ def test_a_likely_continuation_is_that_of_the_model_itself(memorised):
 def test_missing_text_and_missing_reason_are_named(memorised, tmp_path, capsys):
     assert check_privacy.main([str(memorised), "--data-dir", str(tmp_path)]) == 2
     assert "the text of phase fine_tune is not here" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        check_privacy.main([str(memorised), "--accept-leak-risk"])
+    assert check_privacy.main([str(memorised), "--accept-leak-risk"]) == 2
+    assert "--accept-leak-risk and --why REASON must be used together" in capsys.readouterr().err

@@ -5,6 +5,7 @@ import shutil
 import signal
 
 import experiments
+import inspect_data
 import prepare_data
 import profile_step
 import pytest
@@ -12,6 +13,7 @@ import token_weights
 from conftest import PROJECT, to_toml
 
 from llm60_jax import config as config_module
+from llm60_jax.config import schema
 from llm60_jax.errors import Interrupted
 from llm60_jax.machine.signals import Interrupts
 
@@ -61,9 +63,9 @@ def test_an_experiment_trains_its_arms_once_and_compares_them(experiment, tmp_pa
 def test_a_run_that_fails_ends_the_experiment_and_is_named(experiment, tmp_path, capsys):
     command = [str(experiment), "--dir", str(tmp_path / "runs"), "--arms", "thawed"]
     assert experiments.main([*command, "--set", "phase.fine_tune.gate.min_fall=50.0"]) == 3
-    told = capsys.readouterr()
-    assert "thawed, seed 1: exit code 3" in told.out
-    assert "thawed-1.txt" in told.err
+    output = capsys.readouterr()
+    assert "thawed, seed 1: exit code 3" in output.out
+    assert "thawed-1.txt" in output.err
     assert "gate fine_tune: not passed" in (tmp_path / "runs" / "thawed-1.txt").read_text()
 
 
@@ -73,19 +75,14 @@ def test_an_arm_whose_baseline_is_not_trained_is_refused(experiment, tmp_path, c
 
 
 def test_an_interrupted_experiment_stops_its_runs(experiment, tmp_path, monkeypatch):
-    found = experiments.runs(
-        experiments.toml_file.validate(experiments.Experiment, experiments.toml_file.read(experiment), str(experiment)),
-        tmp_path / "runs",
-        [],
-        ["plain"],
-    )
-
+    spec = schema.validate(experiments.Experiment, schema.read_toml(experiment), str(experiment))
+    planned = experiments.runs(spec, tmp_path / "runs", [], ["plain"])
     interrupts, started = Interrupts(), []
     start = experiments._start
     monkeypatch.setattr(experiments, "_start", lambda *a: started.append(start(*a)) or started[-1])
     monkeypatch.setattr(experiments.time, "sleep", lambda seconds: setattr(interrupts, "received", signal.SIGTERM))
     with pytest.raises(Interrupted) as stopped:
-        experiments.train(found, 1, interrupts)
+        experiments.train(planned, 1, interrupts)
     assert stopped.value.exit_code == 128 + signal.SIGTERM
     assert len(started) == 1
     assert started[0].returncode is not None
@@ -109,9 +106,9 @@ def test_an_interrupted_experiment_stops_its_runs(experiment, tmp_path, monkeypa
 def test_a_bad_experiment_gets_one_clear_message(text, words, tmp_path, capsys):
     (tmp_path / "spec.toml").write_text(text)
     assert experiments.main([str(tmp_path / "spec.toml"), "--list"]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("experiments.py: ")
-    assert all(word in told for word in words), told
+    output = capsys.readouterr().err
+    assert output.startswith("experiments.py: ")
+    assert all(word in output for word in words), output
 
 
 @pytest.mark.parametrize("path", [path for path in SPECS if path.name != "ablation.toml"], ids=lambda path: path.stem)
@@ -142,15 +139,24 @@ def test_token_weights_are_shown(tree, tmp_path, capsys):
     (tmp_path / "weights.toml").write_text(to_toml(tree))
     command = [str(tmp_path / "weights.toml")]
     assert token_weights.main([*command, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert set(found) == {"vocabulary"}
-    tokens = found["vocabulary"]
+    report = json.loads(capsys.readouterr().out)
+    assert set(report) == {"vocabulary"}
+    tokens = report["vocabulary"]
     assert len(tokens) == config_module.parse(tree, "x").model.vocab_size
     assert [t["weight"] for t in tokens] == sorted((t["weight"] for t in tokens), reverse=True)
     counted = sum(t["count"] for t in tokens)
     assert sum(t["count"] * t["weight"] for t in tokens) / counted == pytest.approx(1, abs=1e-6)
     assert token_weights.main([*command, "--top", "3"]) == 0
     assert "weighs least" in capsys.readouterr().out
+    assert token_weights.main([*command, "--top", "0"]) == 2
+    assert "--top: 0" in capsys.readouterr().err
+    look = [*command, "--documents", "0", "--rows", "0", "--weights"]
+    assert inspect_data.main([*look, "--phase", "vocabulary", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["token_weights"] == tokens
+    assert inspect_data.main([*look, "--phase", "vocabulary"]) == 0
+    assert "weighs least" in capsys.readouterr().out
+    assert inspect_data.main([*look, "--phase", "grammar"]) == 2
+    assert "phase grammar does not reweight its tokens" in capsys.readouterr().err
     assert token_weights.main([*command, "--phase", "grammar"]) == 2
     assert "phase grammar does not reweight its tokens" in capsys.readouterr().err
     assert token_weights.main([*command, "--phase", "gramar"]) == 2
@@ -175,17 +181,17 @@ def test_preparing_accounts_for_every_document_and_character(tree, texts, tmp_pa
         assert prepare_data.main([*command, "--phase", "grammar", "--json"]) == 0
         phases = json.loads(capsys.readouterr().out)["phases"]
         assert list(phases) == ["grammar"]
-        found = phases["grammar"]
-        assert found["documents_in"] == 64 == found["documents_kept"] + sum(found["dropped"].values())
-        assert found["dropped"] == {"code": 1, "not_text": 1, "other_kind": 1}
-        essay = found["files"][(mixed / "essay.txt").as_posix()]
+        report = phases["grammar"]
+        assert report["documents_in"] == 64 == report["documents_kept"] + sum(report["dropped"].values())
+        assert report["dropped"] == {"code": 1, "not_text": 1, "other_kind": 1}
+        essay = report["files"][(mixed / "essay.txt").as_posix()]
         assert essay["dropped"] == {"list": len("- bread\n- salt\n- tea")}
         assert essay["characters_kept"] == len("It rained all day, and we stayed at home.\n\nThen it was night.")
-        tool = found["files"][(mixed / "tool.py").as_posix()]
+        tool = report["files"][(mixed / "tool.py").as_posix()]
         assert (tool["characters_in"], tool["characters_kept"]) == (len(code), 0)
     assert prepare_data.main([*command, "--samples", "2"]) == 0
-    told = capsys.readouterr().out
-    assert "mixed, list: - bread - salt - tea" in told
-    assert "phase fine_tune: documents after cutting: train 40, validation 20" in told
+    output = capsys.readouterr().out
+    assert "mixed, list: - bread - salt - tea" in output
+    assert "phase fine_tune: documents after cutting: train 40, validation 20" in output
     assert prepare_data.main([*command, "--phase", "gramar"]) == 2
     assert "--phase" in capsys.readouterr().err

@@ -32,35 +32,35 @@ def test_fertility_is_counted_by_hand(data: prepare.Prepared) -> None:
         piece[1:] for piece in words.pieces() if len(piece) > 3 and piece[0] == "\u2581" and piece[1:].isalpha()
     )
     text = f"{whole} {whole}\n\u6f22"
-    found = fertility.fit([text, text], words)
-    assert found.words == 2 * 3
-    assert found.tokens == 2 * len(words.encode(text))
-    assert found.bytes == 2 * len(text.encode())
-    assert found.whole_words == 2 * 2
-    assert (found.characters, found.byte_characters, found.byte_tokens) == (2 * len(text), 2, 2 * 3)
-    tree = found.to_tree()
-    assert tree["fertility"] == found.tokens / 6
+    result = fertility.fit([text, text], words)
+    assert result.words == 2 * 3
+    assert result.tokens == 2 * len(words.encode(text))
+    assert result.bytes == 2 * len(text.encode())
+    assert result.whole_words == 2 * 2
+    assert (result.characters, result.byte_characters, result.byte_tokens) == (2 * len(text), 2, 2 * 3)
+    tree = result.to_tree()
+    assert tree["fertility"] == result.tokens / 6
     assert tree["coverage"] == 1 - 1 / len(text)
 
 
 def test_unused_pieces_are_those_of_no_text(data: prepare.Prepared) -> None:
-    shards = [found.train for found in data.shards.values()]
-    found = fertility.unused(shards, data.tokenizer)
+    shards = [result.train for result in data.shards.values()]
+    result = fertility.unused(shards, data.tokenizer)
     met = set(np.concatenate([shard.tokens for shard in shards]).tolist())
     pieces = data.tokenizer.pieces()
     never = [piece for token, piece in enumerate(pieces) if piece and token not in met]
-    assert found["unused"] == len(never) > 0
-    assert found["pieces"] == sum(map(bool, pieces))
-    assert never[: len(found["examples"])] == found["examples"]
+    assert result["unused"] == len(never) > 0
+    assert result["pieces"] == sum(map(bool, pieces))
+    assert never[: len(result["examples"])] == result["examples"]
 
 
 def test_what_trains_nothing_is_counted(tiny: config_module.Config, data: prepare.Prepared) -> None:
     shard = data.shards["grammar"].train
     for stage in plan.build(tiny).phase_stages("grammar"):
         rows = [loader.rows_of(shard, stage, 7, "stream")[i] for i in range(stage.steps * stage.sequences)]
-        found = loader.waste(shard, stage, 7, "stream")
-        assert (found.padding, found.rows) == (0.0, len(rows))
-        assert found.unlearnt == pytest.approx(np.mean([row["weights"] == 0 for row in rows]))
+        result = loader.waste(shard, stage, 7, "stream")
+        assert (result.padding, result.rows) == (0.0, len(rows))
+        assert result.unlearnt == pytest.approx(np.mean([row["weights"] == 0 for row in rows]))
     fixed = loader.waste(shard, stage, 7, "fixed", rows=10**6)
     packed = -(-shard.token_count // stage.context)
     assert fixed.padding <= stage.context / shard.token_count
@@ -69,21 +69,21 @@ def test_what_trains_nothing_is_counted(tiny: config_module.Config, data: prepar
 
 
 def test_tokens_are_counted_by_source(data: prepare.Prepared) -> None:
-    found = data.shards["grammar"]
-    assert found.source_tokens == {"grammar": found.train.token_count + found.validation.token_count}
+    result = data.shards["grammar"]
+    assert result.source_tokens == {"grammar": result.train.token_count + result.validation.token_count}
 
 
 def test_the_tokenizer_is_reported(tiny_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train_tokenizer.main([str(tiny_file), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["tokenizer"]["vocab_size"] == 360
-    assert found["tokenizer"]["learnt_from"] == ["grammar", "vocabulary"]
-    assert list(found["phases"]) == ["grammar", "vocabulary", "fine_tune"]
-    assert found["phases"]["grammar"]["train"]["coverage"] > 0.99
+    result = json.loads(capsys.readouterr().out)
+    assert result["tokenizer"]["vocab_size"] == 360
+    assert result["tokenizer"]["learnt_from"] == ["grammar", "vocabulary"]
+    assert list(result["phases"]) == ["grammar", "vocabulary", "fine_tune"]
+    assert result["phases"]["grammar"]["train"]["coverage"] > 0.99
     assert train_tokenizer.main([str(tiny_file)]) == 0
-    told = capsys.readouterr().out
-    assert "tokens a word" in told
-    assert "occur in no phase's training text" in told
+    output = capsys.readouterr().out
+    assert "tokens a word" in output
+    assert "occur in no phase's training text" in output
 
 
 def test_a_tokenizer_is_not_learnt_again_under_a_run(
@@ -124,15 +124,15 @@ def test_documents_and_rows_are_shown_with_their_borders(
         shown.append(json.loads(capsys.readouterr().out))
     assert shown[0] == shown[1]
     assert [doc["id"] for doc in shown[0]["shown"]] != [doc["id"] for doc in shown[2]["shown"]]
-    found = shown[0]
-    assert found["documents"] == data.shards["grammar"].train.documents
-    assert sum(found["sources"].values()) == found["tokens"] + data.shards["grammar"].validation.token_count
-    assert [stage["stage"] for stage in found["stages"]] == [1, 2, 3, 4, 5]
+    result = shown[0]
+    assert result["documents"] == data.shards["grammar"].train.documents
+    assert sum(result["sources"].values()) == result["tokens"] + data.shards["grammar"].validation.token_count
+    assert [stage["stage"] for stage in result["stages"]] == [1, 2, 3, 4, 5]
     texts = {record["text"] for record in data.corpora["grammar"].read("train")}
-    assert len(found["shown"]) == 3
-    assert all(doc["text"] in texts for doc in found["shown"])
-    assert len(found["rows"]) == 4
-    for row in found["rows"]:
+    assert len(result["shown"]) == 3
+    assert all(doc["text"] in texts for doc in result["shown"])
+    assert len(result["rows"]) == 4
+    for row in result["rows"]:
         assert sum(piece["tokens"] for piece in row["pieces"]) == 32
         for piece in row["pieces"]:
             (holding,) = [text for text in texts if piece["text"].strip() in text][:1]
@@ -141,11 +141,11 @@ def test_documents_and_rows_are_shown_with_their_borders(
         assert [piece["ends"] for piece in row["pieces"][:-1]] == [True] * (len(row["pieces"]) - 1)
         assert row["weights"]["mean"] > 0
     assert inspect_data.main(command) == 0
-    told = capsys.readouterr().out
-    assert "[BOS]" in told
-    assert "[EOS]" in told
-    assert "weights: mean" in told
-    assert "padding" in told
+    output = capsys.readouterr().out
+    assert "[BOS]" in output
+    assert "[EOS]" in output
+    assert "weights: mean" in output
+    assert "padding" in output
 
 
 def test_questions_are_shown_as_not_learnt(tuning: dict[str, Any], tmp_path: Path, capsys) -> None:
@@ -158,9 +158,9 @@ def test_questions_are_shown_as_not_learnt(tuning: dict[str, Any], tmp_path: Pat
     tuning["phase"][0]["sources"] = [{"kind": "instructions", "path": str(tmp_path / "pairs.jsonl")}]
     (tmp_path / "c.toml").write_text(to_toml(tuning))
     assert inspect_data.main([str(tmp_path / "c.toml"), "--phase", "fine_tune", "--rows", "100", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert all(doc["prompt"].startswith("Say") for doc in found["shown"])
-    pieces = [piece for row in found["rows"] for piece in row["pieces"]]
+    result = json.loads(capsys.readouterr().out)
+    assert all(doc["prompt"].startswith("Say") for doc in result["shown"])
+    pieces = [piece for row in result["rows"] for piece in row["pieces"]]
     assert any(piece["not_learnt"] > 1 and piece["begins"] for piece in pieces)
     assert inspect_data.main([str(tmp_path / "c.toml"), "--phase", "fine_tune"]) == 0
     assert "[question, not learnt] Say" in capsys.readouterr().out
@@ -189,14 +189,14 @@ def test_prepare_data_counts_tokens_and_writes_a_page(
 ) -> None:
     page = tmp_path / "ledger.html"
     assert prepare_data.main([str(tiny_file), "--tokens", "--html", str(page), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)["phases"]
-    for name, phase in found.items():
+    result = json.loads(capsys.readouterr().out)["phases"]
+    for name, phase in result.items():
         assert phase["tokens"] == sum(data.shards[name].source_tokens.values())
     assert page.read_text().count("<h2>") == 3
     assert prepare_data.main([str(tiny_file), "--tokens", "--phase", "grammar"]) == 0
-    told = capsys.readouterr().out
-    assert f"{found['grammar']['tokens']:,}" in told
-    assert "phase vocabulary" not in told
+    output = capsys.readouterr().out
+    assert f"{result['grammar']['tokens']:,}" in output
+    assert "phase vocabulary" not in output
 
 
 def test_too_little_text_is_accounted_for_by_prepare_data_alone(tree: dict[str, Any], tmp_path: Path, capsys) -> None:
@@ -205,9 +205,9 @@ def test_too_little_text_is_accounted_for_by_prepare_data_alone(tree: dict[str, 
     tree["phase"][0]["sources"] = [{"kind": "folder", "path": str(tmp_path / "few")}]
     (tmp_path / "c.toml").write_text(to_toml(tree | {"data_dir": str(tmp_path / "data")}))
     assert prepare_data.main([str(tmp_path / "c.toml"), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)["phases"]["grammar"]
-    assert found["documents_kept"] == 1
-    assert "1 distinct documents found" in found["notes"][0]
+    result = json.loads(capsys.readouterr().out)["phases"]["grammar"]
+    assert result["documents_kept"] == 1
+    assert "1 distinct documents found" in result["notes"][0]
     assert prepare_data.main([str(tmp_path / "c.toml"), "--tokens"]) == 2
     assert "1 distinct documents found" in capsys.readouterr().err
 
@@ -216,10 +216,10 @@ def test_the_benchmark_measures_text_tokens_and_loader(tiny_file: Path, capsys, 
     monkeypatch.setattr(bench_data, "datatrove_pipeline", lambda: lambda texts: None)
     command = [str(tiny_file), "--megabytes", "0.002", "--rounds", "1"]
     assert bench_data.main([*command, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["prepare_mb_per_second"] > 0 < found["tokenize_mb_per_second"]
-    assert [one["context"] for one in found["loader"]] == [16, 16, 32, 32, 64]
-    assert found["ratio"] > 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["prepare_mb_per_second"] > 0 < result["tokenize_mb_per_second"]
+    assert [item["context"] for item in result["loader"]] == [16, 16, 32, 32, 64]
+    assert result["ratio"] > 0
     monkeypatch.setattr(bench_data, "datatrove_pipeline", lambda: None)
     assert bench_data.main(command) == 0
     assert "datatrove is not here to compare with" in capsys.readouterr().out
@@ -238,6 +238,6 @@ def test_the_fuzzer_sees_what_breaks(
 
     monkeypatch.setattr(fuzz_data.account.Ledger, "drop", forgetful)
     assert fuzz_data.main(["--corpora", "3", "--keep", str(tmp_path / "kept")]) == 1
-    told = capsys.readouterr()
-    assert "corpus 0" in told.out + told.err
+    output = capsys.readouterr()
+    assert "corpus 0" in output.out + output.err
     assert (tmp_path / "kept" / "0" / "plain.txt").exists()

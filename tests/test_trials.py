@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import fault_trial
+import fuzz_attacks
 import fuzz_files
+import fuzz_runs
 import pytest
 import trial
 import verify_resume
@@ -22,7 +24,8 @@ QUICK = PROJECT / "tests" / "quick_launch.py"
 
 @pytest.fixture(scope="module")
 def short(texts, tmp_path_factory):
-    """A folder and the training of one phase of six steps, of which blocks freeze after the third."""
+    """A folder and the training of one phase of six steps, of which blocks freeze after the
+    third."""
     folder = tmp_path_factory.mktemp("trials")
     tree = tiny_tree(texts) | {"tokenizer": {"phases": ["grammar"]}}
     tree["phase"] = [tree["phase"][0] | {"context": [[0.0, 16]], "freeze": [[0.0, 0], [0.5, 2]]}]
@@ -36,11 +39,11 @@ def test_killed_runs_go_on_bit_for_bit_and_a_lost_position_is_found_out(short, m
     monkeypatch.setattr(verify_resume, "SABOTAGES", {"iterator": verify_resume.SABOTAGES["iterator"]})
     options = ["--kills", "2", "--steps", "6", "--folder", str(folder / "kills"), "--json"]
     assert verify_resume.main([str(training.config), *options]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["kills"]["disturbed"] == 2
-    assert found["kills"]["faults"] == []
-    assert found["kills"]["completed"] >= 1
-    assert "state" in found["controls"]["iterator"][0]
+    report = json.loads(capsys.readouterr().out)
+    assert report["kills"]["disturbed"] == 2
+    assert report["kills"]["faults"] == []
+    assert report["kills"]["completed"] >= 1
+    assert "state" in report["controls"]["iterator"][0]
     shutil.copytree(folder / "kills" / "reference", folder / "reference")
     shutil.copy(folder / "kills" / "reference.done", folder)
 
@@ -68,8 +71,8 @@ def test_damage_is_named_and_unnoticed_without_digests(short):
     folder, training = short
     trial.undisturbed(training, folder)
     run = folder / "few"
-    for one in checkpoints.listed(folder / "reference")[:2]:
-        shutil.copytree(one, run / one.relative_to(folder / "reference"))
+    for checkpoint in checkpoints.listed(folder / "reference")[:2]:
+        shutil.copytree(checkpoint, run / checkpoint.relative_to(folder / "reference"))
     tried, wrong = fault_trial.try_damage(run, silent)
     assert wrong == []
     assert tried > 60
@@ -103,23 +106,23 @@ def small(short):
         folder / "reference", folder / "small", ignore=lambda place, names: [n for n in names if n in "123"]
     )
     (shard,) = Path(config.data_dir, "tokenized").glob(f"grammar-*{_shard(config, folder / 'small')}")
-    return fuzz_files.Run(folder / "small", shard, config)
+    return fuzz_runs.BreakableRun(folder / "small", shard, config)
 
 
 def _shard(config, run):
     from llm60_jax.machine import manifest
 
     digest = json.loads((run / "config.json").read_text())["digests"]["tokenizer"]
-    found = [
+    report = [
         path.name
         for path in Path(config.data_dir, "tokenized").glob("grammar-*")
         if manifest.read(path)["identity"]["tokenizer"] == digest
     ]
-    return found[0].removeprefix("grammar-")
+    return report[0].removeprefix("grammar-")
 
 
 def test_broken_files_are_refused(small):
-    assert list(fuzz_files.files(small, 10, 2, silent)) == []
+    assert list(fuzz_runs.break_files(small, 10, 2, silent)) == []
 
 
 HOSTILE = (
@@ -135,9 +138,9 @@ HOSTILE = (
 
 
 def test_hostile_files_do_no_harm(small, monkeypatch):
-    real = fuzz_files.attacks
+    real = fuzz_attacks.attacks
     monkeypatch.setattr(
-        fuzz_files, "attacks",
+        fuzz_attacks, "attacks",
         lambda canary: {name: attack for name, attack in real(canary).items() if name.startswith(HOSTILE)},
     )  # fmt: skip
     assert len(real(small.path)) >= 60

@@ -1,4 +1,4 @@
-"""The short name of tools/bench/bench.py."""
+"""Run tools/bench/bench.py by its short name."""
 
 import os
 import sys

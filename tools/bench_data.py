@@ -1,4 +1,4 @@
-"""The short name of tools/bench/bench_data.py."""
+"""Run tools/bench/bench_data.py by its short name."""
 
 import os
 import sys

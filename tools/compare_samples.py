@@ -1,45 +1,55 @@
-"""Shows how a run's texts changed from checkpoint to checkpoint: the same prompt and seed, one below the other."""
+"""Show how a run's sample texts changed from checkpoint to checkpoint, grouped by prompt."""
 
 import argparse
 import json
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from llm60_jax.errors import DamageError, InputError
 from llm60_jax.machine import cli
+from llm60_jax.machine.signals import Interrupts
 from llm60_jax.machine.terminal import printable
+from llm60_jax.record import history
 
 EXAMPLES = """examples:
+  # every prompt, the short texts
   python tools/compare_samples.py runs/quickstart
+  # one prompt, the texts that fill the context
   python tools/compare_samples.py runs/quickstart --prompt "The people" --long
+  # all records, for scripts
   python tools/compare_samples.py runs/quickstart --json
 """
+_FIELDS = ("step", "phase", "choice", "tokens_per_second", "texts")
 
 
 def read(run: Path) -> list[dict[str, Any]]:
-    """What `samples/` holds, in the order of steps. Raises InputError, DamageError."""
-    found = []
-    for path in sorted((run / "samples").glob("*.json")):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            found.append({name: record[name] for name in ("step", "phase", "choice", "tokens_per_second", "texts")})
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DamageError(f"{path}: not a record of samples ({type(error).__name__}); delete it") from None
-    if not found:
-        raise InputError(f"{run}: no run directory with samples; they are written with its checkpoints")
-    return found
+    """Return the records of a run's `samples/`, in the order of steps.
+
+    Raises:
+      InputError: there is no run, or it has no samples.
+      DamageError: a record lacks a field.
+    """
+    records = history.read(run).samples
+    if not records:
+        raise InputError(f"{run}: the run has no samples yet; each checkpoint adds some")
+    for record in records:
+        if absent := [name for name in _FIELDS if name not in record]:
+            step = record.get("step", "unknown")
+            raise DamageError(f"{run / 'samples'}: the record of step {step} lacks {absent}; delete its file")
+    return [{name: record[name] for name in _FIELDS} for record in records]
 
 
-def _do(options: argparse.Namespace) -> None:
+def _compare_samples(options: argparse.Namespace, interrupts: Interrupts) -> None:
     records, kind = read(options.run), "long" if options.long else "short"
     if options.json:
         print(json.dumps(records))
         return
     prompts = list(dict.fromkeys(text["prompt"] for record in records for text in record["texts"]))
     if options.prompt is not None and options.prompt not in prompts:
-        raise InputError(f"--prompt: nothing was written after {options.prompt!r}; there are {prompts}")
+        raise InputError(f"--prompt: the run has no texts for {options.prompt!r}; it has texts for {prompts}")
     for prompt in prompts if options.prompt is None else [options.prompt]:
         for record in records:
             for text in record["texts"]:
@@ -50,14 +60,14 @@ def _do(options: argparse.Namespace) -> None:
         print()
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
     parser = cli.parser(__doc__, EXAMPLES)
     parser.add_argument("run", type=Path, metavar="RUN", help="a run directory")
-    parser.add_argument("--prompt", help="of this prompt only")
-    parser.add_argument("--long", action="store_true", help="texts that fill the context, not the short ones")
+    parser.add_argument("--prompt", metavar="TEXT", help="show this prompt only")
+    parser.add_argument("--long", action="store_true", help="show the texts that fill the context, not the short ones")
     parser.add_argument("--json", action="store_true", help="print all records as JSON")
-    options = parser.parse_args(arguments)
-    return cli.guarded("compare_samples.py", lambda: _do(options))
+    return cli.run_tool("compare_samples.py", parser, arguments, _compare_samples)
 
 
 if __name__ == "__main__":

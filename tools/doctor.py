@@ -1,38 +1,32 @@
-"""Says what is wrong with a run, finished or not: symptom, measured evidence, likely cause, what to do."""
+"""Diagnose a run, finished or not: symptom, measured evidence, likely cause, what to do."""
 
+import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from llm60_jax.machine import cli, terminal
-from llm60_jax.record import doctor, history
+from llm60_jax.machine.signals import Interrupts
+from llm60_jax.record import doctor, history, report
 from llm60_jax.record.history import History
 
 EXAMPLES = """examples:
+  # what is wrong, and where the time goes
   python tools/doctor.py runs/quickstart
+  # the same for scripts
   python tools/doctor.py runs/quickstart --json
+  # write report.html, a page with curves, gates and texts
+  python tools/doctor.py runs/quickstart --html
 
-It reads the run directory and changes nothing, so it may look at a run that is under way. The exit code is 0 whether
-or not something is wrong.
+Without --html it only reads, so you may use it while the run trains. The exit code is 0 with or
+without findings.
 """
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line and returns its exit code."""
-    parser = cli.parser(__doc__, EXAMPLES)
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run directory")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
-    options = parser.parse_args(arguments)
-
-    def body() -> None:
-        found = history.read(options.run)
-        print(json.dumps(as_json(found), indent=2) if options.json else as_text(found))
-
-    return cli.guarded("doctor.py", body)
-
-
 def as_json(run: History) -> dict[str, object]:
-    """`findings`, each with symptom, phase, evidence, cause and fix; `time`, phase -> what -> seconds and share."""
+    """Return `findings`, each with symptom, phase, evidence, cause and fix, and `time` by phase and
+    activity."""
     return {
         "run": str(run.path),
         "findings": [finding._asdict() for finding in doctor.examine(run)],
@@ -45,15 +39,39 @@ def as_json(run: History) -> dict[str, object]:
 
 
 def as_text(run: History) -> str:
-    """For a person."""
-    found = doctor.examine(run)
-    parts = [finding.explain() for finding in found] or [f"{run.path}: nothing is wrong, as far as it was measured"]
+    """Return the same as text."""
+    findings = doctor.examine(run)
+    parts = [finding.explain() for finding in findings]
+    parts = parts or [f"{run.path}: nothing is wrong, as far as it was measured"]
     for phase in run.begun:
         if shares := doctor.time_of(run, phase):
-            told = ", ".join(f"{share.name} {share.share:.1%}" for share in shares)
-            whole = terminal.duration(doctor.seconds_of(run, phase))
-            parts.append(f"{phase.name}: {whole}: {told}")
+            spent = ", ".join(f"{share.name} {share.share:.1%}" for share in shares)
+            total = terminal.duration(doctor.seconds_of(run, phase))
+            parts.append(f"{phase.name}: {total}: {spent}")
     return terminal.printable("\n".join(parts))
+
+
+def write_page(run: Path) -> None:
+    """Write a run's report.html anew, and print its path."""
+    print(report.write(history.read(run)))
+
+
+def _diagnose(options: argparse.Namespace, interrupts: Interrupts) -> None:
+    if options.html:
+        write_page(options.run)
+        return
+    run = history.read(options.run)
+    print(json.dumps(as_json(run), indent=2) if options.json else as_text(run))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    parser = cli.parser(__doc__, EXAMPLES)
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run directory")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON instead of text")
+    form.add_argument("--html", action="store_true", help="write report.html into the run directory; print its path")
+    return cli.run_tool("doctor.py", parser, arguments, _diagnose)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The short name of tools/bench/experiments.py."""
+"""Run tools/bench/experiments.py by its short name."""
 
 import os
 import sys

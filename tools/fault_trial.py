@@ -1,4 +1,4 @@
-"""The short name of tools/trials/fault_trial.py."""
+"""Run tools/trials/fault_trial.py by its short name."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""The short name of tools/trials/fuzz_data.py."""
+"""Run tools/trials/fuzz_data.py by its short name."""
 
 import os
 import sys

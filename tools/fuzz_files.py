@@ -1,4 +1,4 @@
-"""The short name of tools/trials/fuzz_files.py."""
+"""Run tools/trials/fuzz_files.py by its short name."""
 
 import os
 import sys

@@ -1,14 +1,15 @@
-"""Shows what a phase trains on: random documents, and packed rows as the model sees them, with the borders of their
-documents, what is not learnt, and the weights of their tokens."""
+"""Show what a phase trains on: random documents, and packed rows as the model sees them."""
 
 import argparse
 import json
 import random
 import sys
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import token_weights
 
 from llm60_jax import config as config_module
 from llm60_jax import plan
@@ -23,26 +24,34 @@ from llm60_jax.plan import Stage
 from llm60_jax.run import ancestry
 
 EXAMPLES = """examples:
+  # three documents and two rows of a phase
   python tools/inspect_data.py configs/quickstart.toml --phase vocabulary
+  # one row of its fifth stage
   python tools/inspect_data.py configs/quickstart.toml --phase fine_tune --stage 5 --rows 1 --documents 0
+  # other documents, from the validation split
   python tools/inspect_data.py configs/quickstart.toml --phase grammar --documents 20 --seed 7 --split validation
+  # the loss weights of its tokens, if the phase reweights them
+  python tools/inspect_data.py configs/quickstart.toml --phase vocabulary --weights
+  # for scripts, texts in full
   python tools/inspect_data.py configs/quickstart.toml --phase grammar --json
 
-What is not prepared yet is prepared, as launch.py would. The same seed shows the same documents and rows.
+A row shows where its documents begin and end, which tokens are not learnt, and the loss weights of
+its tokens. Text and tokenizer are prepared first, as launch.py does it. The same seed shows the
+same documents and rows.
 """
 _SHOWN = 1_500  # characters of a document
 _HEAVIEST = 6  # tokens shown at either end of a row's weights
 
 
-def documents(found: Corpus, split: Split, count: int, rng: random.Random) -> list[dict[str, Any]]:
-    """Random documents of a split."""
-    names = sorted(found.ids(split))
+def documents(corpus: Corpus, split: Split, count: int, rng: random.Random) -> list[dict[str, Any]]:
+    """Return random documents of a split."""
+    names = sorted(corpus.ids(split))
     chosen = set(rng.sample(names, min(count, len(names))))
-    return [record for record in found.read(split) if record["id"] in chosen] if chosen else []
+    return [record for record in corpus.read(split) if record["id"] in chosen] if chosen else []
 
 
 def rows(data: Prepared, phase: Phase, stage: Stage, seed: int, count: int, rng: random.Random) -> list[dict[str, Any]]:
-    """Random packed rows of a stage, decoded piece by piece."""
+    """Return random packed rows of a stage, decoded piece by piece."""
     source = loader.rows_of(data.shards[phase.name].train, stage, seed, phase.rows)
     weights = data.token_weights(phase)
     drawn = sorted(rng.sample(range(len(source)), min(count, len(source))))
@@ -69,7 +78,7 @@ def _decoded(row: dict[str, np.ndarray], data: Prepared, weights: np.ndarray | N
 
 
 def _weighed(row: dict[str, np.ndarray], data: Prepared, weights: np.ndarray) -> dict[str, Any]:
-    """The mean weight of a row's targets, and those that count most and least."""
+    """Return the mean weight of a row's targets, and the targets that weigh most and least."""
     spelt = data.tokenizer.pieces()
     targets = row["targets"][row["weights"] > 0]
     order = sorted(set(targets.tolist()), key=lambda token: (-weights[token], token))
@@ -82,7 +91,8 @@ def _weighed(row: dict[str, np.ndarray], data: Prepared, weights: np.ndarray) ->
 
 
 def numbers(config: Config, data: Prepared, phase: Phase) -> dict[str, Any]:
-    """What a phase's text amounts to, and what of each stage's positions trains nothing."""
+    """Return the sizes of a phase's text, and for each stage the share of positions that train
+    nothing."""
     shard = data.shards[phase.name].train
     stages = plan.build(config).phase_stages(phase.name)
     return {
@@ -98,48 +108,54 @@ def numbers(config: Config, data: Prepared, phase: Phase) -> dict[str, Any]:
     }
 
 
-def _do(config: Config, options: argparse.Namespace) -> None:
+def _inspect(options: argparse.Namespace, interrupts: Interrupts) -> None:
+    if options.documents < 0 or options.rows < 0:
+        raise InputError(f"--documents {options.documents}, --rows {options.rows}: both must be 0 or more")
+    config = config_module.load(options.config, options.set)
     phase = cli.phase_of(config, options.phase)
     stages = plan.build(config).phase_stages(phase.name)
     if not 1 <= options.stage <= len(stages):
         raise InputError(f"--stage: phase {phase.name} has stages 1 to {len(stages)}, not {options.stage}")
-    interrupts = Interrupts()
-    interrupts.install()
+    if options.weights:
+        token_weights.reweighted(config, phase.name)
     data = ancestry.prepared(config, terminal.Tracker(interrupts, quiet=options.json))
     rng = random.Random(options.seed)
-    found = {
+    facts = {
         "phase": phase.name,
         **numbers(config, data, phase),
         "shown": documents(data.corpora[phase.name], options.split, options.documents, rng),
         "rows": rows(data, phase, stages[options.stage - 1], config.seed, options.rows, rng),
+        **({"token_weights": token_weights.weights_of(data, phase)} if options.weights else {}),
     }
     if options.json:
-        print(json.dumps(found, ensure_ascii=False))
+        print(json.dumps(facts, ensure_ascii=False))
     else:
-        _show(found, options)
+        _show(facts, options.stage)
 
 
-def _show(found: dict[str, Any], options: argparse.Namespace) -> None:
+def _show(facts: dict[str, Any], stage_number: int) -> None:
     terminal.say(
-        f"\nphase {found['phase']}: {found['documents']:,} documents, {found['tokens']:,} tokens to train on, "
-        f"{found['epochs']:.2f} epochs"
+        f"\nphase {facts['phase']}: {facts['documents']:,} documents, {facts['tokens']:,} tokens to train on, "
+        f"{facts['epochs']:.2f} epochs"
     )
-    counted = [(name, f"{tokens:,}") for name, tokens in found["sources"].items()]
-    terminal.say(terminal.columns(("source", "tokens, validation included"), counted))
+    counts = [(name, f"{tokens:,}") for name, tokens in facts["sources"].items()]
+    terminal.say(terminal.columns(("source", "tokens, validation included"), counts))
     shares = [
         (str(stage["stage"]), str(stage["context"]), f"{stage['padding']:.3%}", f"{stage['unlearnt']:.3%}")
-        for stage in found["stages"]
+        for stage in facts["stages"]
     ]
     terminal.say(terminal.columns(("stage", "context", "padding", "borders and questions"), shares))
-    for record in found["shown"]:
+    if "token_weights" in facts:
+        token_weights.show(facts["phase"], facts["token_weights"], token_weights.TOP)
+    for record in facts["shown"]:
         terminal.say(
             f"\n--- {record['source']}: {record['title']} ({len(record['text']):,} characters) {record['id'][:12]}"
         )
         if "prompt" in record:
             terminal.say(f"[question, not learnt] {_cut(record['prompt']).strip()}")
         terminal.say(_cut(record["text"]))
-    for row in found["rows"]:
-        terminal.say(f"\n=== stage {options.stage}, row {row['row']}")
+    for row in facts["rows"]:
+        terminal.say(f"\n=== stage {stage_number}, row {row['row']}")
         for piece in row["pieces"]:
             terminal.say(_piece(piece))
         if row["weights"]:
@@ -164,19 +180,18 @@ def _cut(text: str) -> str:
     return "\n".join(textwrap.fill(line, 110, initial_indent="    ", subsequent_indent="    ") for line in lines) + more
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
     parser = cli.config_parser(__doc__, EXAMPLES)
     parser.add_argument("--phase", metavar="NAME", required=True, help="the phase to look at")
-    parser.add_argument("--documents", type=int, default=3, metavar="N", help="random documents (default 3)")
-    parser.add_argument("--split", choices=["train", "validation"], default="train", help="of which split they are")
-    parser.add_argument("--rows", type=int, default=2, metavar="N", help="random packed rows (default 2)")
-    parser.add_argument("--stage", type=int, default=1, metavar="N", help="the stage that the rows are of (default 1)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another one shows others (default 0)")
+    parser.add_argument("--documents", type=int, default=3, metavar="N", help="random documents to show (default 3)")
+    parser.add_argument("--split", choices=["train", "validation"], default="train", help="split of the documents")
+    parser.add_argument("--rows", type=int, default=2, metavar="N", help="random packed rows to show (default 2)")
+    parser.add_argument("--stage", type=int, default=1, metavar="N", help="stage of the rows, from 1 (default 1)")
+    parser.add_argument("--weights", action="store_true", help="show the loss weights of the phase's tokens")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random choice (default 0)")
     parser.add_argument("--json", action="store_true", help="print one JSON object, texts in full")
-    options = parser.parse_args(arguments)
-    if options.documents < 0 or options.rows < 0:
-        parser.error("--documents and --rows must be 0 or more")
-    return cli.guarded("inspect_data.py", lambda: _do(config_module.load(options.config, options.set), options))
+    return cli.run_tool("inspect_data.py", parser, arguments, _inspect)
 
 
 if __name__ == "__main__":

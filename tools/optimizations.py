@@ -1,4 +1,4 @@
-"""The short name of tools/bench/optimizations.py."""
+"""Run tools/bench/optimizations.py by its short name."""
 
 import os
 import sys

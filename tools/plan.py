@@ -1,37 +1,43 @@
-"""Shows what a configuration will do, stage by stage: tokens, steps, operations, and the seconds, memory and hours that
-are known of this machine; --measure finds them out."""
+"""Show the plan of a configuration, stage by stage: tokens, steps, operations, seconds, memory and
+hours."""
 
 import argparse
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.config import Config
+from llm60_jax.errors import InputError
 from llm60_jax.machine import cli, compilation_cache, devices, terminal
 from llm60_jax.machine.signals import Interrupts
-from llm60_jax.plan import StepKey, flops
+from llm60_jax.plan import Stage, StepKey, flops, hours
 from llm60_jax.training import costs, tuning
 from llm60_jax.training.costs import Cost
 
 EXAMPLES = """examples:
-  python tools/plan.py configs/llm60.toml                       at once: no step is run
-  python tools/plan.py configs/llm60.toml --measure             some minutes: a few steps of every program
+  # at once: no step runs
+  python tools/plan.py configs/llm60.toml
+  # measure a few steps of every program: some minutes
+  python tools/plan.py configs/llm60.toml --measure
+  # measure other settings, for scripts
   python tools/plan.py configs/llm60.toml --measure --json --set train.remat=products > plan.json
 
-What is measured is remembered below data_dir, and so is what stages of runs took: the next plan, and the time left that
-a run shows, begin with it. Hours are those of training steps: evaluation, saving and texts come on top, a few per
-cent. The range is that of the fastest and the slowest step seen; a machine that does other work, or grows hot, leaves
-it.
+Measurements are cached below data_dir, and so are the step times of runs. Later plans and the ETA
+of a run use them. Hours count training steps only; evaluation, saving and texts add a few per cent.
+"least" and "most" come from the fastest and the slowest step so far. A machine that does other
+work, or runs hot, can be slower.
 """
+_KINDS = ("median", "least", "most")
 
 
-def rows_of(config: Config, known: dict[StepKey, Cost]) -> list[dict[str, Any]]:
-    """A row a stage, as plain values; what is not known is None."""
+def rows_of(stages: Sequence[Stage], config: Config, measured: Mapping[StepKey, Cost]) -> list[dict[str, Any]]:
+    """Return a row for each stage, as plain values; None where nothing was measured."""
     rows = []
-    for stage in plan.build(config).stages:
+    for stage in stages:
         key = plan.key(config, stage)
         row: dict[str, Any] = {
             "phase": stage.phase,
@@ -49,7 +55,7 @@ def rows_of(config: Config, known: dict[StepKey, Cost]) -> list[dict[str, Any]]:
             "temporary_bytes": None,
             "peak_bytes": None,
         }
-        if cost := known.get(key):
+        if cost := measured.get(key):
             spread = {"median": cost.middle, "least": min(cost.seconds), "most": max(cost.seconds)}
             row |= {"temporary_bytes": cost.temporary_bytes, "peak_bytes": cost.peak_bytes}
             row |= {"step_seconds": spread, "hours": {n: stage.steps * s / 3600 for n, s in spread.items()}}
@@ -57,21 +63,27 @@ def rows_of(config: Config, known: dict[StepKey, Cost]) -> list[dict[str, Any]]:
     return rows
 
 
-def totals(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Hours of every phase of which all stages are known, and of `all` when all phases are."""
-    found: dict[str, dict[str, float]] = {}
-    for name in [*dict.fromkeys(row["phase"] for row in rows), "all"]:
-        some = [row["hours"] for row in rows if name in (row["phase"], "all")]
-        if None not in some:
-            found[name] = {kind: sum(hours[kind] for hours in some) for kind in ("median", "least", "most")}
-    return found
+def totals(stages: Sequence[Stage], rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return the hours of each phase whose stages are all measured, and of `all` when every phase
+    is."""
+    measured = [(stage, row["step_seconds"]) for stage, row in zip(stages, rows, strict=True) if row["step_seconds"]]
+    sums: dict[str, dict[str, float]] = {}
+    for kind in _KINDS:
+        by_phase, unmeasured = hours.by_phase(stages, {stage: spread[kind] for stage, spread in measured}.get)
+        for stage in unmeasured:
+            by_phase.pop(stage.phase, None)
+        if not unmeasured:
+            by_phase["all"] = sum(by_phase.values())
+        for name, value in by_phase.items():
+            sums.setdefault(name, {})[kind] = value
+    return sums
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The report for a person."""
+    """Return the rows as text; columns of measurements only where there are any."""
     headings = ["phase", "stage", "context", "frozen", "micro-batches", "remat", "steps", "tokens", "GFLOP/step"]
-    known = any(row["hours"] for row in rows)
-    headings += ["s/step", "hours", "least", "most", "temporaries MiB", "resident MiB"] if known else []
+    if any(row["hours"] for row in rows):
+        headings += ["s/step", "hours", "least", "most", "temporaries MiB", "resident MiB"]
     lines = []
     for row in rows:
         line = [
@@ -87,44 +99,46 @@ def table(rows: list[dict[str, Any]]) -> str:
         ]
         if row["hours"]:
             line += [f"{row['step_seconds']['median']:.2f}"]
-            line += [f"{row['hours'][kind]:.2f}" for kind in ("median", "least", "most")]
+            line += [f"{row['hours'][kind]:.2f}" for kind in _KINDS]
             line += [f"{row[kind] / 2**20:,.0f}" for kind in ("temporary_bytes", "peak_bytes")]
         lines.append((*line, *["-"] * (len(headings) - len(line))))
     return terminal.columns(headings, lines)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = cli.config_parser(__doc__, EXAMPLES)
-    parser.add_argument("--measure", action="store_true", help="run a few steps of every program on this machine")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="steps measured of each program (default 3)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args(arguments)
+def _plan(options: argparse.Namespace, interrupts: Interrupts) -> None:
     if options.rounds < 1:
-        parser.error("--rounds must be 1 or more")
-    return cli.guarded("plan.py", lambda: _plan(options))
-
-
-def _plan(options: argparse.Namespace) -> None:
+        raise InputError(f"--rounds: {options.rounds}, but it must be 1 or more")
     config = tuning.recalled(config_module.load(options.config, options.set))
     stage_plan = plan.build(config)
     if options.measure:
         devices.ready(config)
         cache = compilation_cache.open_in(Path(config.data_dir))
-        track = terminal.Tracker(Interrupts(), quiet=options.json)
+        track = terminal.Tracker(interrupts, quiet=options.json)
         costs.remember(config, costs.measure(config, stage_plan, options.rounds, track))
         compilation_cache.seal(cache)
-    rows = rows_of(config, costs.recall(config, stage_plan))
-    hours = totals(rows)
+    rows = rows_of(stage_plan.stages, config, costs.recall(config, stage_plan))
+    sums = totals(stage_plan.stages, rows)
     if options.json:
-        print(json.dumps({"stages": rows, "hours": hours}, indent=1))
+        print(json.dumps({"stages": rows, "hours": sums}, indent=1))
         return
     terminal.say(table(rows))
-    for name, sums in hours.items():
-        terminal.say(f"{name}: {sums['median']:,.1f} hours of steps ({sums['least']:,.1f} to {sums['most']:,.1f})")
+    for name, spread in sums.items():
+        terminal.say(
+            f"{name}: {spread['median']:,.1f} hours of steps ({spread['least']:,.1f} to {spread['most']:,.1f})"
+        )
     if config.train.is_auto:
-        terminal.say('"auto" is not measured on this machine yet: tools/tune.py does that, and so does a run')
-    if "all" not in hours:
-        terminal.say("--measure runs a few steps of every program and tells the hours on this machine")
+        terminal.say('"auto" is not measured on this machine yet; tools/tune.py measures it, and so does a run')
+    if "all" not in sums:
+        terminal.say("--measure runs a few steps of every program and shows the hours on this machine")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    parser = cli.config_parser(__doc__, EXAMPLES)
+    parser.add_argument("--measure", action="store_true", help="run a few steps of every program on this machine")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="steps measured of each program (default 3)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return cli.run_tool("plan.py", parser, arguments, _plan)
 
 
 if __name__ == "__main__":

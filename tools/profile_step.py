@@ -1,4 +1,4 @@
-"""The short name of tools/bench/profile_step.py."""
+"""Run tools/bench/profile_step.py by its short name."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""The short name of tools/bench/quality.py."""
+"""Run tools/bench/quality.py by its short name."""
 
 import os
 import sys

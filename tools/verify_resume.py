@@ -1,4 +1,4 @@
-"""The short name of tools/trials/verify_resume.py."""
+"""Run tools/trials/verify_resume.py by its short name."""
 
 import os
 import sys

@@ -61,8 +61,8 @@ class WorkDir:
 
     def compare(self, stored: dict[str, Any], config: Config) -> None:
         """Raise InputError if a stored configuration, such as a checkpoint's, is not the same run as `config`."""
-        old = _flat(_as_of_now(stored))
-        new = _flat(config_module.to_tree(config))
+        old = flat(_as_of_now(stored))
+        new = flat(config_module.to_tree(config))
         changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
         if changed:
             lines = [f"{name}: {_show(old.get(name))} in the run, {_show(new.get(name))} now" for name in changed[:5]]
@@ -98,8 +98,8 @@ class WorkDir:
         tree = config_module.to_tree(config)
         stored = self._stored()
         changes = stored["changes"] if stored else []
-        now = _flat(tree, free=True)
-        before = _flat(_as_of_now(stored["config"]), free=True) if stored else now
+        now = flat(tree, free=True)
+        before = flat(_as_of_now(stored["config"]), free=True) if stored else now
         names = sorted(name for name in before.keys() & now.keys() if before[name] != now[name])
         if names:
             at = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -255,17 +255,17 @@ def _as_of_now(stored: dict[str, Any]) -> dict[str, Any]:
         return stored  # a removed field shows as a difference
 
 
-def _flat(tree: Any, prefix: str = "", pattern: str = "", free: bool = False) -> dict[str, Any]:
+def flat(tree: Any, prefix: str = "", pattern: str = "", free: bool = False) -> dict[str, Any]:
     """Return `{"a.b": 1}` for `{"a": {"b": 1}}`, without the FREE fields or only those; phases by their names."""
     if pattern in FREE:
         return {prefix: tree} if free else {}
-    if isinstance(tree, list) and tree and isinstance(tree[0], dict) and "name" in tree[0]:
+    if isinstance(tree, list) and tree and all(isinstance(item, dict) and "name" in item for item in tree):
         order = {} if free else {f"{prefix} (order)": [item["name"] for item in tree]}
-        parts = [_flat(item, f"{prefix}.{item['name']}", f"{pattern}.*", free) for item in tree]
+        parts = [flat(item, f"{prefix}.{item['name']}", f"{pattern}.*", free) for item in tree]
         return {key: value for part in [order, *parts] for key, value in part.items()}
     if isinstance(tree, dict):
         dot = "." if prefix else ""
-        parts = [_flat(value, f"{prefix}{dot}{key}", f"{pattern}{dot}{key}", free) for key, value in tree.items()]
+        parts = [flat(value, f"{prefix}{dot}{key}", f"{pattern}{dot}{key}", free) for key, value in tree.items()]
         return {key: value for part in parts for key, value in part.items()}
     return {} if free else {prefix: tree}
 

@@ -1,7 +1,5 @@
-"""Measures what preparing and loading the text of a configuration costs on one core of this machine.
-
-Cleaning with all rules and the search for duplicates, and tokenizing, in MB of raw text a second; the loader in tokens
-a second. Where datatrove is installed, its filters of the same purpose run on the same documents, in turn with ours."""
+"""Time how fast one core of this machine prepares, tokenizes and loads the text of a
+configuration."""
 
 import argparse
 import functools
@@ -13,7 +11,7 @@ import shlex
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -27,31 +25,38 @@ from llm60_jax.data.read.ledger import Ledger
 from llm60_jax.data.tokens import loader
 from llm60_jax.errors import InputError
 from llm60_jax.machine import cli, terminal
+from llm60_jax.machine.progress import Track, silent
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.run import ancestry
 
 EXAMPLES = """examples:
+  # 4 MB of text
   python tools/bench_data.py configs/bench_data.toml
+  # more text and rounds, for scripts
   python tools/bench_data.py configs/bench_data.toml --megabytes 8 --rounds 5 --json
+  # your own text
   python tools/bench_data.py configs/bench_data.toml --set 'phase.grammar.sources=[{kind="folder", path="my/books"}]'
 
-Run it while nothing else runs. The first call prepares the text, tokenizer and token shards, and keeps them.
+Cleaning (all rules and near-duplicates) and tokenizing are in MB of raw text a second, the loader
+in tokens a second. If datatrove is installed, its filters of the same purpose run on the same
+documents, in turn with ours. Run it while nothing else runs. The first call prepares text,
+tokenizer and token shards, and keeps them.
 """
-_DOCUMENT_CHARACTERS = 20_000  # longer documents are cut before the clock starts, for both sides alike
-_PEER = ("datatrove", "spacy", "tokenizers", "xxhash<4")  # its core, and what its filters for English ask for
-_BATCHES = 400  # of the loader, for each stage
+_DOCUMENT_CHARACTERS = 20_000  # longer documents are cut before the clock starts, on both sides
+_PEER = ("datatrove", "spacy", "tokenizers", "xxhash<4")  # datatrove, and what its filters need
+_MOST_BATCHES = 400  # that the loader makes for one stage
 
 
 def documents(config: Config, megabytes: float, seed: int = 0) -> list[sources.Document]:
-    """An even sample of the first phase's raw documents, of so many MB."""
-    found = []
+    """Return a random sample of the first phase's raw documents, of at least `megabytes`."""
+    pool = []
     for source in config.phase[0].sources:
         for document in sources.read(source, sources.inputs(source), Ledger("")):
             for text in cleaning.cut(document.text, _DOCUMENT_CHARACTERS):
-                found.append(document._replace(text=text, prompt=""))
-    random.Random(seed).shuffle(found)
+                pool.append(sources.Document(document.file, document.title, text))
+    random.Random(seed).shuffle(pool)
     taken, size = [], 0
-    for document in found:
+    for document in pool:
         if size >= megabytes * 1e6:
             break
         taken.append(document)
@@ -62,7 +67,7 @@ def documents(config: Config, megabytes: float, seed: int = 0) -> list[sources.D
 
 
 def prepare_here(config: Config, texts: list[sources.Document]) -> None:
-    """What a corpus does to its documents: clean, screen, cut, sketch, look for duplicates."""
+    """Do what a corpus does to its documents: clean, screen, cut, sketch, look for duplicates."""
     ledger, seen = Ledger(""), dedup.Seen()
     for document in texts:
         for piece in pieces.screen(document, config.phase[0].exclude, None, ledger).pieces:
@@ -71,13 +76,14 @@ def prepare_here(config: Config, texts: list[sources.Document]) -> None:
 
 
 def datatrove_pipeline() -> Callable[[list[sources.Document]], None] | None:
-    """datatrove's steps of the same purpose; None where they are not installed.
+    """Return datatrove's steps of the same purpose as one function; None if they are not installed.
 
-    Its filter for languages needs a model from the network and is left out: that flatters it.
+    Its language filter needs a model from the network and is left out, which makes datatrove look
+    faster.
     """
     if any(importlib.util.find_spec(name.partition("<")[0]) is None for name in _PEER):
         return None
-    if int(metadata.version("xxhash").partition(".")[0]) >= 4:  # it takes strings no more
+    if int(metadata.version("xxhash").partition(".")[0]) >= 4:  # takes bytes only; datatrove passes strings
         return None
     from datatrove.data import Document
     from datatrove.pipeline.dedup.minhash import MinhashDedupSignature
@@ -99,35 +105,36 @@ def datatrove_pipeline() -> Callable[[list[sources.Document]], None] | None:
     duplicates = MinhashDedupSignature(output_folder="unused")
 
     def run(texts: list[sources.Document]) -> None:
-        for number, one in enumerate(texts):
-            document = Document(text=repair.format(one.text), id=str(number))
-            for step in filters:  # a document that one rejects goes through the others too, as ours goes by parts
+        for number, text in enumerate(texts):
+            document = Document(text=repair.format(text.text), id=str(number))
+            for step in filters:  # rejected documents too, because ours goes by parts
                 step.filter(document)
             duplicates.get_signature(duplicates.get_shingles(document.text))
 
     return run
 
 
-def seconds(run: Callable[[], Any]) -> float:
+def seconds(work: Callable[[], Any]) -> float:
+    """Return the seconds that a call takes."""
     start = time.perf_counter()
-    run()
+    work()
     return time.perf_counter() - start
 
 
-def measure(config: Config, megabytes: float, rounds: int) -> dict[str, Any]:
-    """All figures, as JSON values; of several rounds each the median."""
+def measure(config: Config, megabytes: float, rounds: int, track: Track = silent) -> dict[str, Any]:
+    """Return all figures as JSON values, each the median of the rounds."""
     texts = documents(config, megabytes)
     size = sum(len(document.text.encode("utf-8", errors="replace")) for document in texts) / 1e6
-    prepared = ancestry.prepared(config, terminal.Tracker(Interrupts(), quiet=True))
-    other = datatrove_pipeline()
-    prepare_here(config, texts[:20])  # models and caches are loaded before the clock starts
-    if other:
-        other(texts[:20])
+    prepared = ancestry.prepared(config, track)
+    peer = datatrove_pipeline()
+    prepare_here(config, texts[:20])  # loads models and caches before the clock starts
+    if peer:
+        peer(texts[:20])
     ours, theirs, tokenizing = [], [], []
-    for _ in range(rounds):
+    for _ in track(range(rounds), "rounds", rounds):
         ours.append(seconds(lambda: prepare_here(config, texts)))
-        if other:
-            theirs.append(seconds(lambda: other(texts)))
+        if peer:
+            theirs.append(seconds(lambda: peer(texts)))
         tokenizing.append(seconds(lambda: [prepared.tokenizer.encode(document.text) for document in texts]))
     return {
         "megabytes": size,
@@ -142,49 +149,55 @@ def measure(config: Config, megabytes: float, rounds: int) -> dict[str, Any]:
 
 
 def loader_speeds(config: Config, shard: Any, rounds: int) -> list[dict[str, Any]]:
-    """Tokens a second of packed batches, through Grain, for each context of the first phase."""
-    found = []
+    """Return the tokens a second of packed batches, through Grain, for each stage of the first
+    phase."""
+    rows = []
     for stage in plan.build(config).phase_stages(config.phase[0].name):
-        steps = min(_BATCHES, stage.steps)
+        steps = min(_MOST_BATCHES, stage.steps)
         speeds = []
         for _ in range(rounds):
             batches = itertools.islice(loader.batches(shard, stage, config.seed), steps)
-            next(batches)  # the order of the epoch is made once
+            next(batches)  # makes the order of the epoch, once
             speeds.append((steps - 1) * config.train.tokens_per_step / seconds(functools.partial(list, batches)))
-        found.append({"context": stage.context, "tokens_per_second": statistics.median(speeds)})
-    return found
+        rows.append({"context": stage.context, "tokens_per_second": statistics.median(speeds)})
+    return rows
 
 
-def _do(config: Config, options: argparse.Namespace) -> None:
-    found = measure(config, options.megabytes, options.rounds)
+def _bench(options: argparse.Namespace, interrupts: Interrupts) -> None:
+    if not options.megabytes > 0:
+        raise InputError(f"--megabytes: {options.megabytes:g}, but it must be above 0")
+    if options.rounds < 1:
+        raise InputError(f"--rounds: {options.rounds}, but it must be 1 or more")
+    config = config_module.load(options.config, options.set)
+    figures = measure(config, options.megabytes, options.rounds, terminal.Tracker(interrupts, quiet=True))
     if options.json:
-        print(json.dumps(found))
-        return
+        print(json.dumps(figures))
+    else:
+        _show(figures)
+
+
+def _show(figures: dict[str, Any]) -> None:
     rate = "{:.2f} MB/s".format
-    rows = [("cleaning, rules, duplicates", rate(found["prepare_mb_per_second"]))]
-    if found["ratio"]:
-        rows.append(("datatrove, the same purpose", rate(found["datatrove_mb_per_second"])))
-        rows.append(("ours is faster by", f"{found['ratio']:.2f}"))
-    rows.append(("tokenizing", rate(found["tokenize_mb_per_second"])))
-    for one in found["loader"]:
-        rows.append((f"loader, context {one['context']}", f"{one['tokens_per_second']:,.0f} tokens/s"))
-    about = (
-        f"{found['megabytes']:.1f} MB of text in {found['documents']:,} documents, one core, {options.rounds} rounds"
-    )
-    terminal.say(terminal.columns((about, "median"), rows))
-    if not found["ratio"]:
+    rows = [("cleaning, rules, duplicates", rate(figures["prepare_mb_per_second"]))]
+    if figures["ratio"]:
+        rows.append(("datatrove, the same purpose", rate(figures["datatrove_mb_per_second"])))
+        rows.append(("ours is faster by", f"{figures['ratio']:.2f}"))
+    rows.append(("tokenizing", rate(figures["tokenize_mb_per_second"])))
+    for row in figures["loader"]:
+        rows.append((f"loader, context {row['context']}", f"{row['tokens_per_second']:,.0f} tokens/s"))
+    size = f"{figures['megabytes']:.1f} MB of text in {figures['documents']:,} documents"
+    terminal.say(terminal.columns((f"{size}, one core, {figures['rounds']} rounds", "median"), rows))
+    if not figures["ratio"]:
         terminal.say("datatrove is not here to compare with: pip install " + shlex.join(_PEER))
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
     parser = cli.config_parser(__doc__, EXAMPLES)
-    parser.add_argument("--megabytes", type=float, default=4.0, metavar="N", help="of raw text (default 4)")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="of each measurement (default 3)")
+    parser.add_argument("--megabytes", type=float, default=4.0, metavar="N", help="MB of raw text (default 4)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds of each measurement (default 3)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args(arguments)
-    if options.megabytes <= 0 or options.rounds < 1:
-        parser.error("--megabytes must be above 0, --rounds 1 or more")
-    return cli.guarded("bench_data.py", lambda: _do(config_module.load(options.config, options.set), options))
+    return cli.run_tool("bench_data.py", parser, arguments, _bench)
 
 
 if __name__ == "__main__":

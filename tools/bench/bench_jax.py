@@ -1,5 +1,8 @@
-"""The train steps of a configuration, as a process that `tools/bench.py` measures. Not for use by itself: it reads one
-JSON object a line and answers with one."""
+"""Run the train steps of a configuration in a process that tools/bench.py times, one JSON object a
+line.
+
+Not for use by itself.
+"""
 
 import argparse
 import statistics
@@ -12,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from bench import serve
+from worker_process import serve
 
 from llm60_jax import config as config_module
 from llm60_jax import generate, plan
@@ -22,32 +25,32 @@ from llm60_jax.model import groups, losses
 from llm60_jax.plan import StepKey
 from llm60_jax.training import costs, phase_groups, step, tuning
 
-PRODUCT = 2048  # rows and columns of the matrices whose product is the ceiling
+CEILING_SIZE = 2048  # rows and columns of the matrices whose product is the ceiling
 
 
-class Worker:
-    """Answers what bench.py asks. Stages are counted from 0 inside the phase."""
+class JaxWorker:
+    """Answers the requests of bench.py. `index` counts stages from 0 inside the phase."""
 
     def __init__(self, config: Config, phase: Phase):
         self.config, self.phase = config, phase
         self.stages = plan.build(config).phase_stages(phase.name)
         self.steps = costs.Steps(config, phase)
-        matrix = jnp.ones((PRODUCT, PRODUCT), jnp.bfloat16)
+        matrix = jnp.ones((CEILING_SIZE, CEILING_SIZE), jnp.bfloat16)
         self.product = jax.jit(lambda a, b: jnp.dot(a, b, preferred_element_type=jnp.float32)), matrix
 
     def _key(self, index: int) -> StepKey:
         return plan.key(self.config, self.stages[index])
 
     def ceiling(self) -> dict[str, Any]:
-        """Operations a second of one large bfloat16 product."""
+        """Return the operations a second of one large bfloat16 product."""
         function, matrix = self.product
         start = time.perf_counter()
         for _ in range(5):
             jax.block_until_ready(function(matrix, matrix))
-        return {"flops": 5 * 2 * PRODUCT**3 / (time.perf_counter() - start)}
+        return {"flops": 5 * 2 * CEILING_SIZE**3 / (time.perf_counter() - start)}
 
     def stage(self, index: int) -> dict[str, Any]:
-        """Compiles a stage's program and performs its first step."""
+        """Compile a stage's program and do its first step."""
         key, compiled = self._key(index), self.steps.compiled
         self.steps.time(key)
         return {
@@ -64,26 +67,29 @@ class Worker:
         }
 
     def step(self, index: int) -> dict[str, Any]:
-        """One whole step."""
+        """Time one whole step."""
         seconds, loss = self.steps.time(self._key(index))
         return {"seconds": seconds, "loss": loss, "peak_bytes": facts.peak_bytes()}
 
     def optimizer(self, index: int) -> dict[str, Any]:
-        """Seconds of the optimizer's update alone."""
+        """Time the optimizer's update alone."""
         key = self._key(index)
         return {"seconds": self.steps.optimizer_seconds([key])[key.frozen_blocks]}
 
     def input(self, index: int) -> dict[str, Any]:
-        """Seconds in which the loader packs one batch of made-up documents."""
+        """Time the packing of one batch of made-up documents."""
         stage = self.stages[index]
         batches = costs.made_up_loader(self.config, stage)
         return {"seconds": _median(lambda: next(batches), min(20, stage.steps))}
 
     def generation(self) -> dict[str, Any]:
-        """Speed of writing one text of a whole context token by token, and how much of the memory's bandwidth it takes
-        to read every weight once for each."""
+        """Return the speed of writing one text of a whole context, and its share of the memory's
+        bandwidth.
+
+        The share assumes that every weight is read once for each token.
+        """
         config, params = self.config.model, phase_groups.plain(self.steps.state.params)
-        choice = generate.Choice(eos=config.vocab_size)  # never comes, so nothing ends early
+        choice = generate.Choice(eos=config.vocab_size)  # no token has this id: nothing ends early
         prompt = np.full((1, config.max_context), generate.FREE, np.int32)
         prompt[0, 0] = 1
 
@@ -102,7 +108,8 @@ class Worker:
         }
 
     def export(self, weights: str, batch: str) -> dict[str, Any]:
-        """Writes the weights and a batch of one row for each context, and gives the loss on it without noise."""
+        """Save the weights and one micro-batch of the last stage, and return its loss without
+        noise."""
         model_config, params = self.config.model, phase_groups.plain(self.steps.state.params)
         np.savez(weights, **flat(model_config, params))  # type: ignore[arg-type]
         key = self._key(len(self.stages) - 1)
@@ -119,17 +126,17 @@ class Worker:
 
 
 def flat(config: Model, params: groups.Params) -> dict[str, np.ndarray]:
-    """Parameters of a plain model as arrays by dotted names, those of all stacks together as `blocks.`"""
-    found = {".".join(str(k.key) for k in path): np.asarray(x) for path, x in jax.tree.leaves_with_path(params)}
-    names = [name for name, _, _ in config.named_stacks]
-    whole = {name: x for name, x in found.items() if name.split(".")[0] not in names}
-    for name in [name.split(".", 1)[1] for name in found if name.startswith(f"{names[0]}.")]:
-        whole[f"blocks.{name}"] = np.concatenate([found[f"{stack}.{name}"] for stack in names])
-    return whole
+    """Return a plain model's parameters by dotted names, the stacks joined under `blocks.`"""
+    leaves = {".".join(str(k.key) for k in path): np.asarray(x) for path, x in jax.tree.leaves_with_path(params)}
+    stacks = [name for name, _, _ in config.named_stacks]
+    joined = {name: x for name, x in leaves.items() if name.split(".")[0] not in stacks}
+    for name in [name.split(".", 1)[1] for name in leaves if name.startswith(f"{stacks[0]}.")]:
+        joined[f"blocks.{name}"] = np.concatenate([leaves[f"{stack}.{name}"] for stack in stacks])
+    return joined
 
 
 def unflat(config: Model, arrays: Mapping[str, np.ndarray]) -> groups.Params:
-    """The way back from `flat`."""
+    """Undo `flat`."""
 
     def leaf(path: Any, _: Any) -> jax.Array:
         group, _, rest = ".".join(str(k.key) for k in path).partition(".")
@@ -142,14 +149,14 @@ def unflat(config: Model, arrays: Mapping[str, np.ndarray]) -> groups.Params:
 
 
 def _bandwidth(size: int = 2**28) -> float:
-    """Bytes a second at which this machine's memory is read, in one large sum."""
+    """Return the bytes a second that one large sum reads from this machine's memory."""
     numbers, total = jnp.ones(size // 4), jax.jit(jnp.sum)
     jax.block_until_ready(total(numbers))
     return size / _median(lambda: jax.block_until_ready(total(numbers)), 7)
 
 
 def _median(function: Callable[[], Any], times: int) -> float:
-    """Seconds of a call; the first warms up and is an outlier at most."""
+    """Return the median seconds of a call; the first one warms up and is an outlier at most."""
     seconds = []
     for _ in range(times):
         start = time.perf_counter()
@@ -159,14 +166,15 @@ def _median(function: Callable[[], Any], times: int) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", type=Path)
-    parser.add_argument("phase")
-    parser.add_argument("settings", nargs="*")
+    """Serve until bench.py closes the pipe."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file")
+    parser.add_argument("phase", metavar="PHASE", help="the phase to time")
+    parser.add_argument("settings", nargs="*", metavar="FIELD=VALUE", help="fields to override")
     options = parser.parse_args()
     config = tuning.recalled(config_module.load(options.config, options.settings))
     devices.ready(config)
-    worker = Worker(config, config.phase_named(options.phase))
+    worker = JaxWorker(config, config.phase_named(options.phase))
     serve(worker, jax.__version__)
     return 0
 

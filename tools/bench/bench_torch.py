@@ -1,9 +1,10 @@
-"""The same model and train step in PyTorch, as a process that `tools/bench.py --against-torch` measures. Not for use by
-itself: it reads one JSON object a line and answers with one.
+"""Run the same model and train step in PyTorch, in a process that tools/bench.py times, one JSON
+object a line.
 
-What a careful user of PyTorch would write: scaled dot product attention under the same document mask, bfloat16
-autocast, non-reentrant checkpointing of every live block, the frozen blocks under no_grad, gradients accumulated over
-the same micro-batches, Adafactor in its multi-tensor form.
+Not for use by itself. It does what a careful user of PyTorch would write: scaled dot product
+attention under the same document mask, bfloat16 autocast, non-reentrant checkpointing of every live
+block, the frozen blocks under no_grad, gradients accumulated over the same micro-batches, Adafactor
+in its multi-tensor form.
 """
 
 import argparse
@@ -20,23 +21,24 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from bench import serve
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from worker_process import serve
 
 
 def rope_tables(length: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines, float32 [length, head_dim / 2]."""
+    """Return cosines and sines, float32 [length, head_dim / 2]."""
     angles = torch.arange(length)[:, None] * base ** (-torch.arange(0, head_dim, 2) / head_dim)
     return angles.cos(), angles.sin()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Apply RoPE."""
     low, high = x.chunk(2, dim=-1)
     return torch.cat([low * cos - high * sin, high * cos + low * sin], dim=-1)
 
 
-class Block(nn.Module):
+class TorchBlock(nn.Module):
     """Pre-LN: attention, then an MLP with GELU in its tanh form."""
 
     def __init__(self, dim: int, heads: int, hidden_dim: int, dropout: float):
@@ -56,14 +58,14 @@ class Block(nn.Module):
         return x + self.down(F.dropout(hidden, self.dropout, self.training))
 
 
-class Transformer(nn.Module):
+class TorchTransformer(nn.Module):
     """A decoder with a tied head; its forward pass ends in the sum of the cross-entropies."""
 
     def __init__(self, model: dict[str, Any], dropout: float):
         super().__init__()
         self.embedding = nn.Parameter(torch.empty(model["vocab_size"], model["dim"]))
         sizes = model["dim"], model["heads"], model["hidden_dim"], dropout
-        self.blocks = nn.ModuleList(Block(*sizes) for _ in range(model["layers"]))
+        self.blocks = nn.ModuleList(TorchBlock(*sizes) for _ in range(model["layers"]))
         self.norm = nn.LayerNorm(model["dim"])
         self.loss: Callable[[Tensor, Tensor], Tensor] = self.head
 
@@ -84,23 +86,24 @@ class Transformer(nn.Module):
         return F.cross_entropy(logits.view(-1, logits.shape[-1]).float(), targets.view(-1), reduction="sum")
 
     def take(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Sets the parameters, by the names of `tools/bench_jax.py`."""
+        """Set the parameters, by the names of `bench_jax.flat`."""
         with torch.no_grad():
-            for name, some in self.places().items():
+            for name, parameters in self.places().items():
                 values = weights[name] if name.startswith("blocks.") else weights[name][None]
-                for place, value in zip(some, values, strict=True):
+                for place, value in zip(parameters, values, strict=True):
                     place.copy_(torch.from_numpy(value.T if name.endswith("kernel") else value))
 
     def give(self) -> dict[str, np.ndarray]:
-        """The parameters as `take` takes them."""
-        found = {}
-        for name, some in self.places().items():
-            values = [place.detach().T if name.endswith("kernel") else place.detach() for place in some]
-            found[name] = torch.stack(values).numpy() if name.startswith("blocks.") else values[0].numpy()
-        return found
+        """Return the parameters in the form that `take` reads."""
+        arrays = {}
+        for name, parameters in self.places().items():
+            values = [place.detach().T if name.endswith("kernel") else place.detach() for place in parameters]
+            arrays[name] = torch.stack(values).numpy() if name.startswith("blocks.") else values[0].numpy()
+        return arrays
 
     def places(self) -> dict[str, list[nn.Parameter]]:
-        """The parameters behind each name: one of each block, bottom first, or the one there is."""
+        """Return the parameters behind each name: one for each block, bottom first, or a single
+        one."""
         names = {
             "attention_norm.scale": "attention_norm.weight", "attention_norm.bias": "attention_norm.bias",
             "mlp_norm.scale": "mlp_norm.weight", "mlp_norm.bias": "mlp_norm.bias",
@@ -108,14 +111,18 @@ class Transformer(nn.Module):
             "mlp.up.kernel": "up.weight", "mlp.down.kernel": "down.weight",
         }  # fmt: skip
         blocks = [dict(block.named_parameters()) for block in self.blocks]
-        found = {f"blocks.{name}": [block[place] for block in blocks] for name, place in names.items()}
-        whole = {"embedding": self.embedding, "norm.scale": self.norm.weight, "norm.bias": self.norm.bias}
-        return found | {name: [parameter] for name, parameter in whole.items()}
+        stacked = {f"blocks.{name}": [block[place] for block in blocks] for name, place in names.items()}
+        single = {"embedding": self.embedding, "norm.scale": self.norm.weight, "norm.bias": self.norm.bias}
+        return stacked | {name: [parameter] for name, parameter in single.items()}
 
 
 class Adafactor:
-    """With absolute rates and a bound on each matrix's update, as llm60_jax/optim.py has it; torch.optim's own scales
-    its rate by the size of the parameter. For trainings that are compared, where the rule has to be the same."""
+    """Adafactor with absolute rates and a bound on each matrix's update, the rule of
+    llm60_jax/training/optim.py.
+
+    torch.optim's Adafactor scales its rate by the size of the parameter. Compared trainings need
+    one rule.
+    """
 
     def __init__(self, parameters: list[nn.Parameter], weight_decay: float, clip_rms: float, decay_exponent: float):
         self.parameters, self.rate, self.steps = parameters, 0.0, 0
@@ -143,40 +150,41 @@ class Adafactor:
             p.grad = None
 
     def _mean(self, number: int, name: str, value: Tensor) -> Tensor:
-        """The running mean of a value; the first one counts whole."""
+        """Return the running mean of a value; the first value counts whole."""
         keep = 1 - self.steps**-self.decay_exponent
         old = self.means.setdefault((number, name), torch.zeros_like(value))
         return old.mul_(keep).add_(value, alpha=1 - keep)
 
 
-class Worker:
-    """Answers what bench.py asks."""
+class TorchWorker:
+    """Answers the requests of bench.py."""
 
     def __init__(self, facts: dict[str, Any], weights: Mapping[str, np.ndarray]):
         torch.manual_seed(facts["seed"])
         self.facts = facts
-        self.model = Transformer(facts["model"], facts["dropout"])
+        self.model = TorchTransformer(facts["model"], facts["dropout"])
         self.model.take(weights)
 
     def stage(self, context: int, frozen: int, micro_batch: int, variant: str) -> dict[str, Any]:
-        """Sets a stage up and performs its first step, which compiles where it is to."""
+        """Set a stage up and do its first step, which compiles if the variant does."""
         trained = self._set_up(context, frozen, variant)
         self.optimizer: Any = torch.optim.Adafactor(trained, lr=self.facts["learning_rate"], foreach=True)
         shape = self.facts["tokens_per_step"] // (context * micro_batch), micro_batch, context
         self.batch = [torch.randint(4, self.facts["model"]["vocab_size"], shape) for _ in range(2)]
-        # Three documents in each row, as on the other side (speed.documents).
+        # Three documents in each row, like costs.documents on the other side.
         self.segments = (1 + torch.arange(context) // -(-context // 3)).expand(shape)
         return {"compile_seconds": self.step()["seconds"]}
 
     def _set_up(self, context: int, frozen: int, variant: str) -> list[nn.Parameter]:
-        """The blocks as a stage has them; returns the parameters that train."""
+        """Freeze and compile the blocks as a stage needs them, and return the parameters that
+        train."""
         torch._dynamo.reset()
         block: Any
         for number, block in enumerate(self.model.blocks):
             block.requires_grad_(number >= frozen)
             block.dropout = 0.0 if number < frozen else self.facts["dropout"]
-            # Block by block, as PyTorch advises for repeated layers: they share one program. The model as a whole, 60
-            # blocks written out, took more than seven minutes for two stages.
+            # Block by block, as PyTorch advises for repeated layers: the blocks share one program.
+            # Compiling the whole model of 60 blocks took more than seven minutes for two stages.
             block._compiled_call_impl = torch.compile(block._call_impl) if variant == "compiled" else None
         head: Any = self.model.head
         self.model.loss = torch.compile(head) if variant == "compiled" else head
@@ -188,13 +196,15 @@ class Worker:
         return rope_tables(length, model["dim"] // model["heads"], model["rope_base"])
 
     def step(self) -> dict[str, Any]:
+        """Time one whole step."""
         start = time.perf_counter()
         tokens, targets = self.batch
         total = self._step(tokens, targets, self.segments)
         return {"seconds": time.perf_counter() - start, "loss": total, "peak_bytes": peak_bytes()}
 
     def _step(self, tokens: Tensor, targets: Tensor, segments: Tensor) -> float:
-        """One step over micro-batches [G, B, T]; the mean loss of the targets that count."""
+        """Do one step over micro-batches [G, B, T], and return the mean loss of the targets that
+        count."""
         self.model.train()
         total, count = 0.0, int((targets >= 0).sum())
         for micro in zip(tokens, segments, targets, strict=True):
@@ -208,15 +218,19 @@ class Worker:
         return total
 
     def restore(self, weights: str) -> dict[str, Any]:
-        """Takes stored weights."""
+        """Set the stored weights."""
         self.model.take(np.load(weights, allow_pickle=False))
         return {}
 
     def train(
         self, rows: str, variant: str, seconds: float, rates: list[float], warmup: float, weights: str
     ) -> dict[str, Any]:
-        """Trains on stored batches, nothing frozen, until so many seconds are over (compilation left out), and writes
-        the weights. The rate warms up and falls along a cosine with the share of the time that has gone by."""
+        """Train on stored batches for `seconds`, nothing frozen and compilation not counted, and
+        save the weights.
+
+        The rate warms up and then falls along a cosine, both by the share of the time that has
+        passed.
+        """
         stored = np.load(rows, allow_pickle=False)
         tokens, targets, segments = (torch.from_numpy(stored[name]) for name in ("tokens", "targets", "segments"))
         trained = self._set_up(tokens.shape[-1], 0, variant)
@@ -237,7 +251,7 @@ class Worker:
         return {"seconds": time.perf_counter() - start, "steps": done, "loss": total}
 
     def loss(self, batch: str) -> dict[str, Any]:
-        """Mean cross-entropy of a stored batch, without noise."""
+        """Return the mean cross-entropy of a stored batch, without noise."""
         stored = np.load(batch, allow_pickle=False)
         tokens, targets, segments = (torch.from_numpy(stored[n]).long() for n in ("tokens", "targets", "segments"))
         rope = self._rope(tokens.shape[1])
@@ -247,15 +261,16 @@ class Worker:
 
 
 def peak_bytes() -> int:
-    """Largest resident set of this process so far."""
+    """Return the largest resident set of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def main() -> int:
+    """Serve until bench.py closes the pipe."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("facts", type=Path, help="a JSON file that bench.py writes")
+    parser.add_argument("facts", type=Path, metavar="FACTS", help="a JSON file that bench.py writes")
     facts = json.loads(parser.parse_args().facts.read_text(encoding="utf-8"))
-    worker = Worker(facts, np.load(facts["weights"], allow_pickle=False))
+    worker = TorchWorker(facts, np.load(facts["weights"], allow_pickle=False))
     serve(worker, torch.__version__)
     return 0
 

@@ -1,5 +1,4 @@
-"""Trains the arms of an experiment, each with several seeds, and compares them. The same command goes on where it
-stopped; finished runs are kept."""
+"""Train the arms of an experiment, each with several seeds, and compare them."""
 
 import argparse
 import collections
@@ -29,14 +28,19 @@ from llm60_jax.record.workdir import WorkDir
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch.py"
 EXAMPLES = """examples:
-  python tools/experiments.py configs/experiments/playbook.toml --list       the runs, and which are finished
-  python tools/experiments.py configs/experiments/playbook.toml --jobs 2     two at a time, a core each
+  # list the runs, and which are finished
+  python tools/experiments.py configs/experiments/playbook.toml --list
+  # two at a time, a core each
+  python tools/experiments.py configs/experiments/playbook.toml --jobs 2
+  # two arms, on other text
   python tools/experiments.py configs/experiments/playbook.toml --arms playbook,no-mask \\
-    --set phase.grammar.sources.0.path=my/books                              two arms, on other text
-  python tools/experiments.py configs/experiments/playbook.toml --report     compare what is finished
+    --set phase.grammar.sources.0.path=my/books
+  # compare the finished runs
+  python tools/experiments.py configs/experiments/playbook.toml --report
 
-Each run is `launch.py` with the overrides of its arm, in a directory of its own: DIR/<arm>-<seed>. The comparison goes
-to DIR/report.json.
+Each run is launch.py with the overrides of its arm, in a directory of its own: DIR/<arm>-<seed>.
+The comparison goes to DIR/report.json. The same command resumes where it stopped; finished runs
+stay.
 """
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -50,12 +54,13 @@ class Arm:
     name: ArmName
     set: tuple[str, ...] = ()
     seeds: tuple[Seed, ...] | None = None  # None: the experiment's
-    baseline: ArmName | None = None  # an arm whose finished run of the same seed allows enhancements (golden rule 6)
+    # an arm whose finished run of the same seed allows enhancements (golden rule 6)
+    baseline: ArmName | None = None
 
 
 @record
 class Experiment:
-    """Arms to compare, the first of them with every other."""
+    """Arms to compare; the first is the reference for the others."""
 
     config: PathText
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
@@ -65,15 +70,15 @@ class Experiment:
         names = [arm.name for arm in self.arm]
         require(len(set(names)) == len(names), f"arm: names must differ, got {names}")
         for arm in self.arm:
-            known = arm.baseline is None or arm.baseline in names[: names.index(arm.name)]
-            require(known, f"arm.{arm.name}.baseline: there is no arm '{arm.baseline}' before it")
+            is_valid = arm.baseline is None or arm.baseline in names[: names.index(arm.name)]
+            require(is_valid, f"arm.{arm.name}.baseline: there is no arm '{arm.baseline}' before it")
             if arm.baseline is not None:
                 absent = set(arm.seeds or self.seeds) - set(self.arm[names.index(arm.baseline)].seeds or self.seeds)
                 require(not absent, f"arm.{arm.name}.seeds: its baseline has no seeds {sorted(absent)}")
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class ArmRun:
     """One arm with one seed."""
 
     arm: str
@@ -88,13 +93,14 @@ class Run:
         return _is_finished(self.folder)
 
 
-def runs(experiment: Experiment, folder: Path, overrides: Sequence[str], only: Sequence[str]) -> list[Run]:
-    """All runs of an experiment, in the order of its arms. Every configuration is validated, none is trained.
+def runs(experiment: Experiment, folder: Path, overrides: Sequence[str], only: Sequence[str]) -> list[ArmRun]:
+    """Return all runs of an experiment, in the order of its arms, with their configurations
+    validated.
 
     Raises:
       InputError: a configuration is not valid; the message names the arm's overrides.
     """
-    found = []
+    planned = []
     for arm in experiment.arm:
         if only and arm.name not in only:
             continue
@@ -105,22 +111,23 @@ def runs(experiment: Experiment, folder: Path, overrides: Sequence[str], only: S
             sets = [*overrides, *named, *arm.set, f"seed={seed}"]
             config_module.load(experiment.config, sets, str(workdir))
             arguments = [experiment.config, "--workdir", str(workdir), *(x for s in sets for x in ("--set", s))]
-            found.append(Run(arm.name, seed, workdir, tuple(arguments), after))
-    return found
+            planned.append(ArmRun(arm.name, seed, workdir, tuple(arguments), after))
+    return planned
 
 
-def train(todo: Sequence[Run], jobs: int, interrupts: Interrupts) -> None:
-    """Runs what is not finished, `jobs` processes at a time, each on a core of its own where the system allows it.
+def train(todo: Sequence[ArmRun], jobs: int, interrupts: Interrupts) -> None:
+    """Train the unfinished runs, `jobs` processes at a time, each on a core of its own if the
+    system allows it.
 
     Raises:
-      Failure: a run failed; the others under way are finished first. Its output is in `<run>.txt`.
-      InputError: a run needs another that is not finished and not to be trained.
-      Interrupted: by a signal; the runs under way have saved their state.
+      Failure: a run failed. Its output is in `<run>.txt`. The other runs under way finish first.
+      InputError: a run needs another run that is unfinished and not in `todo`.
+      Interrupted: a signal came; the runs under way have saved their state.
     """
     waiting = collections.deque(run for run in todo if not run.finished)
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    slots: dict[int, tuple[Run, subprocess.Popen[bytes], float]] = {}
-    failed: tuple[Run, int] | None = None  # and its exit code
+    slots: dict[int, tuple[ArmRun, subprocess.Popen[bytes], float]] = {}
+    failed: tuple[ArmRun, int] | None = None  # a run and its exit code
     done = len(todo) - len(waiting)
     try:
         while slots or (waiting and failed is None):
@@ -149,7 +156,7 @@ def train(todo: Sequence[Run], jobs: int, interrupts: Interrupts) -> None:
         for _, process, _ in slots.values():
             process.wait()
         raise Interrupted(
-            "stopped; the runs under way are saved. The same command goes on", stop.exit_code - 128
+            "stopped; the runs under way are saved. Run the same command to resume", stop.exit_code - 128
         ) from None
     if failed is not None:
         failure = Failure(f"{failed[0].arm}, seed {failed[0].seed}: failed; its output is in {_output(failed[0])}")
@@ -157,8 +164,9 @@ def train(todo: Sequence[Run], jobs: int, interrupts: Interrupts) -> None:
         raise failure
 
 
-def _next(waiting: "collections.deque[Run]", alone: bool) -> Run | None:
-    """The next run that may start. The first of all starts alone: it prepares the data that the others share."""
+def _next(waiting: "collections.deque[ArmRun]", alone: bool) -> ArmRun | None:
+    """Return the next run that may start. The very first one starts alone: it prepares the data
+    that all share."""
     for run in waiting:
         prepared = alone or any(path.is_file() for path in run.folder.parent.glob("*/plan.json"))
         if prepared and (run.after is None or _is_finished(run.after)):
@@ -167,7 +175,7 @@ def _next(waiting: "collections.deque[Run]", alone: bool) -> Run | None:
     return None
 
 
-def _start(run: Run, core: int | None) -> "subprocess.Popen[bytes]":
+def _start(run: ArmRun, core: int | None) -> "subprocess.Popen[bytes]":
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     with _output(run).open("ab") as output:
         process = subprocess.Popen(
@@ -179,12 +187,12 @@ def _start(run: Run, core: int | None) -> "subprocess.Popen[bytes]":
         )
     if core is not None:
         with contextlib.suppress(ProcessLookupError):
-            # Long before it imports jax, which starts as many threads as it is given cores.
+            # Before the process imports jax, which starts one thread for each core that it may use.
             os.sched_setaffinity(process.pid, {core})
     return process
 
 
-def _output(run: Run) -> Path:
+def _output(run: ArmRun) -> Path:
     return run.folder.with_name(run.folder.name + ".txt")
 
 
@@ -195,8 +203,9 @@ def _is_finished(folder: Path) -> bool:
     return False
 
 
-def measure(run: Run) -> dict[str, Any]:
-    """What a finished run shows: its last validation, its training time, the operations of its steps."""
+def measure(run: ArmRun) -> dict[str, Any]:
+    """Return a finished run's last validation, its training time, and the operations of its
+    steps."""
     rows = WorkDir(run.folder).rows()
     plan = json.loads((run.folder / "plan.json").read_text(encoding="utf-8"))
     if not any("validation_loss" in row for row in rows):
@@ -221,25 +230,29 @@ def measure(run: Run) -> dict[str, Any]:
 
 
 def compare(measured: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row an arm: means over its seeds, and against the first arm the mean difference over the seeds that both have,
-    with the sample standard deviation of those differences (None for a single one)."""
+    """Return a row for each arm: means over its seeds, and differences from the first arm.
+
+    A difference is the mean over the seeds that both arms have; its deviation is the sample
+    standard deviation, None for a single seed.
+    """
     if not measured:
         return []
+    averaged = ("bits_per_byte", "validation_loss", "teraflops")
     reference = {m["seed"]: m for m in measured if m["arm"] == measured[0]["arm"]}
     rows = []
     for arm in dict.fromkeys(m["arm"] for m in measured):
-        own = [m for m in measured if m["arm"] == arm]
-        pairs = [(m, reference[m["seed"]]) for m in own if m["seed"] in reference]
+        of_arm = [m for m in measured if m["arm"] == arm]
+        pairs = [(m, reference[m["seed"]]) for m in of_arm if m["seed"] in reference]
         deltas = [m["bits_per_byte"] - r["bits_per_byte"] for m, r in pairs]
         rows.append(
             {
                 "arm": arm,
-                "seeds": len(own),
-                **{f: statistics.fmean(m[f] for m in own) for f in ("bits_per_byte", "validation_loss", "teraflops")},
+                "seeds": len(of_arm),
+                **{field: statistics.fmean(m[field] for m in of_arm) for field in averaged},
                 "difference": statistics.fmean(deltas) if deltas else None,
                 "deviation": statistics.stdev(deltas) if len(deltas) > 1 else None,
                 **{f"{f}_ratio": _ratio(pairs, f) for f in ("training_seconds", "cpu_seconds", "teraflops")},
-                "training_seconds": statistics.fmean(m["training_seconds"] for m in own),
+                "training_seconds": statistics.fmean(m["training_seconds"] for m in of_arm),
             }
         )
     return rows
@@ -251,7 +264,7 @@ def _ratio(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], field: str) -
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The comparison for a person: "x" columns are ratios to the first arm."""
+    """Return the comparison as text; "x" columns are ratios to the first arm."""
     headings = ("arm", "seeds", "bits/byte", "difference", "± seeds", "seconds", "x time", "x CPU", "x operations")
     ratios = ("training_seconds_ratio", "cpu_seconds_ratio", "teraflops_ratio")
     return terminal.columns(
@@ -275,26 +288,12 @@ def _number(value: float | None, style: str) -> str:
     return "-" if value is None else format(value, style)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = cli.parser(__doc__, EXAMPLES)
-    parser.add_argument("experiment", type=Path, metavar="EXPERIMENT", help="a TOML file; see configs/experiments/")
-    parser.add_argument("--dir", type=Path, metavar="DIR", help="where runs go; by default runs/<name of the file>")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="override in every arm")
-    parser.add_argument("--arms", default="", metavar="NAMES", help="only these, separated by commas")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time, a core each (default 1)")
-    parser.add_argument("--list", action="store_true", help="print the runs and train nothing")
-    parser.add_argument("--report", action="store_true", help="compare what is finished and train nothing")
-    options = parser.parse_args(arguments)
+def _run(options: argparse.Namespace, interrupts: Interrupts) -> None:
     if options.jobs < 1:
-        parser.error("--jobs must be 1 or more")
-    return cli.guarded("experiments.py", lambda: _do(options))
-
-
-def _do(options: argparse.Namespace) -> None:
+        raise InputError(f"--jobs: {options.jobs}, but it must be 1 or more")
     experiment = schema.validate(Experiment, schema.read_toml(options.experiment), str(options.experiment))
     only = [name for name in re.split(r"[,\s]+", options.arms) if name]
-    unknown = set(only) - {arm.name for arm in experiment.arm}
-    if unknown:
+    if unknown := set(only) - {arm.name for arm in experiment.arm}:
         raise InputError(f"--arms: there is no {sorted(unknown)} in {options.experiment}")
     folder = options.dir or Path("runs") / options.experiment.stem
     todo = runs(experiment, folder, options.set, only)
@@ -303,14 +302,25 @@ def _do(options: argparse.Namespace) -> None:
             terminal.say(f"{'finished' if run.finished else 'to do   '}  {run.arm}, seed {run.seed}: {run.folder}")
         return
     if not options.report:
-        interrupts = Interrupts()
-        interrupts.install()
         train(todo, options.jobs, interrupts)
     measured = [measure(run) for run in todo if run.finished]
     rows = compare(measured)
     folder.mkdir(parents=True, exist_ok=True)
     files.write_text(folder / "report.json", files.dump({"arms": rows, "runs": measured}))
     terminal.say(table(rows))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    parser = cli.parser(__doc__, EXAMPLES)
+    parser.add_argument("experiment", type=Path, metavar="EXPERIMENT", help="a TOML file; see configs/experiments/")
+    parser.add_argument("--dir", type=Path, metavar="DIR", help="where runs go (default: runs/<name of the file>)")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="override in every arm")
+    parser.add_argument("--arms", default="", metavar="NAMES", help="only these arms, separated by commas")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time, a core each (default 1)")
+    parser.add_argument("--list", action="store_true", help="list the runs and train nothing")
+    parser.add_argument("--report", action="store_true", help="compare the finished runs and train nothing")
+    return cli.run_tool("experiments.py", parser, arguments, _run)
 
 
 if __name__ == "__main__":

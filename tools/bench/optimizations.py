@@ -1,5 +1,5 @@
-"""What each optimization of the playbook's section 17, and each of its schedules, brings on this machine: the steps of
-a configuration's first phase with it and without it, in turn."""
+"""Time a configuration's steps with and without each optimization and schedule of the playbook's
+section 17."""
 
 import argparse
 import functools
@@ -8,7 +8,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.config import Config
 from llm60_jax.data.prepare import Prepared, prepare
+from llm60_jax.errors import InputError
 from llm60_jax.machine import cli, compilation_cache, devices, terminal
 from llm60_jax.machine.progress import Track
 from llm60_jax.machine.signals import Interrupts
@@ -27,16 +28,19 @@ from llm60_jax.plan import StepKey
 from llm60_jax.training import costs, optim, step, tuning
 
 EXAMPLES = """examples:
+  # the first phase of the quickstart
   python tools/optimizations.py configs/quickstart.toml
+  # the real model on your own text, for scripts
   python tools/optimizations.py configs/llm60.toml --set phase.grammar.sources.0.path=my/books --rounds 3 --json
 
-"times" is the time without, divided by the time with. Schedules are weighed over the whole phase. Without jit one
-micro-batch is run operation by operation, which takes minutes for a large model (--no-jit leaves it out).
+"times" is the time without, divided by the time with. Both run in turn, on the first phase.
+Schedules count over the whole phase. Without jit one micro-batch runs operation by operation, which
+takes minutes for a large model; --no-jit leaves it out.
 """
 
 
 def schedules(config: Config) -> dict[str, Config]:
-    """The configuration without one of its schedules, or without both."""
+    """Return the configuration without one of its schedules, and without both."""
 
     def without(**changes: Any) -> Config:
         tree = config_module.to_tree(config)
@@ -52,19 +56,20 @@ def schedules(config: Config) -> dict[str, Config]:
 
 
 def of_plan(config: Config, seconds: dict[StepKey, list[float]], number: int) -> float:
-    """Seconds of the first phase, by one round."""
+    """Return the seconds of the first phase, by the step times of one round."""
     stages = plan.build(config).phase_stages(config.phase[0].name)
     return sum(stage.steps * seconds[plan.key(config, stage)][number] for stage in stages)
 
 
 def row(name: str, on: list[float], off: list[float]) -> dict[str, Any]:
-    """With and without, and by how much, as the median of the rounds."""
+    """Return the medians with and without, and the median ratio over the rounds."""
     ratio = statistics.median(b / a for a, b in zip(on, off, strict=True))
     return {"what": name, "seconds": statistics.median(on), "seconds_without": statistics.median(off), "times": ratio}
 
 
 def of_steps(config: Config, rounds: int, track: Track) -> tuple[list[dict[str, Any]], float]:
-    """What acts inside the compiled steps, and the seconds of the first stage's."""
+    """Return the rows of what acts inside compiled steps, and the seconds of the first stage's
+    step."""
     phase = config.phase[0]
     stages = plan.build(config).phase_stages(phase.name)
     key, last = (plan.key(config, stage) for stage in (stages[0], stages[-1]))
@@ -72,17 +77,19 @@ def of_steps(config: Config, rounds: int, track: Track) -> tuple[list[dict[str, 
     policies = {name: key._replace(remat=name) for name in ("full", "products")}
     keys = {key, key._replace(dtype="float32"), key._replace(remat="none"), *policies.values()}
     keys |= {uncached, uncached._replace(prefix_cached=True)} if uncached.frozen_blocks else set()
-    for one in (config, *whole.values()):
-        keys |= {plan.key(one, stage) for stage in plan.build(one).phase_stages(phase.name)}
+    for variant in (config, *whole.values()):
+        stages = plan.build(variant).phase_stages(phase.name)
+        keys |= {plan.key(variant, stage) for stage in stages}
     steps = costs.Steps(config, phase)
     seconds = steps.in_turn(sorted(keys, key=repr), rounds, track)
     none = seconds[key._replace(remat="none")]
     rows = [
         row("bfloat16 products, against float32", seconds[key], seconds[key._replace(dtype="float32")]),
-        *(row(f"remat {name}, against none", seconds[one], none) for name, one in policies.items()),
+        *(row(f"remat {name}, against none", seconds[policy], none) for name, policy in policies.items()),
     ]
     ours = [of_plan(config, seconds, number) for number in range(rounds)]
-    rows += [row(name, ours, [of_plan(one, seconds, n) for n in range(rounds)]) for name, one in whole.items()]
+    for name, variant in whole.items():
+        rows.append(row(name, ours, [of_plan(variant, seconds, number) for number in range(rounds)]))
     if uncached.frozen_blocks:
         cached = seconds[uncached._replace(prefix_cached=True)]
         rows.append(row(f"cache of {uncached.frozen_blocks} frozen blocks", cached, seconds[uncached]))
@@ -90,7 +97,7 @@ def of_steps(config: Config, rounds: int, track: Track) -> tuple[list[dict[str, 
 
 
 def of_optimizer(config: Config, rounds: int) -> dict[str, Any]:
-    """One compiled pass over stacked parameters, against optax operation by operation."""
+    """Time one compiled pass over stacked parameters, against optax operation by operation."""
     state, tx = step.init(config), step.optimizer(config)
     gradients = jax.tree.map(lambda x: jnp.full_like(x, 1e-3), state.params)
 
@@ -106,18 +113,18 @@ def of_optimizer(config: Config, rounds: int) -> dict[str, Any]:
 
 
 def of_jit(config: Config, compiled: float) -> dict[str, Any]:
-    """A compiled step against its micro-batches operation by operation; one of them is run."""
+    """Compare a compiled step with its micro-batches operation by operation, of which one runs."""
     phase = config.phase[0]
     key = plan.key(config, plan.build(config).phase_stages(phase.name)[0])
-    one = key._replace(accumulation=1, devices=1)
-    state, batch = step.init(config), costs.made_up_batch(config, one)
+    single = key._replace(accumulation=1, devices=1)
+    state, batch = step.init(config), costs.made_up_batch(config, single)
     with jax.disable_jit():
-        taken = _seconds(lambda: step.train_step(config, one, state, batch, jnp.float32(1e-4)))
+        taken = _seconds(lambda: step.train_step(config, single, state, batch, jnp.float32(1e-4)))
     return row("jit, against op by op (one micro-batch)", [compiled / key.accumulation], [taken])
 
 
 def of_text(config: Config, prepared: Prepared, step_seconds: float) -> list[dict[str, Any]]:
-    """Pre-tokenization and packing, on the phase's own text."""
+    """Time pre-tokenization and packing, on the phase's own text."""
     phase, shard = config.phase[0], prepared.shards[config.phase[0].name].train
     tokens, ends = np.asarray(shard.tokens), np.asarray(shard.offsets)
     documents = [tokens[a:b].tolist() for a, b in itertools.pairwise(ends)][:2000]
@@ -139,29 +146,21 @@ def _seconds(function: Callable[[], Any]) -> float:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The report for a person."""
+    """Return the rows as text."""
     lines = [
-        (one["what"], f"{one['seconds']:,.3f}", f"{one['seconds_without']:,.3f}", f"{one['times']:.2f}") for one in rows
+        (entry["what"], f"{entry['seconds']:,.3f}", f"{entry['seconds_without']:,.3f}", f"{entry['times']:.2f}")
+        for entry in rows
     ]
     return terminal.columns(("what", "seconds with", "without", "times"), lines)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = cli.config_parser(__doc__, EXAMPLES)
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="steps timed of each (default 3)")
-    parser.add_argument("--no-jit", action="store_true", help="leave out the run without jit")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args(arguments)
+def _measure(options: argparse.Namespace, interrupts: Interrupts) -> None:
     if options.rounds < 1:
-        parser.error("--rounds must be 1 or more")
-    return cli.guarded("optimizations.py", lambda: _measure(options))
-
-
-def _measure(options: argparse.Namespace) -> None:
+        raise InputError(f"--rounds: {options.rounds}, but it must be 1 or more")
     config = tuning.recalled(config_module.load(options.config, options.set))
     devices.ready(config)
     cache = compilation_cache.open_in(Path(config.data_dir))
-    track = terminal.Tracker(Interrupts(), quiet=options.json)
+    track = terminal.Tracker(interrupts, quiet=options.json)
     prepared = prepare(config, track, lambda digests: None)
     rows, step_seconds = of_steps(config, options.rounds, track)
     rows += [*of_text(config, prepared, step_seconds), of_optimizer(config, options.rounds)]
@@ -172,6 +171,15 @@ def _measure(options: argparse.Namespace) -> None:
         print(json.dumps({"rows": rows}, indent=1))
     else:
         terminal.say(table(rows))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    parser = cli.config_parser(__doc__, EXAMPLES)
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="steps timed of each kind (default 3)")
+    parser.add_argument("--no-jit", action="store_true", help="leave out the run without jit")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return cli.run_tool("optimizations.py", parser, arguments, _measure)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""Puts the doctor to the test: small runs with one known fault each, and healthy ones, and what it finds in them."""
+"""Test the doctor on small runs with one known fault each, and on healthy runs."""
 
+import argparse
 import contextlib
 import json
 import random
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -17,28 +18,33 @@ from llm60_jax import config as config_module
 from llm60_jax.data import prepare
 from llm60_jax.data.tokens import loader
 from llm60_jax.data.tokens.tokenizer import BOS, EOS
-from llm60_jax.errors import Failure, InputError
+from llm60_jax.errors import Failure, InputError, Interrupted
 from llm60_jax.machine import cli, terminal
+from llm60_jax.machine.progress import silent
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.record import doctor, history
 from llm60_jax.run import loop
 
 EXAMPLES = """examples:
-  python tools/doctor_trial.py --folder runs/doctor            ten faults and five healthy runs, about half an hour
+  # ten faults and five healthy runs: about half an hour
+  python tools/doctor_trial.py --folder runs/doctor
+  # two of them
   python tools/doctor_trial.py --folder runs/doctor --only rate_x100 --only healthy_1
 
-The text is that of configs/quickstart.toml. A run that is finished is not made again; delete its folder to repeat it.
-The exit code is 0 if nine faults or all that were tried are named and every healthy run is left alone, else 1.
+The text is that of configs/quickstart.toml. Finished runs are reused; delete a folder to repeat its
+run. The exit code is 0 if the doctor misses at most one of several faults, and finds nothing in a
+healthy run; else it is 1.
 """
 QUICK = "configs/quickstart.toml"
-MAY_MISS = 1  # of the faults
+MISSES_ALLOWED = 1  # among several faults
 
 Tree = dict[str, Any]
 Patch = contextlib.AbstractContextManager[Any]
 
 
-class Trial(NamedTuple):
-    """One run. `named` are the symptoms of which one must be told; none for a healthy run."""
+class KnownCase(NamedTuple):
+    """A run whose health is known; `named` lists the symptoms the doctor must name one of, none if
+    healthy."""
 
     named: tuple[str, ...]
     change: Callable[[Tree, Path], None]
@@ -46,7 +52,8 @@ class Trial(NamedTuple):
 
 
 def base(folder: Path, data_dir: Path) -> Tree:
-    """The quickstart's text and schedule for a smaller model, with gates that ask for nothing."""
+    """Return the quickstart's text and schedule for a smaller model, with gates that always
+    pass."""
     tree = config_module.to_tree(config_module.load(QUICK))
     tree |= {"workdir": str(folder / "run"), "data_dir": str(data_dir)}
     tree["model"] |= {"vocab_size": 2048, "layers": 6, "stacks": [2, 2, 2], "dim": 64, "heads": 2, "hidden_dim": 128}
@@ -62,12 +69,12 @@ def base(folder: Path, data_dir: Path) -> Tree:
 
 
 def first_phase(tree: Tree, folder: Path) -> None:
-    """The first phase alone, which most faults need only."""
+    """Keep the first phase alone; most faults need no more."""
     tree["phase"], tree["tokenizer"]["phases"] = tree["phase"][:1], ["grammar"]
 
 
 def settings(**fields: Any) -> Callable[[Tree, Path], None]:
-    """The first phase with other settings."""
+    """Return a change to the first phase alone, with other settings."""
 
     def change(tree: Tree, folder: Path) -> None:
         first_phase(tree, folder)
@@ -85,15 +92,15 @@ def too_fast(tree: Tree, folder: Path) -> None:
 
 
 def english(tree: Tree, count: int, place: int = 0) -> list[str]:
-    """Clean documents of a phase."""
+    """Return clean documents of a phase."""
     parsed = config_module.parse(tree, QUICK)
-    corpora = prepare.prepare_text(parsed, terminal.Tracker(Interrupts(), quiet=True), {})
+    corpora = prepare.prepare_text(parsed, silent, {})
     records = corpora[parsed.phase[place].name].read("train")
     return [record["text"] for record, _ in zip(records, range(count), strict=False)]
 
 
 def in_folder(tree: Tree, folder: Path, texts: list[str], place: int = 0, rules: tuple[str, ...] = ()) -> None:
-    """Lets a phase train on texts in a folder."""
+    """Let a phase train on texts in a folder."""
     for number, text in enumerate(texts):
         path = folder / "text" / f"{number:05}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +121,7 @@ def salad(tree: Tree, folder: Path) -> None:
 
 
 def foreign(tree: Tree, folder: Path) -> None:
-    """Learns the tokenizer from another language: English with its letters exchanged."""
+    """Learn the tokenizer from another language: English with its letters exchanged."""
     tree["phase"] = tree["phase"][:2]
     letters = "abcdefghijklmnopqrstuvwxyz"
     other = "".join(random.Random(3).sample(letters, 26))
@@ -134,7 +141,7 @@ def hundred_epochs(tree: Tree, folder: Path) -> None:
 
 
 def changed_batches(change: Callable[[int, dict[str, np.ndarray]], None]) -> Callable[[], Patch]:
-    """Lets every batch pass through `change(number in its stage, batch)`."""
+    """Pass every batch through `change(number in its stage, batch)`."""
     real = loader.batches
 
     class Batches:
@@ -162,7 +169,7 @@ def not_a_number(number: int, batch: dict[str, np.ndarray]) -> None:
 
 
 def shuffled(number: int, batch: dict[str, np.ndarray]) -> None:
-    """The words of every row in another order; where documents begin and end stays, so that the mask fits."""
+    """Shuffle the words of every row; documents keep their borders, so the mask still fits."""
     rng, context = np.random.default_rng(number), batch["tokens"].shape[-1]
     for tokens, targets in zip(*(batch[name].reshape(-1, context) for name in ("tokens", "targets")), strict=True):
         words = np.flatnonzero((tokens != BOS) & (tokens != EOS))
@@ -174,13 +181,15 @@ def slow(number: int, batch: dict[str, np.ndarray]) -> None:
     time.sleep(0.2)
 
 
-def healthy(seed: int, **fields: Any) -> Trial:
+def healthy(seed: int, **fields: Any) -> KnownCase:
+    """Return a healthy run with a seed and other settings of all phases."""
+
     def change(tree: Tree, folder: Path) -> None:
         tree["seed"] = seed
         for phase in tree["phase"]:
             phase |= fields
 
-    return Trial((), change)
+    return KnownCase((), change)
 
 
 def with_adapters(tree: Tree, folder: Path) -> None:
@@ -189,92 +198,93 @@ def with_adapters(tree: Tree, folder: Path) -> None:
 
 
 TRIALS = {
-    "nan_in_a_batch": Trial(("NaN in a batch",), first_phase, changed_batches(not_a_number)),
-    "rate_x100": Trial(("diverges", "spikes"), too_fast),
-    "shuffled_tokens": Trial(("shuffled tokens",), first_phase, changed_batches(shuffled)),
-    "duplicated_corpus": Trial(("duplicated text",), copied),
-    "word_salad": Trial(("word salad",), salad),
-    "frozen_from_the_start": Trial(("untrained blocks",), settings(freeze=[[0.0, 4]])),
-    "never_ramped": Trial(("context never ramped",), settings(context=[[0.0, 128]])),
-    "starved_loader": Trial(("starved for data",), first_phase, changed_batches(slow)),
-    "foreign_tokenizer": Trial(("foreign tokenizer",), foreign),
-    "hundred_epochs": Trial(("overfitting",), hundred_epochs),
+    "nan_in_a_batch": KnownCase(("NaN in a batch",), first_phase, changed_batches(not_a_number)),
+    "rate_x100": KnownCase(("diverges", "spikes"), too_fast),
+    "shuffled_tokens": KnownCase(("shuffled tokens",), first_phase, changed_batches(shuffled)),
+    "duplicated_corpus": KnownCase(("duplicated text",), copied),
+    "word_salad": KnownCase(("word salad",), salad),
+    "frozen_from_the_start": KnownCase(("untrained blocks",), settings(freeze=[[0.0, 4]])),
+    "never_ramped": KnownCase(("context never ramped",), settings(context=[[0.0, 128]])),
+    "starved_loader": KnownCase(("starved for data",), first_phase, changed_batches(slow)),
+    "foreign_tokenizer": KnownCase(("foreign tokenizer",), foreign),
+    "hundred_epochs": KnownCase(("overfitting",), hundred_epochs),
     "healthy_1": healthy(11),
     "healthy_2": healthy(12, mlp_dropout=0.0),
     "healthy_3": healthy(13, freeze_when="converged", freeze_delay=0.05),
     "healthy_4": healthy(14, reweight=None, learning_rate=[7e-4, 2e-4]),
-    "healthy_5": Trial((), with_adapters),
+    "healthy_5": KnownCase((), with_adapters),
 }
 
 
-class Result(NamedTuple):
-    """What came of a trial."""
+class Diagnosis(NamedTuple):
+    """The symptoms that the doctor found in a known case, and those it should find."""
 
     name: str
     expected: tuple[str, ...]
     found: tuple[str, ...]
-    ended: str  # the message with which the run ended, if it did not end well
+    ended: str  # the message of a run that failed, else empty
 
     @property
     def passed(self) -> bool:
         return bool(set(self.expected) & set(self.found)) if self.expected else not self.found
 
 
-def run(name: str, folder: Path, data_dir: Path) -> Result:
-    """Trains one trial, or finds it trained, and asks the doctor."""
-    trial, ended = TRIALS[name], folder / "ended.json"
+def run(name: str, folder: Path, data_dir: Path, interrupts: Interrupts) -> Diagnosis:
+    """Train one case, unless it is trained, and return the diagnosis. Raises Interrupted."""
+    case, ended = TRIALS[name], folder / "ended.json"
     if not ended.exists():
         shutil.rmtree(folder, ignore_errors=True)
         tree = base(folder, data_dir)
-        trial.change(tree, folder)
+        case.change(tree, folder)
         message = ""
-        with trial.patch():
+        with case.patch():
             try:
-                loop.launch(config_module.parse(tree, name), Interrupts(), "again")
+                loop.launch(config_module.parse(tree, name), interrupts, "again")
+            except Interrupted:
+                raise
             except Failure as failure:  # a faulty run may stop itself
                 message = str(failure)
         folder.mkdir(parents=True, exist_ok=True)
         ended.write_text(json.dumps(message), encoding="utf-8")
     findings = doctor.examine(history.read(folder / "run"))
     symptoms = tuple(dict.fromkeys(finding.symptom for finding in findings))
-    return Result(name, trial.named, symptoms, json.loads(ended.read_text(encoding="utf-8")))
+    return Diagnosis(name, case.named, symptoms, json.loads(ended.read_text(encoding="utf-8")))
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line and returns its exit code."""
+def _rows(diagnoses: Sequence[Diagnosis]) -> Iterator[tuple[str, ...]]:
+    for diagnosis in diagnoses:
+        verdict = "right" if diagnosis.passed else "WRONG"
+        yield diagnosis.name, " or ".join(diagnosis.expected) or "-", ", ".join(diagnosis.found) or "-", verdict
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
     parser = cli.parser(__doc__, EXAMPLES)
-    parser.add_argument("--folder", type=Path, required=True, help="where the runs are kept")
+    parser.add_argument("--folder", type=Path, required=True, metavar="DIR", help="where the runs stay")
     parser.add_argument(
-        "--data-dir", type=Path, default=Path("data"), help="where prepared text is kept (default data)"
+        "--data-dir", type=Path, default=Path("data"), metavar="DIR", help="where prepared text stays (default data)"
     )
-    parser.add_argument("--only", action="append", metavar="TRIAL", help=f"one of {', '.join(TRIALS)}; may be repeated")
+    parser.add_argument("--only", action="append", metavar="CASE", help=f"one of {', '.join(TRIALS)}; may be repeated")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    options = parser.parse_args(arguments)
-    results: list[Result] = []
+    diagnoses: list[Diagnosis] = []
 
-    def body() -> None:
+    def body(options: argparse.Namespace, interrupts: Interrupts) -> None:
         names = options.only or list(TRIALS)
         if unknown := [name for name in names if name not in TRIALS]:
             raise InputError(f"--only: there is no trial '{unknown[0]}'; there are {', '.join(TRIALS)}")
         with terminal.hushed(options.json):
             for name in names:
-                results.append(run(name, options.folder / name, options.data_dir))
+                diagnoses.append(run(name, options.folder / name, options.data_dir, interrupts))
         if options.json:
-            print(json.dumps([result._asdict() | {"passed": result.passed} for result in results], indent=2))
+            print(json.dumps([item._asdict() | {"passed": item.passed} for item in diagnoses], indent=2))
         else:
-            print(terminal.columns(("trial", "expected", "the doctor", ""), _rows(results)))
+            print(terminal.columns(("trial", "expected", "the doctor", ""), _rows(diagnoses)))
 
-    code = cli.guarded("doctor_trial.py", body)
-    faults = [result.passed for result in results if result.expected]
-    well = [result.passed for result in results if not result.expected]
-    allowed = MAY_MISS if len(faults) > 1 else 0
-    return code or int(not all(well) or faults.count(False) > allowed)
-
-
-def _rows(results: list[Result]) -> Iterator[tuple[str, ...]]:
-    for result in results:
-        verdict = "right" if result.passed else "WRONG"
-        yield result.name, " or ".join(result.expected) or "-", ", ".join(result.found) or "-", verdict
+    code = cli.run_tool("doctor_trial.py", parser, arguments, body)
+    named = [diagnosis.passed for diagnosis in diagnoses if diagnosis.expected]
+    left_alone = [diagnosis.passed for diagnosis in diagnoses if not diagnosis.expected]
+    allowed = MISSES_ALLOWED if len(named) > 1 else 0
+    return code or int(not all(left_alone) or named.count(False) > allowed)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""Prepares made-up corpora of broken files and checks that nothing breaks: every document accounted for, every file
-named, no traceback, no hang, bounded memory. A failure tells the number of its corpus, which makes it again."""
+"""Prepare made-up corpora of broken files, and check that every document is accounted for and
+nothing breaks."""
 
 import argparse
 import bz2
@@ -16,7 +16,7 @@ import tempfile
 import time
 import traceback
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,17 +24,22 @@ from trial import TooSlow, limited
 
 from llm60_jax.config import Phase
 from llm60_jax.data.corpus import account, corpus, joining
-from llm60_jax.errors import Failure
+from llm60_jax.errors import Failure, InputError
 from llm60_jax.machine import cli, terminal
-from llm60_jax.machine.progress import silent
+from llm60_jax.machine.progress import Track, silent
 from llm60_jax.machine.signals import Interrupts
 
 EXAMPLES = """examples:
-  python tools/fuzz_data.py                              500 corpora
-  python tools/fuzz_data.py --corpora 1 --first 137 --keep broken      corpus 137 again, its files kept in broken/
+  # 500 corpora
+  python tools/fuzz_data.py
+  # corpus 137 again, its files kept in broken/
+  python tools/fuzz_data.py --corpora 1 --first 137 --keep broken
+
+Every document must be counted and every file named, without tracebacks, hangs or unbounded memory.
+A failure names the number of its corpus; the number makes the same corpus again.
 """
-SECONDS = 60  # that one corpus may take
-MEGABYTES = 1500  # by which the process may grow over all of them
+SECONDS = 60  # limit for one corpus
+MEGABYTES = 1500  # limit for the growth of the process over all corpora
 
 WORDS = "the of and a river house found under old light morning walked she he it was in to café naïve 1945".split()
 
@@ -43,7 +48,7 @@ def prose(rng: random.Random, sentences: int = 12) -> str:
     return " ".join(" ".join(rng.choices(WORDS, k=rng.randint(5, 15))).capitalize() + "." for _ in range(sentences))
 
 
-# Whole files
+# --- Whole files -----------------------------------------------------------------------------------------------------
 
 
 def page(rng: random.Random) -> str:
@@ -141,7 +146,7 @@ KINDS: dict[str, Callable[[random.Random], bytes]] = {
 }
 
 
-# What goes wrong with them
+# --- Damage ----------------------------------------------------------------------------------------------------------
 
 
 def truncated(rng: random.Random, data: bytes, kind: str) -> bytes:
@@ -206,7 +211,7 @@ def bomb(rng: random.Random, data: bytes, kind: str) -> bytes:
 
 
 def squeezed(data: bytes, kind: str) -> bytes:
-    """As the kind's compression has it."""
+    """Compress data as the kind of file asks for."""
     if kind.endswith(".gz"):
         return gzip.compress(data, 1)
     if kind.endswith(".zst"):
@@ -219,7 +224,8 @@ NAMES = ["a", "ü", "a b", "new\nline", "\x1b[31mred", "-rf", "a" * 200, "\udcff
 
 
 def make(folder: Path, number: int) -> None:
-    """Writes corpus `number` into a folder: whole and broken files, odd names, links that form loops."""
+    """Write corpus `number` into a folder: whole and broken files, odd names, links that form
+    loops."""
     rng = random.Random(number)
     folder.mkdir(parents=True)
     for index in range(rng.randint(1, 6)):
@@ -244,11 +250,12 @@ def make(folder: Path, number: int) -> None:
         os.mkfifo(folder / "pipe.txt")
 
 
-# One corpus
+# --- One corpus ------------------------------------------------------------------------------------------------------
 
 
 def check(folder: Path, data_dir: Path) -> None:
-    """Prepares a folder as a phase and checks its ledger. Raises AssertionError, or whatever broke."""
+    """Prepare a folder as a phase and check its ledger. Raises AssertionError, or whatever
+    broke."""
     phase: Phase = cast(Any, Phase)(
         name="fuzz",
         tokens=1,
@@ -262,9 +269,9 @@ def check(folder: Path, data_dir: Path) -> None:
     dropped = sum(ledger.dropped.values())
     balance = f"{ledger.documents_in} in, {ledger.documents_kept} kept, {ledger.dropped}"
     assert ledger.documents_in == ledger.documents_kept + dropped, balance
-    told = [*ledger.files, *(name for names in ledger.examples.values() for name in names)]
+    listed = [*ledger.files, *(name for names in ledger.examples.values() for name in names)]
     for file in corpus.sources.inputs(phase.sources[0]):
-        assert any(name.startswith(file.name) for name in told), f"{file.name!r} is not in the ledger: {told}"
+        assert any(name.startswith(file.name) for name in listed), f"{file.name!r} is not in the ledger: {listed}"
     account.page([(made, {})])
     json.dumps(account.tree(phase, made, {}))
     for split in joining.SPLITS:
@@ -273,9 +280,9 @@ def check(folder: Path, data_dir: Path) -> None:
             record["text"].encode("utf-8")
 
 
-def fuzz(first: int, count: int, keep: Path | None, track: Any) -> list[str]:
-    """Makes and checks so many corpora. Returns what went wrong, a text for each."""
-    found = []
+def fuzz(first: int, count: int, keep: Path | None, track: Track) -> list[str]:
+    """Make and check `count` corpora. Return a text for each failure."""
+    broken = []
     for number in track(range(first, first + count), "corpora", count):
         with tempfile.TemporaryDirectory(prefix="llm60_jax-fuzz-") as home:
             folder = Path(home, "text")
@@ -286,43 +293,46 @@ def fuzz(first: int, count: int, keep: Path | None, track: Any) -> list[str]:
                 with limited(SECONDS):
                     check(folder, Path(home, "data"))
             except Failure as failure:
-                found.append(f"corpus {number}: refused: {failure}")
+                broken.append(f"corpus {number}: refused: {failure}")
             except (Exception, TooSlow):
-                found.append(f"corpus {number}: {traceback.format_exc()}")
+                broken.append(f"corpus {number}: {traceback.format_exc()}")
             if list(Path(home).rglob("escaped.txt")) or Path("/escaped.txt").exists():
-                found.append(f"corpus {number}: an archive wrote outside of itself")
-    return found
+                broken.append(f"corpus {number}: an archive wrote outside of itself")
+    return broken
 
 
 def _fifos(folder: str, names: list[str]) -> list[str]:
     return [name for name in names if Path(folder, name).is_fifo()]
 
 
-def _do(options: argparse.Namespace) -> None:
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
-    found = fuzz(options.first, options.corpora, options.keep, terminal.Tracker(Interrupts()))
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / (
-        1024 if sys.platform != "darwin" else 2**20
-    )
-    for text in found:
+def _fuzz(options: argparse.Namespace, interrupts: Interrupts) -> None:
+    if options.corpora < 1 or options.first < 0:
+        raise InputError(f"--corpora {options.corpora}, --first {options.first}: they must be at least 1 and 0")
+    before, start = _megabytes(), time.monotonic()
+    broken = fuzz(options.first, options.corpora, options.keep, terminal.Tracker(interrupts))
+    grown = _megabytes() - before
+    for text in broken:
         terminal.say(text)
     terminal.say(
-        f"{options.corpora} corpora from {options.first} on in {time.monotonic() - start:.0f} s: {len(found)} broke; "
+        f"{options.corpora} corpora from {options.first} on in {time.monotonic() - start:.0f} s: {len(broken)} broke; "
         f"the process grew by {grown:.0f} MB"
     )
-    if found or grown > MEGABYTES:
-        raise Failure(f"{len(found)} corpora broke, or memory grew by more than {MEGABYTES} MB")
+    if broken or grown > MEGABYTES:
+        raise Failure(f"{len(broken)} corpora broke; memory grew by {grown:.0f} MB, allowed are {MEGABYTES} MB")
 
 
-def main(arguments: list[str] | None = None) -> int:
+def _megabytes() -> float:
+    """Return the largest resident set of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 2**20)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
     parser = cli.parser(__doc__, EXAMPLES)
-    parser.add_argument("--corpora", type=int, default=500, metavar="N", help="how many (default 500)")
-    parser.add_argument("--first", type=int, default=0, metavar="N", help="number of the first one (default 0)")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the files of each corpus there")
-    options = parser.parse_args(arguments)
-    if options.corpora < 1 or options.first < 0:
-        parser.error("--corpora must be 1 or more, --first 0 or more")
-    return cli.guarded("fuzz_data.py", lambda: _do(options))
+    parser.add_argument("--corpora", type=int, default=500, metavar="N", help="number of corpora (default 500)")
+    parser.add_argument("--first", type=int, default=0, metavar="N", help="number of the first corpus (default 0)")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the files of each corpus in this folder")
+    return cli.run_tool("fuzz_data.py", parser, arguments, _fuzz)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A short training of a configuration as a command, run undisturbed and then held against runs that were not.
+"""What the trials share: a short training as a command, and its comparison with an undisturbed run.
 
-What the tools share that prove how a run stands up to trouble: real processes, real files.
+Trials show how a run survives trouble, with real processes and real files.
 """
 
 import contextlib
@@ -22,20 +22,21 @@ from llm60_jax.record import checkpoints, history, store
 from llm60_jax.record.workdir import WorkDir
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch.py"
-BEGINNING = "checkpoints/0"  # what an interruption saves before the first step, and an undisturbed run does not
-GATE = "{min_fall=-100.0,min_gain=100.0,max_grammar_loss=1.0,max_forgetting=100.0}"  # asks for nothing
+BEGINNING = "checkpoints/0"  # saved by an early interruption, never by an undisturbed run
+GATE = "{min_fall=-100.0,min_gain=100.0,max_grammar_loss=1.0,max_forgetting=100.0}"  # always passes
 
 
 def command(
     config: Path, settings: Sequence[str], workdir: Path, script: Path = LAUNCH, through: Sequence[str] = ()
 ) -> list[str]:
-    """The command line that trains a configuration; `through` is a program that runs the script in its own way."""
-    overrides = [item for one in settings for item in ("--set", one)]
+    """Return the command line that trains a configuration; `through` is a program that runs the
+    script."""
+    overrides = [item for setting in settings for item in ("--set", setting)]
     return [sys.executable, *through, str(script), str(config), *overrides, "--workdir", str(workdir)]
 
 
 class Training(NamedTuple):
-    """The short training of a configuration, as a command."""
+    """A short training of a configuration, as a command."""
 
     config: Path
     overrides: tuple[str, ...]
@@ -43,11 +44,13 @@ class Training(NamedTuple):
     script: Path = LAUNCH
 
     def command(self, workdir: Path, *more: str, through: Sequence[str] = ()) -> list[str]:
-        """The command line; `more` are settings, `through` is a program that runs the script in its own way."""
+        """Return the command line; `more` are settings, `through` is a program that runs the
+        script."""
         return command(self.config, (*self.overrides, *more), workdir, self.script, through)
 
     def start(self, workdir: Path, *more: str, through: Sequence[str] = ()) -> "subprocess.Popen[str]":
-        """Starts it in a process group of its own; what it prints goes to a file beside its run directory."""
+        """Start it in a process group of its own; its output goes to a file beside its run
+        directory."""
         workdir.parent.mkdir(parents=True, exist_ok=True)
         with workdir.with_suffix(".out").open("a", encoding="utf-8") as out:
             return subprocess.Popen(
@@ -61,47 +64,47 @@ class Training(NamedTuple):
 
 
 def training(config: Path, settings: list[str], steps: int, script: Path = LAUNCH) -> Training:
-    """A training of so many steps for each phase of a configuration. Raises InputError.
-
-    Main thread only: a shell starts what runs in the background with Ctrl-C ignored, and children would inherit that.
-    """
+    """Return a training of `steps` steps for each phase of a configuration. Raises InputError. Main
+    thread only."""
+    # A shell starts background jobs with Ctrl-C ignored; the trained processes would inherit that.
     for number in SIGNALS:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
-    found = config_module.load(config, settings)
-    tokens = steps * found.train.tokens_per_step
-    phases = [f"phase.{phase.name}.{entry}" for phase in found.phase for entry in (f"tokens={tokens}", f"gate={GATE}")]
+    loaded = config_module.load(config, settings)
+    tokens = steps * loaded.train.tokens_per_step
+    phases = [f"phase.{phase.name}.{entry}" for phase in loaded.phase for entry in (f"tokens={tokens}", f"gate={GATE}")]
     often = ["train.log_every=1", f"train.evaluate_every={max(1, steps // 2)}", "train.save_every=1"]
-    made = Training(config, (*settings, *phases, *often), steps * len(found.phase), script)
-    config_module.load(config, list(made.overrides))
-    return made
+    short = Training(config, (*settings, *phases, *often), steps * len(loaded.phase), script)
+    config_module.load(config, list(short.overrides))
+    return short
 
 
 # --- What a run has committed ----------------------------------------------------------------------------------------
 
 
 def committed(workdir: Path) -> dict[str, str]:
-    """`state_sha256` of every finished checkpoint, by its place in the run. Raises DamageError."""
-    found = {}
+    """Return the `state_sha256` of every finished checkpoint, by its path in the run. Raises
+    DamageError."""
+    digests = {}
     for folder in checkpoints.listed(workdir):
         try:
-            found[folder.relative_to(workdir).as_posix()] = store.identity(folder, manifest.read)[1]
+            digests[folder.relative_to(workdir).as_posix()] = store.identity(folder, manifest.read)[1]
         except DamageError:
-            if manifest.exists(folder):  # else it has just been dropped for a newer one
+            if manifest.exists(folder):  # else the run has just deleted it for a newer one
                 raise
-    return found
+    return digests
 
 
 def step_of(workdir: Path) -> int:
-    """The step of a run's newest checkpoint; 0 before the first."""
-    found = checkpoints.listed(workdir)
-    return store.identity(found[0], manifest.read)[0] if found else 0
+    """Return the step of a run's newest checkpoint; 0 before the first."""
+    folders = checkpoints.listed(workdir)
+    return store.identity(folders[0], manifest.read)[0] if folders else 0
 
 
 def being_saved(workdir: Path) -> set[str]:
-    """Checkpoints that are being written, or whose writing was cut short."""
-    found = (path.name for kind in ("checkpoints", "phases", "adapters") for path in workdir.glob(f"{kind}/.*"))
-    return {name for name in found if not name.endswith("removed")}
+    """Return the names of checkpoints whose writing is under way or was cut short."""
+    names = (path.name for kind in ("checkpoints", "phases", "adapters") for path in workdir.glob(f"{kind}/.*"))
+    return {name for name in names if not name.endswith("removed")}
 
 
 def _rows(workdir: Path) -> list[dict[str, Any]]:
@@ -109,29 +112,30 @@ def _rows(workdir: Path) -> list[dict[str, Any]]:
 
 
 def faults(workdir: Path, reference: Path, before: dict[str, str]) -> list[str]:
-    """What is wrong with a run that was disturbed, held against the undisturbed one; `before` was committed earlier."""
-    found, right, now = [], committed(reference), committed(workdir)
+    """Return the faults of a disturbed run, compared with the undisturbed one; `before` was
+    committed earlier."""
+    wrong, right, now = [], committed(reference), committed(workdir)
     for name, digest in now.items():
         if digest != right.get(name, digest if name == BEGINNING else None):
-            found.append(f"{name}: state {digest[:16]}, and {str(right.get(name))[:16]} in the undisturbed run")
+            wrong.append(f"{name}: state {digest[:16]}, and {str(right.get(name))[:16]} in the undisturbed run")
         try:
             store.identity(workdir / name)  # every file of it
         except DamageError as error:
-            found.append(str(error))
+            wrong.append(str(error))
     newest = max([int(Path(name).name) for name in before if name.startswith("checkpoints/")], default=0)
     if step_of(workdir) < newest:
-        found.append(f"step {newest} was committed, and the newest checkpoint now is of step {step_of(workdir)}")
-    found += [f"{name}: was committed, and is lost" for name in before if "phases" in name and name not in now]
+        wrong.append(f"step {newest} was committed, and the newest checkpoint now is of step {step_of(workdir)}")
+    wrong += [f"{name}: was committed, and is lost" for name in before if "phases" in name and name not in now]
     expected = {json.dumps(row, sort_keys=True) for row in _rows(reference)}
     for row in _rows(workdir):
         if json.dumps(row, sort_keys=True) not in expected:
-            found.append(f"metrics of step {row['step']} differ: {sorted(row.keys() - {'step', 'tokens'})}")
-    return found
+            wrong.append(f"metrics of step {row['step']} differ: {sorted(row.keys() - {'step', 'tokens'})}")
+    return wrong
 
 
 def final_faults(workdir: Path, reference: Path) -> list[str]:
-    """The same at the end of a run: arrays are read and hashed anew, and nothing may be missing."""
-    found = faults(workdir, reference, {})
+    """Return the faults at the end of a run: arrays are hashed anew, and nothing may be missing."""
+    wrong = faults(workdir, reference, {})
     for folder in checkpoints.listed(reference):
         if folder.parent.name == "phases":
             place = workdir / "phases" / folder.name
@@ -139,29 +143,30 @@ def final_faults(workdir: Path, reference: Path) -> list[str]:
                 store.state_sha256(state, meta["progress"].iterator) for state, meta in map(store.load, (place, folder))
             ]
             if states[0] != states[1]:
-                found.append(f"{place}: state {states[0][:16]}, and {states[1][:16]} in the undisturbed run")
+                wrong.append(f"{place}: state {states[0][:16]}, and {states[1][:16]} in the undisturbed run")
     if _rows(workdir) != _rows(reference):
-        found.append(f"{workdir}: the rows of its metrics are not those of the undisturbed run")
-    return found
+        wrong.append(f"{workdir}: the rows of its metrics are not those of the undisturbed run")
+    return wrong
 
 
 def undisturbed(wanted: Training, folder: Path) -> None:
-    """The run that others are held against, all its checkpoints kept. Raises Failure."""
+    """Train the run that others are compared with, all its checkpoints kept, unless it is there.
+    Raises Failure."""
     workdir = folder / "reference"
     done = folder / "reference.done"
-    told = json.dumps(wanted.overrides)
-    if done.exists() and done.read_text(encoding="utf-8") == told:
+    overrides = json.dumps(wanted.overrides)
+    if done.exists() and done.read_text(encoding="utf-8") == overrides:
         return
     shutil.rmtree(workdir, ignore_errors=True)
     process = wanted.start(workdir, f"train.keep_rolling={wanted.steps + 1}")
     _, errors = process.communicate()
     if process.returncode:
         raise Failure(f"the undisturbed run ended with exit code {process.returncode}:\n{errors[-2000:]}")
-    done.write_text(told, encoding="utf-8")
+    done.write_text(overrides, encoding="utf-8")
 
 
 def sabotaged(sabotages: Mapping[str, Callable[[], None]], name: str, script: str, *arguments: str) -> None:
-    """Runs a script in this process after breaking something on purpose: a negative control."""
+    """Run a script in this process after breaking something on purpose: a negative control."""
     sabotages[name]()
     sys.argv = [script, *arguments]
     sys.path.insert(0, str(LAUNCH.parent))
@@ -169,16 +174,18 @@ def sabotaged(sabotages: Mapping[str, Callable[[], None]], name: str, script: st
 
 
 class TooSlow(BaseException):
-    """Not an Exception: what guards against broken files must not catch it."""
+    """The time is over. Not an Exception, because code that guards against broken files catches
+    those."""
 
 
 @contextlib.contextmanager
 def limited(seconds: int) -> Iterator[None]:
-    """Raises TooSlow in the block after so many seconds."""
+    """Raise TooSlow in the block after `seconds`. Main thread only."""
 
     def ring(number: int, frame: Any) -> None:
         raise TooSlow(f"not done after {seconds} s")
 
+    descriptor = signal.set_wakeup_fd(-1)  # else Interrupts takes the alarm for a request to stop
     before = signal.signal(signal.SIGALRM, ring)
     signal.alarm(seconds)
     try:
@@ -186,3 +193,4 @@ def limited(seconds: int) -> Iterator[None]:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+        signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)

@@ -1,0 +1,135 @@
+"""Write the generated pages of docs/: the tools, the configuration, and the table of floors."""
+
+import argparse
+import contextlib
+import io
+import os
+import runpy
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from unittest import mock
+
+import config_page
+
+from llm60_jax.errors import InputError
+from llm60_jax.machine import cli, files
+from llm60_jax.machine.signals import Interrupts
+
+EXAMPLES = """examples:
+  # write the pages
+  python tools/docs.py
+  # name the pages that are out of date; exit code 2 if there are any
+  python tools/docs.py --check
+
+docs/reference/tools.md comes from --help, docs/reference/config.md from llm60_jax/config/, the
+table of floors in docs/design/architecture.md from [tool.floors] in pyproject.toml.
+"""
+PROJECT = Path(__file__).resolve().parents[1]
+COLUMNS = 100
+NOTE = "<!-- Written by `python tools/docs.py`; do not edit. -->"
+FLOORS_BEGIN, FLOORS_END = "<!-- floors -->", "<!-- /floors -->"
+
+
+# --- Tools -----------------------------------------------------------------------------------------------------------
+
+
+def commands() -> list[Path]:
+    """Return launch.py and the user tools: scripts in tools/ with a `main`, short names left out."""
+    scripts = sorted(PROJECT.glob("tools/*.py"))
+    longer = {path.name for path in PROJECT.glob("tools/*/*.py")}
+    has_main = (path for path in scripts if path.name not in longer and "\ndef main(" in path.read_text("utf-8"))
+    return [PROJECT / "launch.py", *has_main]
+
+
+def help_of(script: Path) -> str:
+    """Return what a script prints for --help, at a width of 100 columns."""
+    command = runpy.run_path(str(script))["main"]
+    out = io.StringIO()
+    with (
+        mock.patch.dict(os.environ, COLUMNS=str(COLUMNS)),
+        mock.patch.object(sys, "argv", [script.name]),
+        contextlib.redirect_stdout(out),
+        contextlib.suppress(SystemExit),
+    ):
+        command(["--help"])
+    return out.getvalue()
+
+
+def tools_page() -> str:
+    """Return docs/reference/tools.md."""
+    parts = [
+        f"# Tools\n\n{NOTE}\n\nEvery command explains itself with `--help`. All share the exit codes that"
+        " `launch.py` lists below."
+    ]
+    for script in commands():
+        parts.append(f"## {script.relative_to(PROJECT).as_posix()}\n\n```text\n{help_of(script).strip()}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+# --- Floors ----------------------------------------------------------------------------------------------------------
+
+
+def floors_table() -> str:
+    """Return the table of floors as Markdown."""
+    floors = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["floors"]
+    rows = ["| floor | package | may import | never imports |", "| --- | --- | --- | --- |"]
+    for row in floors["table"]:
+        may = "all" if row["may"] == ["*"] else ", ".join(row["may"]) or "errors"
+        rows.append(f"| {row['floor']} | {row['package']} | {may} | {', '.join(row.get('never', ()))} |")
+    return "\n".join(rows) + f"\n\nInside `data/`, from the top down: {', '.join(floors['data'])}."
+
+
+def architecture_page() -> str:
+    """Return docs/design/architecture.md with the table of floors between its markers. Raises
+    InputError."""
+    path = PROJECT / "docs" / "design" / "architecture.md"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    head, begin, rest = text.partition(FLOORS_BEGIN)
+    _, end, tail = rest.partition(FLOORS_END)
+    if not begin or not end:
+        raise InputError(f"{path}: needs the lines {FLOORS_BEGIN} and {FLOORS_END}")
+    return f"{head}{FLOORS_BEGIN}\n{floors_table()}\n{FLOORS_END}{tail}"
+
+
+# --- The command -----------------------------------------------------------------------------------------------------
+
+PAGES: dict[str, Callable[[], str]] = {
+    "docs/reference/tools.md": tools_page,
+    "docs/reference/config.md": lambda: config_page.page(NOTE),
+    "docs/design/architecture.md": architecture_page,
+}
+
+
+def outdated() -> list[str]:
+    """Return the pages that differ from what this tool writes, white space aside: Pythons wrap
+    --help differently."""
+    return [
+        name
+        for name, page in PAGES.items()
+        if not (PROJECT / name).exists() or (PROJECT / name).read_text(encoding="utf-8").split() != page().split()
+    ]
+
+
+def _write(options: argparse.Namespace, interrupts: Interrupts) -> None:
+    if options.check:
+        if names := outdated():
+            raise InputError(f"out of date: {', '.join(names)}; write them with: python tools/docs.py")
+        return
+    for name, page in PAGES.items():
+        path = PROJECT / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_text(path, page())
+        print(name)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    parser = cli.parser(__doc__, EXAMPLES)
+    parser.add_argument("--check", action="store_true", help="write nothing; name the pages that are out of date")
+    return cli.run_tool("docs.py", parser, arguments, _write)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
