@@ -54,13 +54,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _to_go_on(command: list[str]) -> list[str]:
     """Return the command that resumes: without the options that act once."""
-    found = list(command)
+    parts = list(command)
     for option in ("--back-to", "--profile"):
-        found = [part for part in found if not part.startswith(f"{option}=")]
-        if option in found:
-            at = found.index(option)
-            del found[at : at + 2]
-    return found
+        parts = [part for part in parts if not part.startswith(f"{option}=")]
+        if option in parts:
+            at = parts.index(option)
+            del parts[at : at + 2]
+    return parts
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

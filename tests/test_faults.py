@@ -26,7 +26,7 @@ def plain(tree):
 
 
 def refusing(monkeypatch, steps, times=1):
-    """Lets the disk refuse the checkpoints of some steps, so many times."""
+    """Let the disk refuse the checkpoints of some steps, `times` times each."""
     real, left = store.save, dict.fromkeys(steps, times)
 
     def save(folder, state, meta):

@@ -183,7 +183,7 @@ def test_a_phase_that_still_improves_is_extended_and_then_refused(two, train, tm
     assert not (workdir / "phases").exists() or not list((workdir / "phases").iterdir())
     told = json.loads((workdir / "gates" / "grammar.json").read_text())
     assert [check["name"] for check in told["checks"] if not check["passed"]] == [gates.PLATEAU]
-    # The same command, with a gate that asks for less: it goes on from there, and the plan is the longer one.
+    # The same command with a gate that asks for less resumes, with the longer plan.
     two["phase"][0]["gate"]["min_gain"] = 100.0
     train(two)
     assert [row["step"] for row in metrics(workdir) if "loss" in row] == list(range(1, 23))

@@ -164,7 +164,7 @@ def test_a_run_leaves_what_the_readme_promises(whole):
     assert [row["context"] for row in steps[:10]] == [16, 16, 16, 32, 32, 32, 32, 64, 64, 64]
     assert {"phase", "stage", "learning_rate", "tokens_per_second", "grad_norm"} <= steps[0].keys()
     evaluated = [(row["phase"], row["step"]) for row in rows if "validation_loss" in row]
-    assert evaluated == [  # regularly, and at the end of a phase, where a plateau is looked for
+    assert evaluated == [  # regularly, and late in a phase for the plateau test
         (name, start + offset)
         for name, start in (("grammar", 0), ("vocabulary", 10), ("fine_tune", 20))
         for offset in (0, 5, 7, 8, 9, 10)

@@ -52,6 +52,6 @@ class MetricsLog:
 
 
 def _write_all(file: BinaryIO | io.RawIOBase, data: bytes) -> None:
-    """Write everything; a disk that fills up may take a part of what it is given."""
+    """Write everything; a disk that fills up may accept only a part."""
     while data:
         data = data[file.write(data) :]

@@ -1,6 +1,6 @@
 """What a checkpoint remembers beside the arrays: `Progress`, the one list of it.
 
-Only `run/` changes it. It is written into `meta.json` as it is and validated on the way back, so a field is added
+Only `run/` changes it. It goes into `meta.json` and is validated when it is read back, so a field is added
 here and nowhere else.
 """
 

@@ -57,10 +57,10 @@ def start(config: Config) -> Start | None:
                 f"model.{name}: {theirs.get(name)} in {folder}, {ours.get(name)} here; {RULE_5}. "
                 "Copy the section [model] of the run that it comes from"
             )
-    other, own = trained.optimizer.name, config.optimizer.name
-    if other != own:
+    old_optimizer, new_optimizer = trained.optimizer.name, config.optimizer.name
+    if old_optimizer != new_optimizer:
         raise InputError(
-            f"optimizer.name: {other} in {folder}, {own} here; the optimizer's state comes with the weights"
+            f"optimizer.name: {old_optimizer} in {folder}, {new_optimizer} here; its state comes with the weights"
         )
     run = folder.absolute().parents[1]
     gates.require(run, meta["phase"], meta["state_sha256"], None)
@@ -69,9 +69,9 @@ def start(config: Config) -> Start | None:
     tokenizer = run / TOKENIZER
     if not tokenizer.is_file():
         raise DamageError(f"{tokenizer}: the tokenizer of {folder} is missing; restore the run directory")
-    found, recorded = files.sha256_of(tokenizer), meta["digests"]["tokenizer"]
-    if found != recorded:
-        raise DamageError(f"{tokenizer}: its digest is {found[:16]}, and {folder} was trained with {recorded[:16]}")
+    digest, recorded = files.sha256_of(tokenizer), meta["digests"]["tokenizer"]
+    if digest != recorded:
+        raise DamageError(f"{tokenizer}: its digest is {digest[:16]}, and {folder} was trained with {recorded[:16]}")
     return Start(folder, meta, tokenizer)
 
 
@@ -79,8 +79,8 @@ def prepared(
     config: Config, track: Track, check: Callable[[Mapping[str, str]], None] = lambda digests: None
 ) -> Prepared:
     """Prepare all data of a configuration (`prepare.prepare`), with the tokenizer of the checkpoint it starts from."""
-    found = start(config)
-    return prepare(config, track, check, found.data if found else None)
+    checkpoint = start(config)
+    return prepare(config, track, check, checkpoint.data if checkpoint else None)
 
 
 def check_baseline(config: Config) -> None:

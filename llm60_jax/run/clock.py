@@ -84,11 +84,11 @@ class StageClock:
 
     def account(self, stage: Stage | None = None) -> dict[str, float]:
         """Return the seconds since the last account by purpose; with a stage also those of its steps."""
-        found = {**self._inside, **self._aside}
+        seconds_by_purpose = {**self._inside, **self._aside}
         if stage is not None:
-            found["steps"] = max(0.0, self._seconds.get(stage, 0.0) - sum(self._inside.values()))
+            seconds_by_purpose["steps"] = max(0.0, self._seconds.get(stage, 0.0) - sum(self._inside.values()))
         self._inside, self._aside = {}, {}
-        return {name: round(seconds, 3) for name, seconds in found.items()}
+        return {name: round(seconds, 3) for name, seconds in seconds_by_purpose.items()}
 
     def rate(self, stage: Stage) -> float:
         """Return the measured tokens per second of a stage; 0 before its second step."""
@@ -109,12 +109,12 @@ class StageClock:
         seen = {stage: seconds for stage in self._steps if (seconds := self.step_seconds(stage))}
         changes = [seconds / self._known[stage] for stage, seconds in seen.items() if stage in self._known]
         change = statistics.median(changes) if changes else 1.0
-        known = {stage: change * seconds for stage, seconds in self._known.items()} | seen
-        if not known:
+        step_seconds = {stage: change * seconds for stage, seconds in self._known.items()} | seen
+        if not step_seconds:
             return math.inf
-        per_operation = statistics.fmean(seconds / self._cost[stage] for stage, seconds in known.items())
+        per_operation = statistics.fmean(seconds / self._cost[stage] for stage, seconds in step_seconds.items())
         return sum(
             max(0, stage.stop_step - max(done, stage.start_step))
-            * (known.get(stage) or per_operation * self._cost[stage])
+            * (step_seconds.get(stage) or per_operation * self._cost[stage])
             for stage in self._plan.stages
         )

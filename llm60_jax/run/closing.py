@@ -56,7 +56,7 @@ def enter(run: Run, phase: Phase) -> None:
 
     Raises:
       GateError: the phase before was not judged, or did not pass.
-      DamageError: its checkpoint is not where this phase goes on from.
+      DamageError: its checkpoint ends at another step.
     """
     start, stop = run.plan.phase_span(phase.name)
     if run.step == stop:

@@ -209,11 +209,11 @@ def explain(verdict: Verdict) -> str:
 
 def check_names(phases: Sequence[Phase]) -> None:
     """Raise InputError for a phenomenon without minimal pairs."""
-    known = suite.suite()
+    phenomena = suite.suite()
     for phase in phases:
         for name in phase.gate.grammar:
-            if name not in known:
-                raise InputError(f"phase.{phase.name}.gate.grammar: '{name}' is none of {', '.join(known)}")
+            if name not in phenomena:
+                raise InputError(f"phase.{phase.name}.gate.grammar: '{name}' is none of {', '.join(phenomena)}")
 
 
 def require(run: Path, phase: str, state_sha256: str, digests: Mapping[str, str] | None) -> None:

@@ -103,7 +103,7 @@ def _evaluated(run: Run, phase: Phase, stage: Stage) -> Row:
 
 
 def _keep_late_loss(run: Run, row: Row) -> None:
-    """Remember the loss of an evaluation where a plateau is looked for."""
+    """Remember the loss of an evaluation that the plateau test uses."""
     progress, step_, phase = run.progress, row["step"], row["phase"]
     first_late = run.plan.late_stages(phase)[0][0]
     is_new = step_ not in [known for known, _ in progress.late_losses]
