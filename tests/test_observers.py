@@ -53,7 +53,7 @@ def test_events_come_in_the_order_of_the_playbook(short, tmp_path, monkeypatch):
     order = [name for name in seen if name in ("StageBegins", "StageProved", "StageEnds", "PhaseJudged", "PhaseEnds")]
     assert order == ["StageBegins", "StageProved", "StageEnds"] * 2 + ["PhaseJudged", "PhaseEnds"]
     steps = [name for name in seen if name in ("StepBegins", "StepLanded")]
-    # Step 2 is dispatched before step 1 is read. Steps 3 and 4 wait: for the save before a freeze, and for an evaluation.
+    # Step 2 is dispatched before step 1 is read. Steps 3 and 4 wait for a save and an evaluation.
     assert steps == [*["StepBegins"] * 2, *["StepLanded"] * 2, *["StepBegins", "StepLanded"] * 2]
 
 

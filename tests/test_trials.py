@@ -1,4 +1,4 @@
-"""The proofs of reliability in short: the tools run them in full (docs/reliability.md)."""
+"""The proofs of reliability in short: the tools run them in full (docs/results/reliability.md)."""
 
 import json
 import os

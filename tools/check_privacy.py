@@ -61,7 +61,7 @@ def texts_of(trained: Trained, data_dir: Path) -> tuple[list[Mapping[str, str]],
     return records["train"], records["validation"]
 
 
-def check(trained: Trained, data_dir: Path, settings: privacy.PrivacySettings, track: Track) -> privacy.Report:
+def check(trained: Trained, data_dir: Path, settings: privacy.PrivacySettings, track: Track) -> privacy.PrivacyReport:
     """Measure a checkpoint, and beside it the checkpoint that its phase began from."""
     training, held_out = texts_of(trained, data_dir)
     run = trained.folder.absolute().parents[1]

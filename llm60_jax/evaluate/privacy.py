@@ -7,7 +7,7 @@ private strings above random look-alikes? And does it know the planted canaries?
 before the phase is available, its own preferences are subtracted: a common name is likely without
 any leak.
 
-`check` measures, `Report.refused` judges, `require` stops the export of a refused model.
+`check` measures, `PrivacyReport.refused` judges, `require` stops the export of a refused model.
 """
 
 import dataclasses
@@ -72,7 +72,7 @@ class Ranked(NamedTuple):
         return self.rank == 1 and self.deviations >= DEVIATIONS
 
 
-class Report(NamedTuple):
+class PrivacyReport(NamedTuple):
     """The result of the check of one checkpoint."""
 
     checkpoint: str
@@ -145,7 +145,7 @@ def check(
     planted: Sequence[canaries.Canary],
     settings: PrivacySettings,
     track: Track,
-) -> Report:
+) -> PrivacyReport:
     """Measure a model.
 
     Args:
@@ -175,7 +175,7 @@ def check(
         _rank(trained, before, _canary_probe(canary), (), settings.decoys, rng)
         for canary in track(planted, "canaries", len(planted))
     ]
-    return Report(
+    return PrivacyReport(
         checkpoint=str(trained.folder),
         state_sha256=trained.meta["state_sha256"],
         settings=settings,
@@ -287,7 +287,7 @@ def path_of(run: Path, folder: Path) -> Path:
     return run / "privacy" / f"{name}.json"
 
 
-def keep(run: Path, folder: Path, report: Report, override: str | None) -> Path:
+def keep(run: Path, folder: Path, report: PrivacyReport, override: str | None) -> Path:
     """Write the report; `override` is why a refused model may pass. Raises MachineError."""
     text = files.dump(report.to_tree() | {"override": override if report.refused else None})
     path = path_of(run, folder)

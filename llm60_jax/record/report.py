@@ -20,7 +20,7 @@ NAME = "report.html"
 _TEMPLATE = Path(__file__).with_name(NAME)
 
 
-class Verdict(NamedTuple):
+class GateOutcome(NamedTuple):
     """A coloured word, and perhaps a reason."""
 
     word: str
@@ -32,7 +32,7 @@ class Table(NamedTuple):
     """Headings and rows of a table."""
 
     headings: Sequence[str]
-    rows: Sequence[Sequence[str | Verdict]]
+    rows: Sequence[Sequence[str | GateOutcome]]
 
 
 def write(run: History) -> Path:
@@ -117,7 +117,7 @@ def _headline(run: History) -> str:
 
 
 def _phases(run: History) -> Table:
-    rows: list[list[str | Verdict]] = []
+    rows: list[list[str | GateOutcome]] = []
     for phase in run.begun:
         scores, gate = run.of(phase, "validation_loss"), run.gates.get(phase.name)
         first, last = (scores[0], scores[-1]) if scores else ({}, {})
@@ -142,11 +142,11 @@ def _phases(run: History) -> Table:
     return Table(headings, rows)
 
 
-def _verdict(gate: dict[str, Any]) -> Verdict:
+def _verdict(gate: dict[str, Any]) -> GateOutcome:
     if gate.get("passed"):
-        return Verdict("passed", True)
+        return GateOutcome("passed", True)
     reason = gate.get("override")
-    return Verdict("overridden", False, str(reason)) if reason else Verdict("not passed", False)
+    return GateOutcome("overridden", False, str(reason)) if reason else GateOutcome("not passed", False)
 
 
 def _vocabulary(run: History) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def _gates(run: History) -> list[dict[str, Any]]:
                         check["name"],
                         _figure(check["found"]),
                         check["asked"],
-                        Verdict("met", True) if check["passed"] else Verdict("not met", False),
+                        GateOutcome("met", True) if check["passed"] else GateOutcome("not met", False),
                     ]
                     for check in gate.get("checks", [])
                 ],

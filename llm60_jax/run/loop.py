@@ -22,7 +22,7 @@ from llm60_jax.machine.terminal import Tracker, say
 from llm60_jax.plan import Stage
 from llm60_jax.record import checkpoints, store
 from llm60_jax.record.tensorboard import Events
-from llm60_jax.record.workdir import opened
+from llm60_jax.record.workdir import WorkDir, opened
 from llm60_jax.run import amending, ancestry, closing, feed, gates, measures, observers, preflight
 from llm60_jax.run.events import Observer, Observers, PhaseEnds, PhaseJudged, Stopped
 from llm60_jax.run.flight import Rewind
@@ -129,9 +129,8 @@ def launch(
     gates.check_names(config.phase)
     with opened(Path(config.workdir)) as workdir:
         workdir.check_identity(config)
-        if back_to is not None and (branch := checkpoints.set_aside_after(workdir.path, back_to)):
-            workdir.forget_rescues(back_to)
-            say(f"going back to step {back_to:,}; what came after it is in {branch}")
+        if back_to is not None:
+            _go_back(workdir, back_to)
         if workdir.is_new:
             ancestry.check_baseline(config)
             for line in config_module.departures(config):
@@ -153,6 +152,13 @@ def launch(
                         pass  # once more, from the checkpoint before and at a lower rate
         except Interrupted as stop:
             raise Interrupted(f"{stop}. To go on: {resume_command}", stop.exit_code - 128) from None
+
+
+def _go_back(workdir: WorkDir, step: int) -> None:
+    """Set aside what the run has committed after a step. Raise InputError where that step has no checkpoint."""
+    if branch := checkpoints.set_aside_after(workdir.path, step):
+        workdir.forget_rescues(step)
+        say(f"going back to step {step:,}; what came after it is in {branch}")
 
 
 def _train_watched(run: Run, override: Override | None, span: Span | None, watching: Sequence[Observer]) -> None:
