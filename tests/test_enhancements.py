@@ -116,7 +116,7 @@ def test_every_enhancement_trains_and_deep_supervision_drops_its_heads(tuning, b
 
 def test_deep_supervision_without_room_for_a_head_is_refused(tuning):
     tuning["phase"][0] |= {"deep_supervision": 0.3, "freeze": [[0.0, 4]]}
-    with pytest.raises(InputError, match=r"deep_supervision: no segment ends between its frozen blocks and the top"):
+    with pytest.raises(InputError, match=r"deep_supervision: no stack ends between its frozen blocks and the top"):
         config_module.parse(tuning, "x")
 
 
