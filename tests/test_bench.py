@@ -14,6 +14,7 @@ def command(tree, tmp_path):
     return ["--config", str(tmp_path / "c.toml"), "--rounds", "2"]
 
 
+@pytest.mark.slow
 def test_stages_are_measured_and_hours_projected(command, capsys):
     assert bench.main([*command, "--stages", "1,3", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -132,6 +133,7 @@ def test_quality_for_equal_time_is_judged_by_one_scorer(tree, tmp_path, capsys):
     assert "--seeds: 'a'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_each_optimization_is_measured_with_and_without(tree, tmp_path, capsys):
     import optimizations
 

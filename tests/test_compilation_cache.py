@@ -33,6 +33,7 @@ def entries(data_dir: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != compilation_cache.INDEX}
 
 
+@pytest.mark.slow
 def test_a_cut_or_flipped_entry_is_deleted_and_compiled_again(tmp_path):
     first = run(tmp_path)
     whole = entries(tmp_path)

@@ -159,6 +159,7 @@ def refusal(act):
     return ""
 
 
+@pytest.mark.slow
 @settings(max_examples=600, deadline=None, derandomize=True)
 @given(st.data())
 def test_mutated_values_load_or_are_refused(data):

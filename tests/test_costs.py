@@ -24,6 +24,7 @@ def alone(tree, tmp_path):
     return config_module.parse(tree, "alone")
 
 
+@pytest.mark.slow
 def test_every_program_is_measured_once_and_cached(alone):
     stage_plan = plan.build(alone)
     assert costs.recall(alone, stage_plan) == {}

@@ -71,6 +71,7 @@ def test_normalise_is_idempotent(text: str) -> None:
     assert normalise(normalise(text)) == normalise(text)
 
 
+@pytest.mark.slow
 def test_normalise_is_idempotent_for_every_character() -> None:
     for code in range(0, sys.maxunicode + 1, 3):
         once = normalise(f"a{chr(code)}b")

@@ -65,6 +65,7 @@ def test_an_answer_is_kept_or_dropped_with_its_question():
         assert screened.reason in ("list", "code")
 
 
+@pytest.mark.slow
 def test_rules_take_linear_time_for_hostile_lines():
     """A pattern that backtracks over a long line would take hours here."""
     units = ("a", "a ", "[", "1. ", "(", "@a ", "_a", "*", "a:", "<a ", "\\\\a{", "0.", "- ", "| ", "=", "x(", "a-\n")

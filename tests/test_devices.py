@@ -80,6 +80,7 @@ def install(tmp_path, monkeypatch):
     sys.modules.pop("fake_gpu", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
@@ -108,6 +109,7 @@ def test_a_plugin_that_cannot_be_trusted_ends_in_a_message_and_the_cpu(
         devices.settle("fake", tmp_path / "data")
 
 
+@pytest.mark.slow
 def test_a_healthy_plugin_is_used_and_another_version_is_tested_again(install, tmp_path, monkeypatch):
     site = install("healthy")
     devices.settle("auto", tmp_path / "data")

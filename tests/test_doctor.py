@@ -322,6 +322,7 @@ def test_words_that_were_shuffled_have_no_order():
     assert bigrams.of_words([]) is None
 
 
+@pytest.mark.slow
 def test_a_run_records_what_the_doctor_reads(tree, train):
     few = {"context": [[0.0, 16], [0.5, 32]], "freeze": [[0.0, 0], [0.5, 2]]}
     tree["phase"] = [phase | few for phase in tree["phase"][:2]]
@@ -378,6 +379,7 @@ def test_a_fault_is_reported_during_the_run(tree, train, monkeypatch, capsys):
     assert "what to do: " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_doctor_that_fails_does_not_end_the_run(tree, train, monkeypatch):
     tree["phase"] = [tree["phase"][0] | {"context": [[0.0, 16]], "freeze": [[0.0, 0]]}]
     tree["tokenizer"] = {"phases": ["grammar"]}

@@ -101,4 +101,4 @@ def test_missing_text_of_the_run_before_is_named(tuning, base, train, tmp_path):
         for path in hidden:
             (tmp_path / path.name).rename(path)
     assert not any("earlier_phases" in row for row in metrics(run))
-    assert "does not show" in (run / "log.txt").read_text()
+    assert "cannot show what it forgets" in (run / "log.txt").read_text()

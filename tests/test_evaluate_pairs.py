@@ -94,6 +94,7 @@ def test_forms_are_those_of_their_words() -> None:
         assert noun.singular[0] == noun.plural[0]
 
 
+@pytest.mark.slow
 def test_every_word_is_one_of_the_language() -> None:
     """No form of the lexicon is made up: all occur in the development texts, where these are available."""
     folder = PROJECT.parent / "shared" / "data"
@@ -151,6 +152,7 @@ def test_a_real_model_scores_a_sentence_as_a_row_of_its_own(judge: checkpoint.Tr
     assert found == pytest.approx(-float(np.asarray(judge.score_rows(row), np.float64).sum()), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_packed_sample_is_judged_like_sentences_alone(judge: checkpoint.Trained) -> None:
     pairs = [pair for phenomenon in SUITE.values() for pair in phenomenon[:6]]
     sample = scoring.Sample.of(pairs, judge.tokenizer, 64)
@@ -314,6 +316,7 @@ def test_another_tokenizer_is_damage(base: Path, tmp_path: Path) -> None:
         checkpoint.open_(copy)
 
 
+@pytest.mark.slow
 def test_unmerged_adapters_are_part_of_the_model(tuning: dict[str, Any], train, base: Path) -> None:
     tuning["phase"][0] |= {"lora": {"rank": 2}}
     run = train(tuning, stop_after=2)

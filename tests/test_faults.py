@@ -53,6 +53,7 @@ def test_a_save_that_fails_is_told_tried_again_and_changes_nothing(plain, train,
     assert without_time(metrics(workdir)) == without_time(metrics(reference))
 
 
+@pytest.mark.slow
 def test_nothing_freezes_without_a_checkpoint_from_before(plain, train, monkeypatch):
     plain["phase"][0]["freeze"] = [[0.0, 0], [0.5, 2]]
     refusing(monkeypatch, [3])
@@ -81,7 +82,7 @@ def test_what_runs_short_is_told_once(plain, train, monkeypatch, caplog):
     plain["train"]["evaluate_every"] = 1
     with caplog.at_level(logging.WARNING, "llm60_jax"):
         train(plain)
-    assert caplog.text.count("0.00 GB are free, and a checkpoint takes 0.00 GB; make room") == 1
+    assert caplog.text.count("0.00 GB are free, and a checkpoint takes 0.00 GB; free some disk") == 1
     assert caplog.text.count("close other programs") == 1
 
 

@@ -77,6 +77,7 @@ VARIANTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "phase"), VARIANTS, ids=str)
 def test_the_formula_equals_the_count_for_every_enhancement(tree, architecture, phase):
     tree = copy.deepcopy(tree) | {"baseline": "x"}

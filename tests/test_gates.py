@@ -170,6 +170,7 @@ def two(tree):
     return tree
 
 
+@pytest.mark.slow
 def test_a_phase_that_still_improves_is_extended_and_then_refused(two, train, tmp_path):
     with pytest.raises(GateError, match="gain from 10 % more tokens") as refusal:
         train(two)
@@ -191,6 +192,7 @@ def test_a_phase_that_still_improves_is_extended_and_then_refused(two, train, tm
     assert (meta["step"], len(meta["progress"]["extensions"])) == (22, 2)
 
 
+@pytest.mark.slow
 def test_an_extended_run_is_resumed_bit_for_bit(two, train, tmp_path):
     def run(name, stop_after=None):
         tree = copy.deepcopy(two) | {"workdir": str(tmp_path / name)}
@@ -205,6 +207,7 @@ def test_an_extended_run_is_resumed_bit_for_bit(two, train, tmp_path):
     assert without_time(metrics(cut)) == without_time(metrics(reference))
 
 
+@pytest.mark.slow
 def test_a_plateau_is_told_from_the_checkpoint_even_if_metrics_are_lost(tree, train, tmp_path):
     tree["phase"], tree["tokenizer"] = tree["phase"][:1], {"phases": ["grammar"]}
     reference, cut = (copy.deepcopy(tree) | {"workdir": str(tmp_path / name)} for name in ("whole", "cut"))
@@ -217,6 +220,7 @@ def test_a_plateau_is_told_from_the_checkpoint_even_if_metrics_are_lost(tree, tr
     assert told[0] == told[1]
 
 
+@pytest.mark.slow
 def test_an_override_is_recorded_for_good(two, tmp_path):
     two["phase"][0]["gate"] |= {"extend_up_to": 1.0, "min_fall": 50.0}
     parsed = config_module.parse(two, "x")
@@ -238,10 +242,11 @@ def closed(base, tmp_path):
     return copied, state_of(copied / "phases" / "grammar")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        (None, GateError, "missing, so nothing may go on"),
+        (None, GateError, "missing, so no run can continue"),
         ({"state_sha256": "0" * 64}, DamageError, "judged state 0000"),
         ({"digests": {"tokenizer": "x"}}, DamageError, "other text or tokens"),
         ({"passed": False, "override": None}, GateError, "did not pass its gate"),

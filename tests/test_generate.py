@@ -87,6 +87,7 @@ def test_decoding_in_parts_changes_nothing(params):
     np.testing.assert_array_equal(rows.tokens_BS, decode(params, prompts(*TWO), choice, seeds=[5, 6]))
 
 
+@pytest.mark.slow
 def test_the_size_of_attention_s_view_changes_nothing(params, monkeypatch):
     given, choice = prompts(*TWO, length=30), Choice(EOS, temperature=3.0)
     expected = decode(params, given, choice, seeds=[5, 6])

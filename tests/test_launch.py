@@ -59,6 +59,7 @@ def test_dry_run_prints_the_plan_and_leaves_nothing(tiny_file, tree):
     assert not Path(tree["workdir"]).exists()
 
 
+@pytest.mark.slow
 def test_dry_run_of_the_real_model(texts):
     sets = [
         f"--set=phase.{name}.sources.0.path={texts / 'text' / name}" for name in ("grammar", "vocabulary", "fine_tune")
@@ -79,6 +80,7 @@ def test_configuration_errors(tiny_file, tmp_path):
     assert launch(tiny_file, "--sett", "seed=1").returncode == 2
 
 
+@pytest.mark.slow
 def test_text_errors_come_before_anything_expensive(tiny_file, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "pictures").mkdir()
@@ -100,6 +102,7 @@ def test_a_corpus_too_small_for_the_vocabulary(tiny_file, tmp_path):
     refused(2, tiny_file, *override, words=["model.vocab_size", "8,000", "largest value that works"])
 
 
+@pytest.mark.slow
 def test_a_directory_that_cannot_be_written(tiny_file, tmp_path):
     (tmp_path / "file").write_text("")
     refused(5, tiny_file, "--workdir", tmp_path / "file" / "run", words=["cannot be written"])
@@ -246,6 +249,7 @@ def interrupted(path, workdir, number, after_step):
     return process.returncode, errors
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(short, tmp_path):
     path, reference, _ = short
     workdir = tmp_path / "run"
@@ -263,6 +267,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(short, tmp_pat
     assert without_time(metrics(workdir)) == without_time(metrics(reference))
 
 
+@pytest.mark.slow
 def test_a_changed_configuration_or_text_is_refused(short, tmp_path):
     path, _, _ = short
     refused(2, path, "--set", "seed=8", words=["seed: 7 in the run, 8 now", "--workdir"])
@@ -271,6 +276,7 @@ def test_a_changed_configuration_or_text_is_refused(short, tmp_path):
     refused(2, path, "--set", override, words=["changed under this run", "data of phase vocabulary: "])
 
 
+@pytest.mark.slow
 def test_a_gate_that_does_not_open_stops_the_run_and_can_be_judged_again(short, stopped, tmp_path):
     path, reference, _ = short
     workdir = shutil.copytree(stopped, tmp_path / "run")
@@ -282,6 +288,7 @@ def test_a_gate_that_does_not_open_stops_the_run_and_can_be_judged_again(short, 
     assert state_digest(workdir) == state_digest(reference)
 
 
+@pytest.mark.slow
 def test_lost_metrics_do_not_change_the_verdict(short, tmp_path):
     path, reference, _ = short
     workdir = tmp_path / "run"
@@ -306,6 +313,7 @@ def test_a_damaged_checkpoint_is_named_set_aside_and_replaced(whole, tmp_path):
     assert state_digest(workdir / "phases" / "fine_tune") == state_digest(reference / "phases" / "fine_tune")
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_does_not_end_the_run(short, tmp_path):
     path, reference, _ = short
     workdir = tmp_path / "run"
@@ -333,6 +341,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_saves_and_exits_with_129(short, tmp_path):
     path, _, _ = short
     command = [sys.executable, str(QUICK), str(path), "--workdir", str(tmp_path), "--set", "phase.grammar.tokens=38400"]
@@ -341,6 +350,7 @@ def test_a_closed_terminal_saves_and_exits_with_129(short, tmp_path):
     assert list((tmp_path / "checkpoints").glob("*/manifest.json"))
 
 
+@pytest.mark.slow
 def test_failures_and_tracebacks_are_in_the_log(short, stopped, tmp_path):
     path, workdir = short[0], shutil.copytree(stopped, tmp_path / "run")
     assert "ERROR gate grammar: not passed" in (workdir / "log.txt").read_text()
@@ -358,12 +368,14 @@ def test_failures_and_tracebacks_are_in_the_log(short, stopped, tmp_path):
     assert "Traceback" in (workdir / "log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_odd_directories(stopped, tiny_file):
     assert (stopped / "gates" / "grammar.json").exists()
     refused(2, tiny_file, "--workdir", "", words=["workdir"])
     refused(2, tiny_file, "--set", 'workdir="a\\u0000b"', words=["workdir"])
 
 
+@pytest.mark.slow
 def test_machine_limits_are_told_before_training(tiny_file):
     refused(5, tiny_file, "--dry-run", "--set", "model.dim=1000000", words=["parameters", "GB of memory"])
     done = refused(5, tiny_file, env={**os.environ, "JAX_PLATFORMS": "cuda"}, words=["JAX finds no usable device"])

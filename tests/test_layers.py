@@ -144,6 +144,7 @@ def test_noise_of_different_keys_and_places_is_independent():
     assert abs(np.corrcoef(flat[:, 1:].ravel(), flat[:, :-1].ravel())[0, 1]) < 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("platform", ["gpu", "tpu"])
 def test_fused_kernels_are_attention_by_its_definition(platform):
     """Run the kernels on the CPU by their interpreters."""

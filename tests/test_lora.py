@@ -75,6 +75,7 @@ def test_merged_equals_applied(adapted, targets):
     assert float(jnp.abs(applied - without).max()) > 0.01  # the adapters have an effect
 
 
+@pytest.mark.slow
 def test_fresh_adapters_change_nothing_and_only_live_ones_train(adapted):
     c = config_module.parse(adapted, "x")
     phase = c.phase[0]
@@ -125,6 +126,7 @@ def test_a_run_saves_adapters_alone_and_a_plain_merged_model(run, base):
     chex.assert_trees_all_equal(plain["params"]["blocks_0_1"], base_state["params"]["blocks_0_1"])
 
 
+@pytest.mark.slow
 def test_adapters_and_heads_of_deep_supervision_resume(tuning, train, tmp_path):
     tuning["phase"][0] |= {"lora": LORA, "deep_supervision": 0.2, "freeze": [[0.0, 0]]}
     whole = train(copy.deepcopy(tuning) | {"workdir": str(tmp_path / "whole")})
@@ -155,6 +157,7 @@ def test_the_merging_tool_writes_the_same_model(run, tmp_path):
         merge_adapters.merge(workdir / "phases" / "fine_tune", tmp_path / "other", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_after", [1, 2, 3])
 def test_interrupted_and_resumed_equals_uninterrupted(run, train, tmp_path, stop_after):
     tree, _, reference = run

@@ -25,6 +25,7 @@ def test_a_plan_without_a_step(path, tiny, capsys):
     assert "--measure runs a few steps" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_hours_are_steps_times_what_a_step_took(path, capsys):
     assert tool.main([path, "--measure", "--rounds", "2", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)

@@ -44,6 +44,7 @@ def test_unsuitable_phases_are_refused_with_the_reason(cached, changes, reason):
     assert reason in str(caught.value)
 
 
+@pytest.mark.slow
 def test_adapters_train_above_a_cached_prefix(cached, train, tmp_path):
     del cached["phase"][0]["embedding"]
     cached["phase"][0]["lora"] = {"rank": 4}
@@ -55,6 +56,7 @@ def test_adapters_train_above_a_cached_prefix(cached, train, tmp_path):
     assert seconds["frozen prefix"] > 0  # its computation does not count as waiting for data
 
 
+@pytest.mark.slow
 def test_results_equal_those_without_a_cache_up_to_bfloat16_rounding(cached, train, tmp_path, capsys):
     runs = []
     for on in (True, False):

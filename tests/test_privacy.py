@@ -157,6 +157,7 @@ def memorised(texts, tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_a_model_that_memorised_its_text_is_refused(memorised, capsys):
     path = memorised / "phases" / "fine_tune"
     options = [str(path), "--prefixes", "64", "--secrets", "6", "--decoys", "64"]
@@ -178,6 +179,7 @@ def test_a_model_that_memorised_its_text_is_refused(memorised, capsys):
     assert privacy.require(memorised, path, state)["override"] == "all of it is made up"
 
 
+@pytest.mark.slow
 def test_the_model_before_the_phase_passes(memorised):
     path = memorised / "phases" / "grammar"
     with pytest.raises(GateError, match=r"privacy/grammar\.json: missing; check the model before you publish it"):
@@ -192,6 +194,7 @@ def test_the_model_before_the_phase_passes(memorised):
         privacy.require(memorised, path, "0" * 64)
 
 
+@pytest.mark.slow
 def test_a_likely_continuation_is_that_of_the_model_itself(memorised):
     """One forward pass finds the tokens that greedy decoding would write."""
     trained = checkpoint.open_(memorised / "phases" / "fine_tune")
@@ -208,6 +211,7 @@ def test_a_likely_continuation_is_that_of_the_model_itself(memorised):
     assert wrong == 64 or not is_likeliest[0, wrong - 1]
 
 
+@pytest.mark.slow
 def test_missing_text_and_missing_reason_are_named(memorised, tmp_path, capsys):
     assert check_privacy.main([str(memorised), "--data-dir", str(tmp_path)]) == 2
     assert "the text of phase fine_tune is not here" in capsys.readouterr().err

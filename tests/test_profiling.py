@@ -57,6 +57,7 @@ def test_idle_time_is_time_without_any_operation(spans, window, idle):
     assert profiling.window_and_idle(spans) == (window, idle)
 
 
+@pytest.mark.slow
 def test_operations_by_part_add_up_to_the_formula(tiny):
     stages = plan.build(tiny).stages
     for stage in (stages[0], stages[-1]):
@@ -70,6 +71,7 @@ def test_operations_by_part_add_up_to_the_formula(tiny):
         assert by_part["mlp"] == tokens * (6 * products + live * (2 * products + products // 2))
 
 
+@pytest.mark.slow
 def test_a_trace_becomes_tables_by_part_operation_and_memory(tiny, tmp_path):
     steps = costs.Steps(tiny, tiny.phase[0])
     key = plan.key(tiny, plan.build(tiny).stages[0])

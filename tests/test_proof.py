@@ -100,6 +100,7 @@ def test_changed_frozen_leaves_stop_the_run(stage):
         proof.check_frozen(stage, {"x": "a", "y": "a"}, {"x": "a", "y": "b"})
 
 
+@pytest.mark.slow
 def test_the_program_reports_what_it_does(tiny):
     state = step.init(tiny)
     total = sum(leaf.nbytes for leaf in jax.tree.leaves(state.opt_state))
@@ -134,6 +135,7 @@ def digests(state):
     }
 
 
+@pytest.mark.slow
 def test_a_run_records_the_proof_of_each_stage(tree, capsys):
     tree["phase"], tree["tokenizer"] = tree["phase"][:1], {"phases": ["grammar"]}
     c = config_module.parse(tree, "x")
@@ -157,6 +159,7 @@ def test_a_freeze_that_does_not_reach_the_program_stops_the_run(one_stage, monke
         loop.launch(one_stage, Interrupts(), "again")
 
 
+@pytest.mark.slow
 def test_frozen_parameters_that_move_stop_the_run(one_stage, monkeypatch):
     real = optim.update
 
@@ -174,6 +177,7 @@ def test_frozen_parameters_that_move_stop_the_run(one_stage, monkeypatch):
         loop.launch(one_stage, Interrupts(), "again")
 
 
+@pytest.mark.slow
 def test_a_gradient_that_leaks_below_the_boundary_stops_the_run(one_stage, monkeypatch):
     """Frozen parameters stay, but the gradient crosses every frozen block to the embedding."""
     monkeypatch.setattr(jax.lax, "stop_gradient", lambda x: x)
@@ -191,6 +195,7 @@ def test_a_mask_without_documents_stops_the_run(one_stage, monkeypatch):
         loop.launch(one_stage, Interrupts(), "again")
 
 
+@pytest.mark.slow
 def test_packing_that_joins_documents_stops_the_run(one_stage, monkeypatch):
     real = packing._Stream.read
     monkeypatch.setattr(packing._Stream, "read", lambda *a: (row := real(*a)) | {"segments": row["segments"] * 0 + 1})
@@ -198,6 +203,7 @@ def test_packing_that_joins_documents_stops_the_run(one_stage, monkeypatch):
         loop.launch(one_stage, Interrupts(), "again")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("open_to", ["documents", "future"])
 def test_attention_that_ignores_its_mask_stops_the_run(one_stage, monkeypatch, open_to):
     """The mask is right, but attention ignores it; a new jit compiles the broken function."""
@@ -221,6 +227,7 @@ def test_an_update_that_does_nothing_stops_the_run(one_stage, monkeypatch):
         loop.launch(one_stage, Interrupts(), "again")
 
 
+@pytest.mark.slow
 def test_a_group_missing_from_the_update_stops_the_run(one_stage, monkeypatch):
     real = optim.update
 

@@ -57,6 +57,7 @@ def test_after_its_last_rescue_a_run_stops(one, train, poisoned):
         train(one)
 
 
+@pytest.mark.slow
 def test_a_run_that_went_back_is_resumed_bit_for_bit(one, train, poisoned, tmp_path):
     whole, cut = (json.loads(json.dumps(one)) | {"workdir": str(tmp_path / name)} for name in ("whole", "cut"))
     poisoned({6, 7, 8}, times=1)

@@ -110,6 +110,7 @@ def test_a_freeze_waits_until_its_blocks_have_settled(converging, train, monkeyp
     assert (workdir / "checkpoints" / "5").exists()  # saved before the freeze, wherever it came
 
 
+@pytest.mark.slow
 def test_a_freeze_waits_no_longer_than_it_may(converging, train, monkeypatch):
     drifting(monkeypatch, dict.fromkeys(range(1, 10), 0.5))
     workdir = train(converging)
@@ -124,6 +125,7 @@ def test_a_freeze_whose_blocks_have_settled_comes_as_planned(converging, train, 
     assert [row["frozen"] for row in metrics(workdir) if "loss" in row] == [0] * 3 + [2] * 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_after", [3, 4])
 def test_an_amended_plan_is_resumed(converging, train, monkeypatch, tmp_path, stop_after):
     drifting(monkeypatch, {step: 0.5 if step < 5 else 0.01 for step in range(1, 10)})
@@ -155,5 +157,5 @@ def test_a_delay_that_reaches_the_next_freeze_is_refused(converging):
         "freeze": [[0.0, 0], [0.25, 2], [0.36, 4]],
         "freeze_delay": 0.1,
     }  # apart, yet not in steps
-    with pytest.raises(InputError, match=r"freeze_delay: 0\.1 of 10 steps are 1, and a freeze at step 3 .* at 4"):
+    with pytest.raises(InputError, match=r"freeze_delay: 0\.1 of 10 steps are 1; a freeze at step 3 .* at step 4"):
         plan.build(config_module.parse(converging, "x"))

@@ -159,6 +159,7 @@ def test_2_text_that_the_start_checkpoint_has_seen_leaves_the_fine_tuning(tuning
     assert "the model was trained on them before" in prepared.describe(c.phase[0])
 
 
+@pytest.mark.slow
 def test_2_text_of_earlier_ancestors_counts_too(tuning, base, train, texts, tmp_path):
     """The text of a run leaves the fine-tuning text of a run two generations later."""
     second = train(copy.deepcopy(tuning) | {"workdir": str(tmp_path / "second")})
@@ -218,6 +219,7 @@ def test_5_a_run_from_a_checkpoint_keeps_its_optimizer(tuning):
         ancestry.start(config_module.parse(tuning, "x"))
 
 
+@pytest.mark.slow
 def test_5_a_moved_start_is_accepted_and_another_checkpoint_is_not(tuning, base, train, tmp_path):
     first = tmp_path / "first"
     shutil.copytree(base, first)
@@ -247,6 +249,7 @@ def test_5_a_start_has_any_path_and_lies_in_another_run(tuning, base, monkeypatc
         ancestry.start(config_module.parse(tuning | {"start": "grammar", "workdir": str(base)}, "x"))
 
 
+@pytest.mark.slow
 def test_5_a_phase_that_another_run_closed_is_no_evidence(short, train, tmp_path):
     workdir = train(short, stop_after=1)
     other = copy.deepcopy(short) | {"workdir": str(tmp_path / "other")}
@@ -307,6 +310,7 @@ def test_6_a_baseline_is_a_finished_run_of_the_same_size(tree, base, tmp_path, t
         train(tree | {"baseline": str(unfinished)})
 
 
+@pytest.mark.slow
 def test_the_start_checkpoint_stays_unchanged(tuning, base, train):
     before = state_of(base / "phases" / "grammar")
     files = {p: p.read_bytes() for p in (base / "phases").rglob("*") if p.is_file()}

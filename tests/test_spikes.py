@@ -48,6 +48,7 @@ def one_phase(tree):
     return tree
 
 
+@pytest.mark.slow
 def test_a_bad_batch_is_named_and_stored_and_the_run_continues(one_phase, train, poisoned):
     poisoned({1, 4, 5})  # the run's first step, and all steps of stage 2
     workdir = train(one_phase)
@@ -70,6 +71,7 @@ def test_three_refused_steps_in_a_row_stop_the_run(one_phase, train, poisoned):
         train(one_phase)
 
 
+@pytest.mark.slow
 def test_refused_steps_resume_bit_for_bit(one_phase, train, poisoned, tmp_path):
     poisoned({3, 4})
     whole, cut = (copy.deepcopy(one_phase) | {"workdir": str(tmp_path / name)} for name in ("whole", "cut"))

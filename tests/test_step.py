@@ -40,6 +40,7 @@ def run(tiny, key, state, batch, limit=step.NO_LIMIT):
     return program(jax.tree.map(jnp.copy, state), batch, np.float32(1e-2), np.float32(limit))
 
 
+@pytest.mark.slow
 def test_accumulated_micro_batches_equal_one_large_batch(tiny):
     quiet = keys(tiny)[0]._replace(noise=Noise())
     state = step.init(tiny)
@@ -98,6 +99,7 @@ def test_embedding_policy_reaches_the_key_only_while_blocks_are_frozen(tree):
     assert [key.embedding_frozen for key in keys(c)] == [False, True, True, True, True]
 
 
+@pytest.mark.slow
 def test_one_compile_per_key_and_shared_between_phases(tiny):
     compiled = programs.CompiledSteps(tiny)
     state = step.init(tiny)
@@ -136,6 +138,7 @@ def test_abstract_state_matches_a_real_one(tiny):
     chex.assert_trees_all_equal_structs(groups.abstract_params(tiny.model), real.params)
 
 
+@pytest.mark.slow
 def test_memory_grows_with_depth_by_gradients_and_block_inputs_only(tree):
     """Under full remat a block costs gradients (sum, new, update) and an input for each token."""
     temporaries = {}
@@ -179,6 +182,7 @@ def test_a_step_above_a_limit_is_not_applied(tiny, limit, applied):
     assert same is not applied
 
 
+@pytest.mark.slow
 def test_a_released_program_is_freed_and_can_be_compiled_again(tiny):
     compiled, (first, second, *_) = programs.CompiledSteps(tiny), keys(tiny)
     program = weakref.ref(compiled[first])
@@ -201,6 +205,7 @@ def test_each_stage_has_its_own_remat_policy(tree):
         config_module.parse(tree, "x")
 
 
+@pytest.mark.slow
 def test_products_in_float32_are_float32_throughout(tiny, tree):
     """The loss is nearly that of bfloat16."""
     key = keys(tiny)[0]._replace(noise=Noise())

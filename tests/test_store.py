@@ -80,6 +80,7 @@ def test_the_newest_whole_checkpoint_is_used_and_none_means_none(tiny, state, tm
         run.newest()
 
 
+@pytest.mark.slow
 def test_rolling_checkpoints_are_bounded_and_the_others_stay(state, tmp_path):
     run = checkpoints.Checkpoints(tmp_path, keep_rolling=2)
     for at in range(1, 8):
@@ -296,6 +297,7 @@ store.save(Path(sys.argv[2]), {"a": put(()), "b": put(("devices",))}, meta(1))
 """
 
 
+@pytest.mark.slow
 def test_a_checkpoint_from_other_devices_is_read_here(tmp_path):
     folder = tmp_path / "1"
     subprocess.run([sys.executable, "-c", DEVICES, "4", str(folder)], cwd=PROJECT, check=True)

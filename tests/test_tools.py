@@ -38,6 +38,7 @@ def experiment(tuning, tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_an_experiment_trains_its_arms_once_and_compares_them(experiment, tmp_path, capsys):
     command = [str(experiment), "--dir", str(tmp_path / "runs")]
     assert experiments.main([*command, "--list"]) == 0
@@ -60,6 +61,7 @@ def test_an_experiment_trains_its_arms_once_and_compares_them(experiment, tmp_pa
     assert json.loads((tmp_path / "runs" / "report.json").read_text()) == report
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_ends_the_experiment_and_is_named(experiment, tmp_path, capsys):
     command = [str(experiment), "--dir", str(tmp_path / "runs"), "--arms", "thawed"]
     assert experiments.main([*command, "--set", "phase.fine_tune.gate.min_fall=50.0"]) == 3
@@ -118,6 +120,7 @@ def test_the_experiments_that_are_shipped_are_valid(path, capsys):
     assert "--arms" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_profiling_a_cached_stage_reports_both_ways(tuning, tmp_path, capsys):
     tuning["phase"][0] |= {"prefix_cache": True, "rows": "fixed", "embedding": "frozen"}
     (tmp_path / "cached.toml").write_text(to_toml(tuning))

@@ -33,6 +33,7 @@ def short(texts, tmp_path_factory):
     return folder, trial.training(folder / "tiny.toml", [], 6, QUICK)
 
 
+@pytest.mark.slow
 def test_killed_runs_go_on_bit_for_bit_and_a_lost_position_is_found_out(short, monkeypatch, capsys):
     folder, training = short
     monkeypatch.setattr(verify_resume.trial, "training", lambda *arguments: training)
@@ -67,6 +68,7 @@ def test_faults_of_a_run_are_seen(short):
     assert any("checkpoints/5: state" in fault for fault in trial.faults(run, reference, {}))
 
 
+@pytest.mark.slow
 def test_damage_is_named_and_unnoticed_without_digests(short):
     folder, training = short
     trial.undisturbed(training, folder)
@@ -81,6 +83,7 @@ def test_damage_is_named_and_unnoticed_without_digests(short):
         assert list(fault_trial._after_damage(run, path, path.parent.name, {f"phases/{path.parent.name}": ""}))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="disks in memory need Linux and root")
 def test_a_disk_that_fills_up_loses_nothing(short):
     folder, training = short
@@ -121,6 +124,7 @@ def _shard(config, run):
     return report[0].removeprefix("grammar-")
 
 
+@pytest.mark.slow
 def test_broken_files_are_refused(small):
     assert list(fuzz_runs.break_files(small, 10, 2, silent)) == []
 
@@ -137,6 +141,7 @@ HOSTILE = (
 )
 
 
+@pytest.mark.slow
 def test_hostile_files_do_no_harm(small, monkeypatch):
     real = fuzz_attacks.attacks
     monkeypatch.setattr(
