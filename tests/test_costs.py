@@ -108,6 +108,7 @@ def test_unmeasured_stages_are_estimated_by_their_operations(tiny):
     assert stage_clock.planned(second) is None
 
 
+@pytest.mark.slow
 def test_a_run_caches_its_stage_times_and_the_next_run_plans_with_them(tree, tmp_path, train):
     short = tree["phase"][0] | {"context": [[0.0, 16], [0.5, 32]], "freeze": [[0.0, 0]]}
     tree |= {"data_dir": str(tmp_path / "data"), "phase": [short], "tokenizer": {"phases": ["grammar"]}}
@@ -122,6 +123,7 @@ def test_a_run_caches_its_stage_times_and_the_next_run_plans_with_them(tree, tmp
     assert " planned, " in (second / "log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_steps_of_any_phase_can_be_measured(tuning):
     """Measure a phase with adapters and a prefix cache."""
     tuning["phase"][0] |= {"rows": "fixed", "prefix_cache": True, "lora": {"rank": 2}}

@@ -158,6 +158,7 @@ def test_without_plugins_nothing_is_tested_and_jax_chooses(tmp_path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_launch_survives_a_plugin_that_crashes_as_soon_as_it_is_imported(install, tiny_file):
     install("crash", at_once=True)
     command = [sys.executable, str(PROJECT / "launch.py"), str(tiny_file), "--dry-run"]

@@ -255,6 +255,7 @@ def test_files_that_are_not_blimp_are_named(tmp_path: Path, text: str) -> None:
         scoring.read_blimp(tmp_path / "nothing")
 
 
+@pytest.mark.slow
 def test_the_tool_judges_a_run_a_phase_and_a_text(base: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setattr(suite, "suite", lambda: {name: pairs[:4] for name, pairs in SUITE.items()})
     text = tmp_path / "a.txt"

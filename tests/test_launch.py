@@ -157,6 +157,7 @@ def stopped(short, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_a_run_leaves_what_the_readme_promises(whole):
     _, workdir, output = whole
     rows = metrics(workdir)
@@ -217,6 +218,7 @@ def test_a_run_leaves_what_the_readme_promises(whole):
         assert (workdir / name).exists()
 
 
+@pytest.mark.slow
 def test_the_same_command_again_does_no_work_twice(whole):
     path, workdir, _ = whole
     before = (workdir / "metrics.jsonl").read_text()
@@ -300,6 +302,7 @@ def test_lost_metrics_do_not_change_the_verdict(short, tmp_path):
     refused(2, path, "--workdir", workdir, "--set", "train.validation_tokens=100", words=["train.validation_tokens"])
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_set_aside_and_replaced(whole, tmp_path):
     path, reference, _ = whole
     workdir = tmp_path / "run"

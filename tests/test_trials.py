@@ -49,6 +49,7 @@ def test_killed_runs_go_on_bit_for_bit_and_a_lost_position_is_found_out(short, m
     shutil.copy(folder / "kills" / "reference.done", folder)
 
 
+@pytest.mark.slow
 def test_faults_of_a_run_are_seen(short):
     folder, training = short
     trial.undisturbed(training, folder)
