@@ -321,11 +321,11 @@ def test_a_reader_that_goes_away_does_not_end_the_run(short, tmp_path):
     path, reference, _ = short
     workdir = tmp_path / "run"
     command = [sys.executable, str(QUICK), str(path), "--workdir", str(workdir)]
-    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    process.stdout.readline()
-    process.stdout.close()
-    errors = process.stderr.read()
-    assert process.wait(timeout=200) == 0, errors
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert process.returncode == 0, errors
     assert state_digest(workdir) == state_digest(reference)
 
 

@@ -52,8 +52,9 @@ class WorkerProcess:
         return json.loads(line)
 
     def close(self) -> None:
+        """End the process and close its pipes."""
         self._process.kill()
-        self._process.wait()
+        self._process.communicate()
 
 
 def serve(worker: Any, version: str) -> None:
