@@ -344,6 +344,7 @@ def test_a_run_records_what_the_doctor_reads(tree, train):
     assert (run / report.NAME).read_text(encoding="utf-8") == report.page(read)
 
 
+@pytest.mark.slow
 def test_a_fault_is_reported_during_the_run(tree, train, monkeypatch, capsys):
     from llm60_jax.data.tokens import loader
 

@@ -99,6 +99,7 @@ def test_noise_spares_frozen_blocks(tree, noise):
     assert float(jnp.abs(streams[0][4] - streams[1][4]).max()) > 0
 
 
+@pytest.mark.slow
 def test_every_enhancement_trains_and_deep_supervision_drops_its_heads(tuning, base, train, tmp_path):
     """Train four steps with deep supervision and noise, from a plain checkpoint."""
     tuning["phase"][0] |= {"deep_supervision": 0.3, "drop_path": 0.1, "activation_noise": 0.1, "freeze": [[0.0, 0]]}

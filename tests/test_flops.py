@@ -42,6 +42,7 @@ def test_a_loop_without_a_count_is_refused():
         counted(program, shape(4, 4))
 
 
+@pytest.mark.slow
 def test_freezing_removes_exactly_the_backward_and_recomputation_of_the_frozen_blocks(tiny):
     """A frozen block has a forward. A live block has also a backward and a recomputation.
 

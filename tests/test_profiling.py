@@ -97,6 +97,7 @@ def test_a_trace_becomes_tables_by_part_operation_and_memory(tiny, tmp_path):
     assert list(tmp_path.rglob("perfetto_trace.json.gz"))
 
 
+@pytest.mark.slow
 def test_a_run_records_the_given_steps(tree, tmp_path, monkeypatch, capsys):
     short = tree["phase"][0] | {"context": [[0.0, 16]], "freeze": [[0.0, 0]]}
     (tmp_path / "c.toml").write_text(to_toml(tree | {"phase": [short], "tokenizer": {"phases": ["grammar"]}}))

@@ -65,6 +65,7 @@ def test_a_bad_batch_is_named_and_stored_and_the_run_continues(one_phase, train,
     assert (workdir / "phases" / "grammar").exists()
 
 
+@pytest.mark.slow
 def test_three_refused_steps_in_a_row_stop_the_run(one_phase, train, poisoned):
     poisoned({6, 7, 8})
     with pytest.raises(TrainingError, match=r"step 8: not applied: its weights are not finite.*3 such steps in a row"):

@@ -225,6 +225,7 @@ def test_the_benchmark_measures_text_tokens_and_loader(tiny_file: Path, capsys, 
     assert "datatrove is not here to compare with" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_broken_corpora_break_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("trafilatura")
     assert fuzz_data.main(["--corpora", "12"]) == 0
