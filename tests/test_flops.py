@@ -92,12 +92,14 @@ def test_the_formula_equals_the_count_for_every_enhancement(tree, architecture, 
             assert flops.step_flops(c.model, key._replace(noise=noise)) == counted_step(c, key._replace(noise=noise))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("context", [16, 128, 200, 512])
 def test_attention_counts_the_keys_of_each_chunk(tiny, context):
     key = plan.key(tiny, plan.build(tiny).stages[0])._replace(context=context)
     assert flops.step_flops(tiny.model, key) == counted_step(tiny, key)
 
 
+@pytest.mark.slow
 def test_devices_split_the_operations(tiny):
     key = plan.key(tiny, plan.build(tiny).stages[0])
     assert key.accumulation % 2 == 0

@@ -56,6 +56,7 @@ def random_adapters(c, lora, adapted_from=0):
     return jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(x.size), x.shape), fresh)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("targets", [TARGETS, ["mlp.down"]], ids=str)
 def test_merged_equals_applied(adapted, targets):
     adapted["phase"][0]["lora"] = LORA | {"targets": targets}
@@ -168,6 +169,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(run, train, tmp_path, stop
     assert without_time(metrics(workdir)) == without_time(metrics(reference))
 
 
+@pytest.mark.slow
 def test_adapters_with_another_base_are_refused(run, base, train, tmp_path):
     tree, _, _ = run
     moved = tmp_path / "moved"

@@ -113,6 +113,7 @@ def grads(params, frozen_blocks=0, remat="none", noise=plan.Noise(), rng=None):
     return run(params, rng)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", ["full", "attention", "products"])
 @pytest.mark.parametrize("noise", [plan.Noise(), plan.Noise(0.1, 0.1, 0.1)])
 def test_remat_changes_no_gradient(params, remat, noise):

@@ -32,6 +32,7 @@ def losses(c, steps, stage=0):
     return np.array(numbers), state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [0, 2])
 def test_two_devices_train_as_one_does(tree, stage):
     """Losses agree to 1e-5 with noise: a micro-batch's noise depends on its number in the step."""

@@ -185,6 +185,7 @@ def test_a_gradient_that_leaks_below_the_boundary_stops_the_run(one_stage, monke
         loop.launch(one_stage, Interrupts(), "again")
 
 
+@pytest.mark.slow
 def test_a_mask_without_documents_stops_the_run(one_stage, monkeypatch):
     def causal(segments_BT):
         length = segments_BT.shape[1]
@@ -221,6 +222,7 @@ def test_attention_that_ignores_its_mask_stops_the_run(one_stage, monkeypatch, o
         loop.launch(one_stage, Interrupts(), "again")
 
 
+@pytest.mark.slow
 def test_an_update_that_does_nothing_stops_the_run(one_stage, monkeypatch):
     monkeypatch.setattr(optim, "update", lambda tx, frozen_groups, rate, grads, state, params: (params, state))
     with pytest.raises(TrainingError, match=r"training of blocks_2_3, .*, norm planned, of nothing found"):
@@ -240,6 +242,7 @@ def test_a_group_missing_from_the_update_stops_the_run(one_stage, monkeypatch):
         loop.launch(one_stage, Interrupts(), "again")
 
 
+@pytest.mark.slow
 def test_weights_that_do_not_arrive_stop_the_run(one_stage, tree, monkeypatch):
     tree["phase"][0]["reweight"] = {}
     monkeypatch.setattr(prepare.Prepared, "token_weights", lambda self, phase: None)

@@ -119,6 +119,7 @@ def test_a_freeze_waits_no_longer_than_it_may(converging, train, monkeypatch):
     assert "waited 3 steps, the most allowed" in last["reason"]
 
 
+@pytest.mark.slow
 def test_a_freeze_whose_blocks_have_settled_comes_as_planned(converging, train, monkeypatch):
     drifting(monkeypatch, dict.fromkeys(range(1, 10), 0.0))
     workdir = train(converging)

@@ -83,6 +83,7 @@ def test_refused_steps_resume_bit_for_bit(one_phase, train, poisoned, tmp_path):
     assert without_time(metrics(workdir)) == without_time(metrics(reference))
 
 
+@pytest.mark.slow
 def test_a_spike_is_refused_with_its_limit(one_phase, train, monkeypatch):
     monkeypatch.setattr(spikes.Watch, "limit", lambda self, step: 0.5 if step == 5 else math.inf)
     workdir = train(one_phase)

@@ -113,6 +113,7 @@ def test_one_compile_per_key_and_shared_between_phases(tiny):
     assert int(state.step) == 30
 
 
+@pytest.mark.slow
 def test_a_compiled_step_is_traced_once_whatever_step_and_rate(tiny):
     key = keys(tiny)[1]
     traced = chex.assert_max_traces(lambda s, b, r: step.train_step(tiny, key, s, b, r), n=1)
@@ -121,6 +122,7 @@ def test_a_compiled_step_is_traced_once_whatever_step_and_rate(tiny):
         state, _ = jitted(state, batch_for(key), np.float32(rate))
 
 
+@pytest.mark.slow
 def test_noise_comes_from_seed_step_and_micro_batch(tiny):
     key = keys(tiny)[0]._replace(noise=Noise(mlp=0.3))
     state, batch = step.init(tiny), batch_for(keys(tiny)[0])

@@ -45,10 +45,11 @@ class MetricsLog:
             log.warning("%s: cannot be written: %s; its rows are kept in memory", self.path, error.strerror)
 
     def rewind(self, step: int) -> None:
-        """Drop the rows after a step: a resumed run writes them again."""
-        if self.path.exists():
-            self.rows = [row for row in self.rows if row["step"] <= step]
+        """Drop the rows after a step: a resumed run writes them again. Rows that the disk has refused are written."""
+        self.rows = [row for row in self.rows if row["step"] <= step]
+        if self.rows or self.path.exists():
             files.write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))
+        self._unwritten = b""
 
 
 def _write_all(file: BinaryIO | io.RawIOBase, data: bytes) -> None:

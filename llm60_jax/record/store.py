@@ -112,10 +112,11 @@ def save(folder: Path, state: Any, meta: dict[str, Any]) -> str:
     state = jax.device_get(state)  # Orbax would record the devices and refuse others
     digest = state_sha256(state, meta["progress"].iterator)
 
+    tree = _META.dump_python({**meta, "state_sha256": digest}, mode="json")  # type: ignore[typeddict-item]
+
     def build(partial: Path) -> dict[str, Any]:
         with _without_patterns(partial.absolute()) as place, _hide_late_errors():
             ocp.save(place / STATE, state)
-        tree = _META.dump_python({**meta, "state_sha256": digest}, mode="json")  # type: ignore[typeddict-item]
         (partial / META).write_text(json.dumps(tree, indent=1), encoding="utf-8")
         return {"permanent": meta["permanent"]}
 

@@ -36,8 +36,9 @@ def extend(run: Run, extension: Extension) -> None:
     run.progress.extensions.append(extension)
     run.replan()
     stage = run.plan.phase_stages(extension.phase)[-1]
-    if not run.metrics.find("extension", step=run.step, phase=extension.phase):  # a resume repeats the decision
-        run.record({**run.position(run.step, stage), "extension": dataclasses.asdict(extension)})
+    entry = dataclasses.asdict(extension)
+    if not run.metrics.find("extension", step=run.step, extension=entry):  # a resume repeats the decision
+        run.record({**run.position(run.step, stage), "extension": entry})
     say(f"{extension.phase}: {extension.steps:,} more steps: {extension.reason}")
 
 

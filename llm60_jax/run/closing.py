@@ -37,7 +37,7 @@ class Judgement(NamedTuple):
     """What a gate has come to."""
 
     verdict: Verdict
-    plain: TrainState  # the state as a plain model: adapters merged, added heads gone
+    plain: TrainState | None  # the state as a plain model: adapters merged, added heads gone; None with an extension
     extension: Extension | None  # the phase only lacks a plateau, and its gate allows more steps
 
     @property
@@ -111,7 +111,8 @@ def judge(run: Run, phase: Phase, override: str | None) -> Judgement:
         )
         run.workdir.write(f"gates/{phase.name}.json", files.dump(verdict.to_json()))
     lacks_plateau = [check.name for check in verdict.failed] == [gates.PLATEAU] and verdict.override is None
-    return Judgement(verdict, plain, plan.extend(run.plan, phase, "it still improves") if lacks_plateau else None)
+    extension = plan.extend(run.plan, phase, "it still improves") if lacks_plateau else None
+    return Judgement(verdict, plain if extension is None else None, extension)
 
 
 def close(run: Run, phase: Phase, judgement: Judgement) -> None:
@@ -124,6 +125,7 @@ def close(run: Run, phase: Phase, judgement: Judgement) -> None:
             adapters = phase_groups.without_base(run.state)
             folder = run.checkpoints.save_adapters(phase.name, adapters, run.meta(last, permanent=True))
             say(f"the adapters alone: {folder}")
+        assert judgement.plain is not None, "a phase that is extended does not close"
         run.state, run.progress.phase = judgement.plain, None
         folder = run.checkpoints.save_phase(phase.name, run.state, run.meta(last, permanent=True, closed=True))
     say(f"phase {phase.name} closed: {folder}")

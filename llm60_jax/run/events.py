@@ -79,6 +79,13 @@ class Saved:
 
 
 @dataclass(frozen=True)
+class StageTrained:
+    """All steps of a stage have landed; nothing is checked yet."""
+
+    stage: Stage
+
+
+@dataclass(frozen=True)
 class StageEnds:
     stage: Stage
     key: StepKey
@@ -117,6 +124,7 @@ Event = (
     | StageProved
     | Evaluated
     | Saved
+    | StageTrained
     | StageEnds
     | PhaseJudged
     | PhaseEnds

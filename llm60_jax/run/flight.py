@@ -43,7 +43,7 @@ class _Pending(NamedTuple):
 
 
 class Flight:
-    """Takes the steps of a stage. `take_off` dispatches one, `land` reads the one under way."""
+    """Takes the steps of a stage: `prepare` announces one, `take_off` dispatches it, `land` reads it."""
 
     def __init__(self, run: Run, phase: Phase, stage: Stage, program: Program):
         self._run, self._phase, self._stage, self._program = run, phase, stage, program
@@ -53,13 +53,17 @@ class Flight:
         self._before: proof.Digests = {}  # of the parameter groups, before the stage's first step
         self._first_batches: list[dict[str, np.ndarray]] = []  # enough to tell whether they are text
 
+    def prepare(self) -> None:
+        """Announce the next step, before its batch is read."""
+        number = self._run.step + 1
+        if self._run.tell.needs_rest(number):
+            self.land()
+        self._run.tell(StepBegins(number, self._key))
+
     def take_off(self, batch: dict[str, Any], on_device: step.Batch) -> None:
         """Dispatch the next step, then read the one before it."""
         run = self._run
         number = run.step + 1
-        if run.tell.needs_rest(number):
-            self.land()
-        run.tell(StepBegins(number, self._key))
         rate = plan.learning_rate(run.plan, self._phase, run.step)
         limit = Watch(run.progress.objectives).limit(number)
         self._keep_first(batch)

@@ -21,6 +21,7 @@ from llm60_jax.machine.signals import Interrupts
 from llm60_jax.machine.terminal import Tracker, say
 from llm60_jax.plan import Stage
 from llm60_jax.record import checkpoints, store
+from llm60_jax.record.metrics import MetricsLog
 from llm60_jax.record.tensorboard import Events
 from llm60_jax.record.workdir import WorkDir, opened
 from llm60_jax.run import amending, ancestry, closing, feed, gates, measures, observers, preflight
@@ -143,10 +144,11 @@ def launch(
             prepared = prepare(config, Tracker(interrupts), workdir.check_digests, trained_on)
             workdir.begin(config, prepared.digests, prepared.tokenizer.path)
             with kept_awake(config.train.keep_awake):
+                rows = MetricsLog(workdir)
                 while True:
-                    opened_run = open_run(config, workdir, prepared, versions, interrupts, start)
-                    try:
-                        _train_watched(opened_run, override, span, watching)
+                    try:  # no name holds the run, so that a rewind frees its memory before the next one opens
+                        opening = (config, workdir, rows, prepared, versions, interrupts, start)
+                        _train_watched(open_run(*opening), override, span, watching)
                         return
                     except Rewind:
                         pass  # once more, from the checkpoint before and at a lower rate
@@ -181,3 +183,5 @@ def _train_watched(run: Run, override: Override | None, span: Span | None, watch
             run.record({**run.position(run.step, stage), "stopped": str(failure)})
             run.tell(Stopped(failure))
             raise
+        finally:
+            run.tell = Observers()  # they hold the run, which would keep its memory

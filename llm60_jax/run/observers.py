@@ -27,6 +27,7 @@ from llm60_jax.run.events import (
     StageBegins,
     StageEnds,
     StageProved,
+    StageTrained,
     StepBegins,
     StepLanded,
     StepLogged,
@@ -181,7 +182,7 @@ class Profiler:
             case StepBegins() if self._recorder.is_due(event.number):
                 with self._paused():
                     self._recorder.before(event.number, event.key, self._run.state)
-            case StageEnds():
+            case StageTrained():
                 self._recorder.close(self._run.step, self._run.state)
 
     def _paused(self) -> AbstractContextManager[Any]:

@@ -31,12 +31,13 @@ from llm60_jax.training.step import TrainState
 def open_run(
     config: Config,
     workdir: WorkDir,
+    metrics: MetricsLog,
     data: Prepared,
     versions: dict[str, str],
     interrupts: Interrupts,
     start: Start | None,
 ) -> Run:
-    """Return the run, ready for its next step.
+    """Return the run, ready for its next step. `metrics` outlives a rewind, with rows that the disk has refused.
 
     Raises:
       InputError: its checkpoint belongs to another text or configuration, or an older version wrote it.
@@ -54,7 +55,7 @@ def open_run(
     run = Run(
         config=config,
         workdir=workdir,
-        metrics=MetricsLog(workdir),
+        metrics=metrics,
         data=data,
         versions=versions,
         interrupts=interrupts,
@@ -100,8 +101,9 @@ def _resumed(
     progress: Progress = meta["progress"]
     progress.ancestors = _as_started(progress.ancestors, start)
     state = checkpoint.read_state(folder, meta, config, checkpoint.base_of(workdir.path, meta))
-    if int(state.step) != progress.step:
-        raise DamageError(f"{folder}: its state says step {int(state.step)}, its metadata {progress.step}")
+    if not int(state.step) == progress.step == meta["step"]:
+        steps = f"its state says step {int(state.step)}, its progress {progress.step}, its metadata {meta['step']}"
+        raise DamageError(f"{folder}: {steps}")
     if meta["versions"] != versions:
         changed = facts.differences(meta["versions"], versions)
         say(f"resuming under other versions, so not bit for bit as before: {changed}")

@@ -8,7 +8,7 @@ from llm60_jax.config import Phase
 from llm60_jax.machine import compilation_cache, facts
 from llm60_jax.plan import Stage, StepKey
 from llm60_jax.run import feed, measures, saving
-from llm60_jax.run.events import Evaluated, StageBegins, StageEnds
+from llm60_jax.run.events import Evaluated, StageBegins, StageEnds, StageTrained
 from llm60_jax.run.flight import Flight
 from llm60_jax.run.state import Run
 from llm60_jax.training import profiling
@@ -48,11 +48,13 @@ def train_stage(run: Run, phase: Phase, stage: Stage) -> None:
                 evaluate(run, phase, stage)
         if save:
             saving.save_or_go_on(run, phase, stage, batches, must=due.freeze)
+        flight.prepare()
         with run.clock.waiting("data"), profiling.data():
             batch = next(batches)
             on_device = run.programs.put(batch)
         flight.take_off(batch, on_device)
     flight.land()
+    run.tell(StageTrained(stage))
     _end(run, stage, flight, waited, cpu_seconds)
 
 

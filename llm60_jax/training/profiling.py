@@ -269,16 +269,20 @@ class Recorder:
             self.close(step - 1, state)
             return
         jax.block_until_ready(state)  # keep earlier steps out of the trace
-        self._open.enter_context(recording(self._folder))
+        try:
+            self._open.enter_context(recording(self._folder))
+        except BaseException:
+            self._span = None  # no second try, which would record other steps
+            raise
         self._key = key
 
     def close(self, done: int, state: Any) -> None:
         """End a recording after step number `done`, if there is one; write and print its tables."""
         if self._key is None or self._span is None:
             return
+        steps = done + 1 - self._span.first
+        key, self._key, self._span = self._key, None, None  # first, so that a failure ends the recording too
         jax.block_until_ready(state)
         self._open.close()
-        steps = done + 1 - self._span.first
-        key, self._key, self._span = self._key, None, None
         text = write(self._folder, self._compiled, key, steps)
         terminal.say(f"profile of {steps} steps: {self._folder}\n{text}")

@@ -23,6 +23,7 @@ from llm60_jax.machine import files, manifest
 from llm60_jax.machine.progress import Track
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.record import checkpoints, history, report, store
+from llm60_jax.record.metrics import MetricsLog
 from llm60_jax.record.workdir import TOKENIZER, WorkDir
 from llm60_jax.run import gates, opening
 
@@ -95,7 +96,7 @@ def _resume(run: BreakableRun) -> None:
     newest = checkpoints.Checkpoints(run.path, 2).newest()
     digests = store.read_meta(newest)["digests"] if newest else {}
     data: Any = mock.Mock(digests=digests)
-    opening.open_run(run.config, workdir, data, {}, Interrupts(), None)
+    opening.open_run(run.config, workdir, MetricsLog(workdir), data, {}, Interrupts(), None)
 
 
 def faults_of(run: BreakableRun, names: tuple[str, ...] = ()) -> Iterator[str]:
