@@ -55,6 +55,7 @@ def test_an_intact_entry_stays(tmp_path):
     assert {name: (folder / name).stat().st_mtime_ns for name in before} == before
 
 
+@pytest.mark.slow
 def test_an_unfinished_entry_of_a_killed_process_is_deleted(tmp_path):
     run(tmp_path)
     (folder,) = (tmp_path / "compiled").iterdir()

@@ -253,6 +253,7 @@ def test_tasks_of_a_datatrove_pipeline_give_the_same_bytes(tmp_path: Path, text:
     assert content(prepared(text, tmp_path / "shared").folder) == expected
 
 
+@pytest.mark.slow
 def test_the_local_executor_makes_units_that_are_joined_later(tmp_path: Path, text: Path, tree, monkeypatch) -> None:
     """Runs in another process: the executor forks, and a process with jax must not fork."""
     pytest.importorskip("datatrove")

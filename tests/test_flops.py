@@ -106,6 +106,7 @@ def test_devices_split_the_operations(tiny):
     assert counted_step(tiny, key._replace(devices=2)) == counted_step(tiny, key) == flops.step_flops(tiny.model, key)
 
 
+@pytest.mark.slow
 def test_noise_costs_no_product(tiny):
     key = plan.key(tiny, plan.build(tiny).stages[0])
     assert counted_step(tiny, key) == counted_step(tiny, key._replace(noise=Noise()))

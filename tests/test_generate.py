@@ -156,6 +156,7 @@ def test_a_finished_row_stays_finished_and_the_loop_ends_with_the_last(params):
 # --- Texts -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_written_and_streamed_texts_are_the_same(base):
     trained = open_(base)
     choice = Choice.of(trained.config.sampling, trained.tokenizer.eos)

@@ -3,6 +3,9 @@
 import errno
 import json
 
+import pytest
+from conftest import state_of
+
 from llm60_jax.record import metrics
 from llm60_jax.record.metrics import MetricsLog
 from llm60_jax.record.workdir import opened
@@ -58,10 +61,9 @@ def test_a_row_is_found_by_its_field_and_its_place(tmp_path):
         assert log.find("drift") is None
 
 
+@pytest.mark.slow
 def test_the_run_does_not_read_its_own_rows_back(tree, train, monkeypatch, tmp_path):
     """A run whose metrics.jsonl is emptied at every step comes to the same checkpoints: the file is output."""
-    from conftest import state_of
-
     tree["tokenizer"] = {"phases": ["grammar"]}
     tree["phase"] = [tree["phase"][0] | {"tokens": 6 * 128, "context": [[0.0, 16]], "freeze": [[0.0, 0], [0.5, 2]]}]
     reference = train(tree | {"workdir": str(tmp_path / "reference")})

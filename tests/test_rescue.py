@@ -51,6 +51,7 @@ def test_the_run_goes_back_once_and_on_at_half_the_rate(one, train, poisoned, ca
     assert "at 0.5 times the rate" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_after_its_last_rescue_a_run_stops(one, train, poisoned):
     poisoned({6, 7, 8}, times=2)
     with pytest.raises(TrainingError, match="step 8: not applied"):

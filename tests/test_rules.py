@@ -42,6 +42,7 @@ def test_1_a_phase_does_not_begin_before_the_previous_one_is_saved(short, train,
         train(short)
 
 
+@pytest.mark.slow
 def test_1_a_checkpoint_that_changed_after_its_phase_stops_the_run(short, train, monkeypatch):
     """At its end the second phase proves that the first phase's checkpoint is unchanged."""
     real = closing.enter

@@ -57,6 +57,7 @@ def test_accumulated_micro_batches_equal_one_large_batch(tiny):
         chex.assert_trees_all_close(new_state.params, results[0][0].params, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_mean_over_weighted_tokens(tiny):
     key = keys(tiny)[0]._replace(noise=Noise())
     state, batch = step.init(tiny), batch_for(keys(tiny)[0])
@@ -85,6 +86,7 @@ def test_each_stage_moves_exactly_its_live_parameters(tiny):
         assert bool((new_state.params["embedding"] != state.params["embedding"]).any())
 
 
+@pytest.mark.slow
 def test_a_frozen_embedding_stays(tiny):
     key = keys(tiny)[-1]._replace(embedding_frozen=True)
     state = step.init(tiny)

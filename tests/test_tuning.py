@@ -144,6 +144,7 @@ def test_malformed_micro_batches_are_refused(auto, value, tmp_path):
         config_module.load(path, [f"train.micro_batch={value}"])
 
 
+@pytest.mark.slow
 def test_a_run_tunes_first_and_a_resumed_run_keeps_its_values(auto, fake_steps, train):
     auto["train"]["tokens_per_step"] = 256
     auto["phase"] = auto["phase"][:1]
