@@ -87,6 +87,7 @@ def _span(text: str) -> tuple[int, int]:
 
 
 def _dry_run(config: Config) -> None:
+    from llm60_jax.data.prepare import first_look
     from llm60_jax.data.read import hub, sources
     from llm60_jax.machine import devices
     from llm60_jax.record.workdir import WorkDir
@@ -94,7 +95,8 @@ def _dry_run(config: Config) -> None:
     from llm60_jax.training import tuning
 
     devices.ready(config)
-    config = tuning.recalled(config)
+    look = first_look(config, terminal.Tracker(INTERRUPTS))
+    config = tuning.recalled(look.config)
     if config.train.is_auto:
         terminal.say('note: "auto" is not measured on this machine yet; the run measures first, or tools/tune.py does')
     stage_plan = plan.build(config)
@@ -103,6 +105,8 @@ def _dry_run(config: Config) -> None:
         f"{stage_plan.steps:,} steps of {stage_plan.tokens_per_step:,} tokens, {stage_plan.tokens:,} in all; "
         f"{config.model.parameter_count:,} parameters"
     )
+    for line in look.describe():
+        terminal.say(line)
     for line in config_module.departures(config):
         terminal.say(f"note: {line}")
     gates.check_names(config.phase)
@@ -119,8 +123,8 @@ def _dry_run(config: Config) -> None:
     for path in config.evaluation_text:
         sources.inputs(sources.folder(path))
     terminal.say(
-        "The configuration is valid, its sources exist, and this machine can hold the run. Preparing the text at the "
-        "start of the run shows whether it suffices for validation and vocabulary"
+        "The configuration is valid, its sources exist, its small phases have enough text, and this machine can hold "
+        "the run. Preparing the text at the start of the run shows whether it suffices for the vocabulary"
     )
 
 

@@ -105,7 +105,7 @@ def test_an_empty_value_removes_a_field_or_an_entry(tmp_path):
     assert [phase.name for phase in c.phase] == ["grammar", "fine_tune"]
     assert c.phase[0].mlp_dropout == 0
     assert c.tokenizer.phases == ("grammar",)
-    with pytest.raises(InputError, match=r"phase\.grammar\.tokens"):
+    with pytest.raises(InputError, match=r"phase\.grammar: tokens: required, unless epochs is given"):
         config_module.load(path, ["phase.grammar.tokens="])
 
 

@@ -61,11 +61,10 @@ QUESTIONS = (
 )
 
 
-def day(number: int) -> ScreenedDocument:
-    answers = (prose(100 * number + place, 11) for place in range(3))
-    return document(
-        f"{number:02}.md", "\n\n".join(line for pair in zip(QUESTIONS, answers, strict=True) for line in pair)
-    )
+def day(number: int, words: int = 11) -> ScreenedDocument:
+    answers = (prose(100 * number + place, words) for place in range(3))
+    lines = [line for pair in zip(QUESTIONS, answers, strict=True) for line in pair]
+    return document(f"{number:02}.md", "\n\n".join(lines))
 
 
 def test_a_journal_with_a_template_loses_no_day() -> None:

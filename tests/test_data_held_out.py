@@ -23,6 +23,7 @@ def prose(seed: int, words: int) -> str:
 @pytest.mark.parametrize(
     ("characters", "share"),
     [
+        (4_000, 0.25),
         (10_000, 0.1),
         (65_000, 0.1),
         (200_000, 0.1),
@@ -62,7 +63,7 @@ def test_parts_lose_nothing_and_hold_out_a_tenth(sizes: list[int], shuffle: rand
         assert not any(a and b for a, b in itertools.pairwise(trained))  # neighbours are joined
     whole = sum(len(text.text) for text in texts)
     out = {part.text for parts in cut for part in parts if part.is_held_out}
-    if whole >= held_out.LEAST_CHARACTERS:
+    if whole >= 12_000:
         assert 0.08 * whole <= sum(map(len, out)) <= 0.16 * whole
     shuffle.shuffle(texts)
     assert {part.text for parts in held_out.parts(texts) for part in parts if part.is_held_out} == out
@@ -83,9 +84,9 @@ def test_what_another_text_repeats_is_not_held_out() -> None:
 
 
 def test_too_little_text_is_named_with_both_figures() -> None:
-    message = held_out.problem("fine_tune", 8_000, 800)
-    assert message.startswith("phase.fine_tune.sources: 8,000 characters of distinct text")
-    assert "10,000 are needed" in message
+    message = held_out.problem("fine_tune", 2_000, 500)
+    assert message.startswith("phase.fine_tune.sources: 2,000 characters of distinct text")
+    assert "4,000 are needed" in message
     assert "add 2,000 characters (about 364 words)" in message
-    assert held_out.problem("fine_tune", 10_000, 1_000) == ""
+    assert held_out.problem("fine_tune", 4_000, 1_000) == ""
     assert "occurs twice" in held_out.problem("fine_tune", 20_000, 0)

@@ -172,6 +172,16 @@ class Recipe:
         return [units.divide(source, self.phase.exclude, inputs, self.evaluation) for source, inputs in pairs]
 
 
+def source_bytes(phase: Phase) -> int | None:
+    """Return the bytes of a phase's source files; None if some are not downloaded yet.
+
+    Raises InputError if a source is missing (`sources.inputs`).
+    """
+    here = [source for source in phase.sources if not isinstance(source, HubSource) or hub.is_complete(source)]
+    size = sum(file.size for source in here for file in sources.inputs(source))
+    return size if len(here) == len(phase.sources) else None
+
+
 def prepare(
     phase: Phase, data_dir: Path, track: Track, *, processes: int = 1, evaluation: Sequence[str] = ()
 ) -> Corpus:

@@ -15,7 +15,8 @@ from llm60_jax.data.clean import cleaning, dedup
 
 VERSION = 2  # part of every corpus digest: raise it with any change of what is held out
 SMALL_CHARACTERS = 1_000_000  # a phase below it holds out parts of documents
-LEAST_CHARACTERS = 10_000  # of a phase: a tenth of less, some 250 tokens, measures nothing
+LEAST_CHARACTERS = 4_000  # of a phase: a quarter of less, some 250 tokens, measures nothing
+_LEAST_HELD_OUT = 1_000  # characters, but at most a quarter of the phase
 _PART_CHARACTERS = 2_500  # the longest part, one long context
 _SHORTEST_PART_CHARACTERS = 400
 _LARGE_SHARE = 0.02  # of the documents, and of the characters
@@ -40,7 +41,9 @@ def target(characters: int) -> int:
 
     A tenth up to 20,000 (5,000 tokens), then at least a twentieth up to 200,000, then 2 %.
     """
-    return int(max(min(0.1 * characters, 20_000), min(0.05 * characters, 200_000), _LARGE_SHARE * characters))
+    tenth, twentieth = min(0.1 * characters, 20_000), min(0.05 * characters, 200_000)
+    least = min(0.25 * characters, _LEAST_HELD_OUT)
+    return int(max(least, tenth, twentieth, _LARGE_SHARE * characters))
 
 
 def documents(lengths: Mapping[str, int]) -> set[str]:
@@ -101,7 +104,7 @@ def problem(phase: str, characters: int, held_out: int) -> str:
     if characters < LEAST_CHARACTERS:
         return (
             f"phase.{phase}.sources: {characters:,} characters of distinct text were found after cleaning, but "
-            f"{LEAST_CHARACTERS:,} are needed, of which a tenth is held out for validation; add "
+            f"{LEAST_CHARACTERS:,} are needed, of which {_LEAST_HELD_OUT:,} are held out for validation; add "
             f"{LEAST_CHARACTERS - characters:,} characters (about {(LEAST_CHARACTERS - characters) / 5.5:,.0f} words)"
         )
     if not held_out:
