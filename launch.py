@@ -4,6 +4,7 @@ import argparse
 import os
 import shlex
 import sys
+import tempfile
 from pathlib import Path
 
 from llm60_jax.machine.signals import Interrupts
@@ -95,7 +96,8 @@ def _dry_run(config: Config) -> None:
     from llm60_jax.training import tuning
 
     devices.ready(config)
-    look = first_look(config, terminal.Tracker(INTERRUPTS))
+    with tempfile.TemporaryDirectory() as scratch:  # a dry run leaves nothing behind
+        look = first_look(config, terminal.Tracker(INTERRUPTS), epochs_only=True, data_dir=Path(scratch))
     config = tuning.recalled(look.config)
     if config.train.is_auto:
         terminal.say('note: "auto" is not measured on this machine yet; the run measures first, or tools/tune.py does')
@@ -123,8 +125,8 @@ def _dry_run(config: Config) -> None:
     for path in config.evaluation_text:
         sources.inputs(sources.folder(path))
     terminal.say(
-        "The configuration is valid, its sources exist, its small phases have enough text, and this machine can hold "
-        "the run. Preparing the text at the start of the run shows whether it suffices for the vocabulary"
+        "The configuration is valid, its sources exist, and this machine can hold the run. Preparing the text at the "
+        "start of the run shows whether it suffices for validation and vocabulary"
     )
 
 

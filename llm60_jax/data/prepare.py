@@ -188,7 +188,7 @@ class Look(NamedTuple):
         ]
 
 
-def first_look(config: Config, track: Track, *, epochs_only: bool = False) -> Look:
+def first_look(config: Config, track: Track, *, epochs_only: bool = False, data_dir: Path | None = None) -> Look:
     """Check all sources, and clean the text of the small phases, the smallest first.
 
     So missing files and too little text of one's own are found before anything is downloaded and
@@ -196,6 +196,7 @@ def first_look(config: Config, track: Track, *, epochs_only: bool = False) -> Lo
 
     Args:
       epochs_only: clean only the text of phases whose length is given in epochs.
+      data_dir: where the clean text goes, instead of the configuration's.
 
     Raises:
       InputError: a source is missing, or a phase has too little text.
@@ -206,7 +207,7 @@ def first_look(config: Config, track: Track, *, epochs_only: bool = False) -> Lo
         size = sizes[phase.name]
         if size is None or (phase.epochs is None and (epochs_only or size > _SMALL_BYTES)):
             continue
-        text = _corpus(config, phase, track)
+        text = _corpus(config, phase, track, data_dir)
         if text.problem:
             raise InputError(text.problem)
         looked_at[phase.name] = round(text.ledger["splits"]["train"]["characters"] / _CHARACTERS_PER_TOKEN)
@@ -231,9 +232,9 @@ def _counted(config: Config, tokens: Mapping[str, int]) -> Config:
     return config_module.parse(tree, "the configuration with counted tokens")
 
 
-def _corpus(config: Config, phase: Phase, track: Track) -> Corpus:
-    data_dir, evaluation = Path(config.data_dir), config.evaluation_text
-    return corpus.prepare(phase, data_dir, track, processes=config.processes, evaluation=evaluation)
+def _corpus(config: Config, phase: Phase, track: Track, data_dir: Path | None = None) -> Corpus:
+    folder, evaluation = data_dir or Path(config.data_dir), config.evaluation_text
+    return corpus.prepare(phase, folder, track, processes=config.processes, evaluation=evaluation)
 
 
 def _held_out_before(config: Config, inherited: Mapping[str, Any], words: tokenizer.Tokenizer) -> dict[str, TokenShard]:
