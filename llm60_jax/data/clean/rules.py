@@ -9,11 +9,11 @@ import zlib
 from collections.abc import Callable
 
 from llm60_jax.config import Exclude, Rule
-from llm60_jax.data.clean import line_rules, paragraph_rules
-from llm60_jax.data.clean.line_rules import Lines, Mask
+from llm60_jax.data.clean import conversation_rules, line_rules, paragraph_rules
+from llm60_jax.data.clean.lines import Lines, Mask
 from llm60_jax.data.clean.paragraph_rules import Paragraph
 
-VERSION = 3  # part of every corpus digest: raise it with any change of what the rules drop
+VERSION = 4  # part of every corpus digest: raise it with any change of what the rules drop
 
 
 def repetitive(text: str, limits: Exclude) -> bool:
@@ -30,8 +30,8 @@ def too_short(text: str, limits: Exclude) -> bool:
 # Rules run in this order, the surest first: later rules do not see what earlier ones dropped.
 LINES: dict[Rule, Callable[[Lines, Exclude], Mask]] = {
     "math": line_rules.tex,
-    "chat": line_rules.chat,
-    "forum": line_rules.forum,
+    "chat": conversation_rules.chat,
+    "forum": conversation_rules.forum,
     "code": line_rules.code,
     "faq": line_rules.faq,
     "list": line_rules.list_,
