@@ -646,10 +646,281 @@ Where are the oars?
 
 Nobody knows. I thought about that on the train, and I think that I shall go back and ask them in person.""",
     },
+    "of several kinds": {
+        "recipe story": """My grandmother made this soup on Fridays, when there was no meat, and on Mondays, when there was no money.
+
+Serves: four, or one grandmother
+Time: an hour, most of it waiting
+
+Put the onions into the butter and leave the room. When you come back they should be the colour of a violin. Add the stock (a litre, or what there is), the bread, and the cheese; wait; and eat it with your back to the stove.
+
+Note: she never used salt. Note too that nobody ever told her.""",
+        "podcast": """[00:01] Anna: Welcome back to the harbour. I'm sitting here with Tom, who has been out on the water since four.
+
+[00:09] Tom: Half past three, if we are counting. The others were still asleep.
+
+[00:15] Anna: And what does one see out there at half past three?
+
+[00:19] Tom: Nothing at all. That is why one goes.""",
+        "travel notes": """Day 1: Bern to Thun, by train, with a man who ate an onion.
+Day 2: Thun to Spiez on foot. Rain.
+Day 3: Spiez. The shoes are drying on the stove, and so am I.
+Day 4: over the pass. There is no way to describe it that does not make it smaller.""",
+        "film diary": """3/5 The Long Dyke. A man walks along a dyke. I liked the dyke.
+
+4/5 Her Brother's Boat. I cried at the knot. Nobody else did.
+
+2/5 The Mayor. It goes on, and then it goes on.""",
+        "ship log": """0600 Wind NW, four. Made sail.
+0800 Wind NW, five. Reefed.
+1200 Wind W, six. The cook is ill.
+1600 Wind W, six. The cook is dead, he says, but he has asked for tea.""",
+        "email signature letter": """Hi Tom,
+
+thanks for the photographs. I have put the one with the heron on the wall, and the one with your brother in the drawer.
+
+Could you send me the key to the shed? I think that I left my boots in it, and it has begun to snow.
+
+Thanks in advance
+Anna
+
+P.S. The goat is fine.""",
+        "tech essay": """When I began to write the parser I thought that a week would do. There are three kinds of token: words, numbers, and what I called "the rest", and the rest was where the week went.
+
+The function parse(text) takes a string and gives back a tree. If the string is empty, so is the tree; if the string is wrong, there is no tree, and the error says where the wrong thing begins. That is all. I use x for the place and n for the length, and x < n holds until the end.
+
+What I learnt is that most of a program is about what happens when x = n. Nobody tells you that at school.
+
+You can find it at https://code.example/parser, and @otter has written a better one.""",
+        "philosophy dialogue": """A: If I replace every plank, is it the same boat?
+
+B: It is the same to the harbour master.
+
+A: And to you?
+
+B: I only ever owned the name.
+
+A: Then you own nothing that floats.
+
+B: I have thought so for years.""",
+        "poem numbered": """1.
+
+The heron stands in the shallow end
+like somebody waiting for a friend.
+
+2.
+
+The friend has written that he will come late.
+The heron has nothing to do but wait.
+
+3.
+
+It is a kind of work, to stand.
+I have watched him do it, with my bread in my hand.""",
+        "letter old": """Bern, 3 May 1911, 9:15 p.m.
+
+Dear brother,
+
+You ask what I do all day. At 6:30 I rise. At 7:00 I open the shop. From 7:00 to 12:00 nobody comes. At 12:00 I close it, so as not to miss anything.
+
+Re the money: I have none. Re the aunt: she is well, and asks about the money.
+
+Your loving
+T.""",
+        "shopping poem": """bread, butter, soap
+a yard of rope
+a pound of nails
+the price of sails
+and, if there is any left, hope""",
+        "quotes collection": """“A road is a promise that somebody else keeps.” — my father
+
+“Never lend a man your oars.” — the ferryman
+
+“The best seat is the one by the door.” — my aunt, at every funeral
+
+I have written these down because there is nobody left who says them.""",
+        "footnoted essay": """The mill was built in 1611 (see Berg 1911, p. 40; Hale 1954, pp. 12-14), burnt in 1640, built again in 1641, and has burnt three times since, always, the parish book says, on a Friday.
+
+Berg, A. (1911). The Mills of the Upper Valley. Thun: Marsh & Sons, pp. 40-44.
+
+Hale, T. (1954). "Fire and flour." Proceedings of the Valley Society 12(3), 11-19.""",
+        "self help list prose": """First, do nothing. It is harder than it sounds, and most people begin with something else.
+
+Second, do one thing, and do it badly. Nobody is looking.
+
+Third, do it again. By now somebody is looking, and you will mind less than you thought.""",
+        "speech all caps": """NEVER AGAIN, said the sign on the bridge, and below it somebody had painted: WHY NOT? I walked under it every morning for a year and each time I had a different answer.""",
+        "gonna narrator": """So I says to him, you gotta be joking. He wasn't. He took the oars and threw them in, one after the other, and they floated off down to the mill like a couple of ducks. I'm kinda glad he did. I never could row.""",
+        "smiley diary": """3 May. Rain :( and no post.
+
+4 May. Sun :) and two letters, one from the bank :(
+
+5 May. I have decided to stop drawing faces in here.""",
+        "minutes": """Present: Mrs. Berg, Mr. Hale, Mr. Marsh
+Absent: the treasurer
+
+Mr. Hale said that the roof would not last another winter. Mrs. Berg said that it had been saying so itself since 1990. It was agreed to buy a bucket.""",
+        "dream log": """2019-05-03: I dreamt that the house had a second cellar, and that my father lived in it.
+
+2019-05-04: nothing.
+
+2019-05-05: the cellar again. He had put up shelves.""",
+        "obsidian daily": """# journal
+
+Woke early and read. Walked to the weir. #walk
+
+Wrote to Agnes about the house; she will not like it. #letters #house""",
+        "code essay poem": """if you come by the river
+then knock at the mill;
+else, if you come by the road,
+knock harder;
+for the miller is deaf on that side
+and the dog is asleep.""",
+        "copyright page own": """This story is for Anna, who told it to me. You may read it to anyone you like, and change the end, as she did.""",
+        "privacy essay": """We have given away our names, our faces and our steps, and have been given in return a map on which we can see where we are. A privacy policy is the receipt. I keep mine in the drawer with the guarantees, and like the guarantees they have all run out.
+
+Cookies, newsletters, terms and conditions: these are the small coins in which one pays.""",
+        "book review with stars": """Rating: four stars
+
+The best thing about this book is the weather. It rains in it from the first page to the last, and one comes to look forward to the rain as to a person. I would recommend it. The worst thing is the hero, who carries an umbrella.""",
+        "play format": """ANNA. I dunno what you mean.
+
+TOM. You do!! You dunno what you want, is what.
+
+ANNA. Haha. Very good.""",
+        "stock exchange": """At 9:30 the market opened at 12,400; at 10:00 it stood at 12,310; by 11:15 it had lost another 200, and at 11:20 my brother telephoned to ask whether it was true that I had sold.""",
+        "gutenberg mention short": """The text is on Project Gutenberg.
+
+He gave his savings to Project Gutenberg, and his books to the school.""",
+        "produced": """Produced in the valley by the same family since 1840, the cheese has a rind like a road and a heart like a cloud.""",
+        "math essay": """Zeno says that Achilles must first reach the place where the tortoise was, and by then it has moved on. Add them up: 1/2 + 1/4 + 1/8 + ... = 1, and the race is over. It took two thousand years to find the nerve to write that "=".
+
+If the tortoise has a start of 100 metres and Achilles runs ten times as fast, he catches it after 111 1/9 metres. I checked it with my daughter, who was the tortoise.""",
+        "hashtag essay": """In the winter of the strike the walls said #bread and the banners said #bread, and the baker, who had neither a wall nor a banner, put a loaf in the window with no price on it.""",
+        "chat in novel": """She had saved all of it.
+
+"are you up," he had written, at 2:14.
+
+"now i am," at 2:15.
+
+"the water is in the cellar," at 2:15, and then nothing until the morning, when there was a photograph of a boat.""",
+        "instructions": """To find the house, take the road to the mill and stop where it stops. Go over the stile. If there is a bull, go back and take the other road.""",
+        "reply essay": """Reply to a critic
+
+Mr. Hale says: the bridge was never there. I say that I have stood on it.
+
+Mr. Hale says: he stood on the ferry. I say that the ferry has no railings, and that I remember the railings, since I was sick over them.""",
+        "log book": """Joined: 3 May 1974
+Left: 4 May 1974
+
+That is all that the club has on my uncle. He told us about it for forty years, and in his telling it was a career.""",
+        "wiki talk": """I think the article is wrong about the bridge. It says that the bridge was built in 1911. My grandfather laid a stone of it in 1909, and dropped it, and it is there still.""",
+        "lyrics": """(Chorus)
+Row, row, the river is slow,
+And the mill is a mile behind.
+
+(Verse 2)
+I had me a girl and I had me a boat,
+And I left one of them on the shore.
+
+(Chorus)
+Row, row, the river is slow,
+And the mill is a mile behind.""",
+        "screenplay": """INT. KITCHEN - NIGHT
+
+ANNA sits at the table. The lamp is low.
+
+ANNA
+You said that you would be back by nine.
+
+TOM
+I said that I would be back.
+
+He puts the oars down on the table, one after the other.""",
+        "I lists": """I. The mill stood at the bend, and the road went round it.
+
+I have lived there all my life, and I never saw the wheel turn.
+
+I do not say that it never did.""",
+        "II sections": """I. In the Morning
+
+We set out before it was light, and nobody spoke until the bridge.
+
+II. At Noon
+
+It was too hot to walk, and so we lay under the cart and listened to the flies.
+
+III. In the Evening
+
+They had kept a bed for us, and a soup.
+
+IV. At Night
+
+I could not sleep, and went out to look at the river.""",
+        "q in letter": """Q. E. D., as my teacher used to say, and put down the chalk.
+
+A. was there, and B., and the girl whose name I have promised not to write.""",
+        "urls in essay": """The map can be seen at http://maps.example/valley, the letters at http://letters.example/berg/1911, and what is left of the mill at the end of the road.""",
+        "forum about": """I used to read a forum about pumps. Somebody would write that his leaked, and within the hour eleven people had told him why. "Posted by hotwater," it said, and a date, and a number: 2,310 posts. I often thought about hotwater. He never asked anything himself.
+
+When the forum closed he wrote one last line. It said: solved.""",
+    },
 }
 
 GOES = {
     "forum": {
+        "reddit old": """[–]gravelpit 12 points 3 hours ago
+It is always the seal.
+permalink embed save report reply
+
+[–]old_socks 3 points 2 hours ago
+It is never the seal.
+permalink embed save parent report reply
+
+[–]gravelpit 1 point 1 hour ago
+ok
+permalink embed save parent report reply""",
+        "vbulletin": """#1 nils_w 03.05.2019, 10:15
+Junior Member
+Join Date: May 2019
+Posts: 3
+
+Pump hums
+It hums and does not pump.
+
+#2 hotwater 03.05.2019, 11:40
+Senior Member
+Join Date: Jan 2009
+Posts: 2,310
+
+Air in the line.
+Last edited by hotwater; 03.05.2019 at 11:42""",
+        "youtube": """otter77 2 years ago
+first!
+Reply
+
+finch 2 years ago
+the part at 2:14 though
+View 3 replies
+Reply
+
+mika 1 year ago
+who is still watching this
+12
+Reply""",
+        "disqus": """12 Comments
+
+hotwater • 3 years ago
+The bit about the heron is wrong, they don't stand like that.
+4 ^ | v • Reply • Share ›
+
+Anna B. • 3 years ago
+Ours does.
+Reply • Share ›
+
+hotwater • 3 years ago
+Then yours is stuffed.
+2 ^ | v • Reply • Share ›""",
         "board": """Posted by nils_w on 2019-04-02 10:14
 Reply #1 | Quote | Report
 has anyone got the pump of the old model apart? mine leaks at the seal
@@ -723,6 +994,28 @@ It was inlined.
 3 points | reply""",
     },
     "chat": {
+        "whatsapp us": """5/3/19, 9:15 AM - Anna: Good morning!
+5/3/19, 9:16 AM - Ben: Morning. Did the pump come?
+5/3/19, 9:20 AM - Anna: Not yet. They say Friday.
+5/3/19, 4:02 PM - Ben: It's here.""",
+        "irc star": r"""<otter> so it works now
+<finch> \o/
+* otter bows
+<finch> what was it
+<otter> the seal""",
+        "teams": """[10:14] Berg, Anna
+can you see my screen
+[10:14] Hale, Tom
+no
+[10:15] Berg, Anna
+and now
+[10:15] Hale, Tom
+yes""",
+        "signal": """Anna: where are you
+Ben: bridge
+Anna: which
+Ben: the broken one
+Anna: why""",
         "times and nicks": """[21:04] <otter> anyone here
 [21:05] <finch> yes
 [21:05] <otter> did the pump come
@@ -762,6 +1055,9 @@ finch: finally
 otter: wrong size tho""",
     },
     "social": {
+        "linkedin": """Thrilled to announce that I have joined the pump team at Hotwater! 🎉🚀 Thanks to @nils for everything. #newjob #pumps #grateful""",
+        "another retweet": """RT @hotwater: it is never the seal https://t.example/x""",
+        "picture": """Sunday mood ☀️🌊 #weekend #riverlife #nofilter""",
         "handle and tag": """@otterly so this happened today #flood #help""",
         "retweet": """RT @valleynews: the bridge is closed until friday https://t.example/a1""",
         "emoji and tags": """sunset over the weir 🌅🌅 #nofilter #river #home""",
@@ -775,6 +1071,9 @@ otter: wrong size tho""",
         "job": """We're hiring! 🚀 Come and build boats with us 👉 https://jobs.example/boats #hiring #boats""",
     },
     "math": {
+        "greek names": r"""where $\alpha$ and $\beta$ are in $A$, and $\gamma$ is in $B$.""",
+        "epsilon": r"""For every $\epsilon > 0$ there is a $\delta > 0$ such that $|x - y| < \delta$ implies $|f(x) - f(y)| < \epsilon$.""",
+        "physics": """The energy is E = ½mv² + mgh, so that v = √(2gh), and with h = 10 m and g = 9.81 m/s² we get v ≈ 14 m/s.""",
         "inline tex": r"""Let $f(x) = x^2$ and $g(x) = \sqrt{x}$; then $f \circ g = \mathrm{id}$ on $[0, \infty)$, and $g'(x) = 1/(2\sqrt{x})$.""",
         "signs": """If a ≤ b and b ≤ c then a ≤ c, and a + d ≤ c + d for all d ∈ ℝ; hence min(a, b) ≤ c.""",
         "display": r"""\[ \int_0^1 x^n \, dx = \frac{1}{n+1}, \qquad \sum_{k=0}^{n} \binom{n}{k} = 2^n \]""",
@@ -800,6 +1099,13 @@ Every element $g$ of a finite group has an order, the least $n > 0$ for which $g
 The map from $G$ to $G/H$ takes $g$ to its coset $gH$. It respects the product exactly when $gH = Hg$ for all $g$.""",
     },
     "list": {
+        "questions": """- Is the cellar dry?
+- Who pays for the roof?
+- How old is the boiler?
+- May one keep a goat?""",
+        "check": """- [ ] call the plumber
+- [x] buy a seal
+- [ ] pay Hale""",
         "contents with numerals": """I. The Flood
 II. The Boat
 III. The Schoolmaster
@@ -846,6 +1152,20 @@ c) the rope
 d) the anchor""",
     },
     "boilerplate": {
+        "old credits": """This etext was produced from the 1911 edition by T. Hale.
+
+Produced by Anna Berg and the Online Distributed Proofreading Team at https://www.pgdp.net""",
+        "disclaimer": """Disclaimer: This site is provided as is without warranty of any kind. We shall not be liable for any damages arising from its use.""",
+        "ad": """Advertisement
+
+Read more
+
+Share this article""",
+        "login": """Sign in to your account or sign up for our newsletter. Follow us on Facebook.""",
+        "redistribution": """Redistribution and use in source and binary forms, with or without modification, are permitted provided that the following conditions are met.""",
+        "print": """All rights reserved. No part of this publication may be reproduced, stored or transmitted in any form without the prior written permission of the publisher.""",
+        "menu": """About us | Contact | Privacy Policy | Terms of Use""",
+        "opt out": """This website uses cookies to improve your experience. You can opt out if you wish. Read more. Accept all cookies.""",
         "cookie banner": """We use cookies to improve your experience on our site. By clicking Accept all you agree to our cookie policy.""",
         "script": """Please enable JavaScript to view this page.
 
@@ -875,12 +1195,23 @@ Related articles
 Add to cart""",
     },
     "post": {
+        "who else": """who else is watching this in 2024?? best song ever omg""",
+        "reddit": """tbh idk why everyone is so mad about this lol, its just a bridge""",
+        "amazon": """Total waste of money!! Broke after 2 days lol. Do not buy. 1/5 stars""",
         "rant": """omg this pump is sooooo bad lol, dont buy it!! total waste of money imo""",
         "small letters": """i cant even rn lol. u have to see it. best show ever imo!!""",
         "stars": """Worst kettle ever!! 1/10 would not recommend. Save your money.""",
         "opinions": """Unpopular opinion: the second one was better. Just my two cents, change my mind lol.""",
     },
     "code": {
+        "fence": """```
+npm install boats
+npm start
+```""",
+        "c": """int main(void) {
+    puts("hello");
+    return 0;
+}""",
         "python": """def area(w, h):
     if w < 0:
         raise ValueError("w")
@@ -907,6 +1238,13 @@ ORDER BY name;""",
 WHERE name = 'Agnes';""",
     },
     "faq": {
+        "numbers": """FAQ
+
+Q1: What is it?
+A1: It is a pump.
+
+Q2: Why does it hum?
+A2: There is air in the line.""",
         "marked": """Q: How do I open the valve?
 A: Turn it to the left.
 

@@ -20,6 +20,7 @@ class _Message(NamedTuple):
     nick: str  # in lower case; "" for a line of the server
     minute: int | None = None  # of the day, where only the pace tells a chat from a diary
     header: bool = False  # the message stands in the lines below
+    said: str = ""
 
 
 _TIME = r"[\[(]?(?P<hour>\d{1,2})[:.](?P<minute>\d\d)(?:[:.]\d\d)?\s?(?:[AaPp]\.?[Mm]\.?)?[\])]?"
@@ -32,6 +33,9 @@ _SERVER = re.compile(
 _BRACKETED = re.compile(rf"^\s*(?:{_TIME}\s*[-\u2013|]?\s*<(?P<any>[^<>]{{1,40}})>|<(?P<nick>\s?{_NICK})>\s)")
 _TIMED = re.compile(
     rf"^\s*{_TIME}\s*[-\u2013|]?\s*(?:\*\s?(?P<actor>\w{{1,30}})\b|(?P<nick>{_NICK}(?:\s[\w.|-]{{1,20}})?)\s?[:>|](?:\s|$))"
+)
+_HEADED = re.compile(  # [9:15] Last name, first name
+    rf"^\s*{_TIME}\s+(?P<nick>[A-Z][\w.'-]{{0,20}}(?:,?\s[A-Z][\w.'-]{{0,20}}){{0,2}})\s*$"
 )
 _DATED = re.compile(  # [1/2/21, 9:15] Name: words
     r"""^\s*\[?\d{1,4}[./-]\d{1,2}[./-]\d{1,4},?\s\d{1,2}:\d\d(?::\d\d)?\s?(?:[AaPp][Mm])?\]?\s?(?:[-\u2013]\s)?
@@ -50,13 +54,14 @@ _SPEAKER = re.compile(r"^\s*(?P<nick>\w[\w.|'-]{0,23}(?:\s[\w.'-]{1,20})?):\s+(?
 _ROLE = re.compile(r"(?:user|assistant|system|human|bot|ai|agent|customer|operator|support|stranger)\s?\d{0,3}$")
 _FIELDS = frozenset(  # what heads a line in diaries and notes: no nicks
     (
-        "breakfast lunch dinner supper tea coffee snack meal weather mood sleep slept woke run walk swim work rest read "
-        "reading writing wrote heard seen watched title author date time place location note notes todo done plan plans "
-        "rating pros cons ingredients serves source sources tags tag status topic subject re monday tuesday wednesday "
-        "thursday friday saturday sunday mon tue tues wed thu thur thurs fri sat sun morning noon afternoon evening night "
-        "today yesterday tomorrow january february march april may june july august september october november december "
-        "jan feb mar apr jun jul aug sep sept oct nov dec day week month year update edit ps p.s question answer q a "
-        "arrived departed arrival departure start stop begin end chapter part scene act"
+        "breakfast lunch dinner supper tea coffee snack meal weather mood sleep slept woke run walk swim work rest "
+        "read reading writing wrote heard seen watched title author date time place location note notes todo done "
+        "plan plans rating pros cons ingredients serves source sources tags tag status topic subject re monday "
+        "tuesday wednesday thursday friday saturday sunday mon tue tues wed thu thur thurs fri sat sun morning "
+        "noon afternoon evening night today yesterday tomorrow january february march april may june july august "
+        "september october november december jan feb mar apr jun jul aug sep sept oct nov dec day week month year "
+        "update edit ps p.s question answer q a arrived departed arrival departure start stop begin end chapter "
+        "part scene act "
     ).split()
 )
 _PACE = 30  # minutes between the messages of a chat, at the median
@@ -94,6 +99,8 @@ def _message(line: str) -> _Message | None:
         if match := _DATED.match(line):
             return _Message(match["nick"].lower())
         match, header = _TIMED.match(line), False
+        if not match and text[0] == "[":
+            match, header = _HEADED.match(line), True
     elif text[-1:] in _ENDS and ":" in text[-14:] and len(text) <= 90:
         match, header = _HEADER.match(line), True
     else:
@@ -103,7 +110,7 @@ def _message(line: str) -> _Message | None:
     nick = (match["nick"] or match["actor"]).lower()
     if nick.split()[0].rstrip(".,") in _FIELDS:
         return None
-    return _Message(nick, 60 * int(match["hour"]) + int(match["minute"]), header)
+    return _Message(nick, 60 * int(match["hour"]) + int(match["minute"]), header, line[match.end() :])
 
 
 def _speakers(lines: Lines) -> list[tuple[int, _Message]]:
@@ -138,8 +145,21 @@ def _is_chat(run: list[_Message], counts: Counter[str]) -> bool:
     minutes = [message.minute for message in run if message.minute is not None]
     if len(nicks) < 2 and not (minutes and max(counts[nick] for nick in nicks) > 2):
         return False
+    said = [message.said for message in run if message.said]
+    if said and _is_transcript(said):
+        return False
     pauses = [(later - earlier) % 1440 for earlier, later in itertools.pairwise(minutes)]
     return not pauses or statistics.median(pauses) <= _PACE
+
+
+_TRANSCRIPT_WORDS = 9  # of a speech, on average
+_SENTENCES = re.compile(r"[\W_]{0,3}[A-Z0-9].*[.!?\u2026][\"'\u201d\u2019)\]]{0,3}\s*$")
+
+
+def _is_transcript(said: list[str]) -> bool:
+    """Whether messages are those of an interview with times: long, in capitals and full stops."""
+    careful = sum(bool(_SENTENCES.match(text.strip())) for text in said)
+    return 5 * careful >= 4 * len(said) and sum(map(words, said)) >= _TRANSCRIPT_WORDS * len(said)
 
 
 _MARK = re.compile(
@@ -162,16 +182,16 @@ _MARK = re.compile(
             | (?:joined|registered|join\sdate|member\ssince):\s.{0,16}\b(?:19|20)\d\d\s*$)
         | (?P<button>
             (?:(?:reply|quote|report|share|like|up-?vote|down-?vote|permalink|edit|flag|view\sprofile|save|hide
-                |give\saward|parent|next|prev)\b[\s|·•,\d()]{0,40}(?:\d{1,9}\s?[a-z]{1,3}\s{0,5})?){2,12}$
+                |give\saward|parent|next|prev|embed|context)\b[\s|·•,\d()]{0,40}(?:\d{1,9}\s?[a-z]{1,3}\s{0,5})?){2,12}$
             | view\s\d+\smore\s(?:repl|comment|answer) | log\sin\sto\s(?:comment|reply|post) | \[(?:deleted|removed)\]
-            | (?:reply|quote|report|permalink|up-?vote|share|follow|improve\sthis\s(?:question|answer))\s*$
+            | (?:reply|quote|report|permalink|up-?vote|improve\sthis\s(?:question|answer))\s*$
             | thread\s(?:starter|closed|locked)\b)
         | (?P<signature>(?:-{1,3}|\u2014)?\s?sent\sfrom\b.{0,40}$ | last\sedited\sby\b.{0,80}$)
         | (?P<subject>re:\s.{1,80}$ | location:\s.{1,40}$)
     )""",
     re.VERBOSE | re.IGNORECASE,
 )
-_POST_WORDS = 250  # posts are rarely longer
+_POST_WORDS = 200  # posts are rarely longer
 _MOST_WORDS_BELOW = 120  # of the last post, below its mark
 _NAME_WORDS = 4
 # What only posts have. Essays have "Montaigne says:", letters a subject.
@@ -208,10 +228,10 @@ def _is_thread(marks: "list[re.Match[str]]", limits: Exclude) -> bool:
         for match in marks
         if match["author"]
     ]
-    named = [name.strip().lower() for name in names if name and name.strip()]
+    named = [name.lower().split()[0] for name in names if name and name.strip()]
     if len(named) > 1 and len(set(named)) == 1:  # a blog
         return False
-    return len(set(named)) > 1 or bool(kinds.keys() & {"button", "number", "wrote", "profile"})
+    return len(set(named)) > 1 or sum(kinds[kind] for kind in ("button", "number", "profile")) > 1
 
 
 _KINDS = _SURE | {"wrote", "signature"}

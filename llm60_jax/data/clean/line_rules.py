@@ -3,6 +3,7 @@
 The rules for chats and forum threads are in `conversation_rules`.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -139,7 +140,7 @@ def _is_counted(letters: Sequence[str]) -> bool:
     """Whether the letters before items count them: a, b, c or i, ii, iii, not A, B, A."""
     singles = [ord(letter.lower()) for letter in letters if len(letter) == 1]
     romans = [_roman(letter) for letter in letters if _ROMAN.match(letter)]
-    grows = [all(a < b for a, b in zip(row, row[1:], strict=False)) for row in (singles, romans)]
+    grows = [all(a < b for a, b in itertools.pairwise(row)) for row in (singles, romans)]
     return (len(singles) == len(letters) and grows[0]) or (len(romans) == len(letters) and grows[1])
 
 
@@ -164,10 +165,15 @@ def faq(lines: Lines, limits: Exclude) -> Mask:
     title = next((i for i, line in enumerate(lines) if _is_faq_title(line)), None)
     if title is not None:
         for i in range(title + 1, len(lines)):
-            asked[i] = asked[i] or bool(lines[i].endswith(("?", "?**")) and _ASKED.match(lines[i]))
+            if not lines[i - 1].strip() and lines[i].endswith(("?", "?**")) and _ASKED.match(lines[i]):
+                asked[i] = True
     parts = list(blocks(lines))
     unmarked = [start for start, stop in parts if stop - start > 1 and _is_answered(lines[start:stop])]
-    if len(unmarked) > limits.faq_items and 2 * len(unmarked) > len(parts) and not _is_interview(lines, parts, unmarked):
+    if (
+        len(unmarked) > limits.faq_items
+        and 2 * len(unmarked) > len(parts)
+        and not _is_interview(lines, parts, unmarked)
+    ):
         for i in unmarked:
             asked[i] = True
     mask = [False] * len(lines)
@@ -221,10 +227,13 @@ _CODE = re.compile(
         | [\w.\[\]"'>$@*&-]+\s?(?:[-+*/|&:%]?=|<-|:=)\s?\S.* | [\w.]+\([^()]*(?:\([^()]*\)[^()]*)*\)\s?[;:,{]?$
         | .*[{}]\s*(?://.*|/\*.*)? | (?=.*[=(\[{<>])[^.!?"\u201c\u201d]*;\s*(?://.*)?
         | [\])}]+[;,)]* | (?://|/\*|\*/|\#|"{3}|'{3})\s?.*
-        | \$\s\S.* | >>>\s?[\w.]*(?:[\[(={'"\d].*)?[\w)\]}'"]? | >>>\s(?:import|from|for|def|class|print|with|if|while)\s.* | (?:sudo|apt(?:-get)?|pip|npm|git|cd|ls|curl|docker|make|chmod|mkdir)\s[-\w./].*
+        | \$\s\S.* | >>>\s?[\w.]*(?:[\[(={'"\d].*)?[\w)\]}'"]?
+        | >>>\s(?:import|from|for|def|class|print|with|if|while)\s.*
+        | (?:sudo|apt(?:-get)?|pip|npm|git|cd|ls|curl|docker|make|chmod|mkdir)\s[-\w./].*
         | \w+\([^()]*\)\s?=\s?\S.* | [\w(),\s]+::\s?\w.* | do\s\w+\s?=.* | end\s(?:do|if|program|subroutine)\b.*
         | </?[a-zA-Z!][^<>]*>.* | (?:SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|DROP)\s.*
-        | "[\w-]+"\s?:\s?.* | [a-z-]+\s?:\s?[\w"'#-][^.]*;$ | \\(?:begin|end|documentclass|usepackage|newcommand|def)\b.*
+        | "[\w-]+"\s?:\s?.* | [a-z-]+\s?:\s?[\w"'#-][^.]*;$
+        | \\(?:begin|end|documentclass|usepackage|newcommand|def)\b.*
     )$""",
     re.VERBOSE,
 )
@@ -258,8 +267,8 @@ _MACHINE = re.compile(
         | >>>\s(?:[\w.]{1,60}\s?[=(\[]|(?:import|from|for|def|class|print)\s|["'\d\[{(]|\w{1,30}$)
         | Traceback\s\(most | File\s".+",\sline\s\d+ | [\w.]+(?:Error|Exception):\s | at\s[\w.$<>]+\(.*\)$
         | diff\s--git\s | @@\s-\d+ | (?:---|\+\+\+)\s[ab]/ | index\s[0-9a-f]{7,}\.\.
-        | (?:(?:SELECT|(?:LEFT\s|RIGHT\s|INNER\s|OUTER\s)?JOIN|GROUP\sBY|ORDER\sBY|HAVING|INSERT\sINTO|VALUES|DELETE\sFROM
-            |UPDATE\s\S{1,40}\sSET|CREATE\s(?:TABLE|INDEX|VIEW)|ALTER\sTABLE|DROP\sTABLE)\b[^!?]*
+        | (?:(?:SELECT|(?:LEFT\s|RIGHT\s|INNER\s|OUTER\s)?JOIN|GROUP\sBY|ORDER\sBY|HAVING|INSERT\sINTO|VALUES
+            |DELETE\sFROM|UPDATE\s\S{1,40}\sSET|CREATE\s(?:TABLE|INDEX|VIEW)|ALTER\sTABLE|DROP\sTABLE)\b[^!?]*
             |FROM\s\S{1,60}(?:\s(?:AS\s)?\w{1,20})?[,;]?|WHERE\s.{0,80}(?:[=<>]|\b(?:IN|LIKE|IS|BETWEEN)\b).*)$
         | (?:mov|lea|cmp|xor|ldr|jn?[ez]|jmp)\w{0,2}\s+[%$#\[\w]+\]?,\s?\S+$
         | \[?\d{4}-\d\d-\d\d[T\s]\d\d:\d\d:\d\d\S*\s+\[?(?:TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL)\b
@@ -272,8 +281,8 @@ def _is_code(line: str) -> bool:
     """Whether a line has the form of a statement and, unless very short, signs that prose lacks."""
     if not _CODE.match(line):
         return False
-    words, marks = len(line.split()), len(_CODE_CHARACTERS.findall(line))
-    return words <= 2 or 3 * marks >= words or (marks > 0 and line.startswith("    "))
+    count, marks = words(line), len(_CODE_CHARACTERS.findall(line))
+    return count <= 2 or 3 * marks >= count or (marks > 0 and line.startswith("    "))
 
 
 def _is_strong(line: str) -> bool:

@@ -24,9 +24,7 @@ def _one(line: str) -> int:
     return 1 if line.strip() else 0
 
 
-def groups(
-    lines: Lines, hits: Mask, gap: int, size: Callable[[str], int] = _one
-) -> Iterator[tuple[int, int]]:
+def groups(lines: Lines, hits: Mask, gap: int, size: Callable[[str], int] = _one) -> Iterator[tuple[int, int]]:
     """Yield start and stop of each group of hits that lie close together.
 
     Args:

@@ -77,7 +77,7 @@ _NOTICE_WORDS = frozenset(
 )
 _BARE_WORDS = 4  # a topic in so few words is a line of a page
 _SELF = frozenset(("i", "my", "me"))
-_READER = frozenset(("our", "your", "please", "us", "shall"))
+_READER = frozenset(("our", "your", "please", "shall"))
 
 
 def boilerplate(paragraph: Paragraph, limits: Exclude) -> bool:
@@ -96,21 +96,22 @@ def boilerplate(paragraph: Paragraph, limits: Exclude) -> bool:
         marks = len(_PUBLISHER.findall(text))
         if marks >= 2 and len(words) <= 60 * marks:
             return True
-    notices = {match.lower() for match in _NOTICE.findall(text)}
-    hints = {match.lower() for match in _HINT.findall(text)}
-    if own and len(notices) < 2:
+    notices, hints = _NOTICE.findall(text), _HINT.findall(text)
+    phrases, topics = len(set(map(str.lower, notices))), len(set(map(str.lower, hints)))
+    if own and phrases < 2:
         return False
-    if len(words) <= _BARE_WORDS and hints and not text.rstrip().endswith((".", "!", "?")):
+    sentence = text.rstrip("\"'\u201d\u2019) ").endswith((".", "!", "?"))
+    if topics and not sentence and len(words) <= _BARE_WORDS:
         return True
-    points = 2 * len(notices) + len(hints)
-    if not notices:  # topics alone: no sentence, or one that speaks to the reader of a page
-        sentence = text.rstrip("\"'\u201d\u2019) ").endswith((".", "!", "?"))
-        if len(hints) < 2 or (sentence and len(hints) < 3 and not paragraph.has(_READER)):
-            return False
-    return len(words) <= 15 * points - 5
+    # Topics alone are a notice if there is no sentence, or one that speaks to the reader of a page.
+    if not phrases and (topics < 2 or (sentence and topics < 3 and not paragraph.has(_READER))):
+        return False
+    return len(words) <= 15 * (2 * len(notices) + len(hints)) - 5
 
 
-_PUBLISHER_WORDS = frozenset("gutenberg proofread proofreaders proofreading etext etexts electronic archive print".split())
+_PUBLISHER_WORDS = frozenset(
+    "gutenberg proofread proofreaders proofreading etext etexts electronic archive print".split()
+)
 
 _HANDLE = re.compile(r"(?<![\w.@])@\w[\w.]{1,30}\b(?!\.\w)")
 _HASHTAG = re.compile(r"(?<![\w#&])#[a-zA-Z]\w{1,40}")
@@ -179,7 +180,7 @@ _OPINION_WORDS = frozenset(
     ).split()
 )
 _QUOTED = re.compile(r"\u201c[^\u201d]{0,3000}(?:\u201d|$)|\"[^\"]{0,3000}(?:\"|$)|^\u2018.{0,3000}\u2019")
-_SPEECH_START = re.compile(r"\s*(?:[\u2014\u2013]\s?\w|['\u2018]\S)")
+_SPEECH_START = re.compile(r"\s*(?:[\u2014\u2013]\s?\w|['\u2018]\S|[A-Z][A-Z .'-]{1,30}[.:]\s)")
 
 
 def post(paragraph: Paragraph, limits: Exclude) -> bool:

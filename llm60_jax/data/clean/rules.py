@@ -1,7 +1,7 @@
 """The exclusion rules of the playbook (section 3.3), which drop what is not prose. Pure functions.
 
-There are three kinds: for the lines of a document (`line_rules`), for its paragraphs
-(`paragraph_rules`), and for the rest of the document. Each uses evidence of its own, so a phase can
+There are three kinds: for the lines of a document (`line_rules`, `conversation_rules`), for its
+paragraphs (`paragraph_rules`), and for the rest of the document. Each uses evidence of its own, so a phase can
 leave any of them out.
 """
 
@@ -16,10 +16,17 @@ from llm60_jax.data.clean.paragraph_rules import Paragraph
 VERSION = 4  # part of every corpus digest: raise it with any change of what the rules drop
 
 
+_LONG_BYTES = 8_000  # a shorter text may be a song: its refrain is half of it
+
+
 def repetitive(text: str, limits: Exclude) -> bool:
-    """Whether a document repeats itself: it compresses too well."""
+    """Whether a document repeats itself: it compresses too well.
+
+    Refrains and cumulative rhymes do so too. The limit rises from half its value for a short text.
+    """
     data = text.encode("utf-8")[:200_000]
-    return len(data) >= 500 and len(zlib.compress(data, 6)) < limits.compressed * len(data)
+    limit = limits.compressed * min(1.0, 0.5 + 0.5 * len(data) / _LONG_BYTES)
+    return len(data) >= 500 and len(zlib.compress(data, 6)) < limit * len(data)
 
 
 def too_short(text: str, limits: Exclude) -> bool:
