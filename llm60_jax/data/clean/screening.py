@@ -44,6 +44,7 @@ def screen(text: str, limits: Exclude, prompt: str = "") -> Screened:
     if "boilerplate" in limits.rules:
         text, frame = gutenberg.strip(text)
         dropped += (Dropped("boilerplate", part.strip()) for part in frame)
+    text = _unmark(text, limits)
     characters = _characters(text)
     prose, parts = _apply_rules(text, limits)
     dropped += parts
@@ -56,10 +57,18 @@ def screen(text: str, limits: Exclude, prompt: str = "") -> Screened:
 def _screen_answer(text: str, limits: Exclude, prompt: str) -> Screened:
     """Keep or drop a question and its answer."""
     for part in (prompt, text):
-        _, dropped = _apply_rules(cleaning.normalise(part), limits)
+        _, dropped = _apply_rules(_unmark(cleaning.normalise(part), limits), limits)
         if dropped:
             return Screened("", "", dropped[0].rule, (Dropped(dropped[0].rule, text),))
     return Screened(cleaning.clean(text), cleaning.clean(prompt), None, ())
+
+
+def _unmark(text: str, limits: Exclude) -> str:
+    """Take markup off before the rules look: two links are no social post, a backslash no formula.
+
+    The rule `code` needs to see the source of a web page that stands in the text.
+    """
+    return cleaning.unmark(text, keep_source="code" in limits.rules)
 
 
 def _apply_rules(text: str, limits: Exclude) -> tuple[str, list[Dropped]]:
