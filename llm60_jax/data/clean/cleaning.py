@@ -1,7 +1,7 @@
 """Text cleaning: pure functions from text to text.
 
 Cleaned text has no control characters except the newline, no double spaces, and one blank line
-between paragraphs. The steps `normalise`, `unmark`, `paragraphs` and `inline` are separate because
+between paragraphs. The steps `normalise`, `unmark`, `paragraphs`, `strip_marks` and `inline` are separate because
 the exclusion rules run between them.
 """
 
@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from llm60_jax.data.clean.characters import normalise
 from llm60_jax.data.clean.line_breaks import paragraphs
-from llm60_jax.data.clean.markup import inline, unmark
+from llm60_jax.data.clean.markup import inline, strip_marks, unmark
 
-__all__ = ["VERSION", "clean", "cut", "inline", "normalise", "paragraphs", "unmark"]
+__all__ = ["VERSION", "clean", "cut", "inline", "normalise", "paragraphs", "strip_marks", "unmark"]
 
 VERSION = 4  # part of every corpus digest: raise it with any change of the cleaned text
 
@@ -26,7 +26,8 @@ def clean(text: str) -> str:
     paragraph. Verse, lists, tables and fenced code keep their lines inside one paragraph. Markup,
     citation markers, links and addresses are removed.
     """
-    return "\n\n".join(prose for paragraph in paragraphs(unmark(normalise(text))) if (prose := inline(paragraph)))
+    blocks = map(strip_marks, paragraphs(unmark(normalise(text))))
+    return "\n\n".join(prose for block in blocks if (prose := inline(block)))
 
 
 def cut(text: str, limit: int = 20_000) -> list[str]:

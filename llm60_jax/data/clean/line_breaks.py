@@ -33,7 +33,7 @@ _ITEM = re.compile(
     r" +(?=\S)"
 )
 _STRUCTURE = frozenset("#-*+\u2022\u2023\u25aa\u25cf\u25e6\u00b7\u2043|(=~_0123456789")  # how such lines begin
-_CODE_LINE = re.compile(r"[{}\\=]$|;$")
+_CODE_LINE = re.compile(r"[{}\\=]$|[(){}=].*;$")
 _COLUMNS = re.compile(r"\S {3,}\S")
 
 _HYPHEN_AT_END = re.compile(r"([^\W\d_]{2,})-\n([^\W\d_]{2,})")
@@ -93,7 +93,7 @@ def _paragraphs(text: str, words: Callable[[], Counter[str]]) -> list[str]:
     after = [0, *_nearest(widths[::-1])][:-1][::-1]
     before = [0, *_nearest(widths)][:-1]
     texts: list[str] = []
-    for i, (structured, lines) in enumerate(parts):
+    for i, (_, lines) in enumerate(parts):
         shape = shapes[i]
         if shape is None:
             texts.append("\n".join(" ".join(line.split()) for line in lines))
@@ -220,7 +220,8 @@ def _continues_item(before: str, line: str) -> bool:
 
 def _shape(block: Block) -> _Shape:
     lines = [" ".join(line.split()) for line in block]
-    lengths = [len(line) for line in lines]
+    margin = min(len(line) - len(line.lstrip()) for line in block)
+    lengths = [len(line) - margin for line in block]
     reach, lower, cuts = [], 0, 0
     for length, before, line in zip(lengths, lines, lines[1:], strict=False):
         space = line.find(" ")
@@ -236,7 +237,7 @@ def _own_width(shape: _Shape) -> int:
     """Return the width at which a block is clearly wrapped, else 0."""
     breaks, width = shape.breaks, shape.widest
     if breaks > 20:
-        width = sorted(shape.lengths)[breaks * 19 // 20]  # a few lines may be longer
+        width = sorted(shape.lengths)[breaks * 9 // 10]  # a few lines may be longer
     if not _NARROW < width <= _WIDE or breaks < 2 or 3 * shape.cuts < breaks:
         return 0
     full = shape.filled(0.9 * width)
@@ -262,16 +263,16 @@ def _judge(
     """Return (whether to join them, lines) of each paragraph of a block of several lines."""
     lines, breaks = shape.lines, shape.breaks
     if own and not (own < _SHORT and near and min(near) > 1.4 * own and 3 * shape.filled(own) < 2 * breaks):
-        return [(True, part) for part in _split_wrapped(block, shape, own)]
+        return list(_split_wrapped(block, shape, own))
+    if semantic and _is_one_sentence_a_line(shape):
+        return [(True, lines)]
     width = next((width for width in near if _fits(shape, width)), 0)
     if _is_verse(shape) and not (width and width < _SHORT + 5 and breaks < 3):
         return [(False, lines)]
     if _is_code(shape) or _is_table(block):
         return [(False, [line]) for line in lines]
     if width:
-        return [(True, part) for part in _split_wrapped(block, shape, width)]
-    if semantic and _is_one_sentence_a_line(shape):
-        return [(True, lines)]
+        return list(_split_wrapped(block, shape, width))
     mean = sum(shape.lengths[:-1]) / breaks
     if 2 * shape.cuts > breaks and shape.widest <= _WIDE and mean >= 45 and (near or shape.widest > _SHORT):
         return [(True, lines)]  # ragged, but broken inside its sentences
@@ -335,32 +336,47 @@ def _is_one_sentence_a_line(shape: _Shape) -> bool:
     return 5 * several <= len(shape.lines) and 3 * spoken <= len(shape.lines)
 
 
-def _split_wrapped(raw: Block, shape: _Shape, width: int) -> Iterator[list[str]]:
-    """Yield the paragraphs of a hard-wrapped block that has no blank lines between them.
+def _split_wrapped(block: Block, shape: _Shape, width: int) -> Iterator[tuple[bool, list[str]]]:
+    """Yield (whether to join them, lines) of the paragraphs of a hard-wrapped block.
 
-    A paragraph begins at an indented line after a sentence, and where a line left much room: after a
-    sentence for a word, before a capital for a third of the line.
+    A paragraph begins at an indented line after a sentence, and where a line left room: after a
+    sentence for a word, after a title or a pause for a third of the line. Verse is a run of such
+    short lines.
     """
-    indents = [len(line) - len(line.lstrip()) for line in raw]
+    indents = [len(line) - len(line.lstrip()) for line in block]
     margin = min(indents)
     deep = [indent > margin + 1 for indent in indents] if max(indents) > margin + 1 else None
-    few = deep is not None and 2 * sum(deep) <= len(raw)
-    lines = shape.lines
-    part = [lines[0]]
+    few = deep is not None and 2 * sum(deep) <= len(block)
+    parts, edges = [shape.lines[:1]], []
     for i, reach in enumerate(shape.reach):
-        before, line = lines[i], lines[i + 1]
-        begins = False
+        before, line = shape.lines[i], shape.lines[i + 1]
+        edge = ""
         if reach < width - 1 or deep is not None:
-            ended = bool(_LINE_END.search(before))
-            room = width - reach - (indents[i] - margin)
             indented = deep is not None and deep[i + 1] and (few or indents[i + 1] > indents[i] + 1)
-            capital = not line.lstrip(_NOT_LETTERS)[:1].islower()
-            begins = (ended and (room > 1 or indented)) or (room > 0.35 * width and capital)
-        if begins:
-            yield part
-            part = []
-        part.append(line)
-    yield part
+            if (reach < width - 1 or indented) and _LINE_END.search(before):
+                edge = "sentence"
+            elif reach < 0.65 * width and _is_title_or_pause(before, line, width):
+                edge = "short"
+        if edge:
+            edges.append(edge)
+            parts.append([])
+        parts[-1].append(line)
+    start = 0
+    for i, part in enumerate(parts):
+        # A run of short lines is a stanza or an address.
+        if i < len(edges) and edges[i] == "short" and len(part) == len(parts[i + 1]) == 1:
+            continue
+        yield start == i, [line for lines in parts[start : i + 1] for line in lines]
+        start = i + 1
+
+
+def _is_title_or_pause(before: str, line: str, width: int) -> bool:
+    """Whether a short line ends on purpose above a line that begins with a capital."""
+    if line.lstrip(_NOT_LETTERS)[:1].islower():
+        return False
+    words = before.split()
+    titled = 2 * sum(not word[:1].islower() for word in words) > len(words)
+    return titled or not before[-1].isalnum() or 3 * len(before) < width
 
 
 def _join(match: "re.Match[str]", words: Counter[str], between: str) -> str:

@@ -1,7 +1,8 @@
 """Take HTML, Markdown, notes and addresses out of plain text.
 
-`unmark` runs on a whole text before the exclusion rules, `inline` on each paragraph after them. What
-is evidence for a rule (addresses, handles, fences, rows of tables) stays until `inline`.
+`unmark` runs on a whole text before the exclusion rules for lines, `strip_marks` on each paragraph
+before those for paragraphs, `inline` on each paragraph that is kept. What is evidence for a rule
+(addresses, handles, fences, rows of tables) stays until `inline`.
 """
 
 import html
@@ -13,6 +14,7 @@ from llm60_jax.data.clean import clippings, pages
 from llm60_jax.data.clean.characters import normalise
 
 _FENCE = re.compile(r"^\s*(?:`{3,}|~{3,})[^`\n]*$")
+_FENCES = ("```", "~~~")
 _PASSES = 4  # over one text: markup can hold markup, but not without end
 
 # Elements of HTML. Any other word between angle brackets may be a generic type or a nick.
@@ -91,6 +93,7 @@ _HEADING = re.compile(r"^#{1,6}\s+(?P<text>.*?)(?:\s#{1,6})?$", re.MULTILINE)
 _STRAY = re.compile(r"(?<![\w_])_{1,2}(?=[\w\"'(\u201c\u2018])|(?<=[\w.,!?;:\"')\u201d\u2019\u2014-])_{1,2}(?![\w_])")
 _ROW = re.compile(r"^\|.*\|$")
 _RULE_ROW = re.compile(r"^\|[\s|:=+-]*\|$")
+_MARKS = re.compile("[<*_`\\\\\u00b9\u00b2\u00b3\u2070\u2074-\u2079]|\\]\\(")
 _MARKED = re.compile(r"[<&\[@*_`#|]|://|www\.")
 _SENTENCE_ENDS = ".,;:!?'\"\u201d\u2019"
 
@@ -126,26 +129,18 @@ def _unmark(text: str, keep_source: bool) -> str:
         before = text
         if "&" in text:
             text = _unescape(text)
-        if "<" in text:
-            text = _drop_html(text, keep_source)
+        if "<" in text and not (keep_source and _is_source(text)):
+            text = _drop_blocks(text)
+        elif "<" in text:
+            blocks = re.split(r"(\n{2,})", text)
+            text = "".join(block if "<" not in block or _is_source(block) else _drop_blocks(block) for block in blocks)
+        if "]: " in text and _REFERENCE.search(text):
+            text = _BY_REFERENCE.sub(r"\g<text>", _REFERENCE.sub("", text))
         if "[" in text:
-            text = _drop_links(text)
-        for mark, pattern in _EMPHASIS:
-            if mark in text:
-                text = pattern.sub(r"\g<text>", text)
+            text = _ASIDE.sub("", text)
         if text == before:
             break
-    if "\\" in text:
-        text = "\n".join(_drop_escapes(line) for line in text.split("\n"))
-    if not text.isascii() and _SUPERSCRIPT.search(text):
-        text = _NOTE_MARK.sub(_replace_note_mark, text)
     return text
-
-
-def _replace_note_mark(match: "re.Match[str]") -> str:
-    """Return a superscript if it is a square or a cube, else nothing."""
-    before = match.string[max(0, match.start() - 40) : match.start()]
-    return match[0] if _MEASURE.search(before) else ""
 
 
 def _unescape(text: str) -> str:
@@ -154,17 +149,11 @@ def _unescape(text: str) -> str:
     return text if replaced == text else normalise(replaced)
 
 
-def _drop_html(text: str, keep_source: bool) -> str:
-    if keep_source and _is_source(text):
-        blocks = re.split(r"(\n{2,})", text)
-        return "".join(block if "<" not in block or _is_source(block) else _drop_tags(block) for block in blocks)
-    return _drop_tags(text)
-
-
-def _drop_tags(text: str) -> str:
+def _drop_blocks(text: str) -> str:
+    """Take out scripts, comments and the tags of blocks. Those inside a line stay: they count in its width."""
     for opening, closing in _CODE_BODY.values():
         text = _drop_between(text, opening, closing)
-    return _TAG.sub(_replace_tag, _DECLARATION.sub("", _AUTOLINK.sub(r"\g<text>", text)))
+    return _TAG.sub(lambda match: _replace_tag(match) or match[0], _DECLARATION.sub("", text))
 
 
 def _drop_between(text: str, opening: "re.Pattern[str]", closing: "re.Pattern[str]") -> str:
@@ -209,16 +198,41 @@ def _is_source(block: str) -> bool:
     return len(tags) >= _SOURCE_TAGS and words < 2 * len(tags)
 
 
-def _drop_links(text: str) -> str:
-    if "](" in text:
-        text = _LINK.sub(r"\g<text>", _IMAGE.sub("", text))
-    if "]: " in text and _REFERENCE.search(text):
-        text = _BY_REFERENCE.sub(r"\g<text>", _REFERENCE.sub("", text))
-    return _ASIDE.sub("", text)
+def strip_marks(paragraph: str) -> str:
+    """Take tags, links, emphasis, escapes and note marks out of a paragraph, before the rules look.
+
+    Its lines are joined by then: with its marks, a line has the width at which it was wrapped.
+    """
+    if paragraph.startswith(_FENCES) or not _MARKS.search(paragraph):
+        return paragraph
+    for _ in range(_PASSES):
+        before = paragraph
+        if "<" in paragraph:
+            paragraph = _TAG.sub(_replace_tag, _AUTOLINK.sub(r"\g<text>", paragraph))
+        if "](" in paragraph:
+            paragraph = _LINK.sub(r"\g<text>", _IMAGE.sub("", paragraph))
+        for mark, pattern in _EMPHASIS:
+            if mark in paragraph:
+                paragraph = pattern.sub(r"\g<text>", paragraph)
+        if paragraph == before:
+            break
+    if "\\" in paragraph and not _COMMAND.search(paragraph):
+        paragraph = _ESCAPE.sub(r"\g<text>", paragraph)
+    if not paragraph.isascii() and _SUPERSCRIPT.search(paragraph):
+        paragraph = _NOTE_MARK.sub(_replace_note_mark, paragraph)
+    return _tidy(paragraph)
 
 
-def _drop_escapes(line: str) -> str:
-    return line if "\\" not in line or _COMMAND.search(line) else _ESCAPE.sub(r"\g<text>", line)
+def _replace_note_mark(match: "re.Match[str]") -> str:
+    """Return a superscript if it is a square or a cube, else nothing."""
+    before = match.string[max(0, match.start() - 40) : match.start()]
+    return match[0] if _MEASURE.search(before) else ""
+
+
+def _tidy(paragraph: str) -> str:
+    """Return lines without double spaces, and without blank lines."""
+    lines = (" ".join(line.split()) for line in paragraph.split("\n"))
+    return "\n".join(line for line in lines if line)
 
 
 def inline(paragraph: str) -> str:
@@ -227,16 +241,13 @@ def inline(paragraph: str) -> str:
     An address inside a sentence leaves its host, without which the sentence would lack a word. A
     row of a table becomes words between commas. Code between fences stays as it is.
     """
-    if paragraph.startswith(("```", "~~~")):
-        lines = (" ".join(line.split()) for line in paragraph.split("\n") if not _FENCE.match(line))
-        return "\n".join(line for line in lines if line)
+    if paragraph.startswith(_FENCES):
+        return _tidy("\n".join(line for line in paragraph.split("\n") if not _FENCE.match(line)))
     for _ in range(_PASSES):
         before = paragraph
         if not _MARKED.search(paragraph):
             break
-        paragraph = _inline(paragraph)
-        lines = (" ".join(line.split()) for line in paragraph.split("\n"))
-        paragraph = "\n".join(line for line in lines if line)
+        paragraph = _tidy(_inline(strip_marks(paragraph)))
         if paragraph == before:
             break
     return paragraph if _WORD.search(paragraph) else ""
@@ -245,17 +256,12 @@ def inline(paragraph: str) -> str:
 def _inline(text: str) -> str:
     if "&" in text:
         text = _unescape(text)
-    if "<" in text:
-        text = re.sub(r"\n{2,}", "\n", _drop_tags(text)).strip()
     if "[" in text:
-        text = _CITATION.sub("", _drop_links(text))
+        text = _CITATION.sub("", _ASIDE.sub("", text))
     if "://" in text or "www." in text:
         text = _URL.sub(_replace_url, text)
     if "@" in text:
         text = _ADDRESS.sub("", text)
-    for mark, pattern in _EMPHASIS:
-        if mark in text:
-            text = pattern.sub(r"\g<text>", text)
     if "_" in text:
         text = _STRAY.sub("", text)
     if "#" in text:

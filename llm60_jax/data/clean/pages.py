@@ -1,5 +1,6 @@
 """Take running heads, page numbers and line numbers out of text that was set on pages."""
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 
@@ -114,7 +115,7 @@ def _drop_margin(text: str) -> str:
     """Take out the numbers of every fifth or tenth line of verse."""
     matches = list(_MARGIN.finditer(text))
     numbered: set[int] = set()
-    for before, match in zip(matches, matches[1:], strict=False):
+    for before, match in itertools.pairwise(matches):
         between = int(match["number"]) - int(before["number"])
         if between in (5, 10) and match.start() - before.start() < 100 * between:
             lines = text[before.start() : match.start()].split("\n")
@@ -133,7 +134,7 @@ def _running_heads(pages: Sequence[Sequence[str]]) -> set[str]:
             places.setdefault(key, []).append(number)
     heads = set()
     for key, seen in places.items():
-        close = sum(b - a <= 2 for a, b in zip(seen, seen[1:], strict=False))  # left and right pages may differ
+        close = sum(b - a <= 2 for a, b in itertools.pairwise(seen))  # left and right pages may differ
         if key and (close >= 2 or (close == 1 and (key == "#" or len(seen) == len(pages)))):
             heads.add(key)
     return heads
@@ -158,7 +159,7 @@ def _key(line: str) -> str:
     if len(line) > _HEAD_CHARACTERS:
         return ""
     if _ROMAN.fullmatch(line):
-        return "#"
+        return "i"
     key = _DIGITS.sub("#", line).casefold()
     return "#" if not any(map(str.isalpha, key)) and "#" in key else key
 

@@ -1,7 +1,7 @@
 """Clean and screen one document: what is kept, and what each rule drops. Pure functions."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from llm60_jax.config import Exclude, Rule
@@ -64,7 +64,7 @@ def _screen_answer(text: str, limits: Exclude, prompt: str) -> Screened:
 
 
 def _unmark(text: str, limits: Exclude) -> str:
-    """Take markup off before the rules look: two links are no social post, a backslash no formula.
+    """Take markup off before the rules look.
 
     The rule `code` needs to see the source of a web page that stands in the text.
     """
@@ -83,7 +83,7 @@ def _apply_rules(text: str, limits: Exclude) -> tuple[str, list[Dropped]]:
             lines = ["" if drop else line for line, drop in zip(lines, mask, strict=True)]
     applied = [rule for rule in rules.PARAGRAPHS if rule in limits.rules]
     prose = []
-    for block in _cut_long(cleaning.paragraphs("\n".join(lines))):
+    for block in _cut_long(map(cleaning.strip_marks, cleaning.paragraphs("\n".join(lines)))):
         paragraph = Paragraph.of(block)
         reason = next((rule for rule in applied if rules.PARAGRAPHS[rule](paragraph, limits)), None)
         if reason is not None:
@@ -93,7 +93,7 @@ def _apply_rules(text: str, limits: Exclude) -> tuple[str, list[Dropped]]:
     return "\n\n".join(prose), dropped
 
 
-def _cut_long(paragraphs: list[str]) -> Iterator[str]:
+def _cut_long(paragraphs: Iterable[str]) -> Iterator[str]:
     """Yield paragraphs, with very long ones cut at sentence ends.
 
     A book may be a single line, and one careless sentence must not drop all of it.
