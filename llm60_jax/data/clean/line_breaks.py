@@ -269,7 +269,9 @@ def _judge(
     width = next((width for width in near if _fits(shape, width)), 0)
     if _is_verse(shape) and not (width and width < _SHORT + 5 and breaks < 3):
         return [(False, lines)]
-    if _is_code(shape) or _is_table(block):
+    if _is_table(block):
+        return [(False, lines)]
+    if _is_code(shape):
         return [(False, [line]) for line in lines]
     if width:
         return list(_split_wrapped(block, shape, width))

@@ -21,14 +21,14 @@ _LEAST_PAGE = 200  # characters between two page numbers
 _MARGIN = re.compile(r"^(?P<line>.*[^\s\d]) {2,}(?P<number>\d{0,3}[05])$", re.MULTILINE)
 
 
-def join_pages(text: str) -> str:
+def join_pages(text: str, numbered: bool = True) -> str:
     """Join pages that form feeds separate, without running heads and page numbers.
 
     A line is a running head if it is at the edge of several pages close together; the number in it
     may change. A sentence that goes on over the page stays one.
     """
     pages = [[line.rstrip() for line in page.split("\n")] for page in text.split("\x0c")]
-    heads = _running_heads(pages)
+    heads = _running_heads(pages) - (set() if numbered else {"#", "i"})
     for page in pages if heads else ():
         for edge in _edges(page):
             for i in edge:
@@ -84,7 +84,7 @@ def drop_numbers(text: str) -> str:
         for match in cuts:
             parts += [text[end : match.start()], "\x0c"]
             end = match.end()
-        text = join_pages("".join([*parts, text[end:]]))
+        text = join_pages("".join([*parts, text[end:]]), numbered=False)
     return _drop_margin(text)
 
 
