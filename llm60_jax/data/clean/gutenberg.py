@@ -32,7 +32,8 @@ _LICENCE = re.compile(
     re.IGNORECASE,
 )
 _SURE = re.compile(
-    r"gutenberg|\be-?(?:text|book)s?\b|\belectronic works?\b|small print|plain vanilla|\bPGLAF\b|public domain|updated editions",
+    r"gutenberg|\be-?(?:text|book)s?\b|\belectronic works?\b|small print|plain vanilla|\bPGLAF\b|public domain"
+    r"|updated editions",
     re.IGNORECASE,
 )
 _BLANK = re.compile(r"\n{2,}")

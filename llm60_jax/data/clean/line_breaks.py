@@ -21,6 +21,7 @@ _NOT_LETTERS = "\"'\u201c\u2018([_-\u2014"  # before the first letter of a line
 
 _NARROW = 25  # characters; lists have such lines
 _SHORT = 50  # lines of verse are mostly shorter, lines of prose mostly longer
+_NEARLY_SHORT = 65
 _WIDE = 150  # a longer line is a paragraph
 _LONG = 160  # text whose lines are mostly longer has one line a paragraph
 _MAX_STANZA_LINES = 60
@@ -49,11 +50,15 @@ class _Shape(NamedTuple):
     lengths: list[int]
     reach: list[int]  # for each break: the width at which the next word would still have fitted
     lower: int  # lines after the first that begin in lower case
-    cuts: int  # breaks inside sentences
+    cut: list[int]  # the reach at each break inside a sentence
 
     @property
     def breaks(self) -> int:
         return len(self.lines) - 1
+
+    @property
+    def cuts(self) -> int:
+        return len(self.cut)
 
     @property
     def widest(self) -> int:
@@ -86,7 +91,8 @@ def paragraphs(text: str) -> list[str]:
 def _paragraphs(text: str, words: Callable[[], Counter[str]]) -> list[str]:
     parts = [part for block in _close_up(_blocks(text)) for part in _parts(block)]
     shapes = [None if structured or len(lines) == 1 else _shape(lines) for structured, lines in parts]
-    widths = [0 if shape is None else _own_width(shape) for shape in shapes]
+    widths = _drop_doubtful(shapes, [0 if shape is None else _own_width(shape) for shape in shapes])
+    slack = _slack(shapes, widths)
     lengths = [len(line) for _, lines in parts for line in lines]
     one_line = 2 * sum(length for length in lengths if length > _LONG) > sum(lengths)
     semantic = not one_line and _one_sentence_a_line([shape for shape in shapes if shape is not None])
@@ -99,7 +105,7 @@ def _paragraphs(text: str, words: Callable[[], Counter[str]]) -> list[str]:
             texts.append("\n".join(" ".join(line.split()) for line in lines))
             continue
         near = () if one_line else tuple({width for width in (before[i], after[i]) if width})
-        for joined, part in _judge(lines, shape, widths[i], near, semantic):
+        for joined, part in _judge(lines, shape, widths[i], near, slack, semantic):
             if joined and len(part) > 1:
                 whole = "\n".join(part)
                 if "-\n" in whole:
@@ -222,31 +228,61 @@ def _shape(block: Block) -> _Shape:
     lines = [" ".join(line.split()) for line in block]
     margin = min(len(line) - len(line.lstrip()) for line in block)
     lengths = [len(line) - margin for line in block]
-    reach, lower, cuts = [], 0, 0
+    reach, lower, cut = [], 0, []
     for length, before, line in zip(lengths, lines, lines[1:], strict=False):
         space = line.find(" ")
         reach.append(length + 1 + (space if space > 0 else len(line)))
         if line.lstrip(_NOT_LETTERS)[:1].islower():
             lower += 1
             last = before[-1]
-            cuts += last.isalnum() or last in ",;-\u2014"
-    return _Shape(lines, lengths, reach, lower, cuts)
+            if last.isalnum() or last in ",;-\u2014":
+                cut.append(reach[-1])
+    return _Shape(lines, lengths, reach, lower, cut)
 
 
 def _own_width(shape: _Shape) -> int:
     """Return the width at which a block is clearly wrapped, else 0."""
-    breaks, width = shape.breaks, shape.widest
+    breaks, cuts, width = shape.breaks, shape.cuts, shape.widest
     if breaks > 20:
         width = sorted(shape.lengths)[breaks * 9 // 10]  # a few lines may be longer
-    if not _NARROW < width <= _WIDE or breaks < 2 or 3 * shape.cuts < breaks:
+    if not _NARROW < width <= _WIDE or breaks < 2:
         return 0
-    full = shape.filled(0.9 * width)
     if width < _SHORT:
         # Verse in lower case has lines of nearly one width too, but most end with a pause.
         paused = sum(bool(_PUNCTUATED.search(line)) for line in shape.lines[:-1])
-        clear = breaks > 2 and 4 * full >= 3 * breaks and 2 * shape.cuts >= breaks and 2 * paused < breaks
-        return width if clear else 0
-    return width if 2 * full >= breaks and not _is_code(shape) else 0
+        return width if breaks > 2 and _is_filled(shape, width) and 2 * cuts >= breaks > 2 * paused else 0
+    if width < _NEARLY_SHORT and not _is_filled(shape, width):
+        return 0
+    full = sum(reach >= 0.85 * width for reach in shape.cut)
+    often = 3 * cuts >= breaks and 2 * shape.filled(0.9 * width) >= breaks
+    # Between many paragraphs of one line, those that are longer show the width.
+    seldom = cuts > 2 and 7 * cuts >= breaks and 5 * full >= 4 * cuts
+    return width if (often or seldom) and not _is_code(shape) else 0
+
+
+def _is_filled(shape: _Shape, width: int) -> bool:
+    """Whether the next word would not have fitted, at most breaks: the lines were filled by a machine."""
+    return 10 * shape.filled(width) >= 7 * shape.breaks
+
+
+def _drop_doubtful(shapes: list[_Shape | None], widths: list[int]) -> list[int]:
+    """Return widths without those of short lines among wider ones, which may be verse."""
+    main = max(widths, key=lambda width: sum(w for w in widths if abs(w - width) < 4), default=0) if any(widths) else 0
+    return [
+        0 if shape is not None and 4 * width < 3 * main and not _is_filled(shape, width) else width
+        for shape, width in zip(shapes, widths, strict=True)
+    ]
+
+
+def _slack(shapes: list[_Shape | None], widths: list[int]) -> int:
+    """Return by how much the lines of a text fall short of their width, inside sentences."""
+    missing = sorted(
+        width - reach
+        for shape, width in zip(shapes, widths, strict=True)
+        if shape is not None and width
+        for reach in shape.cut
+    )
+    return min(max(1, missing[len(missing) * 19 // 20]), max(widths) // 4) if missing else 1
 
 
 def _nearest(widths: list[int]) -> Iterator[int]:
@@ -258,35 +294,31 @@ def _nearest(widths: list[int]) -> Iterator[int]:
 
 
 def _judge(
-    block: Block, shape: _Shape, own: int, near: tuple[int, ...], semantic: bool
+    block: Block, shape: _Shape, own: int, near: tuple[int, ...], slack: int, semantic: bool
 ) -> list[tuple[bool, list[str]]]:
     """Return (whether to join them, lines) of each paragraph of a block of several lines."""
     lines, breaks = shape.lines, shape.breaks
-    if own and not (own < _SHORT and near and min(near) > 1.4 * own and 3 * shape.filled(own) < 2 * breaks):
-        return list(_split_wrapped(block, shape, own))
+    if own:
+        return list(_split_wrapped(block, shape, own, slack))
     if semantic and _is_one_sentence_a_line(shape):
         return [(True, lines)]
     width = next((width for width in near if _fits(shape, width)), 0)
-    if _is_verse(shape) and not (width and width < _SHORT + 5 and breaks < 3):
+    narrow = 0 < width < _SHORT + 5 and (breaks < 3 or (shape.lower and shape.filled(0.95 * width) == breaks))
+    if not narrow and _is_verse(shape, near):
         return [(False, lines)]
     if _is_table(block):
         return [(False, lines)]
     if _is_code(shape):
         return [(False, [line]) for line in lines]
     if width:
-        return list(_split_wrapped(block, shape, width))
+        return list(_split_wrapped(block, shape, width, slack))
     mean = sum(shape.lengths[:-1]) / breaks
-    if 2 * shape.cuts > breaks and shape.widest <= _WIDE and mean >= 45 and (near or shape.widest > _SHORT):
-        return [(True, lines)]  # ragged, but broken inside its sentences
-    if (
-        breaks == 1
-        and _SHORT <= shape.lengths[0] <= _WIDE
-        and lines[0][-1].isalnum()
-        and shape.lengths[1] <= shape.reach[0]
-    ):
-        return [(True, lines)]
-    if breaks >= 3 and 2 * shape.lower > breaks and shape.widest < _SHORT:
+    if breaks >= 3 and 2 * shape.lower > breaks and (shape.widest < 60 or 4 * shape.widest < 3 * max(near, default=0)):
         return [(False, lines)]  # verse in lower case
+    if 2 * shape.cuts > breaks and shape.widest <= _WIDE and mean >= 45:
+        return [(True, lines)]  # ragged, but broken inside its sentences
+    if breaks == 1 and _SHORT <= mean <= _WIDE and lines[0][-1].isalnum() and shape.lengths[1] <= shape.reach[0]:
+        return [(True, lines)]
     return [(False, [line]) for line in lines]
 
 
@@ -299,10 +331,10 @@ def _fits(shape: _Shape, width: int) -> bool:
     )
 
 
-def _is_verse(shape: _Shape) -> bool:
+def _is_verse(shape: _Shape, near: tuple[int, ...]) -> bool:
     """Whether the lines of a block are verse: short lines that begin with capitals, or ragged open ones."""
     count = len(shape.lines)
-    if count > _MAX_STANZA_LINES:
+    if count > _MAX_STANZA_LINES or shape.widest > _WIDE:
         return False
     first = shape.lines[0].lstrip(_NOT_LETTERS)[:1].islower()
     if 10 * (count - shape.lower - first) < 7 * count:
@@ -311,7 +343,7 @@ def _is_verse(shape: _Shape) -> bool:
     if 2 * short >= shape.breaks:
         return True
     ended = sum(bool(_SENTENCE_END.search(line)) for line in shape.lines)
-    ragged = 2 * shape.filled(0.9 * shape.widest) < shape.breaks
+    ragged = 2 * shape.filled(0.9 * shape.widest) < shape.breaks or shape.widest < 0.85 * min(near, default=_WIDE)
     return shape.breaks >= 3 and not shape.lower and ragged and shape.widest < 100 and 2 * ended < count
 
 
@@ -338,7 +370,7 @@ def _is_one_sentence_a_line(shape: _Shape) -> bool:
     return 5 * several <= len(shape.lines) and 3 * spoken <= len(shape.lines)
 
 
-def _split_wrapped(block: Block, shape: _Shape, width: int) -> Iterator[tuple[bool, list[str]]]:
+def _split_wrapped(block: Block, shape: _Shape, width: int, slack: int) -> Iterator[tuple[bool, list[str]]]:
     """Yield (whether to join them, lines) of the paragraphs of a hard-wrapped block.
 
     A paragraph begins at an indented line after a sentence, and where a line left room: after a
@@ -349,13 +381,15 @@ def _split_wrapped(block: Block, shape: _Shape, width: int) -> Iterator[tuple[bo
     margin = min(indents)
     deep = [indent > margin + 1 for indent in indents] if max(indents) > margin + 1 else None
     few = deep is not None and 2 * sum(deep) <= len(block)
+    # Where indents begin the paragraphs, a sentence that ends early does not.
+    full = min(width - slack, 0.7 * width) if deep is not None and few and sum(deep[1:]) > 1 else width - slack
     parts, edges = [shape.lines[:1]], []
     for i, reach in enumerate(shape.reach):
         before, line = shape.lines[i], shape.lines[i + 1]
         edge = ""
-        if reach < width - 1 or deep is not None:
+        if reach < full or deep is not None:
             indented = deep is not None and deep[i + 1] and (few or indents[i + 1] > indents[i] + 1)
-            if (reach < width - 1 or indented) and _LINE_END.search(before):
+            if (reach < full or indented) and _LINE_END.search(before):
                 edge = "sentence"
             elif reach < 0.65 * width and _is_title_or_pause(before, line, width):
                 edge = "short"
