@@ -267,7 +267,10 @@ def _is_filled(shape: _Shape, width: int) -> bool:
 
 def _drop_doubtful(shapes: list[_Shape | None], widths: list[int]) -> list[int]:
     """Return widths without those of short lines among wider ones, which may be verse."""
-    main = max(widths, key=lambda width: sum(w for w in widths if abs(w - width) < 4), default=0) if any(widths) else 0
+    weights: Counter[int] = Counter()
+    for width in widths:
+        weights[width // 4] += width
+    main = 4 * max(weights, key=lambda width: weights[width], default=0)
     return [
         0 if shape is not None and 4 * width < 3 * main and not _is_filled(shape, width) else width
         for shape, width in zip(shapes, widths, strict=True)
