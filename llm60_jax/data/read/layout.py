@@ -1,10 +1,12 @@
 """Blocks of text and the line breaks inside them, alike for pages, e-books and word processors."""
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 FENCE = "```"
+LONG_CELL = 100  # characters of a table's cell; a table of such cells only places text
 _SHORT = 60  # characters of a line of verse, mostly
 _LONG = 100  # no line of wrapped text or of common verse is longer
 _ENDS_SENTENCE = re.compile(r"[.!?\u2026][\"'\u201d\u2019)\]]{0,3}$")
@@ -14,12 +16,21 @@ _OPENING = "\"'\u201c\u2018\u00ab([_*-\u2013\u2014 "
 _CODE_MARKS = re.compile(r"[{}\[\]<>=;|\\$^~`+/#&@%_()]")
 _CODE_SHARE = 0.05  # of the characters of preformatted text; more is code
 
+_WORD = re.compile(r"[^\W_]+")
+_ADDRESS = re.compile(r"\bhttps?://\S+|\bwww\.\S+")
+# What a note has that only names a source.
+_CITATION = re.compile(
+    r"\bpp?\. ?\d|\bvol\. ?\d|\bno\. ?\d|\bed(?:s|ited)?\b\.? by|\beds?\.|\bibid\b|\bop\. cit|\bloc\. cit|\bdoi\b"
+    r"|\bisbn\b|\bpress\b|\(\d{4}\)|, \d{4}[.)]|\bretrieved\b|\baccessed\b|https?://|\bcf\.|^see (?:also )?[A-Z]",
+    re.IGNORECASE,
+)
+
 
 class Block(NamedTuple):
     """A paragraph, stanza, heading, item of a list or piece of code."""
 
     text: str
-    kind: str = "text"  # or "heading", "item", "code", "line" (of a stanza), "caption"
+    kind: str = "text"  # or "heading", "item", "row" (of a table), "code", "line" (of a stanza), "caption", "note"
     group: int = 0  # blocks with the same number other than 0 belong to one list or stanza
     linked: int = 0  # characters that stand in links
     aside: bool = False  # stands in a menu, a footer or comments
@@ -58,7 +69,7 @@ def _stanza(lines: list[Block]) -> Block:
 
 
 def _in_one_list(first: Block, second: Block) -> bool:
-    return first.kind == second.kind == "item" and first.group == second.group
+    return first.kind == second.kind and first.kind in ("item", "row") and first.group == second.group
 
 
 def paragraphs(lines: list[str], verse: bool = False) -> list[str]:
@@ -97,19 +108,24 @@ def _is_verse(lines: list[str]) -> bool:
         return count > 2 and not wrapped and 5 * sum(length <= _SHORT - 10 for length in lengths) >= 4 * count
     # Long lines of verse: each begins with a capital, and many end inside a sentence.
     open_ended = sum(not _ENDS_SENTENCE.search(line) for line in lines)
-    return count > 3 and not small and max(lengths) <= 3 * _LONG and 10 * open_ended >= 3 * count
+    long = sum(length > _SHORT - 10 for length in lengths)
+    return (
+        count > 3
+        and not small
+        and max(lengths) <= 3 * _LONG
+        and 10 * long >= 7 * count
+        and 10 * open_ended >= 3 * count
+    )
 
 
 def _unwrapped(lines: list[str]) -> list[str]:
     """Join lines of prose. A line after which there was room, and a long line, end a paragraph."""
     width = max(map(len, lines))
     found = [lines[0]]
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in itertools.pairwise(lines):
         room = len(before) + 1 + len(line.split(" ", 1)[0]) < width and len(lines) > 2
         begins = not line.lstrip(_OPENING)[:1].islower()
-        if begins and (
-            (len(before) > _LONG and _ENDS_SENTENCE.search(before)) or (room and _ENDS_LINE.search(before))
-        ):
+        if begins and ((len(before) > _LONG and _ENDS_SENTENCE.search(before)) or (room and _ENDS_LINE.search(before))):
             found.append(line)
         else:
             found[-1] += " " + line
@@ -137,6 +153,63 @@ def preformatted(text: str, code: bool) -> list[Block]:
         return [Block(f"{FENCE}\n{body.replace(FENCE, '')}\n{FENCE}", "code")]
     margin = min(len(line) - len(line.lstrip()) for line in lines if line)
     return [Block(part.strip("\n")) for part in re.split(r"\n\n+", "\n".join(line[margin:] for line in lines)) if part]
+
+
+def gathered(blocks: Iterable[Block]) -> Iterator[Block]:
+    """Yield the blocks of a word processor's document, without empty ones.
+
+    Many writers end each line of verse as if it were a paragraph and leave an empty paragraph
+    between stanzas: such lines become one block.
+    """
+    run: list[Block] = []
+    for block in [*blocks, Block("")]:
+        if block.text and block.kind == "text":
+            run.append(block)
+            continue
+        lines = [part.text for part in run]
+        yield from [Block("\n".join(lines))] if not block.text and _is_stanza(lines) else run
+        run = []
+        if block.text:
+            yield block
+
+
+def _is_stanza(lines: list[str]) -> bool:
+    """Whether paragraphs without an empty one between them are lines of verse."""
+    capitals = sum(line.lstrip(_OPENING)[:1].isupper() for line in lines)
+    ends = sum(_ENDS_SENTENCE.search(line) is not None for line in lines)
+    speech = sum(line[0] in '"\u201c\u2018\u2013\u2014-' for line in lines)
+    return (
+        len(lines) >= 3
+        and max(map(len, lines)) <= _SHORT
+        and not any("\n" in line for line in lines)
+        and 10 * capitals >= 7 * len(lines)
+        and 2 * ends <= len(lines)
+        and 3 * speech < len(lines)
+    )
+
+
+def says_something(note: str) -> bool:
+    """Whether a note holds words of the author: a sentence, not only a source or an address."""
+    own = _ADDRESS.sub("", note)
+    words = _WORD.findall(own)
+    small = sum(word[0].islower() for word in words)
+    least = 12 if _CITATION.search(note) else 4
+    return small >= least and 2 * small >= len(words) and bool(_ENDS_SENTENCE.search(own.strip()) or small >= 8)
+
+
+def table(rows: list[list[list[Block]]]) -> Iterator[Block]:
+    """Yield the blocks of a table's cells if most of its text stands in long cells, else its rows.
+
+    A row is a line: | a | b |.
+    """
+    sizes = [sum(len(block.text) for block in cell) for row in rows for cell in row]
+    if 2 * sum(size for size in sizes if size >= LONG_CELL) > sum(sizes) or max(map(len, rows), default=0) < 2:
+        yield from (block for row in rows for cell in row for block in cell)
+        return
+    for row in rows:
+        cells = [" ".join(" ".join(block.text for block in cell).split()) for cell in row]
+        if any(cells):
+            yield Block(f"| {' | '.join(cells)} |", "row", group=2)
 
 
 def item_mark(level: int, number: int = 0) -> str:

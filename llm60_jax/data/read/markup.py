@@ -3,7 +3,6 @@
 import codecs
 import html.entities
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from llm60_jax.data.read import layout, plain
@@ -34,12 +33,20 @@ _BANNER_NAME = re.compile(r"(?:cookies?|consent|gdpr|onetrust|cmp|cookiebar)(?:[
 _VERSE_NAME = re.compile(
     r"(?:z3998:)?(?:verse|poem|poetry|stanza|linegroup|lg|song|hymn|lyrics)(?:[-_\d]|$)", re.IGNORECASE
 )
-_HIDDEN_STYLE = re.compile(r"(?:^|;)\s{0,9}(?:display\s{0,9}:\s{0,9}none|visibility\s{0,9}:\s{0,9}hidden)", re.IGNORECASE)
+_NOTES = frozenset("footnote footnotes endnote endnotes rearnote rearnotes".split())
+_NOTE_NAME = re.compile(r"(?:footnotes?|endnotes?|fn|fnlist|footnote-definition)$", re.IGNORECASE)
+_NUMBER_NAME = re.compile(r"(?:lnum|linenum|linenumber|line-number|ln|pagenum|pageno|page-number|pb)$", re.IGNORECASE)
+_NOTE_START = re.compile(r"(?:\[?\(?(?:\d{1,4}|[*\u2020\u2021])[\])]?[.:]?|\[?Footnote [\dA-Z]{1,4}:)\s{1,3}")
+_HIDDEN_STYLE = re.compile(
+    r"(?:^|;)\s{0,9}(?:display\s{0,9}:\s{0,9}none|visibility\s{0,9}:\s{0,9}hidden)", re.IGNORECASE
+)
 # A reference to a note, and the way back from it.
 _NOTE_MARK = re.compile(r"[\[(]?(?:\d{1,4}|[*\u2020\u2021\u00a7]{1,3}|[a-z]|[ivx]{1,6})[\])]?$")
 _BACK = re.compile(r"[\u21a9\u2191\u23ce\u21b5\ufe0e\ufe0f^]{1,4}$")
 _SPACE = re.compile(r"[ \t\r\n\f]+")
-_SUPERSCRIPTS = str.maketrans("0123456789+-", "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b")
+_SUPERSCRIPTS = str.maketrans(
+    "0123456789+-", "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b"
+)
 _WORD_LIST = re.compile(r"mso-list:\s{0,9}l\d{1,4}\s{1,9}level(\d)", re.IGNORECASE)
 _ENTITY = re.compile(r"&([A-Za-z][A-Za-z0-9]{1,31});")
 _XML_ENTITIES = ("amp", "AMP", "lt", "LT", "gt", "GT", "quot", "QUOT", "apos")
@@ -123,12 +130,14 @@ def types_of(element: Any) -> set[str]:
 
 
 def blocks_of(tree: Any, skip: frozenset[str] = frozenset()) -> list[Block]:
-    """Return the blocks of a tree.
+    """Return the blocks of a tree, and after them the notes that hold a sentence.
 
     Args:
       skip: types of an e-book's parts (`types_of`) that are left out.
     """
-    return list(layout.stanzas(_Reader(tree, skip).blocks()))
+    blocks = list(layout.stanzas(_Reader(tree, skip).blocks()))
+    notes = [block for block in blocks if block.kind == "note" and layout.says_something(block.text)]
+    return [block for block in blocks if block.kind != "note"] + notes
 
 
 def _names(element: Any) -> list[str]:
@@ -186,6 +195,9 @@ class _Open:
 
     def __init__(self, element: Any, tag: str, number: int):
         self.element, self.tag, self.number = element, tag, number
+        self.is_note = not types_of(element).isdisjoint(_NOTES) or any(
+            _NOTE_NAME.match(name) for name in _names(element)
+        )
         self.is_verse = any(_VERSE_NAME.match(name) for name in [*_names(element), *types_of(element)])
 
 
@@ -293,6 +305,8 @@ class _Reader:
             return True
         if tag in ("a", "sup"):
             return self._is_note_mark(element, tag)
+        if self._sizes[element] < 16 and any(_NUMBER_NAME.match(name) for name in _names(element)):
+            return True  # the number of a line or page
         return tag == "span" and "mso-list:ignore" in (element.get("style") or "").lower().replace(" ", "")
 
     def _is_note_mark(self, element: Any, tag: str) -> bool:
@@ -324,7 +338,7 @@ class _Reader:
             element = stack.pop()
             tag = tag_of(element)
             if tag in ("td", "th"):
-                long += self._sizes[element] if self._sizes[element] >= 100 else 0
+                long += self._sizes[element] if self._sizes[element] >= layout.LONG_CELL else 0
             elif tag:
                 stack.extend(element)
         return table.get("role") == "presentation" or 2 * long > size
@@ -358,7 +372,9 @@ class _Reader:
         verse = any(block.is_verse for block in self._open[-2:])
         for part in layout.paragraphs(text.split("\n"), verse):
             kind, group = self._kind(part)
-            if self._mark and kind != "heading":
+            if kind == "note":
+                part, self._mark = _NOTE_START.sub("", part, count=1), ""
+            elif self._mark and kind != "heading":
                 kind, group = "item", self._lists[0].group if self._lists else -1
                 part, self._mark = self._mark + part.replace("\n", " "), ""
             self._blocks.append(Block(part, kind, group, linked, self._asides > 0))
@@ -366,6 +382,8 @@ class _Reader:
 
     def _kind(self, text: str) -> tuple[str, int]:
         """Return (kind, group) of the present block."""
+        if any(block.is_note for block in self._open):
+            return "note", 0
         tags = [block.tag for block in self._open[-3:]]
         if not _HEADINGS.isdisjoint(tags):
             return "heading", 0

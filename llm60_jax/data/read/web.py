@@ -32,7 +32,7 @@ def html(path: Path, name: str) -> Iterator[Document]:
     tree = markup.parsed(data)
     page = [] if tree is None else markup.blocks_of(tree)
     title = "" if tree is None else _title(tree)
-    article = _chosen(page, _extract(tree) if page else "")
+    article = _chosen(page, _article(tree) if page else "")
     yield Document(name, title or name, layout.joined(article))
 
 
@@ -57,7 +57,7 @@ def _settings() -> Any:
     return settings
 
 
-def _extract(tree: Any) -> str:
+def _article(tree: Any) -> str:
     """Return the text that trafilatura takes for the article of a page."""
     import lxml.etree
     import trafilatura
@@ -118,10 +118,13 @@ def _filled(page: list[Block], covered: list[bool]) -> list[bool]:
         return covered
     kept = list(covered)
     first, last = covered.index(True), len(covered) - covered[::-1].index(True)
+    kept[last:] = [keep or page[i].kind == "note" for i, keep in enumerate(kept[last:], start=last)]
     for i in range(last - 1, first, -1):
         block = page[i]
         if not kept[i] and not block.aside:
-            kept[i] = block.kind == "code" or _is_prose(block) or (block.kind == "heading" and kept[i + 1 : i + 2] == [True])
+            kept[i] = (
+                block.kind == "code" or _is_prose(block) or (block.kind == "heading" and kept[i + 1 : i + 2] == [True])
+            )
     return kept
 
 
