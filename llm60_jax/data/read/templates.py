@@ -10,100 +10,102 @@ _NUMBER = re.compile(r"[-+\u2212]?[\d.,]*\d(?:\+?\d{0,4}/{1,2}\d{1,4})?(?:e[-+]?
 # What stands between the numbers of a range, and how it is written.
 _RANGES = {
     "-": "\u2013", "\u2013": "\u2013", "to": " to ", "to(-)": " to ", "and": " and ", "and(-)": " and ", "or": " or ",
-    "x": " \u00d7 ", "xx": " \u00d7 ", "\u00d7": " \u00d7 ", "*": " \u00d7 ", "by": " by ", "by(x)": " by ", "+": " + ",
-    "+/-": " \u00b1 ", "\u00b1": " \u00b1 ", "+-": " \u00b1 ", "to about": " to about ",
+    "x": " \u00d7 ", "xx": " \u00d7 ", "\u00d7": " \u00d7 ", "*": " \u00d7 ", "by": " by ", "by(x)": " by ",
+    "+": " + ", "+/-": " \u00b1 ", "\u00b1": " \u00b1 ", "+-": " \u00b1 ", "to about": " to about ",
 }  # fmt: skip
 # How units are written, where their code is not their sign.
 _UNITS = {
     "km2": "km\u00b2", "m2": "m\u00b2", "cm2": "cm\u00b2", "sqkm": "km\u00b2", "sqm": "m\u00b2", "sqmi": "sq mi",
-    "sqft": "sq ft", "sqyd": "sq yd", "m3": "m\u00b3", "km3": "km\u00b3", "cuft": "cu ft", "cuyd": "cu yd", "cumi": "cu mi",
-    "C": "\u00b0C", "F": "\u00b0F", "K": "K", "kph": "km/h", "impgal": "imp gal", "USgal": "US gal", "acre": "acres",
-    "mile": "miles", "foot": "feet", "inch": "inches", "yard": "yards", "pound": "pounds", "ounce": "ounces",
-    "tonne": "tonnes", "LT": "long tons", "ST": "short tons", "nmi": "nautical miles", "kn": "knots", "hp": "horsepower",
-    "cuin": "cu in", "lbf": "lbf", "kg/m3": "kg/m\u00b3", "PD/sqkm": "per km\u00b2", "PD/sqmi": "per sq mi",
+    "sqft": "sq ft", "sqyd": "sq yd", "m3": "m\u00b3", "km3": "km\u00b3", "cuft": "cu ft", "cuyd": "cu yd",
+    "cumi": "cu mi", "C": "\u00b0C", "F": "\u00b0F", "K": "K", "kph": "km/h", "impgal": "imp gal", "USgal": "US gal",
+    "acre": "acres", "mile": "miles", "foot": "feet", "inch": "inches", "yard": "yards", "pound": "pounds",
+    "ounce": "ounces", "tonne": "tonnes", "LT": "long tons", "ST": "short tons", "nmi": "nautical miles",
+    "kn": "knots", "hp": "horsepower", "cuin": "cu in", "lbf": "lbf", "kg/m3": "kg/m\u00b3",
+    "PD/sqkm": "per km\u00b2", "PD/sqmi": "per sq mi",
 }  # fmt: skip
-_SMALLER = {
-    ("ft", "in"),
-    ("foot", "in"),
-    ("lb", "oz"),
-    ("st", "lb"),
-    ("mi", "yd"),
-    ("mi", "ft"),
-    ("yd", "ft"),
-    ("mi", "chain"),
-}
 _LANGUAGES = {
     "ar": "Arabic", "bg": "Bulgarian", "ca": "Catalan", "cs": "Czech", "cy": "Welsh", "da": "Danish", "de": "German",
-    "el": "Greek", "es": "Spanish", "et": "Estonian", "eu": "Basque", "fa": "Persian", "fi": "Finnish", "fr": "French",
-    "ga": "Irish", "gd": "Scottish Gaelic", "gl": "Galician", "grc": "Ancient Greek", "he": "Hebrew", "hi": "Hindi",
-    "hr": "Croatian", "hu": "Hungarian", "is": "Icelandic", "it": "Italian", "ja": "Japanese", "ko": "Korean",
-    "la": "Latin", "lt": "Lithuanian", "lv": "Latvian", "nl": "Dutch", "no": "Norwegian", "pl": "Polish",
-    "pt": "Portuguese", "ro": "Romanian", "ru": "Russian", "sa": "Sanskrit", "sk": "Slovak", "sl": "Slovene",
-    "sr": "Serbian", "sv": "Swedish", "th": "Thai", "tr": "Turkish", "uk": "Ukrainian", "vi": "Vietnamese", "zh": "Chinese",
+    "el": "Greek", "es": "Spanish", "et": "Estonian", "eu": "Basque", "fa": "Persian", "fi": "Finnish",
+    "fr": "French", "ga": "Irish", "gd": "Scottish Gaelic", "gl": "Galician", "grc": "Ancient Greek", "he": "Hebrew",
+    "hi": "Hindi", "hr": "Croatian", "hu": "Hungarian", "is": "Icelandic", "it": "Italian", "ja": "Japanese",
+    "ko": "Korean", "la": "Latin", "lt": "Lithuanian", "lv": "Latvian", "nl": "Dutch", "no": "Norwegian",
+    "pl": "Polish", "pt": "Portuguese", "ro": "Romanian", "ru": "Russian", "sa": "Sanskrit", "sk": "Slovak",
+    "sl": "Slovene", "sr": "Serbian", "sv": "Swedish", "th": "Thai", "tr": "Turkish", "uk": "Ukrainian",
+    "vi": "Vietnamese", "zh": "Chinese",
 }  # fmt: skip
 # Signs that templates write.
 _SIGNS = {
-    "ndash": "\u2013", "endash": "\u2013", "en dash": "\u2013", "\u2013": "\u2013", "mdash": "\u2014", "emdash": "\u2014",
-    "em dash": "\u2014", "\u2014": "\u2014", "spaced ndash": " \u2013 ", "spaced en dash": " \u2013 ", "snd": " \u2013 ",
-    "spnd": " \u2013 ", "sndash": " \u2013 ", "spndash": " \u2013 ", "spaced mdash": " \u2014 ", "spaced em dash": " \u2014 ",
-    "smd": " \u2014 ", "'": "'", "' \"": "'\"", "\" '": "\"'", "'\"": "'\"", "\"'": "\"'", "'s": "'s", "apostrophe": "'",
-    "=": "=", "!": "|", "pipe": "|", "nbsp": " ", "space": " ", "spaces": " ", "thinsp": " ", "thin space": " ",
-    "hairsp": " ", "px2": " ", "times": "\u00d7", "\u00d7": "\u00d7", "minus": "\u2212", "\u2212": "\u2212",
-    "dot": " \u00b7 ", "middot": " \u00b7 ", "\u00b7": " \u00b7 ", "bull": " \u2022 ", "bullet": " \u2022 ",
-    "okina": "\u02bb", "hamza": "\u02be", "ayin": "\u02bf", "ellipsis": "\u2026", "...": "\u2026", "break": " ",
-    "br": " ", "crlf": " ",
+    "ndash": "\u2013", "endash": "\u2013", "en dash": "\u2013", "\u2013": "\u2013", "mdash": "\u2014",
+    "emdash": "\u2014", "em dash": "\u2014", "\u2014": "\u2014", "spaced ndash": " \u2013 ",
+    "spaced en dash": " \u2013 ", "snd": " \u2013 ", "spnd": " \u2013 ", "sndash": " \u2013 ", "spndash": " \u2013 ",
+    "spaced mdash": " \u2014 ", "spaced em dash": " \u2014 ", "smd": " \u2014 ", "'": "'", "' \"": "'\"",
+    "\" '": "\"'", "'\"": "'\"", "\"'": "\"'", "'s": "'s", "apostrophe": "'", "=": "=", "!": "|", "pipe": "|",
+    "nbsp": " ", "space": " ", "spaces": " ", "thinsp": " ", "thin space": " ", "hairsp": " ", "px2": " ",
+    "times": "\u00d7", "\u00d7": "\u00d7", "minus": "\u2212", "\u2212": "\u2212", "dot": " \u00b7 ",
+    "middot": " \u00b7 ", "\u00b7": " \u00b7 ", "bull": " \u2022 ", "bullet": " \u2022 ", "okina": "\u02bb",
+    "hamza": "\u02be", "ayin": "\u02bf", "ellipsis": "\u2026", "...": "\u2026", "break": " ", "br": " ", "crlf": " ",
 }  # fmt: skip
 # Signs before an amount of money.
 _MONEY = {
     "usd": "US$", "us$": "US$", "us dollar": "US$", "gbp": "\u00a3", "\u00a3": "\u00a3", "pound sterling": "\u00a3",
-    "\u00a3sd": "\u00a3", "euro": "\u20ac", "eur": "\u20ac", "\u20ac": "\u20ac", "inr": "\u20b9", "indian rupee": "\u20b9",
-    "\u20b9": "\u20b9", "rupee": "\u20b9", "jpy": "\u00a5", "\u00a5": "\u00a5", "cny": "CN\u00a5", "aud": "A$", "a$": "A$",
-    "cad": "C$", "c$": "C$", "nz$": "NZ$", "nzd": "NZ$",
+    "\u00a3sd": "\u00a3", "euro": "\u20ac", "eur": "\u20ac", "\u20ac": "\u20ac", "inr": "\u20b9",
+    "indian rupee": "\u20b9", "\u20b9": "\u20b9", "rupee": "\u20b9", "jpy": "\u00a5", "\u00a5": "\u00a5",
+    "cny": "CN\u00a5", "aud": "A$", "a$": "A$", "cad": "C$", "c$": "C$", "nz$": "NZ$", "nzd": "NZ$",
 }  # fmt: skip
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split("|"))
+
+
 # Show their first argument.
-_FIRST = frozenset(
-    "nowrap|nobr|nobreak|no wrap|small|smaller|big|larger|resize|abbr|abbrlink|tooltip|em|strong|bold|italic|noitalic|"
-    "no italic|nobold|math|mvar|mono|code|tt|kbd|var|samp|key press|not a typo|typo|sic|as written|proper name|linktext|"
-    "visible anchor|vanchor|va|center|centre|block indent|in5|smallcaps|small caps|sc|sc1|sc2|smallcaps2|uline|underline|"
-    "strikethrough|highlight|sub|sup|nihongo|birth-date|death-date|birth date text|num|nts|ntsh|number|chem2|iast|unicode|"
-    "polytonic|script|hebrew|arabic|citation needed span|cnspan|cn span|text|plain text|nowiki|disputed inline span|"
-    "flag|flagu|flagcountry|flag country|country|dropinitial|drop initial|drop cap|nomobile|unbulleted|mention|"
-    "verse translation|transl-simple|font|span|legend inline|first word|keypress|respelled".split("|")
+_FIRST = _names(
+    "nowrap|nobr|nobreak|no wrap|small|smaller|big|larger|resize|abbr|abbrlink|tooltip|em|strong|bold|italic|"
+    "noitalic|no italic|nobold|math|mvar|mono|code|tt|kbd|var|samp|key press|not a typo|typo|sic|as written|"
+    "proper name|linktext|visible anchor|vanchor|va|center|centre|block indent|in5|smallcaps|small caps|sc|sc1|"
+    "sc2|smallcaps2|uline|underline|strikethrough|highlight|sub|sup|nihongo|birth-date|death-date|"
+    "birth date text|num|nts|ntsh|number|chem2|iast|unicode|polytonic|script|hebrew|arabic|citation needed span|"
+    "cnspan|cn span|text|plain text|nowiki|disputed inline span|flag|flagu|flagcountry|flag country|country|"
+    "dropinitial|drop initial|drop cap|nomobile|unbulleted|mention|verse translation|transl-simple|font|span|"
+    "legend inline|first word|keypress|respelled"
 )
 # Show their second argument.
-_SECOND = frozenset(
-    "lang|color|colour|font color|fontcolor|align|wikt-lang|audio|bgcolor|rtl-lang|background color".split("|")
-)
-_LAST = frozenset("transl|transliteration|tlit|script-transl".split("|"))
-QUOTES = frozenset(
-    "quote|cquote|blockquote|block quote|quotation|bquote|rquote|pull quote|pquote|centered pull quote|long quotation|"
-    "poemquote|poem quote|poem|verse|epigraph|imagequote|talkquote|tq|tqi|quotetext|cquotetxt".split("|")
+_SECOND = _names("lang|color|colour|font color|fontcolor|align|wikt-lang|audio|bgcolor|rtl-lang|background color")
+_SMALLER = _names("ft in|foot in|lb oz|st lb|mi yd|mi ft|yd ft|mi chain")  # units of one measure: 5 ft 7 in
+_LAST = _names("transl|transliteration|tlit|script-transl")
+QUOTES = _names(
+    "quote|cquote|blockquote|block quote|quotation|bquote|rquote|pull quote|pquote|centered pull quote|"
+    "long quotation|poemquote|poem quote|poem|verse|epigraph|imagequote|talkquote|tq|tqi|quotetext|cquotetxt"
 )
 # Show nothing that belongs to the text: sources, notes, remarks of editors, pronunciation, places, boxes.
-_SILENT = frozenset(
-    "efn|refn|sfn|sfnp|sfnm|sfnmp|notetag|ref|reflist|notelist|r|rp|ref label|note|note label|cn|fact|citation needed|citation|"
-    "better source needed|better source|verify source|failed verification|verification needed|clarify|clarification needed|"
-    "who|whom|when|where|which|why|how|by whom|according to whom|dubious|dubious-inline|disputed inline|vague|page needed|"
-    "pn|full citation needed|unreliable source?|primary source inline|non-primary source needed|weasel inline|pov inline|"
-    "opinion|attribution needed|update inline|undue weight inline|specify|year needed|date missing|contradictory inline|"
-    "ambiguous|relevance inline|editorializing|tone inline|peacock inline|synthesis inline|original research inline|or|"
-    "copyedit inline|coord|coordinates|ipa|ipac-en|respell|pronunciation|pron|listen|audio icon|flagicon|flag icon|fi|"
-    "isbn|issn|oclc|doi|lccn|jstor|pmid|bibcode|arxiv|hdl|anchor|clear|clr|-|main|see also|see|further|about|for|hatnote|"
-    "redirect|distinguish|other uses|rellink|details|broader|short description|toc|toc limit|tocleft|dead link|"
-    "webarchive|wayback|link note|in lang|subscription required|registration required|inflation|inflation-fn|inflation/fn|"
-    "inflation-year|age|age in years|age in years and days|age nts|zh|zh-cp|korean|lang-zh|cite|use dmy dates|use mdy dates|"
-    "quote box|quotebox|multiple image|image frame|image label|gallery|sister project|commons|commonscat|wikisource|"
-    "wiktionary|portal|portal bar|authority control|stub|default sort|defaultsort|hs|sort|shy|zwj|zwnj|wbr|zwsp|0|"
-    "nowrap begin|nowrap end|nobreak begin|nobreak end|col-begin|col-break|col-end|div col|div col end|colbegin|colend|"
-    "official website|url|imdb title|imdb name|dead|update after|void|pagename|fullpagename|phonetic|sound|sronly".split(
-        "|"
-    )
+_SILENT = _names(
+    "efn|refn|sfn|sfnp|sfnm|sfnmp|notetag|ref|reflist|notelist|r|rp|ref label|note|note label|cn|fact|"
+    "citation needed|citation|better source needed|better source|verify source|failed verification|"
+    "verification needed|clarify|clarification needed|who|whom|when|where|which|why|how|by whom|"
+    "according to whom|dubious|dubious-inline|disputed inline|vague|page needed|pn|full citation needed|"
+    "unreliable source?|primary source inline|non-primary source needed|weasel inline|pov inline|opinion|"
+    "attribution needed|update inline|undue weight inline|specify|year needed|date missing|contradictory inline|"
+    "ambiguous|relevance inline|editorializing|tone inline|peacock inline|synthesis inline|"
+    "original research inline|or|copyedit inline|coord|coordinates|listen|audio icon|flagicon|flag icon|fi|isbn|"
+    "ipa|ipac-en|respell|pronunciation|pron|phonetic|sound|"
+    "issn|oclc|doi|lccn|jstor|pmid|bibcode|arxiv|hdl|anchor|clear|clr|-|main|see also|see|further|about|for|"
+    "hatnote|redirect|distinguish|other uses|rellink|details|broader|short description|toc|toc limit|tocleft|"
+    "dead link|webarchive|wayback|link note|in lang|subscription required|registration required|inflation-fn|"
+    "inflation/fn|inflation-year|cite|use dmy dates|use mdy dates|quote box|quotebox|multiple image|image frame|"
+    "image label|gallery|sister project|commons|commonscat|wikisource|wiktionary|portal|portal bar|"
+    "authority control|stub|default sort|defaultsort|hs|sort|shy|zwj|zwnj|wbr|zwsp|0|nowrap begin|nowrap end|"
+    "nobreak begin|nobreak end|col-begin|col-break|col-end|div col|div col end|colbegin|colend|official website|"
+    "url|imdb title|imdb name|dead|update after|void|pagename|fullpagename|sronly"
 )
+# Show what is worked out from their arguments.
+_UNKNOWN = _names("age|age in years|age in years and days|age nts|inflation|zh|zh-cp|korean|lang-zh")
+_UNKNOWN_STARTS = ("age ", "inflation/")
 _SILENT_STARTS = (
-    "cite ", "cite-", "harv", "infobox", "ipa-", "ipac-", "ipa/", "flagicon", "#", "use ", "taxobox", "automatic taxobox",
-    "speciesbox", "navbox", "sidebar", "refbegin", "refend", "coord ", "wikisource", "commons ", "main ", "authority",
-    "listen", "location map", "campaignbox", "sfn", "defaultsort", "displaytitle", "s-", "succession", "ahnentafel",
-    "unreferenced", "citations needed", "more citations", "inflation", "notelist", "age ", "pronunciation",
+    "cite ", "cite-", "harv", "infobox", "ipa-", "ipac-", "ipa/", "pronunciation", "flagicon", "#", "use ", "taxobox",
+    "automatic taxobox", "speciesbox", "navbox",
+    "sidebar", "refbegin", "refend", "coord ", "wikisource", "commons ", "main ", "authority", "listen", "location map",
+    "campaignbox", "sfn", "defaultsort", "displaytitle", "s-", "succession", "ahnentafel", "unreferenced",
+    "citations needed", "more citations", "inflation-", "notelist",
 )  # fmt: skip
 _PLAIN_WORDS = re.compile(r"(?=.{0,120}[^\W\d_]{2})[^|{}<>\[\]=/\\_]{2,300}$")
 
@@ -150,6 +152,8 @@ def text_of(title: str, arguments: Arguments) -> str:
         return _HANDLERS[name](arguments)
     if name.startswith("lang-"):
         return _in_language(name[5:], arguments.at(1))
+    if name in _UNKNOWN or name.startswith(_UNKNOWN_STARTS):
+        return UNKNOWN
     if name in _SILENT or name.startswith(_SILENT_STARTS):
         return ""
     return _guessed(arguments)
@@ -158,8 +162,8 @@ def text_of(title: str, arguments: Arguments) -> str:
 def is_known(title: str) -> bool:
     """Whether a template is one that carries words, or is known to carry none."""
     name = name_of(title)
-    known = (_SIGNS, _MONEY, _FIRST, _SECOND, _LAST, QUOTES, _HANDLERS, _SILENT)
-    starts = ("lang-", "script/", *_SILENT_STARTS)
+    known = (_SIGNS, _MONEY, _FIRST, _SECOND, _LAST, QUOTES, _HANDLERS, _SILENT, _UNKNOWN)
+    starts = ("lang-", "script/", *_SILENT_STARTS, *_UNKNOWN_STARTS)
     return any(name in names for names in known) or name.startswith(starts) or name.partition(":")[0] in _FUNCTIONS
 
 
@@ -200,7 +204,7 @@ def _convert(arguments: Arguments) -> str:
         return text
     unit = places[i]
     text += f" {_UNITS.get(unit, unit)}"
-    while i + 2 < len(places) and (unit, places[i + 2]) in _SMALLER and _NUMBER.match(places[i + 1]):
+    while i + 2 < len(places) and f"{unit} {places[i + 2]}" in _SMALLER and _NUMBER.match(places[i + 1]):
         unit = places[i + 2]
         text += f" {_amount(places[i + 1])} {_UNITS.get(unit, unit)}"
         i += 2
@@ -286,9 +290,9 @@ _HANDLERS: dict[str, Callable[[Arguments], str]] = {
     **dict.fromkeys(("floruit", "fl", "fl."), _circa("fl.")),
     **dict.fromkeys(
         (
-            "birth date", "death date", "start date", "end date", "birth date and age", "death date and age", "bda", "dda",
-            "start date and age", "end date and age", "film date", "dob", "birth year and age", "death year and age", "dts",
-            "birth year", "date", "release date", "launch date", "opening date",
+            "birth date", "death date", "start date", "end date", "birth date and age", "death date and age", "bda",
+            "dda", "start date and age", "end date and age", "film date", "dob", "birth year and age",
+            "death year and age", "dts", "birth year", "date", "release date", "launch date", "opening date",
         ),
         _date,
     ),

@@ -37,13 +37,13 @@ _ITEM, _STANZA, _LINE = "\ufdd1", "\ufdd2", "\u2028"
 _RESERVED = re.compile("[\ufdd0-\ufdd2\u2028]")
 _ITEM_MARK = re.compile(r"([*#:;]{0,20}[*#])[ \t]*")
 _ITEM_TEXT = re.compile(r" *(?:- |\d{1,9}\. )")
-_UNKNOWN_IN_BRACKET = re.compile(f"\\s?\\([^()]{{0,300}}{templates.UNKNOWN}[^()]{{0,300}}\\)")
+_UNKNOWN_IN_BRACKET = re.compile(f"(?<=[(;,])[^(),;]{{0,100}}{templates.UNKNOWN}[^(),;]{{0,100}}(?=[),;])")
 _UNKNOWN_AS_NOTE = re.compile(f'(?<=[.!?,;:"\u201d)])\\s?{templates.UNKNOWN}')
 # What a removed template leaves: signs without words between them.
 _LEFTOVERS = (
     (re.compile(r"([(\[])[\s,;:\u2013-]{1,20}(?=[^\s,;:\u2013-])"), r"\1"),
     (re.compile(r"[\s,;:]{1,20}([)\]])"), r"\1"),
-    (re.compile(r"\s?\(\s?\)|\s?\[\s?\]"), ""),
+    (re.compile(r"\s?\((?:\s?(?:pronounced|pronunciation|IPA|listen):?){0,2}\s?\)|\s?\[\s?\]"), ""),
     (re.compile(r"(?<=\w)\s{1,9}([,;:.!?])(?=\s|$)"), r"\1"),
     (re.compile(r"([,;:])(?:\s{0,3}[,;:]){1,9}(?=\s|$)"), r"\1"),
     (re.compile(r"[,;:]\s{0,3}([.!?])(?=\s|$)"), r"\1"),
@@ -210,13 +210,11 @@ def _paragraphs(text: str) -> Iterator[Block]:
 def tidied(text: str) -> str:
     """Remove what templates without text leave behind: sentences, brackets, signs without words."""
     if templates.UNKNOWN in text:
-        text = _UNKNOWN_IN_BRACKET.sub("", text)
+        text = _UNKNOWN_IN_BRACKET.sub("", text)  # the part of it between commas
         text = _UNKNOWN_AS_NOTE.sub("", text)
         sentences = re.split(r"(?<=[.!?])\s+(?=[\"'\u201c(]?[A-Z])", text)
         text = " ".join(sentence for sentence in sentences if templates.UNKNOWN not in sentence)
-    before = ""
-    while before != text:  # a bracket that is emptied can empty the one around it
-        before = text
+    for _ in range(3):  # a bracket that is emptied can empty the one around it
         for pattern, replacement in _LEFTOVERS:
             text = pattern.sub(replacement, text)
     return " ".join(text.split())
