@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from llm60_jax.data.read import layout, markup
+from llm60_jax.data.read import layout, markup, page_blocks
 from llm60_jax.data.read.archives import Archive, all_named, first_named
 from llm60_jax.data.read.items import Document, Unreadable
 from llm60_jax.data.read.layout import Block
@@ -47,7 +47,7 @@ def _chapters(archive: Archive, package: str, tree: Element) -> list[list[Block]
         page = markup.parsed(data)
         if page is not None:
             is_frame = member in named or _FRAME_NAME.fullmatch(_stem(member)) is not None
-            parts.append((markup.blocks_of(page, _FRAME), is_frame))
+            parts.append((page_blocks.blocks_of(page, _FRAME), is_frame))
     if not parts:
         raise Unreadable
     limit = _MAX_FRAME_SHARE * sum(_size(blocks) for blocks, _ in parts)

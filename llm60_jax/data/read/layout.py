@@ -16,6 +16,9 @@ _OPENING = "\"'\u201c\u2018\u00ab([_*-\u2013\u2014 "
 _CODE_MARKS = re.compile(r"[{}\[\]<>=;|\\$^~`+/#&@%_()]")
 _CODE_SHARE = 0.05  # of the characters of preformatted text; more is code
 
+_SUPERSCRIPTS = str.maketrans(
+    "0123456789+-", "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b"
+)
 _WORD = re.compile(r"[^\W_]+")
 _ADDRESS = re.compile(r"\bhttps?://\S+|\bwww\.\S+")
 # What a note has that only names a source.
@@ -159,17 +162,20 @@ def gathered(blocks: Iterable[Block]) -> Iterator[Block]:
     """Yield the blocks of a word processor's document, without empty ones.
 
     Many writers end each line of verse as if it were a paragraph and leave an empty paragraph
-    between stanzas: such lines become one block.
+    between stanzas: such lines become one block. Blocks of code are its lines, and become one.
     """
     run: list[Block] = []
     for block in [*blocks, Block("")]:
-        if block.text and block.kind == "text":
+        if run and (block.kind != run[0].kind or not (block.text or block.kind == "code")):
+            lines = [part.text for part in run]
+            if run[0].kind == "code":
+                yield from preformatted("\n".join(lines), code=True)
+            else:
+                yield from [Block("\n".join(lines))] if not block.text and _is_stanza(lines) else run
+            run = []
+        if block.kind == "code" or (block.text and block.kind == "text"):
             run.append(block)
-            continue
-        lines = [part.text for part in run]
-        yield from [Block("\n".join(lines))] if not block.text and _is_stanza(lines) else run
-        run = []
-        if block.text:
+        elif block.text:
             yield block
 
 
@@ -210,6 +216,17 @@ def table(rows: list[list[list[Block]]]) -> Iterator[Block]:
         cells = [" ".join(" ".join(block.text for block in cell).split()) for cell in row]
         if any(cells):
             yield Block(f"| {' | '.join(cells)} |", "row", group=2)
+
+
+def power(before: str, digits: str) -> str:
+    """Return digits that stand above the line: an exponent, or "" for the mark of a note.
+
+    Args:
+      before: the text that they follow.
+    """
+    word = re.search(r"(\w{1,40})\s?$", before[-40:])
+    is_exponent = word is not None and (len(word.group(1)) <= 3 or word.group(1)[-1:].isdigit())
+    return digits.translate(_SUPERSCRIPTS) if is_exponent else ""
 
 
 def item_mark(level: int, number: int = 0) -> str:

@@ -40,30 +40,38 @@ def fodt(path: Path, name: str) -> Iterator[Document]:
 
 def _document(trees: list[Element], name: str) -> Document:
     body = archives.first_named(trees[0], "body")
-    reader = _Reader(_numbered_lists(trees))
+    reader = _Reader(_Styles(trees))
     reader.read(body)
     notes = (block for block in reader.notes if layout.says_something(block.text))
     return Document(name, name, layout.joined([*layout.gathered(reader.blocks), *notes]))
 
 
-def _numbered_lists(trees: list[Element]) -> set[tuple[str, str]]:
-    """Return (style, level) of the levels of lists that count their items."""
-    return {
-        (style.get(f"{_STYLE}name") or "", level.get(f"{_TEXT}level") or "")
-        for tree in trees
-        for style in all_named(tree, "list-style")
-        for level in style
-        if level.tag == f"{_TEXT}list-level-style-number"
-    }
+class _Styles:
+    """The styles of a document, for what they say of lists, code and hidden text."""
+
+    def __init__(self, trees: list[Element]):
+        self.numbered = {  # (style, level) of the levels of lists that count their items
+            (style.get(f"{_STYLE}name") or "", level.get(f"{_TEXT}level") or "")
+            for tree in trees
+            for style in all_named(tree, "list-style")
+            for level in style
+            if level.tag == f"{_TEXT}list-level-style-number"
+        }
+        self.code, self.hidden = {"Preformatted_20_Text"}, set()
+        for style in (style for tree in trees for style in all_named(tree, "style")):
+            if style.get(f"{_STYLE}parent-style-name") in self.code:
+                self.code.add(style.get(f"{_STYLE}name") or "")
+            if any(child.get(f"{_TEXT}display") == "none" for child in style):
+                self.hidden.add(style.get(f"{_STYLE}name") or "")
 
 
 class _Reader:
     """Collects the blocks of an element; its nesting is bounded by `archives.parsed`."""
 
-    def __init__(self, numbered: set[tuple[str, str]]):
+    def __init__(self, styles: _Styles):
         self.blocks: list[Block] = []  # an empty one for an empty paragraph
         self.notes: list[Block] = []
-        self._numbered = numbered
+        self._styles = styles
         self._boxes: list[Element] = []  # text boxes of the present paragraph
 
     def read(self, element: Element, mark: str = "") -> str:
@@ -91,7 +99,7 @@ class _Reader:
             if _name(item) not in ("list-item", "list-header"):
                 continue
             number += 1
-            counted = (style, str(level)) in self._numbered
+            counted = (style, str(level)) in self._styles.numbered
             mark = layout.item_mark(level - 1, number if counted else 0) if _name(item) == "list-item" else ""
             for child in item:
                 if _name(child) == "list":
@@ -103,7 +111,9 @@ class _Reader:
         parts: list[str] = []
         self._inline(element, parts)
         texts = layout.paragraphs("".join(parts).split("\n"))
-        if not texts:
+        if element.get(f"{_TEXT}style-name") in self._styles.code and not mark:
+            self.blocks += (Block(line, "code") for line in "".join(parts).split("\n"))
+        elif not texts:
             self.blocks.append(Block(""))
         elif _name(element) == "h":
             self.blocks += (Block(text, "heading") for text in texts)
@@ -127,22 +137,23 @@ class _Reader:
             elif name == "line-break":
                 parts.append("\n")
             elif name in ("s", "tab"):
-                parts.append(" ")
+                count = child.get(f"{_TEXT}c") or ""
+                parts.append(" " * int(count) if count.isascii() and count.isdigit() and len(count) < 4 else " ")
             elif name == "text-box":
                 self._boxes.append(child)
-            elif name not in _LEFT_OUT:
+            elif name not in _LEFT_OUT and child.get(f"{_TEXT}style-name") not in self._styles.hidden:
                 self._inline(child, parts)
             parts.append(_spaced(child.tail))
 
     def _note(self, element: Element) -> None:
-        inner = _Reader(self._numbered)
+        inner = _Reader(self._styles)
         for child in element:
             if _name(child) == "note-body":
                 inner.read(child)
         self.notes += (block for block in inner.blocks if block.text)
 
     def _cell(self, cell: Element) -> list[Block]:
-        inner = _Reader(self._numbered)
+        inner = _Reader(self._styles)
         for child in cell:
             inner.read(child)
         self.notes += inner.notes

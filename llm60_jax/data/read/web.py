@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llm60_jax.data.read import items, layout, markup
+from llm60_jax.data.read import items, layout, markup, page_blocks
 from llm60_jax.data.read.items import Document, TooLarge
 from llm60_jax.data.read.layout import Block
 
@@ -30,7 +30,7 @@ def html(path: Path, name: str) -> Iterator[Document]:
     if len(data) > items.LARGEST:
         raise TooLarge
     tree = markup.parsed(data)
-    page = [] if tree is None else markup.blocks_of(tree)
+    page = [] if tree is None else page_blocks.blocks_of(tree)
     title = "" if tree is None else _title(tree)
     article = _chosen(page, _article(tree) if page else "")
     yield Document(name, title or name, layout.joined(article))
@@ -39,7 +39,7 @@ def html(path: Path, name: str) -> Iterator[Document]:
 def blocks(data: bytes) -> str:
     """Return all text of a page, a blank line between its blocks."""
     tree = markup.parsed(data)
-    return "" if tree is None else layout.joined(markup.blocks_of(tree))
+    return "" if tree is None else layout.joined(page_blocks.blocks_of(tree))
 
 
 def _title(tree: Any) -> str:

@@ -19,6 +19,9 @@ _SPACES = (
 # pronunciation.
 _LEFT_OUT = frozenset("del moveFrom instrText delText Fallback rt sectPr tblPr trPr tcPr".split())
 _CONTENTS = re.compile(r"(?:toc\d?|tocheading|contents\d?|tableoffigures|index\d?|verzeichnis\d)$", re.IGNORECASE)
+_CODE = re.compile(
+    r"(?:source ?code|html preformatted|code(?: block)?|preformatted(?: text)?|verbatim)$", re.IGNORECASE
+)
 _HEADING = re.compile(r"(?:heading|title|subtitle|berschrift)", re.IGNORECASE)
 
 
@@ -173,7 +176,9 @@ class _Reader:
 
     def _add(self, text: str, style: str, item: tuple[str, int, str, int] | None) -> None:
         parts = layout.paragraphs(text.split("\n"))
-        if not parts:
+        if _CODE.match(style):
+            self.blocks += (Block(line, "code") for line in text.split("\n"))
+        elif not parts:
             self.blocks.append(Block(""))
         elif _HEADING.search(style):
             self.blocks += (Block(part, "heading") for part in parts)
@@ -197,7 +202,10 @@ class _Reader:
         for child in element:
             name = _name(child)
             if name == "t":
-                parts.append((child.text or "").replace("\n", " "))
+                text = (child.text or "").replace("\n", " ")
+                raised = _value(_child(element, "rPr", "vertAlign")) == "superscript"
+                digits = raised and text.isascii() and text.strip().isdigit()
+                parts.append(layout.power("".join(parts[-3:]), text.strip()) if digits else text)
             elif name in ("tab", "ptab"):
                 parts.append(" ")
             elif name in ("br", "cr"):
