@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
-from llm60_jax.data.read import columns, items, mail, office, plain, web, wiki
+from llm60_jax.data.read import columns, epub, items, mail, opendocument, plain, rtf, web, wiki, word
 from llm60_jax.data.read.items import Broken, Document
 from llm60_jax.errors import Failure, InputError
 
-VERSION = 1  # part of every corpus digest: raise it with any change of what a reader yields
+VERSION = 2  # part of every corpus digest: raise it with any change of what a reader yields
 
 # Read as plain text, one document per file. The exclusion rules drop what is not prose.
 _PLAIN = (".txt", ".text", ".md", ".markdown", ".rst", ".tex", ".py", ".log")
@@ -21,10 +21,11 @@ Reader = Callable[[Path, str], Iterator[Document | Broken]]
 _WHOLE: dict[str, Reader] = {
     **dict.fromkeys(_PLAIN, plain.text),
     **dict.fromkeys((".html", ".htm", ".xhtml"), web.html),
-    ".docx": office.docx,
-    ".odt": office.odt,
-    ".rtf": office.rtf,
-    ".epub": office.epub,
+    **dict.fromkeys((".docx", ".docm", ".dotx", ".dotm"), word.docx),
+    **dict.fromkeys((".odt", ".ott"), opendocument.odt),
+    ".fodt": opendocument.fodt,
+    ".rtf": rtf.rtf,
+    ".epub": epub.epub,
     ".eml": mail.eml,
     ".mbox": mail.mbox,
     **dict.fromkeys(_DUMPS, wiki.dump),
