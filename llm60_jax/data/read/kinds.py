@@ -10,7 +10,7 @@ from llm60_jax.data.read import columns, items, mail, office, plain, web, wiki
 from llm60_jax.data.read.items import Broken, Document
 from llm60_jax.errors import Failure, InputError
 
-VERSION = 1  # part of every corpus digest: raise it with any change of what a reader yields
+VERSION = 2  # part of every corpus digest: raise it with any change of what a reader yields
 
 # Read as plain text, one document per file. The exclusion rules drop what is not prose.
 _PLAIN = (".txt", ".text", ".md", ".markdown", ".rst", ".tex", ".py", ".log")
@@ -26,6 +26,7 @@ _WHOLE: dict[str, Reader] = {
     ".rtf": office.rtf,
     ".epub": office.epub,
     ".eml": mail.eml,
+    ".emlx": mail.emlx,
     ".mbox": mail.mbox,
     **dict.fromkeys(_DUMPS, wiki.dump),
 }
@@ -35,7 +36,7 @@ EXTENSIONS = (*_WHOLE, *_BY_FIELD)
 
 # Libraries of the extra `formats`: package -> (module, the kinds that need it).
 _NEEDS = {
-    "trafilatura": ("trafilatura", (".html", ".htm", ".xhtml", ".epub", ".eml", ".mbox")),
+    "trafilatura": ("trafilatura", (".html", ".htm", ".xhtml", ".epub", ".eml", ".emlx", ".mbox")),
     "striprtf": ("striprtf", (".rtf",)),
     "mwparserfromhell": ("mwparserfromhell", _DUMPS),
     "pyarrow": ("pyarrow", (".parquet",)),
