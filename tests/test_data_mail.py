@@ -23,11 +23,14 @@ BARE = "These quoted words have no marks.\n\nAnd this quoted line ends them.\nTo
 ADDRESS = "tom@example.org"
 HEADER = f"From: Tom Miller <{ADDRESS}>\nSent: Sunday, March 2, 2025 6:02 PM\nTo: Anna\nSubject: quoted"
 
+DASHES = "\u2010" * 7  # hyphens of Proton Mail
+
 # Lines of mail programs above a quotation.
 WROTE = {
     "gmail": "On Sun, 2 Mar 2025 at 18:02, Tom wrote:",
     "gmail wrapped": f"On Sun, Mar 2, 2025 at 6:02 PM Tom Miller <{ADDRESS}>\nwrote:",
-    "gmail wrapped thrice": f"On Sun, Mar 2, 2025 at 6:02 PM Tom Bartholomew\nMiller of the Upper Mill\n<{ADDRESS}> wrote:",
+    "gmail wrapped thrice": f"On Sun, Mar 2, 2025 at 6:02 PM Tom Bartholomew\nMiller of the Upper Mill"
+    f"\n<{ADDRESS}> wrote:",
     "gmail old": f"2025/3/2 Tom Miller <{ADDRESS}>:",
     "gmail older": f"2025-03-02 18:02 GMT+01:00 Tom <{ADDRESS}>:",
     "apple mail": f"On Mar 2, 2025, at 6:02 PM, Tom Miller <{ADDRESS}> wrote:",
@@ -48,15 +51,20 @@ WROTE = {
     "news": f"In article <abc@example.org>, Tom Miller <{ADDRESS}> wrote:",
     "mulberry": f"--On Sunday, March 2, 2025 6:02 PM +0000 Tom <{ADDRESS}> wrote:",
     "proton": f"On Sunday, March 2nd, 2025 at 6:02 PM, Tom <{ADDRESS}> wrote:",
-    "proton old": f"‐‐‐‐‐‐‐ Original Message ‐‐‐‐‐‐‐\nOn Sunday, March 2, 2025 6:02 PM, Tom <{ADDRESS}> wrote:\n",
+    "proton old": f"{DASHES} Original Message {DASHES}\nOn Sunday, March 2, 2025 6:02 PM, Tom <{ADDRESS}> wrote:\n",
     "spark": f"On 2 Mar 2025 at 18:02 +0000, Tom Miller <{ADDRESS}>, wrote:",
     "the bat": "Sunday, March 2, 2025, 6:02:00 PM, you wrote:",
     "zoho": f"---- On Sun, 02 Mar 2025 18:02:00 +0000 Tom <{ADDRESS}> wrote ----",
+    "german": "Am 02.03.2025 um 18:02 schrieb Tom Miller:",
+    "german gmail": f"Tom Miller <{ADDRESS}> schrieb am So., 2. M\u00e4rz 2025\num 18:02 Uhr:",
+    "french": "Le 02/03/2025 \u00e0 18:02, Tom Miller a \u00e9crit :",
+    "russian": f'02.03.2025 18:02 пользователь "Tom" <\n{ADDRESS}> написал:',
+    "gmail without colon": f"2025/3/2 Tom via Boats <{ADDRESS}>",
     "no date": "On Monday, Bob wrote:",
     "address only": f"{ADDRESS} wrote:",
     "groups": "On Sunday, March 2, 2025 at 6:02:00 PM UTC Tom Miller wrote:",
     "apple forward": f"Begin forwarded message:\n\n> From: Tom <{ADDRESS}>\n> Subject: quoted",
-    "outlook marked": f"-----Original Message-----\nFrom: Tom\nSent: Sunday, March 2, 2025 6:02 PM\nSubject: quoted\n",
+    "outlook marked": "-----Original Message-----\nFrom: Tom\nSent: Sunday, March 2, 2025 6:02 PM\nSubject: quoted\n",
 }
 
 # What begins another's message that has no marks.
@@ -66,20 +74,28 @@ COPIED = {
     "outlook rule and blank": f"________________________________\n\n{HEADER}\n\n{BARE}",
     "outlook header": f"{HEADER}\n\n{BARE}",
     "outlook mailto": f"From: Tom [mailto:{ADDRESS}] \nSent: Sunday\nTo: Anna; Ann;\n  Bob\nSubject: quoted\n\n{BARE}",
-    "outlook bold": f"*From:* Tom <{ADDRESS}>\n*Sent:* Sunday, March 2, 2025 6:02 PM\n*To:* Anna\n*Subject:* quoted\n\n{BARE}",
-    "outlook mac": f"From: Tom <{ADDRESS}>\nDate: Sunday, March 2, 2025 at 6:02 PM\nTo: Anna\nSubject: quoted\n\n{BARE}",
+    "outlook bold": f"*From:* Tom <{ADDRESS}>\n*Sent:* Sunday, March 2, 2025 6:02 PM\n*To:* Anna\n*Sub"
+    f"ject:* quoted\n\n{BARE}",
+    "outlook mac": f"From: Tom <{ADDRESS}>\nDate: Sunday, March 2, 2025 at 6:02 PM\nTo: Anna\nSubject:"
+    f" quoted\n\n{BARE}",
     "outlook one line": f"From: Tom Sent: Sunday, March 2, 2025 6:02 PM To: Anna Subject: quoted\n\n{BARE}",
     "outlook spaced": f"From: Tom\n\nSent: Sunday, March 2, 2025 6:02 PM\n\nTo: Anna\n\nSubject: quoted\n\n{BARE}",
     "appointment": f"-----Original Appointment-----\n{HEADER}\n\n{BARE}",
-    "hotmail": f"Date: Sun, 2 Mar 2025 18:02:00 +0000\nSubject: quoted\nFrom: {ADDRESS}\nTo: anna@example.org\n\n{BARE}",
-    "gmail forward": f"---------- Forwarded message ---------\nFrom: Tom <{ADDRESS}>\nDate: Sun, Mar 2\nSubject: quoted\n\n{BARE}",
-    "thunderbird forward": f"-------- Forwarded Message --------\nSubject: quoted\nDate: Sun, 2 Mar\nFrom: Tom <{ADDRESS}>\n\n{BARE}",
-    "apple forward": f"Begin forwarded message:\n\nFrom: Tom <{ADDRESS}>\nSubject: quoted\nDate: 2 March 2025\n\n{BARE}",
+    "hotmail": f"Date: Sun, 2 Mar 2025 18:02:00 +0000\nSubject: quoted\nFrom: {ADDRESS}\nTo: anna@exam"
+    f"ple.org\n\n{BARE}",
+    "gmail forward": f"---------- Forwarded message ---------\nFrom: Tom <{ADDRESS}>\nDate: Sun, Mar 2"
+    f"\nSubject: quoted\n\n{BARE}",
+    "thunderbird forward": f"-------- Forwarded Message --------\nSubject: quoted\nDate: Sun, 2 Mar\nF"
+    f"rom: Tom <{ADDRESS}>\n\n{BARE}",
+    "apple forward": f"Begin forwarded message:\n\nFrom: Tom <{ADDRESS}>\nSubject: quoted\nDate: 2 Mar"
+    f"ch 2025\n\n{BARE}",
     "k-9": f"-------- Original Message --------\nFrom: Tom <{ADDRESS}>\nSent: March 2, 2025\n\n{BARE}",
     "notes": f"----- Forwarded by Tom/ORG on 03/02/2025 06:02 PM -----\n\n{BARE}",
     "yahoo": f"On Sunday, March 2, 2025 at 06:02:00 PM GMT, Tom <{ADDRESS}> wrote:  \n \n {BARE}",
     "outlook app": f'On Sun, Mar 2, 2025 at 6:02 PM +0000, "Tom Miller" <{ADDRESS}> wrote:\n\n{BARE}',
     "no address": f"On Mar 2, 2025 6:02 PM, Tom Miller wrote:\n\n{BARE}",
+    "german": f"Von: Tom <{ADDRESS}>\nGesendet: Sonntag, 2. M\u00e4rz 2025\nAn: Anna\nBetreff: quoted\n\n{BARE}",
+    "german original": f"-----Urspr\u00fcngliche Nachricht-----\nVon: Tom\nBetreff: quoted\n\n{BARE}",
     "bold original": f"*-----Original Message-----*\n{HEADER}\n\n{BARE}",
     "deep": f"{HEADER}\n\n{BARE}\n\n{HEADER}\n\n{BARE}\n\n> {BARE}",
 }
@@ -99,6 +115,7 @@ ADDED = {
     "proton": "Sent with Proton Mail secure email.",
     "typos": "Sent from my iPad. Please excuse any typos.",
     "typos apart": "Sent from my mobile\nPlease excuse typos and brevity",
+    "german": "Von meinem iPhone gesendet",
     "signature": "-- \nAnna Miller\nMill Lane 4\n+44 20 7946 0000",
     "signature trimmed": "--\nAnna Miller\nMill Lane 4",
     "signature with motto": "-- \nAnna Miller\n\n\"Not all who wander by the river are lost.\"",
@@ -106,7 +123,8 @@ ADDED = {
     "rule and contact": "__________\n-- \nAnna Miller",
     "notice": "This e-mail and any attachments are confidential and may be privileged.\nIf you are not the intended"
     " recipient, please notify the sender.",
-    "long notice": "CONFIDENTIALITY NOTICE: The information contained in this message is intended only for the addressee.\n\n"
+    "long notice": "CONFIDENTIALITY NOTICE: The information contained in this message is intended onl"
+    "y for the addressee.\n\n"
     "Unauthorised disclosure is unlawful.\n\nIf you received this message in error, please notify the sender.",
     "environment": "Please consider the environment before printing this e-mail.",
     "avast": "Virus-free. www.avast.com",
@@ -117,9 +135,11 @@ ADDED = {
     "ezmlm": "---------------------------------------------------------------------\nTo unsubscribe, e-mail:"
     " boats-unsubscribe@example.org\nFor additional commands, e-mail: boats-help@example.org",
     "groups": "-- \nYou received this message because you are subscribed to the Google Groups \"Boats\" group.\n"
-    "To unsubscribe from this group and stop receiving emails from it, send an email to boats+unsubscribe@example.org.\n"
+    "To unsubscribe from this group and stop receiving emails from it, send an email to boats+unsubsc"
+    "ribe@example.org.\n"
     "To view this discussion visit https://groups.example.org/d/msgid/boats/abc.",
-    "all": "-- \nAnna Miller\n\nSent from my iPhone\n\nThis message and any attachment is intended solely for the addressee."
+    "all": "-- \nAnna Miller\n\nSent from my iPhone\n\nThis message and any attachment is intended so"
+    "lely for the addressee."
     "\n_______________________________________________\nBoats mailing list\nBoats@lists.example.org",
     "image": "[cid:image001.png@01D00000.00000000]",
 }  # fmt: skip
@@ -194,6 +214,8 @@ def test_signatures_and_footers_go(added: str) -> None:
         f"{ONE}\n--\nP.S. Bring a rope.",
         f"{ONE}\n\n- the rope\n- the lantern\n\nAnna",
         f"Hi Tom,\n\n{ONE}\n\nBest wishes,\n\nAnna Miller",
+        "Tom Miller\ntom@example.org",
+        f"{ONE}\n\nI had this from Tom, by tom@example.org:\n\n{TWO}",
         "if a > b, go left;\nelse a < b",
         f"Tom said: {ONE}",
         f"{ONE}\n\nI saw what Tom wrote:\n\n{TWO}",
@@ -214,7 +236,10 @@ def test_other_marks_of_quotation() -> None:
 
 
 def test_a_forwarded_message_with_an_end_mark_goes_alone() -> None:
-    text = f"{ONE}\n\n----- Forwarded message from Tom <{ADDRESS}> -----\n\n{BARE}\n\n----- End forwarded message -----\n\n{TWO}"
+    text = (
+        f"{ONE}\n\n----- Forwarded message from Tom <{ADDRESS}> -----\n\n{BARE}\n\n----- End forwar"
+        f"ded message -----\n\n{TWO}"
+    )
     assert own(text) == f"{ONE}\n\n{TWO}"
 
 
@@ -240,13 +265,16 @@ def test_what_other_tools_lost() -> None:
 
 
 def test_signed_messages_lose_the_armour() -> None:
-    text = f"-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n{ONE}\n\n- -- \nAnna\n-----BEGIN PGP SIGNATURE-----\n\nabc\n-----END PGP SIGNATURE-----\n"
+    text = (
+        f"-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n{ONE}\n\n- -- \nAnna\n-----BEGIN PGP "
+        f"SIGNATURE-----\n\nabc\n-----END PGP SIGNATURE-----\n"
+    )
     assert own(text) == ONE
     assert own("-----BEGIN PGP MESSAGE-----\n\nabc\n-----END PGP MESSAGE-----\n") == "[no_own_words]"
 
 
 _own_lines = st.lists(
-    st.lists(st.sampled_from("the miller boat river lantern and I will Tom Friday weir, yes.".split()), min_size=3, max_size=9)
+    st.lists(st.sampled_from("the miller boat river and I will Tom Friday weir, yes.".split()), min_size=3, max_size=9)
     .map(" ".join).map(lambda line: f"so {line}"), min_size=1, max_size=3,
 )  # fmt: skip
 _quotation = st.tuples(st.sampled_from(["", *WROTE.values()]), st.sampled_from(["\n", "\n\n"]), st.integers(1, 5))
@@ -277,30 +305,54 @@ def cite(attributes: str, inner: str = "<p>quoted words</p>") -> str:
     return f"<blockquote {attributes}>{inner}</blockquote>"
 
 
-GMAIL = f"<div dir='ltr' class='gmail_attr'>On Sun, Mar 2, 2025 at 6:02 PM Tom &lt;<a href='mailto:x'>{ADDRESS}</a>&gt; wrote:<br></div>"
+GMAIL = (
+    "<div dir='ltr' class='gmail_attr'>On Sun, Mar 2, 2025 at 6:02 PM Tom &lt;<a href='mailto:x'>"
+    f"{ADDRESS}</a>&gt; wrote:<br></div>"
+)
 PAGES = {
     "gmail": f"<div dir=ltr>{ONE}</div><br><div class='gmail_quote'>{GMAIL}{cite('class=gmail_quote')}</div>",
-    "gmail container": f"<div dir=ltr>{ONE}</div><br><div class='gmail_quote gmail_quote_container'>{GMAIL}{cite('class=gmail_quote')}</div>",
-    "gmail old": f"{ONE}<br><div class='gmail_extra'><div class='gmail_quote'>On Mar 2, 2025 6:02 PM, &quot;Tom&quot; wrote:<br type='x'>{cite('class=gmail_quote')}</div></div>",
-    "gmail forward": f"<div>{ONE}</div><div class=gmail_quote><div class=gmail_attr>---------- Forwarded message ---------<br>From: Tom<br>Date: Sun, Mar 2<br>Subject: quoted<br>To: Anna<br></div><div>quoted words</div></div>",
-    "apple": f"<div>{ONE}</div><div><br><blockquote type='cite'><div>On Mar 2, 2025, at 6:02 PM, Tom wrote:</div><div>quoted</div></blockquote></div>",
+    "gmail container": f"<div dir=ltr>{ONE}</div><br><div class='gmail_quote gmail_quote_container'>"
+    f"{GMAIL}{cite('class=gmail_quote')}</div>",
+    "gmail old": f"{ONE}<br><div class='gmail_extra'><div class='gmail_quote'>On Mar 2, 2025 6:02 PM, "
+    f"&quot;Tom&quot; wrote:<br type='x'>{cite('class=gmail_quote')}</div></div>",
+    "gmail forward": f"<div>{ONE}</div><div class=gmail_quote><div class=gmail_attr>---------- Forward"
+    f"ed message ---------<br>From: Tom<br>Date: Sun, Mar 2<br>Subject: quoted<br>To: Anna<br></di"
+    f"v><div>quoted words</div></div>",
+    "apple": f"<div>{ONE}</div><div><br><blockquote type='cite'><div>On Mar 2, 2025, at 6:02 PM, Tom w"
+    f"rote:</div><div>quoted</div></blockquote></div>",
     "apple forward": f"<div>{ONE}<br><div>Begin forwarded message:</div><br>{cite('type=cite')}</div>",
-    "ios": f"<div dir=ltr>{ONE}</div><div dir=ltr>Sent from my iPhone</div><div dir=ltr><br><blockquote type=cite>On 2 Mar 2025, at 18:02, Tom wrote:<br><br></blockquote></div>{cite('type=cite')}",
-    "thunderbird": f"<p>{ONE}</p><div class='moz-cite-prefix'>Tom schrieb am 02.03.2025 um 18:02:<br></div>{cite('type=cite cite=mid:x')}<div class=moz-signature>-- <br>Anna Miller<br>Mill Lane</div>",
-    "thunderbird forward": f"<p>{ONE}</p><div class='moz-forward-container'>-------- Forwarded Message --------<table><tr><th>Subject: </th><td>quoted</td></tr></table>quoted</div>",
-    "outlook": f"<p class=MsoNormal>{ONE}<o:p></o:p></p><div style='border:none;border-top:solid #B5C4DF 1.0pt'><p><b>From:</b> Tom [mailto:{ADDRESS}]<br><b>Sent:</b> Sunday, March 02, 2025 6:02 PM<br><b>To:</b> Anna<br><b>Subject:</b> quoted</p></div><p>quoted</p>",
-    "outlook web": f"<div>{ONE}</div><div id='appendonsend'></div><hr tabindex='-1'><div id='divRplyFwdMsg'><b>From:</b> Tom<br><b>Subject:</b> quoted<br></div><div>quoted</div>",
+    "ios": f"<div dir=ltr>{ONE}</div><div dir=ltr>Sent from my iPhone</div><div dir=ltr><br><blockquot"
+    f"e type=cite>On 2 Mar 2025, at 18:02, Tom wrote:<br><br></blockquote></div>"
+    f"{cite('type=cite')}",
+    "thunderbird": f"<p>{ONE}</p><div class='moz-cite-prefix'>Tom schrieb am 02.03.2025 um 18:02:<br><"
+    f"/div>{cite('type=cite cite=mid:x')}<div class=moz-signature>-- <br>Anna Miller<br>Mill Lane<"
+    f"/div>",
+    "thunderbird forward": f"<p>{ONE}</p><div class='moz-forward-container'>-------- Forwarded Message"
+    f" --------<table><tr><th>Subject: </th><td>quoted</td></tr></table>quoted</div>",
+    "outlook": f"<p class=MsoNormal>{ONE}<o:p></o:p></p><div style='border:none;border-top:solid #B5C4"
+    f"DF 1.0pt'><p><b>From:</b> Tom [mailto:{ADDRESS}]<br><b>Sent:</b> Sunday, March 02, 2025 6:02"
+    f" PM<br><b>To:</b> Anna<br><b>Subject:</b> quoted</p></div><p>quoted</p>",
+    "outlook web": f"<div>{ONE}</div><div id='appendonsend'></div><hr tabindex='-1'><div id='divRplyFw"
+    f"dMsg'><b>From:</b> Tom<br><b>Subject:</b> quoted<br></div><div>quoted</div>",
     "outlook web again": f"<div>{ONE}</div><hr><div id='x_divRplyFwdMsg'>quoted</div><div>quoted</div>",
-    "hotmail": f"<div>{ONE}<br><hr id='stopSpelling'>Date: Sun, 2 Mar 2025 18:02:00<br>From: {ADDRESS}<br>Subject: quoted<br><br>quoted</div>",
+    "hotmail": f"<div>{ONE}<br><hr id='stopSpelling'>Date: Sun, 2 Mar 2025 18:02:00<br>From: {ADDRESS}"
+    f"<br>Subject: quoted<br><br>quoted</div>",
     "outlook mac": f"<div>{ONE}</div><span id='OLK_SRC_BODY_SECTION'><div>From: Tom</div>quoted</span>",
-    "outlook app": f"<div>{ONE}</div><div id='ms-outlook-mobile-signature'>Get Outlook for iOS</div><div id='mail-editor-reference-message-container'>quoted</div>",
-    "yahoo": f"<div>{ONE}</div><div id=ydp class='ydp yahoo_quoted'><div>On Sunday, March 2, 2025, Tom wrote:</div><div>quoted</div></div>",
-    "yahoo old": f"<div>{ONE}<br><blockquote style='border-left: 2px solid rgb(16, 16, 255); margin-left: 5px;'>quoted</blockquote></div>",
-    "proton": f"<div>{ONE}</div><div class=protonmail_signature_block><a>Sent with Proton Mail</a></div><div class=protonmail_quote>On Sunday, March 2nd, 2025 at 6:02 PM, Tom &lt;{ADDRESS}&gt; wrote:<br>{cite('class=protonmail_quote type=cite')}</div>",
+    "outlook app": f"<div>{ONE}</div><div id='ms-outlook-mobile-signature'>Get Outlook for iOS</div><d"
+    f"iv id='mail-editor-reference-message-container'>quoted</div>",
+    "yahoo": f"<div>{ONE}</div><div id=ydp class='ydp yahoo_quoted'><div>On Sunday, March 2, 2025, Tom"
+    f" wrote:</div><div>quoted</div></div>",
+    "yahoo old": f"<div>{ONE}<br><blockquote style='border-left: 2px solid rgb(16, 16, 255); margin-le"
+    f"ft: 5px;'>quoted</blockquote></div>",
+    "proton": f"<div>{ONE}</div><div class=protonmail_signature_block><a>Sent with Proton Mail</a></di"
+    f"v><div class=protonmail_quote>On Sunday, March 2nd, 2025 at 6:02 PM, Tom &lt;{ADDRESS}&gt; w"
+    f"rote:<br>{cite('class=protonmail_quote type=cite')}</div>",
     "roundcube": f"<p>{ONE}</p><p id='reply-intro'>Am 2025-03-02 18:02, schrieb Tom:</p>{cite('type=cite')}",
-    "zoho": f"<div>{ONE}<br><br>---- On Sun, 02 Mar 2025 18:02:00 +0000 <b>Tom &lt;{ADDRESS}&gt;</b> wrote ----<br>{cite('style=margin:0')}</div>",
+    "zoho": f"<div>{ONE}<br><br>---- On Sun, 02 Mar 2025 18:02:00 +0000 <b>Tom &lt;{ADDRESS}&gt;</b> w"
+    f"rote ----<br>{cite('style=margin:0')}</div>",
     "no class": f"<div>{ONE}</div><div>On Sun, 2 Mar 2025, Tom wrote:</div>{cite('')}",
-    "no quotation": f"<div>{ONE}</div><div>On Sun, Mar 2, 2025 at 6:02 PM Tom &lt;{ADDRESS}&gt; wrote:</div><div>quoted</div>",
+    "no quotation": f"<div>{ONE}</div><div>On Sun, Mar 2, 2025 at 6:02 PM Tom &lt;{ADDRESS}&gt; wrote:"
+    f"</div><div>quoted</div>",
     "marks": f"<div>{ONE}</div><div>On 03/02/25 18:02, Tom wrote:<br>&gt; quoted<br>&gt; quoted</div>",
     "table": f"<table><tr><td><p>{ONE}</p></td></tr><tr><td>{cite('type=cite')}</td></tr></table>",
     "hidden": f"<div style='display: none'>quoted</div><p>{ONE}</p>",
@@ -351,7 +403,8 @@ def test_text_between_attachments_is_read_and_attached_messages_are_not() -> Non
         "Content-Type: text/plain; name=notes.txt\nContent-Disposition: inline; filename=notes.txt\n\nquoted\n",
         "Content-Type: message/rfc822\n\nSubject: x\n\nquoted\n",
         f"Content-Type: multipart/related; boundary=c\n\n--c\nContent-Type: text/html\n\n<p>{TWO}</p>\n--c--\n",
-        "Content-Type: text/plain\n\n_______________________________________________\nBoats mailing list\nb@example.org\n",
+        "Content-Type: text/plain\n\n_______________________________________________\nBoats mailing l"
+        "ist\nb@example.org\n",
     ]
     body = "".join(f"--b\n{part}" for part in parts)
     assert own_of(f"Content-Type: multipart/mixed; boundary=b\n\n{body}--b--\n") == f"{ONE}\n\n{TWO}"
@@ -450,7 +503,10 @@ def test_machine_mail_is_named(headers: str) -> None:
 
 
 def test_posts_to_lists_stay() -> None:
-    head = "From: anna@example.org\nPrecedence: list\nList-Id: <b>\nList-Post: <b>\nList-Unsubscribe: <u>\nAuto-Submitted: no"
+    head = (
+        "From: anna@example.org\nPrecedence: list\nList-Id: <b>\nList-Post: <b>\nList-Unsubscribe:"
+        " <u>\nAuto-Submitted: no"
+    )
     assert own_of(f"{head}\n\n{ONE}") == ONE
     item = message.read(f"From: anna@example.org\nList-Unsubscribe: <u>\n\n{ONE}".encode(), "a", ("anna@example.org",))
     assert isinstance(item, Letter)  # the author's own newsletter
@@ -488,7 +544,10 @@ def test_from_in_a_body_separates_nothing(tmp_path: Path) -> None:
         "a line that is no header", "", "From the mill", ">From the weir, which is quoted",
     ]  # fmt: skip
     body = "\n".join(lines)
-    escaped = f"{ONE}\n>From here on it rained.\n>>From a reply\n\n>quoted\n>From quoted\n\n> quoted\n>From the road it is near.\n"
+    escaped = (
+        f"{ONE}\n>From here on it rained.\n>>From a reply\n\n>quoted\n>From quoted\n\n> quoted\n"
+        f">From the road it is near.\n"
+    )
     results = documents(tmp_path / "a.mbox", f"{MARK}\nSubject: x\n\n{body}\n\n{MARK}\nSubject: y\n\n{escaped}")
     assert [item.text for item in results if isinstance(item, Document)] == [
         "\n".join(lines[:-1]) + "\nFrom the weir, which is quoted",

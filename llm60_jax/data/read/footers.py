@@ -25,17 +25,23 @@ _SENT_FROM = re.compile(
     r"(?:(?i:new|personal|secure|work|apple|wireless|verizon|t-mobile|at&t|sprint)[ ,]{1,2}){0,3}"
     r"(?i:iphone|ipad|ipod|samsung|galaxy|android|blackberry|windows|huawei|honor|nokia|htc|lg|sony|xperia|motorola|moto|"
     r"pixel|oneplus|xiaomi|redmi|oppo|verizon|t-mobile|sprint|mobile|phone|smartphone|cell|cellphone|tablet|kindle|"
-    r"mac|macbook|palm|treo|nexus|wireless|handheld)\b(?! (?:box|booth|call))"
-    r"|[Ss]ent (?:from|via|using|with|by) (?:the )?(?:Outlook|Mail for Windows|Windows Mail|Yahoo|Gmail|AOL|Proton|"
-    r"Samsung|BlackBerry|Nine|BlueMail|Spark|myMail|Hotmail|Mozilla|Thunderbird|Tuta|Airmail|Superhuman|Fastmail|Zoho|K-9|"
+    r"mac|macbook|palm|treo|nexus|wireless|handheld|device|alcatel)\b(?! (?:box|booth|call))"
+    r"|[Ss]ent (?:from|via|using|with|by) (?:the )?(?:Outlook|Mail for Windows|Windows Mail|Mailbox|Yahoo|"
+    r"Gmail|AOL|Proton|Samsung|BlackBerry|Nine|BlueMail|Spark|myMail|Hotmail|Mozilla|Thunderbird|Tuta|Airmail|Superhuman|Fastmail|Zoho|K-9|"
     r"Canary|Edison|Mailspring|Polymail|Newton|HEY|FairEmail|Android|iPhone|iPad|Rediffmail|GMX|Mobile)\b"
     r"|Get (?:Outlook|BlueMail|TypeApp|Mailbird|AOL|Yahoo|Edison|Spark|Boxer|Nine)\b.{0,30} (?:for|on)\b)"
     r"[^.!?\n]{0,100}(?:[<(\[]?https?://\S{1,300})?(?:[.!?]{1,3} .{0,120})?[.!?>)\]]{0,3}\s{0,9}"
+)
+_FOREIGN_SENT_FROM = re.compile(
+    r"(?=.{0,60}\b(?:iPhone|iPad|Android|Samsung|Galaxy|BlackBerry|Outlook|Smartphone|Handy))"
+    r"(?:Von mein\w{0,3} .{1,40} gesendet|Gesendet (?:von|mit)|Envoy\u00e9 (?:de|depuis)|Enviad[oa] (?:desde|do|de)|"
+    r"Inviato da|(?:Verstuurd|Verzonden) (?:vanaf|met|van)|Sendt fra|Skickat fr\u00e5n)\b.{0,60}"
 )
 _EXCUSE = re.compile(
     r"(?:please )?excuse (?:any |the |my )?(?:typos|brevity)(?: (?:and|or) (?:any )?\w{1,15})?[.!]?\s{0,9}",
     re.IGNORECASE,
 )
+_LINES = (_SENT_FROM, _FOREIGN_SENT_FROM, _EXCUSE)
 _RULE = re.compile(r"\s*[-_=*~#\u2013\u2014]{5,}\s*")
 
 # One of the first and two in all make a legal notice.
@@ -80,7 +86,7 @@ _ADDRESS = re.compile(r"\S@\S|https?://|\bwww\.")
 
 def without_footers(text: str) -> str:
     """Return a message's own words without signature and footers of known forms."""
-    lines = [line for line in text.split("\n") if not (_SENT_FROM.fullmatch(line) or _EXCUSE.fullmatch(line))]
+    lines = [line for line in text.split("\n") if not any(form.fullmatch(line) for form in _LINES)]
     for _ in range(_ROUNDS):
         before = len(lines)
         _drop_blank_and_rules(lines)
@@ -189,6 +195,8 @@ def _contact_block(lines: list[str]) -> int:
     if not contacts or not named or not all(named) or not is_greeting(block[0]):
         return len(lines)
     above = next((text for first, text in _blocks(lines[:start])), "")
+    if not above:
+        return len(lines)  # all of the message
     return start + (0 if is_greeting(above) else _greeting_lines(block))
 
 

@@ -21,7 +21,12 @@ _DATE_OPENING = re.compile(rf"-{{0,4}} ?(?:On|At) (?:{_DAY}|{_MONTH})\b", re.IGN
 _WROTE = re.compile(r"\b(?:wrote|writes)(?: ?:| ?-{2,8}:?| (?:on|at) .{0,80}\d.{0,40}:)$")
 _QUOTING = re.compile(r"(?:Quoting|Thus spake) \S.{0,200}:$")
 _STARRED = re.compile(r"\* \S.{0,150} [\[(]\d{4}-\d\d?-\d\d?[^\])]{0,40}[\])] ?:$")  # mutt
-_DATED = re.compile(r"\d{4}[-/]\d\d?[-/]\d\d?\b.{0,100}@[^\s@]{1,100}>:$")  # old Gmail
+_DATED = re.compile(r"\d{4}[-/]\d\d?[-/]\d\d?\b.{0,100}@[^\s@]{1,100}>:?$")  # old Gmail
+# Mail programs in other languages, of people who write English.
+_FOREIGN = re.compile(
+    r"\b(?:schrieb|schreef|geschreven|skrev|a \u00e9crit|escribi\u00f3|escreveu|ha scritto|napisa\u0142|kirjoitti)\b",
+    re.I,
+)
 _TIME = re.compile(r"\b\d{1,2}[:.h]\d\d\b")
 _YEAR = re.compile(r"\b(?:19|20)\d\d\b|\b\d{1,4}[-/.]\d{1,2}[-/.]\d{2,4}\b")
 _SENTENCE_END = re.compile(r"[a-z]{4}[.?!] ")
@@ -33,17 +38,25 @@ _SMALL = frozenset(
 )
 _PREFIX = re.compile(r"\s{0,3}([A-Za-z]{0,10}[>|]) ?")  # "TM> ", "| " instead of ">"
 
-_FIELD = re.compile(
-    r"\s{0,3}[*_]{0,2}(from|sent|date|to|cc|bcc|subject|reply-to|importance|attachments|organi[sz]ation|message-id)"
-    r"[*_]{0,2}\s?:(.*)$",
-    re.IGNORECASE,
-)
-_FIRST_FIELDS = frozenset(("from", "date", "sent", "subject"))
+_FIELD = re.compile(r"\s{0,3}[*_]{0,2}([^\W\d_][\w -]{0,20}?)[*_]{0,2}\s?:(.*)$")
+_FIELDS = {
+    name: field
+    for field, names in {
+        "from": "from von de van da fra fr\u00e5n",
+        "sent": "sent date gesendet datum enviado envoy\u00e9 verzonden inviato data sendt skickat fecha",
+        "to": "to cc bcc an para \u00e0 aan a til till kopie",
+        "subject": "subject betreff asunto assunto objet onderwerp oggetto emne \u00e4mne",
+        "other": "reply-to importance attachments organization organisation message-id wichtigkeit",
+    }.items()
+    for name in names.split()
+}
 _DECORATION = " \t-\u2010\u2011\u2012\u2013\u2014=_*~.:>"
 _FORWARDED = (
     "original message", "original appointment", "original email", "original e-mail", "forwarded message",
     "forwarded email", "forwarded by ", "forwarded from ", "begin forwarded", "begin original", "start of forwarded",
-    "start forwarded", "message from ",
+    "start forwarded", "message from ", "urspr\u00fcngliche nachricht", "weitergeleitete nachricht", "mensaje original",
+    "mensagem original", "message d'origine", "message transf\u00e9r\u00e9", "oorspronkelijk bericht",
+    "messaggio originale", "originalmeddelande", "opprinnelig melding", "original meddelelse",
 )  # fmt: skip
 _END_OF_FORWARDED = ("end forwarded", "end of forwarded", "end original", "end of original", "end message")
 _HIDDEN = re.compile(
@@ -75,6 +88,10 @@ def own_words(text: str) -> str:
             position += 1
             _separate(kept)
             continue
+        if not line.strip():
+            position += 1
+            kept.append("")
+            continue
         header = _header(lines, position)
         copied = 0 if header else _forwarded(lines, position) or _copied_header(lines, position)
         end = header.end if header else copied
@@ -94,7 +111,7 @@ def own_words(text: str) -> str:
             continue
         if not _HIDDEN.fullmatch(line):
             kept.append(_LINK_TARGET.sub("", line))
-            begun = begun or bool(line.strip())
+            begun = True
         position += 1
     return _tidy(kept)
 
@@ -138,7 +155,7 @@ def _header(lines: list[str], start: int) -> _Header | None:
         joined = f"{joined} {line}".strip()
         if not line or is_quoted(line) or len(joined) > _HEADER_CHARACTERS:
             return None
-        if line.endswith((":", "-")) and (sure := _sure(joined)) is not None:
+        if line.endswith((":", "-", ">")) and (sure := _sure(joined)) is not None:
             # "Anna" and "Tom wrote:" are two lines: take the shortest.
             inner = (lines[number:end] for number in range(start + 1, end))
             if any(_begins_header(part, longest > 2) for part in inner):
@@ -157,11 +174,18 @@ def _sure(line: str) -> bool | None:
     """Return whether no person writes such a line; None if it is not one of a mail program."""
     if _QUOTING.match(line) or _STARRED.match(line) or _DATED.match(line):
         return "@" in line
-    if not _WROTE.search(line) or _SENTENCE_END.search(line):
-        return None
     address = bool(re.search(r"\S@\S", line))
     time, year = bool(_TIME.search(line)), bool(_YEAR.search(line))
     odd, prose = _plain_words(line)
+    if _SENTENCE_END.search(line):
+        return None
+    if not _WROTE.search(line):
+        # In any language it holds a date and a time or an address.
+        foreign = bool(_FOREIGN.search(line))
+        dated = (address and (time or year)) or (time and year) or (foreign and year)
+        if not line.endswith(":") or not dated or odd > 5 or (prose and not foreign):
+            return None
+        return address and (foreign or line.endswith((">:", "):")))
     if not address and (prose or odd > (2 if time or year else 0)):
         return None
     if _OPENING.match(line):
@@ -229,34 +253,38 @@ def _next_text(lines: list[str], start: int) -> int:
 
 def _copied_header(lines: list[str], start: int) -> int:
     """Return the line after "From: ... Sent: ... Subject: ..."; 0 if none begins here."""
-    match = _FIELD.match(lines[start][:_HEADER_CHARACTERS])
-    if not match or match[1].lower() not in _FIRST_FIELDS:
+    first = _field(lines[start])
+    if not first or first[0] not in ("from", "sent", "subject"):
         return 0
-    if match[1].lower() == "from" and _fields_in_one_line(lines[start]):
+    if first[0] == "from" and _fields_in_one_line(lines[start]):
         return start + 1
     fields: dict[str, str] = {}
     end = start
     blank = False
     for number in range(start, min(start + _FIELD_LINES, len(lines))):
-        line = lines[number][:_HEADER_CHARACTERS]
-        match = _FIELD.match(line)
-        if match:
-            if match[1].lower() in fields:
+        field = _field(lines[number])
+        if field:
+            if field[0] in fields and field[0] not in ("to", "other"):
                 break
-            fields[match[1].lower()] = match[2]
+            fields[field[0]] = field[1]
             end = number + 1
-        elif line.strip():
+        elif lines[number].strip():
             if blank:
                 break
             end = number + 1  # a field that is wrapped
         elif blank:
             break
-        blank = not line.strip()
-    moment = fields.get("sent") or fields.get("date") or ""
-    dated = bool(re.search(r"\d", moment))
-    if "from" in fields and ("subject" in fields or "@" in fields["from"]) and (dated or len(fields) >= 4):
-        return end
-    return 0
+        blank = not lines[number].strip()
+    dated = bool(re.search(r"\d", fields.get("sent", "")))
+    known = "subject" in fields or "@" in fields.get("from", "")
+    return end if "from" in fields and known and (dated or len(fields) >= 4) else 0
+
+
+def _field(line: str) -> tuple[str, str] | None:
+    """Return (kind, value) of a header's line."""
+    match = _FIELD.match(line[:_HEADER_CHARACTERS])
+    kind = _FIELDS.get(match[1].lower()) if match else None
+    return (kind, match[2]) if match and kind else None
 
 
 def _fields_in_one_line(line: str) -> bool:
