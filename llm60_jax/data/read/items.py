@@ -7,7 +7,7 @@ LARGEST = 16 * 2**20  # bytes of a document: longer plain text is read in parts,
 ARCHIVE = 256 * 2**20
 RATIO = 100
 
-Reason = Literal["not_text", "unreadable", "too_large"]
+Reason = Literal["not_text", "unreadable", "too_large", "other_author", "machine_mail", "no_own_words"]
 
 
 class Document(NamedTuple):

@@ -27,6 +27,7 @@ _WHOLE: dict[str, Reader] = {
     ".rtf": rtf.rtf,
     ".epub": epub.epub,
     ".eml": mail.eml,
+    ".emlx": mail.emlx,
     ".mbox": mail.mbox,
     **dict.fromkeys(_DUMPS, wiki.dump),
 }
@@ -36,7 +37,7 @@ EXTENSIONS = (*_WHOLE, *_BY_FIELD)
 
 # Libraries of the extra `formats`: package -> (module, the kinds that need it).
 _NEEDS = {
-    "trafilatura": ("trafilatura", (".html", ".htm", ".xhtml", ".epub", ".eml", ".mbox")),
+    "trafilatura": ("trafilatura", (".html", ".htm", ".xhtml", ".epub", ".eml", ".emlx", ".mbox")),
     "striprtf": ("striprtf", (".rtf",)),
     "mwparserfromhell": ("mwparserfromhell", _DUMPS),
     "pyarrow": ("pyarrow", (".parquet",)),
