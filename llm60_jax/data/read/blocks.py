@@ -119,10 +119,10 @@ class Writer:
             self._parts += ("\n" if self._after_row else "\n\n", text)
             self._after_item, self._after_row = False, True
 
-    def item(self, text: str, marker: str, depth: int, loose: bool = False) -> None:
-        """Add an item of a list; a loose one stands after a blank line."""
+    def item(self, text: str, marker: str, depth: int) -> None:
+        """Add an item of a list; nothing if it is empty."""
         if text.strip():
-            self._parts += ("\n" if self._after_item and not loose else "\n\n", item(text, marker, depth))
+            self._parts += ("\n" if self._after_item else "\n\n", item(text, marker, depth))
             self._after_item, self._after_row = True, False
 
     def text(self) -> str:

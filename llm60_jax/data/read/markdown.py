@@ -13,6 +13,7 @@ from llm60_jax.data.read import blocks, markdown_blocks, plain
 from llm60_jax.data.read.items import Broken, Document
 
 _PART_CHARACTERS = 100_000  # the parser reads so much at a time
+_LARGEST_CODE = 10  # parts
 _LONGEST_COMMENT = 500  # lines
 _LONGEST_FORMULA = 60  # lines
 _LONGEST_MATTER = 2_000  # lines
@@ -39,23 +40,25 @@ _UNSEEN = re.compile(
     r"|(?:[-*] )?[a-zA-Z][\w /-]{0,40}:: .*|(?:[-*] )?[a-z-]{1,20}::|\*\[[^\]]{1,100}\]: .*)\s*$"
 )
 _TOC_MARK = re.compile(r"\s*\{:\s?toc\b[^}]*\}\s*$")
-_MDX = re.compile(r"(?:import\s(?:.{0,500}\sfrom\s+)?['\"][^'\"]+['\"];?|export (?:const|default|function|let)\b.*)\s*$")
+_MDX = re.compile(
+    r"(?:import\s(?:.{0,500}\sfrom\s+)?['\"][^'\"]+['\"];?|export (?:const|default|function|let)\b.*)\s*$"
+)
 _ITEM = re.compile(r"\s*(?:[-*+]|\d{1,9}[.)])\s")
 _BEAR_TAG = re.compile(r"#[^\s#][^#\n]{0,60}[^\s#]#(?=\s|$)")
 _DEEP_QUOTE = re.compile(r"(?:[ \t]{0,3}>){9,}")
 _KEY = re.compile(r"[\"']?[\w.$@/-][\w .$@/()-]{0,60}[\"']?\s*[:=](?:\s|$)")
 _YAML_LINE = re.compile(r"(?:\s|[-#\]}\[{]|\.\.\.$)")  # goes on with the value of a key
 _TITLE = re.compile(r"^[\"']?title[\"']?\s*[:=][ \t]*(.*(?:\n[ \t]+\S.*){0,5})", re.IGNORECASE | re.MULTILINE)
+_QUOTED = re.compile(r"\"((?:[^\"\\]|\\.){0,1000})\"|'((?:[^']|''){0,1000})'", re.DOTALL)
 _PROPERTY = re.compile(r"(?:[-*] )?\**([A-Za-z][\w &/-]{0,30})\**:\**(?:\s+(.{0,500}))?$")
 _PROPERTIES = frozenset(
-    [
-        "aliases", "alias", "author", "authors", "categories", "category", "cover", "created", "created by", "created time",
-        "date", "date created", "date modified", "due", "due date", "id", "keywords", "lang", "language", "last edited by",
-        "last edited time", "last updated", "layout", "links", "modified", "owner", "parent", "permalink", "priority",
-        "project", "published", "publish", "related", "slug", "source", "status", "subtitle", "tag", "tags", "template",
-        "title", "type", "uid", "up", "updated", "url",
-    ]
-)  # fmt: skip
+    "aliases, alias, author, authors, categories, category, cover, created, created by, created time, "
+    "date, date created, date modified, due, due date, id, keywords, lang, language, last edited by, "
+    "last edited time, last updated, layout, links, modified, owner, parent, permalink, priority, "
+    "project, published, publish, related, slug, source, status, subtitle, tag, tags, template, "
+    "title, type, uid, up, updated, url".split(", ")
+)
+_MOST_NOTION_PROPERTIES = 12
 _NOTION_FILE = re.compile(r"[ _-][0-9a-f]{32}\.\w+$")
 
 
@@ -156,10 +159,8 @@ def _title(matter: str) -> str:
     first, _, rest = value.partition("\n")
     if first.strip() in (">", "|", ">-", "|-", ">+", "|+"):
         return " ".join(rest.split())
-    if value[:1] in ('"', "'") and (end := value.find(value[0], 1)) > 0:
-        while value[end - 1] == "\\" and (after := value.find(value[0], end + 1)) > 0:
-            end = after
-        return " ".join(value[1:end].replace(f"\\{value[0]}", value[0]).split())
+    if quoted := _QUOTED.match(value):
+        return " ".join((quoted[1] or quoted[2] or "").replace('\\"', '"').replace("''", "'").split())
     return " ".join(first.partition(" #")[0].split())
 
 
@@ -175,7 +176,11 @@ def _without_properties(lines: list[str], notion: bool) -> list[str]:
         known += match[1].strip().lower() in _PROPERTIES
         end += 1
     whole = end == len(lines) or not lines[end].strip()
-    if whole and (2 * known >= end - first if not notion else end - first <= 12) and (known or (notion and end > first)):
+    if (
+        whole
+        and (2 * known >= end - first if not notion else end - first <= 12)
+        and (known or (notion and end > first))
+    ):
         return lines[:first] + lines[end:]
     return lines
 
@@ -312,13 +317,13 @@ def _parts(lines: list[str]) -> Iterator[str]:
     part: list[str] = []
     size = 0
     for line, kind in zip(lines, _kinds(lines), strict=True):
-        blank = kind == "prose" and not line.strip()
-        if size > _PART_CHARACTERS and (blank or size > 2 * _PART_CHARACTERS):
+        room = (1 if not line.strip() else 2) if kind == "prose" else _LARGEST_CODE
+        if size > room * _PART_CHARACTERS or len(line) > _PART_CHARACTERS:
             yield "\n".join(part)
             part, size = [], 0
         if len(line) > _PART_CHARACTERS:
             yield from cleaning.cut(line, _PART_CHARACTERS)
-            continue
-        part.append(line)
-        size += len(line) + 1
+        else:
+            part.append(line)
+            size += len(line) + 1
     yield "\n".join(part)

@@ -14,6 +14,8 @@ from mdit_py_plugins.footnote import footnote_plugin
 from llm60_jax.data.read import blocks, markdown_inline
 
 _DEEPEST = 100  # nested blocks; the parser drops what lies deeper
+_MAX_BRACKETS = 200  # in a block, or a tenth of its characters
+_SIGN = re.compile(r"[\\`*_{\[<$%&~=^#]|::|\(\(|  \n")  # what a block without markup lacks
 _MAX_NESTED = 2  # texts inside blocks of code, one in the other
 _CALLOUT = re.compile(r"\[!([\w-]{1,40})(?:\|[^\]\n]{0,100})?\][+-]?[ \t]*([^\n]*)(?:\n|$)")
 _TASK = re.compile(r"\[[ xX/>-]\]\s+")
@@ -21,12 +23,15 @@ _BLOCK_NAME = re.compile(r"\s\^[A-Za-z0-9-]{1,60}$")  # of Obsidian
 _PAGE = re.compile(r"[0-9a-f]{32}(?:%20|\w|_|-)*\.(?:md|csv|html)$")  # a page of Notion
 _ASIDE = re.compile(r"<aside>\s*[^\w\s<>\"'(\[\u201c\u2018]{1,4}(?=\s)")  # the icon of a callout of Notion
 _PRE = re.compile(r"<pre\b", re.IGNORECASE)
+_CELL = re.compile(r"<t[dh]\b", re.IGNORECASE)
 _ANY_TAG = re.compile(r"</?[a-zA-Z][^<>]{0,1000}>")
 # Fences that hold a query or a drawing, and such that hold prose.
-_COMPUTED = frozenset("dataview dataviewjs query tasks mermaid toc base button excalidraw leaflet tracker chart".split())
+_COMPUTED = frozenset(
+    "dataview dataviewjs query tasks mermaid toc base button excalidraw leaflet tracker chart".split()
+)
 _PROSE = frozenset(
-    "{note} {tip} {important} {warning} {caution} {hint} {seealso} {attention} {danger} {admonition} {epigraph} {margin} "
-    "{sidebar} {topic} {pull-quote} {verse} verse poetry poem".split()
+    "{note} {tip} {important} {warning} {caution} {hint} {seealso} {attention} {danger} {admonition} {epigraph} "
+    "{margin} {sidebar} {topic} {pull-quote} {verse} verse poetry poem".split()
 )
 _OPTION = re.compile(r":[\w-]{1,40}:|(?:collapse|icon|color|title):")
 _PROSE_SIGNS = frozenset(" \t\n,.;:!?'\"-()\u2018\u2019\u201c\u201d\u2014\u2013\u2026")
@@ -47,7 +52,7 @@ def _parser() -> MarkdownIt:
 def _inline_parser() -> MarkdownIt:
     """Return the parser of what stands inside a block."""
     md = MarkdownIt("commonmark").enable(["strikethrough"])
-    md.use(footnote_plugin, move_to_end=False, always_match_refs=True)
+    md.use(footnote_plugin, move_to_end=False)
     markdown_inline.rules(md)
     return md
 
@@ -133,7 +138,7 @@ class Reading:
         if before.type in ("td_open", "th_open"):
             place.cells.append(self._inline(token.content))
         elif place.marker:
-            self._item(token.content, place.marker, len(place.lists) - 1, loose=not before.hidden)
+            self._item(token.content, place.marker, len(place.lists) - 1)
             place.marker = ""
         elif before.type == "heading_open":
             self._heading(token.content, before.tag)
@@ -142,6 +147,9 @@ class Reading:
 
     def _inline(self, content: str) -> str:
         """Return the words of a block's content, with the marks of `blocks`."""
+        # Thousands of brackets are no links, and the parser is slow with them.
+        if not _SIGN.search(content) or content.count("[") > max(_MAX_BRACKETS, len(content) // 10):
+            return content
         env: dict[str, Any] = {"references": self._references}
         tokens: list[Token] = []
         md = _inline_parser()
@@ -161,11 +169,11 @@ class Reading:
             self.title = self.title or text
         self._writer.block(text)
 
-    def _item(self, content: str, marker: str, depth: int, loose: bool) -> None:
+    def _item(self, content: str, marker: str, depth: int) -> None:
         content = _TASK.sub("", content, count=1) if content.startswith("[") else content
         if not _is_reference(content):
             text = " ".join(blocks.paragraphs(self._inline(_without_tags(content))))
-            self._writer.item(text, marker, depth, loose)
+            self._writer.item(text, marker, depth)
 
     def _paragraphs(self, content: str) -> None:
         content = _without_tags(content)
@@ -197,6 +205,8 @@ class Reading:
         self._html_words(content)
 
     def _html_words(self, content: str) -> None:
+        if _CELL.search(content):
+            content = " ".join(content.split())  # a row is one line
         texts = blocks.paragraphs(self._inline(_ASIDE.sub("<aside>", content)))
         if texts and content.lstrip()[:3].lower() == "<h1":
             self.title = self.title or texts[0]

@@ -26,7 +26,9 @@ _BLOCK_TAGS = frozenset(
     "tr ul ol dl pre details summary center address".split()
 )
 # Elements whose words are not the author's prose.
-_SILENT_TAGS = frozenset("script style svg math iframe object noscript template button select audio video del s strike".split())
+_SILENT_TAGS = frozenset(
+    "script style svg math iframe object noscript template button select audio video del s strike".split()
+)
 _BLOCK_REFERENCE = re.compile(r"\(\([0-9a-f]{8}-[0-9a-f-]{20,40}\)\)")  # of Logseq
 _FIELD = re.compile(r"\([\w -]{1,40}:: [^()\n]{0,200}\)")  # of Dataview
 _STRONG = re.compile(r"\*\*([^*\n]{1,500})\*\*")
@@ -44,6 +46,7 @@ def rules(md: MarkdownIt) -> None:
     ruler.before("strikethrough", "times", _matching("*", _TIMES, _verbatim))
     ruler.before("strikethrough", "subscript", _matching("~", _SUBSCRIPT, _inner))
     ruler.before("strikethrough", "highlight", _highlight)
+    ruler.before("link", "note", _matching("[", _NOTE, _gone))
     ruler.before("link", "citation", _matching("[", _CITATION, _gone))
     ruler.before("link", "field", _matching("[", _BRACKETED_FIELD, _gone))
     ruler.before("link", "wikilink", _matching("[", _WIKILINK, _wikilink))
@@ -66,15 +69,17 @@ _COMPUTED = re.compile(r"`(?:r [\w.]+\(|\$?= )[^`\n]{0,300}`")  # a value that R
 _SUBSCRIPT = re.compile(r"~([^\s~]{1,50})~(?!~)")
 _RAISED = re.compile(r"\^([^\s^]{1,50})\^")
 _CITATION = re.compile(r"\[(?:[^\[\]@\n]{0,100}[\s;])?-?@[\w{][^\[\]]{0,500}\](?![\[(])")  # of Pandoc
+_NOTE = re.compile(r"\[\^[^\[\]\s]{1,200}\]")  # the mark of a footnote
 _BRACKETED_FIELD = re.compile(r"\[[\w -]{1,40}:: [^\[\]\n]{0,200}\]")  # of Dataview
 _EMBED = re.compile(r"!\[\[[^\[\]\n]{0,500}\]\]")
 _WIKILINK = re.compile(r"\[\[([^\[\]\n]{1,500})\]\](?!\()")
 _WITH_ATTRIBUTES = re.compile(r"\[([^\[\]\n]{1,500})\]\{[.#:][^{}\n]{0,300}\}")
 # A link whose address is none in Markdown, since it holds blanks or brackets.
 _LOOSE_LINK = re.compile(
-    r"!?\[([^\[\]]{0,500})\]\((?=[^()\s]{0,200}(?:[./#]|[ ][^()\n]{0,300}\.\w{2,5}\)))[^()\n]{1,500}(?:\([^()\n]{0,200}\)[^()\n]{0,200})?\)"
+    r"!?\[([^\[\]]{0,500})\]\((?=[^()\s]{0,200}(?:[./#]|[ ][^()\n]{0,300}\.\w{2,5}\)))"
+    r"[^()\n]{1,500}(?:\([^()\n]{0,200}\)[^()\n]{0,200})?\)"
 )
-_UNDEFINED = re.compile(r"!?\[(?=[^\[\]\n]{0,500}[^\W\d_])([^\[\]\n]{1,500})\][ ]?\[[^\[\]\n]{0,100}\]")
+_UNDEFINED = re.compile(r"!?\[(?=[^\[\]\n]{0,500}[^\W\d_])([^\[\]\n]{1,500})\]\[[^\[\]\n]{0,100}\]")
 _COMPONENT = re.compile(r"</?[A-Z][\w.]{0,60}(?:\s[^<>]{0,1000})?/?>")  # of MDX
 
 _Action = Callable[[StateInline, "re.Match[str]"], None]
