@@ -6,20 +6,22 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
-from llm60_jax.data.read import columns, epub, items, mail, opendocument, plain, rtf, web, wiki, word
+from llm60_jax.data.read import columns, epub, items, mail, markdown, opendocument, plain, rtf, web, wiki, word
 from llm60_jax.data.read.items import Broken, Document
 from llm60_jax.errors import Failure, InputError
 
 VERSION = 2  # part of every corpus digest: raise it with any change of what a reader yields
 
 # Read as plain text, one document per file. The exclusion rules drop what is not prose.
-_PLAIN = (".txt", ".text", ".md", ".markdown", ".rst", ".tex", ".py", ".log")
+_PLAIN = (".txt", ".text", ".rst", ".tex", ".py", ".log")
+_MARKDOWN = (".md", ".markdown", ".mdown", ".mkd", ".mdx", ".qmd", ".rmd")
 LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson")
 _DUMPS = (".xml", ".xml.bz2", ".xml.gz")
 _LOG = logging.getLogger("llm60_jax")
 Reader = Callable[[Path, str], Iterator[Document | Broken]]
 _WHOLE: dict[str, Reader] = {
     **dict.fromkeys(_PLAIN, plain.text),
+    **dict.fromkeys(_MARKDOWN, markdown.read),
     **dict.fromkeys((".html", ".htm", ".xhtml"), web.html),
     **dict.fromkeys((".docx", ".docm", ".dotx", ".dotm"), word.docx),
     **dict.fromkeys((".odt", ".ott"), opendocument.odt),
