@@ -10,7 +10,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import writing
 from writing import truth
@@ -107,7 +107,7 @@ def screen(source: FolderSource, exclude: Exclude, track: Track = silent) -> Scr
 
 def prepared(folders: dict[str, FolderSource], exclude: Exclude, track: Track = silent) -> dict[str, list[str]]:
     """Return the texts of the corpus of all sources, by the name of their folder."""
-    phase = dataclasses.replace(_fine_tune(), sources=tuple(folders.values()), exclude=exclude)
+    phase: Phase = dataclasses.replace(cast(Any, _fine_tune()), sources=tuple(folders.values()), exclude=exclude)
     texts: dict[str, list[str]] = {name: [] for name in folders}
     with tempfile.TemporaryDirectory(prefix="llm60_jax-bench-") as folder:
         result = corpus.prepare(phase, Path(folder), track)
@@ -211,9 +211,8 @@ def _show(results: dict[str, Result], rules: str) -> None:
     rows = [_row(kind, result) for kind, result in results.items()]
     rows.append(_row(f"all {len(results)} kinds", _sum(results)))
     terminal.say(terminal.columns((f"rules: {rules}", "own", "junk", "whole", "lost", "most by", "share"), rows))
-    for kind, result in results.items():
-        if result.refusal:
-            terminal.say(f"{kind}: {result.refusal.replace(str(Path(kind)), kind)}")
+    if any(result.refusal for result in results.values()):
+        terminal.say("not read: the whole folder is refused; --json says why")
 
 
 def _row(name: str, result: Result) -> tuple[str, ...]:
@@ -235,11 +234,11 @@ def _show_folder(rows: dict[str, dict[str, Any]], ledger: Ledger) -> None:
     terminal.say(terminal.columns(("extension", "files", "characters", "kept", "most dropped by"), table))
     size = max(1, ledger.characters_in)
     by_rule = sorted(ledger.characters_dropped.items(), key=lambda item: -item[1])
-    rules = [(rule, f"{count:,}", f"{count / size:.2%}", f"{ledger.dropped.get(rule, 0):,}") for rule, count in by_rule]
+    taken = [(rule, f"{count:,}", f"{count / size:.2%}", f"{ledger.dropped.get(rule, 0):,}") for rule, count in by_rule]
     others = [(reason, "", "", f"{n:,}") for reason, n in ledger.dropped.items() if reason not in dict(by_rule)]
     share = f"{ledger.characters_kept / size:.2%}"
     kept = ("kept", f"{ledger.characters_kept:,}", share, f"{ledger.documents_kept:,}")
-    terminal.say(terminal.columns(("rule", "characters", "share", "documents"), [kept, *rules, *others]))
+    terminal.say(terminal.columns(("rule", "characters", "share", "documents"), [kept, *taken, *others]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

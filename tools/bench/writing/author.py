@@ -192,9 +192,9 @@ _GRAMMAR: dict[str, list[str]] = {
     "title": ["The {A} {N} of {Place}", "A {N} and the {N}", "{Who} and the {A} {N}", "On {Q} and the {N}"],
     "accented": [
         "“{Clause},” said Zoë in the café, {link} {clause}.",
-        "My naïve fiancée {v} {what}, {link} it wasn’t {a}.",
+        "My naïve fiancée {v} {what}, {link} it wasn\u2019t {a}.",
         "The façade was a cliché; {clause} for £{number_sign}.",
-        "Renée’s résumé {i} {where}, and {clause}.",
+        "Renée\u2019s résumé {i} {where}, and {clause}.",
         "{Clause}, as the curé of Orléans {v} {what}.",
     ],
     "number_sign": [str(number) for number in range(2, 99)],

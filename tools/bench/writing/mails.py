@@ -34,9 +34,11 @@ _HEADER = f"From: {_TOM}\nSent: Sunday, March 2, 2025 6:02 PM\nTo: Anna <anna@ex
 _UNMARKED = {
     "outlook": f"-----Original Message-----\n{_HEADER}",
     "outlook-rule": f"________________________________\n{_HEADER}",
-    "outlook-stars": "*From:* Tom Ash <tom@example.org>\n*Sent:* Sunday, March 2, 2025 6:02 PM\n*To:* Anna\n*Subject:* The boat",
+    "outlook-stars": "*From:* Tom Ash <tom@example.org>\n"
+    "*Sent:* Sunday, March 2, 2025 6:02 PM\n*To:* Anna\n*Subject:* The boat",
     "yahoo": f"    On Sunday, March 2, 2025 at 06:02:11 PM GMT, {_TOM} wrote:  \n ",
-    "forward": "---------- Forwarded message ---------\nFrom: Tom Ash <tom@example.org>\nDate: Sun, Mar 2, 2025 at 6:02 PM\n"
+    "forward": "---------- Forwarded message ---------\n"
+    "From: Tom Ash <tom@example.org>\nDate: Sun, Mar 2, 2025 at 6:02 PM\n"
     "Subject: The boat\nTo: Anna <anna@example.org>\n",
 }
 
@@ -95,13 +97,8 @@ def _flowed(author: Author) -> tuple[bytes, list[Block]]:
 
 def _footers(author: Author) -> tuple[bytes, list[Block]]:
     own = _letter(author)
-    ends = (
-        "Sent from my iPhone",
-        "Get Outlook for Android",
-        DISCLAIMER,
-        LIST_FOOTER,
-        f"Sent from my iPad\n\n{DISCLAIMER}",
-    )
+    both = f"Sent from my iPad\n\n{DISCLAIMER}"
+    ends = ("Sent from my iPhone", "Get Outlook for Android", DISCLAIMER, LIST_FOOTER, both)
     return message(f"{_text(own)}\n\n{author.rng.choice(ends)}"), own
 
 
@@ -127,7 +124,8 @@ _HTML_BEFORE = {
     "<b>Sent:</b> Sunday, March 2, 2025 6:02 PM<br><b>To:</b> Anna<br><b>Subject:</b> The boat</font></div>",
     "gmail": "<div class='gmail_quote'><div dir='ltr' class='gmail_attr'>On Sun, Mar 2, 2025 at 6:02 PM Tom &lt;"
     "<a href='mailto:tom@example.org'>tom@example.org</a>&gt; wrote:<br></div><blockquote class='gmail_quote'>",
-    "apple": "<div><br><blockquote type='cite'><div>On 2 Mar 2025, at 18:02, Tom Ash &lt;tom@example.org&gt; wrote:</div>",
+    "apple": "<div><br><blockquote type='cite'>"
+    "<div>On 2 Mar 2025, at 18:02, Tom Ash &lt;tom@example.org&gt; wrote:</div>",
     "thunderbird": "<div class='moz-cite-prefix'>On 02.03.2025 18:02, Tom Ash wrote:<br></div><blockquote type='cite'>",
     "yahoo": "<div id='yahoo_quoted_1' class='yahoo_quoted'><div>On Sunday, March 2, 2025 at 06:02:11 PM GMT, Tom "
     "&lt;tom@example.org&gt; wrote:</div>",
@@ -164,7 +162,8 @@ def _mailbox(name: str) -> Maker:
 
 def _emlx(author: Author, count: int) -> Sample:
     mails, documents = _plain_mails(author, count)
-    end = b'<?xml version="1.0" encoding="UTF-8"?>\n<plist version="1.0"><dict><key>flags</key><integer>1</integer></dict></plist>\n'
+    end = b'<?xml version="1.0" encoding="UTF-8"?>\n<plist version="1.0"><dict><key>flags</key>'
+    end += b"<integer>1</integer></dict></plist>\n"
     files = {f"{number}.emlx": b"%d\n" % len(mail) + mail + end for number, mail in enumerate(mails, start=1)}
     return Sample(files, documents)
 

@@ -17,7 +17,7 @@ def quoted(text: str, width: int = 0) -> str:
 def styled(author: Author, text: str, styles: Sequence[Callable[[str], str]]) -> str:
     """Return the text with each style put on one word of letters inside it."""
     words = text.split(" ")
-    places = [place for place, word in enumerate(words) if word.isalpha() and len(word) > 3 and 0 < place]
+    places = [place for place, word in enumerate(words) if word.isalpha() and len(word) > 3 and place > 0]
     chosen = author.rng.sample(places, min(len(styles), len(places)))
     for place, style in zip(chosen, styles, strict=False):
         words[place] = style(words[place])
@@ -172,10 +172,11 @@ def _links(author: Author) -> Marked:
 
 def _escapes(author: Author) -> Marked:
     blocks = author.prose(3)
-    for template in (
+    templates = (
         "{Who} paid \\$40, {what} and \\$5 {time}, {link} {clause}.",
         "\\[laughs\\] {Clause}, {link} {clause}.",
-    ):
+    )
+    for template in templates:
         blocks.append(Block(author.written(template)))
     blocks.append(author.paragraph())
     own = [Block(block.text.replace("\\$", "$").replace("\\[laughs\\]", "[laughs]")) for block in blocks]

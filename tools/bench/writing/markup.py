@@ -51,7 +51,8 @@ def _adoc(author: Author) -> tuple[str, list[Block]]:
     source = (
         f"= {author.title()}\nA. Berg <a@example.org>\n:toc:\n:icons: font\n\n{text[0]}\n\n// a remark to myself\n\n"
         f"== {one.text}\n\n{text[1]}\n\n[quote, A. Berg]\n____\n{wrap(saying.text, 70)}\n____\n\n"
-        f"[[two]]\n=== {two.text}\n\n{text[2]}\n\n{listed}\n\nimage::boat.png[A boat]\n\n{text[3]}\n\n////\nnothing here\n////\n\n"
+        f"[[two]]\n=== {two.text}\n\n{text[2]}\n\n{listed}\n\nimage::boat.png[A boat]\n\n"
+        f"{text[3]}\n\n////\nnothing here\n////\n\n"
         f"{text[4]}\n"
     )
     return source, [blocks[0], one, blocks[1], saying, two, blocks[2], *items, *blocks[3:], Block("A. Berg", "either")]
@@ -66,7 +67,8 @@ def _rst(author: Author) -> tuple[str, list[Block]]:
     quote = "\n".join(f"    {line}" for line in wrap(saying.text, 66).split("\n"))
     bar = {heading: "=" * len(heading.text) for heading in (title, one, two)}
     source = (
-        f"{bar[title]}\n{title.text}\n{bar[title]}\n\n:date: 2024-03-09\n:tags: rivers\n\n{text[0]}\n\n.. a remark to myself\n\n"
+        f"{bar[title]}\n{title.text}\n{bar[title]}\n\n:date: 2024-03-09\n:tags: rivers\n\n"
+        f"{text[0]}\n\n.. a remark to myself\n\n"
         f"{one.text}\n{bar[one]}\n\n{text[1]}\n\n{quote}\n\n.. image:: boat.png\n   :alt: A boat\n\n.. _two:\n\n"
         f"{two.text}\n{bar[two].replace('=', '-')}\n\n{text[2]}\n\n{listed}\n\n{text[3]}\n\n{text[4]} [1]_\n\n"
         ".. [1] https://weir.example\n"

@@ -30,6 +30,12 @@ def archive(members: dict[str, str]) -> bytes:
     return out.getvalue()
 
 
+def _mixed(author: Author) -> list[Block]:
+    """Return a heading, prose, a list and a stanza."""
+    start = [author.heading(), *author.prose(3), *author.items(3)]
+    return [*start, author.paragraph(), author.stanza(), author.paragraph()]
+
+
 # --- Word ------------------------------------------------------------------------------------------------------------
 
 
@@ -68,19 +74,12 @@ def _word_file(body: str, namespace: str = _WORD, more: dict[str, str] | None = 
 
 def _docx(namespace: str) -> Builder:
     def build(author: Author) -> tuple[bytes, list[Block]]:
-        blocks = [
-            author.heading(),
-            *author.prose(3),
-            *author.items(3),
-            *author.prose(1),
-            author.stanza(),
-            *author.prose(1),
-        ]
+        blocks = _mixed(author)
         parts = [_word_paragraph(block) for block in blocks]
         deleted = (
             f'<w:p><w:del w:id="1" w:author="A"><w:r><w:delText>{author.sentences(1)}</w:delText></w:r></w:del></w:p>'
         )
-        parts.insert(2, deleted)
+        parts.insert(2, f'<w:p><w:del w:id="1" w:author="A">{deleted}</w:del></w:p>')
         header = f'{_XML}<w:hdr xmlns:w="{namespace}"><w:p>{_run(author.title())}</w:p></w:hdr>'
         comment = f"<w:comment w:id='1'><w:p>{_run(author.sentences(1))}</w:p></w:comment>"
         comments = f'{_XML}<w:comments xmlns:w="{namespace}">{comment}</w:comments>'
@@ -111,10 +110,11 @@ def _open_paragraph(block: Block) -> str:
 
 
 def _odt(author: Author) -> tuple[bytes, list[Block]]:
-    blocks = [author.heading(), *author.prose(3), *author.items(3), *author.prose(1), author.stanza(), *author.prose(1)]
+    blocks = _mixed(author)
     parts = "".join(map(_open_paragraph, blocks))
     deleted = f"<text:p>{author.sentences(1)}</text:p>"
-    changes = f'<text:tracked-changes><text:changed-region text:id="c1"><text:deletion>{deleted}</text:deletion></text:changed-region></text:tracked-changes>'
+    change = f'<text:changed-region text:id="c1"><text:deletion>{deleted}</text:deletion></text:changed-region>'
+    changes = f"<text:tracked-changes>{change}</text:tracked-changes>"
     content = (
         f'{_XML}<office:document-content xmlns:office="{_OPEN}:office:1.0" xmlns:text="{_OPEN}:text:1.0">'
         f"<office:body><office:text>{changes}{parts}</office:text></office:body></office:document-content>"

@@ -9,6 +9,9 @@ from writing.texts import Builder, Maker, each
 from writing.truth import Block, Sample
 
 
+BYLINE = Block("Posted by A. Berg on March 9, 2024", "either")
+
+
 def tagged(blocks: Sequence[Block]) -> str:
     """Return blocks as HTML: paragraphs, headings, lists, verse with line breaks."""
     parts: list[str] = []
@@ -23,7 +26,7 @@ def tagged(blocks: Sequence[Block]) -> str:
     return "\n".join(parts).replace("</ul>\n<ul>", "\n")
 
 
-def _page(article: str, author: Author, comments: int) -> str:
+def _page(title: str, article: str, author: Author, comments: int) -> str:
     menu = "".join(f"<li><a href='/c{n}'>Things of kind {n}</a></li>" for n in range(30))
     said = "".join(
         f"<div class='comment'><b>{author.rng.choice(('bob', 'mia', 'kay'))}</b> <time>3 days ago</time>"
@@ -35,7 +38,7 @@ def _page(article: str, author: Author, comments: int) -> str:
         "<style>p { color: red }</style><script>var boat = 1;</script></head><body>"
         f"<nav><ul>{menu}</ul></nav><div id='cookies'><p>We use cookies to improve your experience.</p>"
         f"<button>Accept all</button></div><div class='sidebar'><h3>Recent posts</h3><ul>{menu}</ul></div>"
-        f"<main><article><h1>{author.title()}</h1><p class='byline'>Posted by A. Berg on March 9, 2024</p>{article}"
+        f"<main><article><h1>{title}</h1><p class='byline'>{BYLINE.text}</p>{article}"
         f"</article></main><section id='comments' class='comments'><h3>Comments</h3>{said}</section>"
         "<footer><p>Subscribe to our newsletter.</p><p>Copyright 2024 A. Berg</p></footer></body></html>"
     )
@@ -46,7 +49,8 @@ def _article(paragraphs: int, comments: int) -> Builder:
         blocks = author.prose(paragraphs)
         if paragraphs > 4:
             blocks[3:3] = [author.heading(), *author.items(3)]
-        return _page(tagged(blocks), author, comments), blocks
+        title = Block(author.title(), "either")
+        return _page(title.text, tagged(blocks), author, comments), [title, BYLINE, *blocks]
 
     return build
 

@@ -20,7 +20,7 @@ def hyphenated(text: str, width: int) -> list[str]:
     lines, line = [], ""
     for word in text.split(" "):
         room = width - len(line) - 1
-        if len(word) > room and word.isalpha() and word.islower() and _LEAST < room - 1 <= len(word) - _LEAST:
+        if len(word) > room and word.isalpha() and word.islower() and _LEAST <= room - 1 <= len(word) - _LEAST:
             lines.append(f"{line} {word[: room - 1]}-")
             line = word[room - 1 :]
         elif len(word) > room:
@@ -52,8 +52,8 @@ def document(pages: Sequence[Sequence[Line]]) -> bytes:
         out += f"{number} 0 obj\n{content}\nendobj\n".encode("cp1252")
     table = "".join(f"{place:010} 00000 n \n" for place in places)
     size = len(objects) + 1
-    end = f"xref\n0 {size}\n0000000000 65535 f \n{table}trailer\n<< /Size {size} /Root 1 0 R >>\nstartxref\n{len(out)}\n%%EOF\n"
-    return out + end.encode()
+    end = f"trailer\n<< /Size {size} /Root 1 0 R >>\nstartxref\n{len(out)}\n%%EOF\n"
+    return out + f"xref\n0 {size}\n0000000000 65535 f \n{table}{end}".encode()
 
 
 def _escaped(text: str) -> str:

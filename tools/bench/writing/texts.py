@@ -111,14 +111,18 @@ def _printed(author: Author) -> tuple[str, list[Block]]:
 
 def _diary_of_hours(author: Author) -> tuple[str, list[Block]]:
     hours = sorted(author.rng.sample(range(6, 22), 5))
-    mark = author.rng.choice((" -- ", " ", ": "))
-    notes = [Block(f"{hour}:{author.rng.randint(10, 59)}{mark}{author.line('personal')}") for hour in hours]
+    marks = [" -- ", " Breakfast: ", ": ", " ", " -- "]
+    notes = [
+        Block(f"{hour:02}:{author.rng.randint(10, 59)}{mark}{author.line('personal')}")
+        for hour, mark in zip(hours, marks, strict=True)
+    ]
+    notes += [Block(f"{hour}:30 -- {author.line('personal')}") for hour in (22, 23, 24)]
     blocks = [*notes, *author.prose(3)]
     return joined(blocks), blocks
 
 
 def _diary_of_i(author: Author) -> tuple[str, list[Block]]:
-    notes = [Block(author.written("{Mine}.")) for _ in range(5)]
+    notes = [Block(author.written("I {v} {det} {n} {d}.")) for _ in range(5)]
     blocks = [*notes, *author.prose(3)]
     return joined(blocks), blocks
 
