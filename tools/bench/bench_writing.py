@@ -131,12 +131,16 @@ def measure(folder: Path, samples: dict[str, Sample], rules: str, track: Track =
     results = {}
     for kind, sample in samples.items():
         texts = kept.get(kind, [])
+        measured = truth.measure(sample.documents, texts, uncounted)
         dropped, causes = dict[str, int](), dict[str, list[str]]()
         if kind in screened:
             dropped = screened[kind].ledger.dropped
             causes = {**screened[kind].parts, "duplicate": screened[kind].texts}
+            # A small corpus is cut anywhere to hold parts of it out, so paragraphs are judged before.
+            whole = truth.measure(sample.documents, screened[kind].texts, uncounted).whole
+            measured = dataclasses.replace(measured, whole=whole)
         results[kind] = Result(
-            truth.measure(sample.documents, texts, uncounted),
+            measured,
             truth.losses(sample.documents, texts, causes, uncounted),
             dropped,
             refusals.get(kind, ""),

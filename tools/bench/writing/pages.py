@@ -8,7 +8,6 @@ from writing.author import Author
 from writing.texts import Builder, Maker, each
 from writing.truth import Block, Sample
 
-
 BYLINE = Block("Posted by A. Berg on March 9, 2024", "either")
 
 
