@@ -1,0 +1,216 @@
+"""The tokens of a TeX source, their pairs of brackets, and its own macros expanded."""
+
+import re
+from bisect import bisect_left
+from typing import NamedTuple
+
+from llm60_jax.data.read import latex_tables as tables
+
+PARAGRAPH = "\n\n"
+CODE = "\x05"  # begins the token of a block of code
+_RAW_BEGIN = re.compile(rf"\\begin\{{({'|'.join(tables.RAW)})(\*?)\}}(?:\[[^\]\n]{{0,300}}\])?(?:\{{[\w+ -]{{0,30}}\}})?")
+_VERB = re.compile(r"\\(?:verb\*?|lstinline|mintinline\{\w{0,20}\})(?:([^\w\s*{])(.{0,500}?)\1|\{([^{}\n]{0,500})\})")
+# An address may hold "%", which begins no comment there. A link keeps its words alone.
+_ADDRESS = re.compile(r"\\(?:(?:url|path|nolinkurl)\{([^{}\n]{0,2000})\}|href\{[^{}\n]{0,2000}\})")
+_TOKEN = re.compile(
+    r"%[^\n]*(?:\n[ \t]*)?"  # a comment takes the line's end with it
+    r"|\\[a-zA-Z@]+\*?|\\[\s\S]?"
+    r"|\n[ \t]*\n\s*"
+    r"|\$\$?|[{}\[\]~&]"
+    r"|[^\\%{}\[\]~&$\n]+|\n"
+)
+_FALSE = re.compile(r"\\iffalse\b")
+_MAX_EXPANDED = 4  # times the tokens of a source, plus the next
+_MAX_EXPANDED_MORE = 100_000
+_PASSES = 4  # macros inside macros
+_DEFINITIONS = frozenset(("newcommand", "renewcommand", "providecommand", "DeclareRobustCommand", "def", "newrobustcmd"))
+# Commands whose meaning here is surer than what a source makes of them.
+_FIXED = frozenset(
+    (*tables.ARGUMENTS, *tables.HEADINGS, *tables.NOTES, *tables.QUOTES, *tables.CITES, *tables.SYMBOLS, *tables.LETTERS)
+    + ("item", "begin", "end", "emph", "textit", "textbf", "title")
+)  # fmt: skip
+
+
+class Macro(NamedTuple):
+    """A macro of a source: how many arguments it takes, the first's default, and its tokens."""
+
+    arguments: int
+    default: list[str] | None
+    body: list[str]
+
+
+def tokens_of(source: str) -> list[str]:
+    """Split a source into tokens: commands, brackets, blank lines, text. Comments are left out."""
+    tokens: list[str] = []
+    place, unclosed = 0, set()
+    while place < len(source):
+        if source.startswith("\\", place):
+            raw = _RAW_BEGIN.match(source, place)
+            if raw and raw[1] + raw[2] not in unclosed:
+                stop = source.find(f"\\end{{{raw[1]}{raw[2]}}}", raw.end())
+                if stop < 0:
+                    unclosed.add(raw[1] + raw[2])
+                else:
+                    if raw[1] not in tables.GONE:
+                        tokens.append(CODE + source[raw.end() : stop])
+                    place = source.index("}", stop) + 1
+                    continue
+            if verb := _VERB.match(source, place):
+                tokens.append(verb[2] if verb[3] is None else verb[3])
+                place = verb.end()
+                continue
+            if address := _ADDRESS.match(source, place):
+                tokens += [address[1]] if address[1] else []
+                place = address.end()
+                continue
+            if "\\iffalse" not in unclosed and _FALSE.match(source, place):
+                stop = source.find("\\fi", place + 8)
+                if stop < 0:
+                    unclosed.add("\\iffalse")
+                else:
+                    place = stop + 3
+                    continue
+        match = _TOKEN.match(source, place)
+        assert match
+        token = match.group()
+        place = match.end()
+        if token.startswith("%"):
+            continue
+        tokens.append(PARAGRAPH if token.startswith("\n") and token.count("\n") > 1 else token)
+    return tokens
+
+
+def closings(tokens: list[str]) -> dict[int, int]:
+    """Return the place of the closing bracket of each "{" and "["."""
+    pairs: dict[int, int] = {}
+    opened: list[int] = []
+    for i, token in enumerate(tokens):
+        if token in ("{", "["):
+            opened.append(i)
+        elif token == "}":
+            while opened and tokens[opened[-1]] == "[":
+                opened.pop()
+            if opened:
+                pairs[opened.pop()] = i
+        elif token == "]" and opened and tokens[opened[-1]] == "[":
+            pairs[opened.pop()] = i
+    return pairs
+
+
+def skip_blanks(tokens: list[str], i: int) -> int:
+    """Return the place of the next token that is not white space inside a paragraph."""
+    while i < len(tokens) and tokens[i] != PARAGRAPH and tokens[i].isspace():
+        i += 1
+    return i
+
+
+class Places:
+    """Where tokens of some kinds stand, to find the next one quickly."""
+
+    def __init__(self, tokens: list[str], kinds: tuple[str, ...]):
+        self._places: dict[str, list[int]] = {kind: [] for kind in kinds}
+        for i, token in enumerate(tokens):
+            if token in self._places:
+                self._places[token].append(i)
+
+    def after(self, kind: str, i: int) -> int:
+        """Return the first place of a token at or after `i`; -1 if there is none."""
+        places = self._places[kind]
+        at = bisect_left(places, i)
+        return places[at] if at < len(places) else -1
+
+
+def expanded(tokens: list[str]) -> list[str]:
+    """Return the tokens without definitions of macros, and with the macros replaced by their text."""
+    tokens, macros = _definitions(tokens)
+    limit = _MAX_EXPANDED * len(tokens) + _MAX_EXPANDED_MORE
+    for _ in range(_PASSES):
+        if not macros or not any(token[:1] == "\\" and token[1:] in macros for token in tokens):
+            break
+        tokens = _expanded_once(tokens, macros, limit)
+    return tokens
+
+
+def _definitions(tokens: list[str]) -> tuple[list[str], dict[str, Macro]]:
+    pairs, macros = closings(tokens), {}
+    rest: list[str] = []
+    i = 0
+    while i < len(tokens):
+        if tokens[i][:1] == "\\" and tokens[i][1:].rstrip("*") in _DEFINITIONS:
+            definition = _definition(tokens, i, pairs)
+            if definition:
+                name, macro, i = definition
+                if name not in _FIXED:
+                    macros[name] = macro
+                continue
+        rest.append(tokens[i])
+        i += 1
+    return rest, macros
+
+
+def _definition(tokens: list[str], i: int, pairs: dict[int, int]) -> tuple[str, Macro, int] | None:
+    """Return (name, macro, the place after it) of a definition; None if it has no usual form."""
+    primitive = tokens[i] == "\\def"
+    i = skip_blanks(tokens, i + 1)
+    if i in pairs and tokens[i] == "{":  # \newcommand{\name}
+        name, i = "".join(tokens[i + 1 : pairs[i]]).strip(), pairs[i] + 1
+    else:
+        name, i = "".join(tokens[i : i + 1]), i + 1
+    arguments, default = 0, None
+    if primitive:
+        start = i
+        while i < len(tokens) and tokens[i] != "{" and i < start + 20:
+            arguments += tokens[i].count("#")
+            i += 1
+    else:
+        i = skip_blanks(tokens, i)
+        for number in range(2):
+            if i in pairs and tokens[i] == "[":
+                inside = tokens[i + 1 : pairs[i]]
+                if number:
+                    default = inside
+                else:
+                    arguments = int("".join(inside)) if re.fullmatch(r"\s*[1-9]\s*", "".join(inside)) else 0
+                i = skip_blanks(tokens, pairs[i] + 1)
+    if not re.fullmatch(r"\\[a-zA-Z@]+\*?", name) or i not in pairs or tokens[i] != "{":
+        return None
+    return name[1:], Macro(arguments, default, tokens[i + 1 : pairs[i]]), pairs[i] + 1
+
+
+_ARGUMENT = re.compile(r"(#[1-9])")
+
+
+def _expanded_once(tokens: list[str], macros: dict[str, Macro], limit: int) -> list[str]:
+    """Replace each macro by its body. Beyond `limit` tokens macros stay as they are."""
+    pairs = closings(tokens)
+    result: list[str] = []
+    i = 0
+    while i < len(tokens):
+        macro = macros.get(tokens[i][1:]) if tokens[i][:1] == "\\" else None
+        if macro is None or len(result) > limit:
+            result.append(tokens[i])
+            i += 1
+            continue
+        i += 1
+        values: list[list[str]] = []
+        for number in range(macro.arguments):
+            start = skip_blanks(tokens, i)
+            if number == 0 and macro.default is not None and not (start in pairs and tokens[start] == "["):
+                values.append(macro.default)
+            elif start in pairs:
+                values.append(tokens[start + 1 : pairs[start]])
+                i = pairs[start] + 1
+            else:
+                values.append([])
+        result.append("{")  # what a macro sets, its font say, ends with it
+        for token in macro.body:
+            for part in _ARGUMENT.split(token) if "#" in token else (token,):
+                if len(part) == 2 and part[0] == "#":
+                    number = int(part[1]) - 1
+                    result += values[number] if number < len(values) else []
+                elif part:
+                    result.append(part)
+            if len(result) > 2 * limit:
+                break
+        result.append("}")
+    return result

@@ -1,0 +1,2 @@
+def pdf(path,name):
+    raise NotImplementedError
