@@ -22,13 +22,13 @@ _JUDGED = 20_000  # bytes beyond ASCII that are judged; more add no evidence
 _COMMON = frozenset("éèêëàâäáãåçñöóôòõøüúûùïíîìæœßÿýðþÉÈÊÀÂÄÁÅÇÑÖÓÔØÜÚÎÍÆŒÞ")
 _COMMONEST = frozenset("éèëàäåçñöüïÉÅÄÇÖÜ")  # in English text: names and borrowed words
 _BEGINNING = frozenset("éàåäöüœæøñ")  # letters that begin a word of those
-_OPENING = frozenset("“‘„«¿¡")
-_CLOSING = frozenset("”’»")
-_DASHES = frozenset("—–")
-_AFTER_TEXT = frozenset("…™®†‡")
-_BEFORE_DIGIT = frozenset("£€$¢§¥#±×")
-_AFTER_DIGIT = frozenset("°½¼¾²³¹€£¢¥×ºª")
-_LONE = frozenset("•·©§¶\xa0")
+_OPENING = frozenset("\u201c\u2018\u201e\xab\xbf\xa1")
+_CLOSING = frozenset("\u201d\u2019\xbb")
+_DASHES = frozenset("\u2014\u2013")
+_AFTER_TEXT = frozenset("\u2026\u2122\xae\u2020\u2021")
+_BEFORE_DIGIT = frozenset("\xa3\u20ac$\xa2\xa7\xa5#\xb1\xd7")
+_AFTER_DIGIT = frozenset("\xb0\xbd\xbc\xbe\xb2\xb3\xb9\u20ac\xa3\xa2\xa5\xd7\xba\xaa")
+_LONE = frozenset("\u2022\xb7\xa9\xa7\xb6\xa0")
 _FOREIGN = re.compile("[^\x00-\x7f]")
 
 
@@ -82,7 +82,7 @@ def _single(data: bytes) -> str:
     counts: dict[str, int] = {}
     for context in near:
         counts[context] = counts.get(context, 0) + 1
-    points = {codec: 0.0 for codec in _SINGLE}
+    points = dict.fromkeys(_SINGLE, 0.0)
     for context, count in counts.items():
         # Many equal places are hardly more evidence than a few.
         weight = min(count, 5)
@@ -110,7 +110,7 @@ def _plausible(context: str) -> float:
 def _fits(before: str, character: str, after: str) -> float:
     if character == "\ufffd" or "\x80" <= character <= "\x9f":
         return -3
-    if character.isalpha() and character not in "ªº":
+    if character.isalpha() and character not in "\xaa\xba":
         usual = 1 if character in _COMMONEST else 0.8 if character in _COMMON else 0.3
         if character.islower() and not before.isalpha() and character not in _BEGINNING:
             usual -= 0.4
@@ -125,12 +125,12 @@ def _fits(before: str, character: str, after: str) -> float:
         return 1 if not before.isalnum() and (after.isalnum() or not after.isascii()) else -1
     if character in _CLOSING:
         if before.isalnum() or before in ".,;:!?)-" or not before.isascii():
-            return 1 if character == "’" or not after.isalnum() else -0.5
-        return -0.3 if character == "’" and after.isalnum() else -1  # ’twas
+            return 1 if character == "\u2019" or not after.isalnum() else -0.5
+        return -0.3 if character == "\u2019" and after.isalnum() else -1  # 'twas
     if character in _DASHES:
         return 1
     if character in _AFTER_TEXT:
-        return 1 if before.isalnum() or before in " .,!?’”\"'" else 0
+        return 1 if before.isalnum() or before in " .,!?\u2019\u201d\"'" else 0
     if character in _BEFORE_DIGIT and after.isdigit():
         return 1
     if character in _AFTER_DIGIT and before.isdigit():

@@ -6,56 +6,35 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from llm60_jax.data.read import encodings, items
+from llm60_jax.data.read import encodings, footnotes, items, latex_text
 from llm60_jax.data.read import latex_tables as tables
 from llm60_jax.data.read.items import Broken, Document, TooLarge
-from llm60_jax.data.read.latex_tokens import CODE, PARAGRAPH, Places, closings, expanded, skip_blanks, tokens_of
-
-# Marks in the text of a paragraph until it is whole; none of them can stand in a source.
-_GONE = "\x01"  # something without words was here
-_LINE = "\x02"  # a line break that is meant
-_REFERENCE = "\x03"  # a reference that cannot be resolved
-_HOLE = "\x04"  # a displayed formula was here: its sentence is not whole
-_CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1f]")
-
-_KINDS = r"(?:sec(?:tion|\.)?s?|chap(?:ter|\.)?s?|fig(?:ure|\.)?s?|tab(?:le|\.)?s?|eq(?:uation|n|\.)?s?|app(?:endix|\.)?|part|pages?|pp?\.|\u00a7)"
-_TIDY = (
-    (re.compile(rf"(?:\b(?:in|of|see|from|at|on|by)[ ~]{{1,3}})?\b{_KINDS}[ ~]{{0,3}}{_REFERENCE}", re.I), _GONE),
-    (re.compile(_REFERENCE), _GONE),
-    (re.compile(rf"\s?[(\[](?:see also|see|cf\.?|e\.g\.,?)?[ ~,;]{{0,5}}{_GONE}[ ~,;{_GONE}]{{0,40}}[)\]]", re.I), ""),
-    (re.compile(rf"[ ~\n]{{0,5}}{_GONE}[{_GONE} ~]{{0,20}}(?=[.,;:!?)\]\u2019\u201d])"), ""),
-    (re.compile(_GONE), ""),
+from llm60_jax.data.read.latex_macros import expanded
+from llm60_jax.data.read.latex_tokens import (
+    CODE,
+    PARAGRAPH,
+    Places,
+    closings,
+    environments,
+    labels_of,
+    skip_blanks,
+    tokens_of,
 )
-_SENTENCE = re.compile(r"(?<=[.!?])[\"'\u201d\u2019)]{0,3}\s+(?=[\"'\u201c\u2018(]{0,2}[A-Z0-9\x04])")
-_NOTE = re.compile(r"\w+\W+\w+\W+\w+\W.{0,20000}[.!?][\"'\u201d\u2019)]*$", re.DOTALL)
-_CITATION = re.compile(r"(?:see|cf\.?|ibid\.?|op\. cit\.?|https?:)\b.{0,120}$", re.IGNORECASE | re.DOTALL)
-_KEY_NAME = re.compile(r"[a-z]+:?([A-Za-z]{3,})|([A-Za-z]{3,})")
-_BEFORE_A_NAME = re.compile(r"\b(?:in|by|see|of|from|to|with|than|like|following|and)[ ~]$", re.IGNORECASE)
+
+_DEEPEST = 20  # levels of a list that show in its indentation
+_CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1f]")
+_KEY_NAME = re.compile(r"[a-z]+:([A-Za-z]{3,})|([A-Za-z]{3,})")
+_BEFORE_A_NAME = re.compile(r"(?<![(\[])\b(?:in|by|see|of|from|to|with|than|like|following|and)[ ~]$", re.IGNORECASE)
 _DIMENSION = re.compile(r"\s*[-+]?[\d.]*\s*(?:pt|cm|mm|em|ex|in|pc|bp|sp|\\\w+)\s*$|\s*[-+]?\d*\.?\d+\s*$|\s*$")
-_PLAIN_SETTING = re.compile(r"\s*=?\s*[-+]?[\d.]+\s?(?:true)?(?:pt|cm|mm|em|ex|in|pc|bp|sp)\b(?:\s(?:plus|minus)\s?\S+)*")
+_PLAIN_SETTING = re.compile(
+    r"\s*=?\s*[-+]?[\d.]+\s?(?:true)?(?:pt|cm|mm|em|ex|in|pc|bp|sp)\b(?:\s(?:plus|minus)\s?\S+)*"
+)
 _PLAIN_SETTINGS = frozenset(
     "vskip hskip kern parindent parskip hsize vsize baselineskip leftskip rightskip topskip hoffset voffset "
-    "textwidth textheight oddsidemargin evensidemargin topmargin lineskip raise lower moveleft moveright".split()
+    "textwidth textheight oddsidemargin evensidemargin topmargin lineskip raise lower moveleft moveright "
+    "hangindent hangafter".split()
 )
 _KEY = re.compile(r"[\w.-]*[:_=][\w:.=-]*$|[a-z]+\d+$")
-
-_SIMPLE_MATH = re.compile(r"[\w\s.,;:!?'%+\-=<>/()\[\]|\u00b0\u00b2\u00b3\u00d7\u00b1\u2212\u2192\u2264\u2265\u2026-]{1,60}$")
-_MATH = (
-    (re.compile(r"\\(?:text|mathrm|mathit|mathbf|textit|mbox|textrm|operatorname)\s?\{([^{}]*)\}"), r"\1"),
-    (re.compile(r"\^\{?\\(?:circ|degree)\b\}?"), "\u00b0"),
-    (re.compile(r"\^\{?(th|st|nd|rd)\}?(?![a-z])"), r"\1"),
-    (re.compile(r"(?<=[\w)])\^\{?2\}?(?!\d)"), "\u00b2"),
-    (re.compile(r"(?<=[\w)])\^\{?3\}?(?!\d)"), "\u00b3"),
-    (re.compile(r"\\times\b"), "\u00d7"),
-    (re.compile(r"\\pm\b"), "\u00b1"),
-    (re.compile(r"\\(?:rightarrow|to)\b"), "\u2192"),
-    (re.compile(r"\\(?:leq?)\b"), "\u2264"),
-    (re.compile(r"\\(?:geq?)\b"), "\u2265"),
-    (re.compile(r"\\(?:[lcd]?dots)\b"), "..."),
-    (re.compile(r"\\[,;:! ]|~|\\q?quad\b"), " "),
-    (re.compile(r"\\([%$&#_])"), r"\1"),
-)
-_LONGEST_SIMPLE = 200  # characters of a formula that may turn out simple
 
 
 def tex(path: Path, name: str) -> Iterator[Document | Broken]:
@@ -128,15 +107,17 @@ class _Reader:
         self._tokens, self._i = tokens, 0
         self._pairs = closings(tokens)
         self._places = Places(tokens, (PARAGRAPH, "$", "$$", "\\)", "\\]"))
-        self._ends = _environments(tokens)
-        self._labels = _labels(tokens, self._pairs)
+        self._ends = environments(tokens)
+        self._labels = labels_of(tokens, self._pairs)
         self._frames: list[_Frame] = []
         self._environments: list[_Environment] = []
+        self._lists: list[_Environment] = []  # those of them that are lists
         self._out: list[str] = []  # of the present paragraph
         self._kept: list[list[str]] = []  # paragraphs that a note interrupts
         self._marker = ""  # of the item that begins
         self._blocks: list[tuple[bool, str]] = []  # (whether it is an item, text)
         self._notes: list[str] = []
+        self._quotes = 0  # that are open
 
     def text(self) -> str:
         """Return the text: blocks with blank lines between them, items of a list without."""
@@ -169,7 +150,7 @@ class _Reader:
         else:
             self._i += 1
             if token not in ("{", "}"):
-                self._out.append(" " if token in ("~", "&") else _typeset(token))
+                self._out.append(" " if token in ("~", "&") else latex_text.typeset(token))
 
     def _command(self, name: str) -> None:
         self._i += 1
@@ -229,22 +210,28 @@ class _Reader:
         if form is None:
             if self._i < len(self._tokens) and self._tokens[self._i] == "[":
                 self._option()
-            if self._i in self._pairs and self._tokens[self._i] == "{":
-                inside = "".join(self._tokens[self._i + 1 : self._pairs[self._i]][:20])
-                if _DIMENSION.match(inside) or _KEY.match(inside):
-                    self._drop()
-            else:
+            if not (self._i in self._pairs and self._tokens[self._i] == "{"):
                 self._skip_blanks()
+            while self._i in self._pairs and self._tokens[self._i] == "{" and self._is_no_text():
+                self._drop()
             return
         for letter in form:
             self._option()
             if letter == "d":
                 self._drop()
 
+    def _is_no_text(self) -> bool:
+        """Whether the next argument is a length, a number or the key of a label."""
+        inside = "".join(self._tokens[self._i + 1 : min(self._pairs[self._i], self._i + 20)])
+        return bool(_DIMENSION.match(inside) or _KEY.match(inside))
+
     # Arguments
 
     def _skip_blanks(self) -> None:
+        """Skip the white space after a command, as TeX does."""
         self._i = skip_blanks(self._tokens, self._i)
+        if self._i < len(self._tokens) and self._tokens[self._i][0] == " ":
+            self._tokens[self._i] = self._tokens[self._i].lstrip(" ")
 
     def _option(self) -> None:
         """Skip arguments in brackets."""
@@ -262,7 +249,7 @@ class _Reader:
         if start < 0:
             return ""
         self._i = self._pairs[start] + 1
-        self._out.append(_GONE)
+        self._out.append(latex_text.GONE)
         return "".join(self._tokens[start + 1 : self._pairs[start]])
 
     def _enter(self, at_end: Callable[[], None]) -> bool:
@@ -297,7 +284,7 @@ class _Reader:
             self._tokens[self._i] = token[1:]
 
     def _line_break(self) -> None:
-        self._out.append(_LINE)
+        self._out.append(latex_text.LINE)
         start = skip_blanks(self._tokens, self._i)
         if start in self._pairs and self._tokens[start] == "[":
             inside = "".join(self._tokens[start + 1 : self._pairs[start]][:5])
@@ -308,12 +295,18 @@ class _Reader:
         if name == "foreignquote":
             self._drop()
         self._option()
-        inner = sum(part in ("\u201c", "\u201d") for part in self._out[-2000:]) and self._out.count("\u201c") > self._out.count("\u201d")
-        first, last = ("\u2018", "\u2019") if inner else ("\u201c", "\u201d")
-        if self._group() >= 0:
-            self._out.append(first)
-            if not self._enter(lambda: self._out.append(last)):
-                self._out.append(last)
+        if self._group() < 0:
+            return
+        first, last = ("\u2018", "\u2019") if self._quotes % 2 else ("\u201c", "\u201d")
+        self._out.append(first)
+        self._quotes += 1
+
+        def end() -> None:
+            self._quotes -= 1
+            self._out.append(last)
+
+        if not self._enter(end):
+            end()
 
     def _join_groups(self) -> None:
         """Read two arguments as one word: a drop cap and the rest."""
@@ -335,11 +328,11 @@ class _Reader:
 
     def _reference(self, name: str) -> None:
         key = self._drop()
-        if self._out and self._out[-1] == _GONE:
+        if self._out and self._out[-1] == latex_text.GONE:
             self._out.pop()
         number, kind = self._labels.get(key.strip(), ("", ""))
         if not number or name in tables.PAGE_REFERENCES:
-            self._out.append(_REFERENCE)
+            self._out.append(latex_text.REFERENCE)
         elif name in tables.NAMED_REFERENCES:
             self._out.append(f"{kind} {number}")
         else:
@@ -355,10 +348,10 @@ class _Reader:
             return
         self._i = stop + 1
         source = " ".join("".join(self._tokens[start:stop]).split())
-        if (text := _simple(source)) is not None:
+        if (text := latex_text.simple(source)) is not None:
             self._out.append(f" {text} " if display else text)
         elif display:
-            self._out.append(_HOLE)
+            self._out.append(latex_text.HOLE)
         else:
             self._out.append(f"${source}$")
 
@@ -368,10 +361,9 @@ class _Reader:
         if self._kept:  # a note is one paragraph
             self._out.append(" ")
             return
-        text = _whole("".join(self._out))
+        text = latex_text.whole("".join(self._out))
         self._out = []
-        lists = [environment for environment in self._environments if environment.kind]
-        indent = "  " * (len(lists) - 1)
+        indent = "  " * (min(len(self._lists), _DEEPEST) - 1)
         if self._marker and text:
             self._blocks.append((True, f"{indent}{self._marker}{text}"))
             self._marker = ""
@@ -403,16 +395,16 @@ class _Reader:
 
     def _end_note(self) -> None:
         """Keep a note that holds a sentence; a bare citation goes."""
-        text = _whole("".join(self._out))
-        self._out = [*self._kept.pop(), _GONE]
-        if _NOTE.match(text) and not _CITATION.match(text):
+        text = latex_text.whole("".join(self._out))
+        self._out = [*self._kept.pop(), latex_text.GONE]
+        if footnotes.is_sentence(text):
             self._notes.append(text)
 
     def _item(self) -> None:
         self._end_paragraph()
-        environment = next((item for item in reversed(self._environments) if item.kind), None)
-        if environment is None:
+        if not self._lists:
             return
+        environment = self._lists[-1]
         environment.number += 1
         self._marker = f"{environment.number}. " if environment.kind == "1" else "- "
         start = skip_blanks(self._tokens, self._i)
@@ -441,123 +433,41 @@ class _Reader:
             if stop >= 0:
                 self._i = stop
                 if bare in tables.DISPLAYS:
-                    self._out.append(_HOLE)
+                    self._out.append(latex_text.HOLE)
                 elif not self._out or begin == 0:
                     return
             return
         if not self._kept:
             self._end_paragraph()
         self._environments.append(_Environment(name, tables.LISTS.get(bare, "")))
+        if self._environments[-1].kind:
+            self._lists.append(self._environments[-1])
         self._option()
         for _ in range(tables.ENVIRONMENT_ARGUMENTS.get(bare, 0)):
             self._drop()
 
     def _end(self) -> None:
         name = self._drop().strip()
-        self._out = self._out[:-1] if self._out[-1:] == [_GONE] else self._out
+        self._out = self._out[:-1] if self._out[-1:] == [latex_text.GONE] else self._out
         if any(environment.name == name for environment in self._environments[-50:]):
             if not self._kept:
                 self._end_paragraph()
-            while self._environments.pop().name != name:
-                pass
+            while (left := self._environments.pop()).name != name or left.kind:
+                if left.kind:
+                    self._lists.pop()
+                if left.name == name:
+                    break
             self._marker = ""
 
     def _add_code(self, code: str) -> None:
         if not self._kept:
             self._end_paragraph()
             lines = [line.rstrip() for line in code.split("\n")]
-            body = "\n".join(lines).strip("\n")
+            body = re.sub(r"\n{2,}", "\n", "\n".join(lines)).strip("\n")
             if body.strip():
-                self._blocks.append((False, f"```\n{re.sub(r'\n{2,}', '\n', body)}\n```"))
+                self._blocks.append((False, f"```\n{body}\n```"))
 
 
 def tokens_are_short(tokens: list[str]) -> bool:
     """Whether an argument is a letter or two."""
     return len("".join(tokens)) <= 3 and "".join(tokens).isalnum()
-
-
-def _typeset(text: str) -> str:
-    """Return text with the quotation marks and dashes that TeX makes of its own."""
-    if "`" in text or "'" in text:
-        text = text.replace("``", "\u201c").replace("''", "\u201d").replace("`", "\u2018").replace("'", "\u2019")
-    return text.replace("---", "\u2014").replace("--", "\u2013") if "--" in text else text
-
-
-def _whole(text: str) -> str:
-    """Return the lines of a paragraph: white space, empty brackets and unwhole sentences removed."""
-    if _GONE in text or _REFERENCE in text:
-        for pattern, replacement in _TIDY:
-            text = pattern.sub(replacement, text)
-    lines = [" ".join(line.split()) for line in text.split(_LINE)]
-    text = "\n".join(line for line in lines if line)
-    if _HOLE in text:
-        text = _without_holes(text)
-    return text if any(map(str.isalnum, text)) else ""
-
-
-def _without_holes(text: str) -> str:
-    """Drop the sentences that a displayed formula was a part of."""
-    sentences: list[str] = []
-    for sentence in _SENTENCE.split(text):
-        if _HOLE not in sentence:
-            sentences.append(sentence)
-            continue
-        before, _, after = sentence.partition(_HOLE)
-        # Between two whole sentences a formula leaves no hole.
-        if before.rstrip()[-1:] in (".", "!", "?"):
-            sentences.append(before)
-        last = after.rpartition(_HOLE)[2].strip()
-        if last[:1].isupper() and (not before.strip() or before.rstrip()[-1:] in ".!?"):
-            sentences.append(last)
-    return " ".join(" ".join(sentences).replace(_HOLE, " ").split(" "))
-
-
-def _simple(source: str) -> str | None:
-    """Return a formula as plain text, if it is as simple as a number or a letter; else None."""
-    if len(source) > _LONGEST_SIMPLE:
-        return None
-    for pattern, replacement in _MATH:
-        source = pattern.sub(replacement, source)
-    text = " ".join(re.sub(r"\{([\w\s.,]*)\}", r"\1", source).split())
-    if not text:
-        return ""
-    return text if _SIMPLE_MATH.match(text) and "_" not in text and "^" not in text else None
-
-
-def _environments(tokens: list[str]) -> dict[int, int]:
-    """Return the place after \\end{name} for the bracket of each \\begin{name}."""
-    opened: dict[str, list[int]] = {}
-    ends: dict[int, int] = {}
-    for i, token in enumerate(tokens):
-        if token in ("\\begin", "\\end") and tokens[i + 1 : i + 2] == ["{"] and tokens[i + 3 : i + 4] == ["}"]:
-            name = tokens[i + 2].strip()
-            if token == "\\begin":
-                opened.setdefault(name, []).append(i + 1)
-            elif opened.get(name):
-                ends[opened[name].pop()] = i + 4
-    return ends
-
-
-def _labels(tokens: list[str], pairs: dict[int, int]) -> dict[str, tuple[str, str]]:
-    """Return label -> (number, kind): those of sections, figures, tables and equations."""
-    labels: dict[str, tuple[str, str]] = {}
-    sections: dict[int, int] = {}
-    counts = dict.fromkeys(tables.COUNTED.values(), 0)
-    present = outer = ("", "")
-    for i, token in enumerate(tokens):
-        level = tables.HEADINGS.get(token[1:], 9) if token[0] == "\\" else 9
-        if 1 <= level <= 4:
-            sections = {key: count for key, count in sections.items() if key <= level}
-            sections[level] = sections.get(level, 0) + 1
-            number = ".".join(str(sections.get(key, 0)) for key in range(min(sections), level + 1))
-            present = (number, "chapter" if level == 1 else "section")
-        elif token in ("\\begin", "\\end") and (name := "".join(tokens[i + 2 : i + 3]).strip()) in tables.COUNTED:
-            kind = tables.COUNTED[name]
-            if token == "\\begin":
-                counts[kind] += 1
-                outer, present = present, (str(counts[kind]), kind)
-            else:
-                present = outer
-        elif token == "\\label" and i + 1 in pairs and present[0]:
-            labels["".join(tokens[i + 2 : pairs[i + 1]]).strip()] = present
-    return labels

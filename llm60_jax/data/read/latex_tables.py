@@ -6,28 +6,36 @@ ARGUMENTS = {
     for form, names in {
         "d": (
             "usepackage RequirePackage documentclass documentstyle label input include includeonly subfile "
-            "bibliography bibliographystyle addbibresource nocite index glossary pagestyle thispagestyle pagenumbering "
-            "vspace hspace vskip hskip includegraphics graphicspath color pagecolor selectlanguage hyphenation date author "
-            "thanks marginpar todo institute address email affil keywords hypersetup geometry captionsetup lstset tikz "
-            "usetikzlibrary newcounter stepcounter refstepcounter newlength bibitem printindex phantom hphantom vphantom "
+            "bibliography bibliographystyle addbibresource nocite index glossary pagestyle thispagestyle "
+            "pagenumbering "
+            "vspace hspace includegraphics graphicspath color pagecolor selectlanguage hyphenation "
+            "date author "
+            "thanks marginpar todo institute address email affil keywords hypersetup geometry captionsetup lstset "
+            "tikz "
+            "usetikzlibrary newcounter stepcounter refstepcounter newlength bibitem phantom hphantom "
+            "vphantom "
             "linespread enlargethispage needspace stretch setstretch caption captionof footnotemark nomenclature "
-            "signature location telephone pdfbookmark gdef xdef edef newif arabic roman Roman alph Alph value usefont "
-            "citeauthoryear typeout special write message definecolorscheme theoremstyle pgfplotsset sisetup lhead rhead "
-            "chead lfoot rfoot cfoot fancyhead fancyfoot fancyhf newacronym makeglossaries ProvidesPackage tag includepdf "
+            "signature location telephone pdfbookmark gdef xdef edef newif arabic roman Roman alph Alph value "
+            "usefont "
+            "citeauthoryear typeout special write message definecolorscheme theoremstyle pgfplotsset sisetup "
+            "lhead rhead "
+            "chead lfoot rfoot cfoot fancyhead fancyfoot fancyhf newacronym makeglossaries ProvidesPackage tag "
+            "includepdf "
             "setmainfont setsansfont setmonofont setmainlanguage setotherlanguage setdefaultlanguage markright"
         ),
         "dd": (
-            "setlength addtolength setcounter addtocounter rule markboth definecolor newtheorem fontsize raggedbottom "
-            "DeclareMathOperator newfontfamily setlist counterwithin numberwithin settowidth titlespacing bookmarksetup "
+            "setlength addtolength setcounter addtocounter rule markboth definecolor newtheorem fontsize "
+            "raggedbottom "
+            "DeclareMathOperator newfontfamily setlist counterwithin numberwithin settowidth titlespacing "
+            "bookmarksetup "
             "newcolumntype substitutefont"
         ),
         "ddd": "addcontentsline DeclareFontShape titleformat definecolour newenvironment renewenvironment glsentry",
-        "dk": "textcolor href foreignlanguage parbox raisebox scalebox colorbox resizebox hyperlink hypertarget rotatebox",
-        "ddk": "multicolumn multirow fcolorbox resizebox",
+        "dk": "textcolor href foreignlanguage parbox raisebox scalebox colorbox hyperlink hypertarget rotatebox",
+        "ddk": "multicolumn multirow fcolorbox resizebox ifthenelse",
     }.items()
     for name in names.split()
 }  # fmt: skip
-ARGUMENTS |= {"resizebox": "ddk", "raggedbottom": "", "printindex": "", "vskip": "", "hskip": ""}
 
 HEADINGS = {
     "part": 0, "chapter": 1, "section": 2, "subsection": 3, "subsubsection": 4, "poemtitle": 3, "addchap": 1,
@@ -46,14 +54,14 @@ PAGE_REFERENCES = frozenset("pageref vpageref autopageref cpageref".split())
 # Commands that end a paragraph.
 BREAKS = frozenset(
     "par newpage clearpage cleardoublepage pagebreak bigskip medskip smallskip vspace vskip vfill maketitle "
-    "tableofcontents hrule hline noindent indent centerline opening closing encl cc ps bye".split()
-) - {"noindent", "indent"}
+    "tableofcontents hrule hline centerline opening closing encl cc ps bye".split()
+)
 
 SYMBOLS = {
     "ldots": "...", "dots": "...", "textellipsis": "...", "dotfill": " ", "hfill": " ", "quad": " ", "qquad": " ",
-    "enspace": " ", "thinspace": " ", "space": " ", "textbackslash": "\\", "textasciitilde": "~", "textasciicircum": "^",
-    "textbar": "|", "textless": "<", "textgreater": ">", "textunderscore": "_", "textbraceleft": "{",
-    "textbraceright": "}", "textdollar": "$", "lbrace": "{", "rbrace": "}", "LaTeX": "LaTeX", "TeX": "TeX",
+    "enspace": " ", "thinspace": " ", "space": " ", "textbackslash": "\\", "textasciitilde": "~",
+    "textasciicircum": "^", "textbar": "|", "textless": "<", "textgreater": ">", "textunderscore": "_",
+    "textbraceleft": "{", "textbraceright": "}", "textdollar": "$", "lbrace": "{", "rbrace": "}", "LaTeX": "LaTeX", "TeX": "TeX",
     "LaTeXe": "LaTeX2e", "XeLaTeX": "XeLaTeX", "XeTeX": "XeTeX", "BibTeX": "BibTeX", "S": "\u00a7", "P": "\u00b6",
     "pounds": "\u00a3", "textsterling": "\u00a3", "euro": "\u20ac", "texteuro": "\u20ac", "EUR": "\u20ac",
     "copyright": "\u00a9", "textcopyright": "\u00a9", "textregistered": "\u00ae", "texttrademark": "\u2122",
@@ -77,17 +85,25 @@ ACCENTS = {
 }  # fmt: skip
 
 GONE = frozenset(
-    "equation align alignat flalign gather multline eqnarray displaymath subequations math dmath figure table tabular "
+    "equation align alignat flalign gather multline eqnarray displaymath subequations math dmath figure "
+    "table tabular "
     "tabularx tabulary tabbing longtable supertabular sidewaystable sidewaysfigure wrapfigure wraptable "
-    "thebibliography tikzpicture picture pspicture algorithm algorithmic array matrix CCSXML comment theindex thenomenclature "
+    "thebibliography tikzpicture picture pspicture algorithm algorithmic array matrix CCSXML comment "
+    "theindex thenomenclature "
     "filecontents titlepage prooftree forest axis tikzcd lilypond music references bibliography".split()
 )
 DISPLAYS = frozenset(
     "equation align alignat flalign gather multline eqnarray displaymath dmath subequations array math".split()
 )
 RAW = ("verbatim", "Verbatim", "lstlisting", "minted", "alltt", "comment", "filecontents", "listing", "code")
-VERSE = frozenset("verse poem stanza poetry altverse".split())
-LISTS = {"itemize": "-", "enumerate": "1", "description": ":", "compactitem": "-", "compactenum": "1", "inparaenum": "1"}
+LISTS = {
+    "itemize": "-",
+    "enumerate": "1",
+    "description": ":",
+    "compactitem": "-",
+    "compactenum": "1",
+    "inparaenum": "1",
+}
 # Arguments after \begin{...} that are no text.
 ENVIRONMENT_ARGUMENTS = {
     "multicols": 1, "minipage": 1, "adjustwidth": 2, "spacing": 1, "letter": 1, "list": 2, "otherlanguage": 1,

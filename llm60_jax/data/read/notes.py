@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.parsers import expat
 
-from llm60_jax.data.read import items, plain, web
+from llm60_jax.data.read import footnotes, items, plain, web
 from llm60_jax.data.read.items import Broken, Document, TooLarge, Unreadable
 
 _ENCRYPTED = re.compile(r"<en-crypt\b[^<>]{0,1000}>[^<]*</en-crypt>")
 _MAX_LEVEL = 50  # of an outline's indentation
-_SENTENCE = re.compile(r"\w+\W+\w+\W+\w.*[.!?][\"'\u201d\u2019)]*$", re.DOTALL)
 
 
 def enex(path: Path, name: str) -> Iterator[Document | Broken]:
@@ -171,7 +170,7 @@ class _FictionBook(_Handler):
             if tag == "v":
                 self._verse.append(text)
             elif self._in_notes:
-                self._notes += [text] if _SENTENCE.search(text) else []
+                self._notes += [text] if footnotes.is_sentence(text) else []
             elif text and not self._silent:
                 self._blocks.append(text)
         elif tag in ("stanza", "poem") and self._verse:
@@ -214,5 +213,3 @@ class _Outline(_Handler):
     def finish(self) -> None:
         title = " ".join("".join(self._title).split())
         self.done.append(Document(self.name, title or self.name, "\n".join(self._lines).strip()))
-
-

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 # What to do: extensions. A file of these kinds is read after all if its content shows another kind:
 # many a .doc is RTF or a web page.
 _DOCUMENTS = {
-    "save as .docx": ".doc .dot .wps .wri .sxw .fodt .hwp .lwp .sdw",
+    "save as .docx": ".doc .dot .wps .wri .sxw .hwp .lwp .sdw",
     "export as .docx in Pages": ".pages",
     "save as .docx in LibreOffice": ".wpd .wp .wp5 .cwk .abw",
     "export the pages as .docx in OneNote": ".one .onetoc2 .onepkg",
@@ -32,16 +32,20 @@ _DATA = {
         ".mp3 .m4a .wav .flac .ogg .oga .opus .aac .wma .aiff .amr .mp4 .m4v .mov .avi .mkv .webm .wmv .mpg .mpeg .3gp"
     ),
     "a program or its settings": (
-        ".js .mjs .cjs .ts .tsx .jsx .css .scss .sass .less .c .h .cc .cpp .hpp .cs .java .kt .swift .go .rs .rb .php .pl "
-        ".lua .r .m .mm .scala .hs .ml .el .lisp .clj .sh .bash .zsh .fish .bat .cmd .ps1 .vbs .vb .asm .s .f90 .f .pas "
-        ".yaml .yml .toml .ini .cfg .conf .properties .env .plist .lock .map .json5 .proto .graphql .wasm .o .a .so .dll "
-        ".dylib .exe .bin .dat .pyc .class .pyd .whl .vue .svelte .xsl .xslt .xsd .dtd .rss .atom .url .webloc .desktop .lnk"
+        ".js .mjs .cjs .ts .tsx .jsx .css .scss .sass .less .c .h .cc .cpp .hpp .cs .java .kt .swift .go .rs "
+        ".rb .php .pl "
+        ".lua .r .m .mm .scala .hs .ml .el .lisp .clj .sh .bash .zsh .fish .bat .cmd .ps1 .vbs .vb .asm .s "
+        ".f90 .f .pas "
+        ".yaml .yml .toml .ini .cfg .conf .properties .env .plist .lock .map .json5 .proto .graphql .wasm .o "
+        ".a .so .dll "
+        ".dylib .exe .bin .dat .pyc .class .pyd .whl .vue .svelte .xsl .xslt .xsd .dtd .rss .atom .url "
+        ".webloc .desktop .lnk"
     ),
-    "written by TeX or for it, with no prose": ".aux .bbl .bib .blg .bst .cls .sty .toc .lof .lot .idx .ind .synctex .fls",
-    "a list of addresses, dates or keys": ".vcf .ics .ical .ldif .pem .crt .asc.sig .sig .gpg .pgp .kdbx",
-    "a copy that an editor or a mail program keeps": ".bak .tmp .temp .swp .swo .orig .old .part .crdownload .msf .dat.old",
+    "written by TeX or for it, with no prose": ".aux .bbl .bib .blg .bst .cls .sty .toc .lof .lot .idx .ind .fls",
+    "a list of addresses, dates or keys": ".vcf .ics .ical .ldif .pem .crt .sig .gpg .pgp .kdbx",
+    "a copy that an editor or a mail program keeps": ".bak .tmp .temp .swp .swo .orig .old .part .crdownload .msf",
     "a font": ".ttf .otf .woff .woff2 .eot .pfb",
-    "data for a model": ".npy .npz .pt .pth .safetensors .ckpt .onnx .h5 .pkl .pickle .arrow .feather .avro .orc .bin.gz",
+    "data for a model": ".npy .npz .pt .pth .safetensors .ckpt .onnx .h5 .pkl .pickle .arrow .feather .avro .orc",
 }
 CONVERTED = frozenset(end for ends in _DOCUMENTS.values() for end in ends.split())
 PASSED_OVER = frozenset(end for ends in _DATA.values() for end in ends.split())
@@ -60,13 +64,10 @@ def advice(names: Iterable[str]) -> list[str]:
     Kinds with the same advice share a line.
     """
     counts = Counter(_extension(name) for name in names)
-    lines: dict[str, list[tuple[str, int]]] = {}
+    lines: dict[str, list[str]] = {}
     for end, count in counts.most_common():
-        lines.setdefault(_ADVICE.get(end, _UNKNOWN), []).append((end, count))
-    return [
-        f"{', '.join(f'{count:,} {end or "without extension"}' for end, count in ends)}: {what}"
-        for what, ends in lines.items()
-    ]
+        lines.setdefault(_ADVICE.get(end, _UNKNOWN), []).append(f"{count:,} {end or 'without extension'}")
+    return [f"{', '.join(found)}: {what}" for what, found in lines.items()]
 
 
 def _extension(name: str) -> str:
