@@ -6,7 +6,7 @@ item begins with "- " or "1. ", a row of a table is `| a | b |`, code stands bet
 
 import re
 
-from llm60_jax.data.clean import cleaning
+from llm60_jax.data.clean import line_breaks
 
 GAP = "\x00"  # stands where a reader took something out; `tidy` closes the hole
 BREAK = "\x01"  # a line end that the author asked for
@@ -67,7 +67,7 @@ def paragraphs(text: str) -> list[str]:
 
 def is_verse(lines: list[str]) -> bool:
     """Whether lines look like verse, as `cleaning` sees it. One long line makes them prose."""
-    return max(map(len, lines)) < _MAX_PROSE_LINE and cleaning._is_verse(lines)
+    return max(map(len, lines)) < _MAX_PROSE_LINE and line_breaks.is_verse(lines)
 
 
 def fenced(code: str) -> str:

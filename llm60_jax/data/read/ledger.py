@@ -4,6 +4,8 @@ import dataclasses
 import heapq
 from typing import Any
 
+from llm60_jax.data.read import items, unread
+
 # Reasons that compare a text with other text: its content is not to blame.
 _BY_COMPARISON = frozenset({"duplicate", "near_duplicate", "evaluation", "dose"})
 EXAMPLES = 20  # names and texts recorded for each reason
@@ -123,7 +125,8 @@ class Ledger:
         if self.repaired:
             parts.append(f"{self.repaired:,} repaired ({', '.join(self.examples['repaired'][:3])}, ...)")
         for reason, count in self.dropped.items():
-            parts.append(f"{count:,} dropped as {reason} ({', '.join(self.examples[reason][:3])}, ...)")
+            names = ", ".join(self.examples[reason][:3])
+            parts.append(f"{count:,} dropped as {reason} ({names}, ...){self._hint(reason)}")
         characters = sum(self.characters_dropped.values())
         if characters:
             share = characters / max(1, self.characters_in)
@@ -154,6 +157,13 @@ class Ledger:
             for rule, taken in dropped.items()
             if taken > least and rule not in _BY_COMPARISON
         ]
+
+    def _hint(self, reason: str) -> str:
+        """Return what to do about a reason, with its mark; "" if there is nothing to say."""
+        if reason == "other_kind":
+            names = [name for name, file in self.files.items() if reason in file.dropped]
+            return f": {'; '.join(unread.advice(names))}"
+        return f": {items.HINTS[reason]}" if reason in items.HINTS else ""
 
     def to_tree(self) -> dict[str, Any]:
         """Return the ledger as JSON values."""
