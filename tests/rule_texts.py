@@ -72,6 +72,24 @@ Posted by Anna at 9:05 PM
 2 comments
 
 Somebody has left a boat on the bank with a letter in it. The letter says that the boat is for whoever needs it more.""",
+        "blog with a reply link": """Posted by Anna on March 3, 2019 | Reply
+
+The swallows are back under the bridge. I counted nine, and the boy from the mill counted eleven.
+
+Posted by Anna on March 9, 2019 | Reply
+
+It has rained since Tuesday. Nothing else has happened, and I find that I do not mind.""",
+        "sections with numbers": """#1
+
+The mill stood at the bend, and the road went round it, and so did we.
+
+#2
+
+When it burnt down the road went on going round it, out of habit, and out of respect.
+
+#3
+
+They have built a roundabout there now.""",
         "restaurant review": """Location: Bern
 
 Date: a wet Tuesday in March
@@ -432,6 +450,9 @@ JavaScript was made in ten days, and it shows on every one of them.""",
         "terms of service": """Nobody reads the terms of service. They are long, they are dull, and they are written by people who are paid by the hour.
 
 The privacy policy of the baker is that he forgets what you owe him.""",
+        "notices of one's own": """I had to enable JavaScript on my mother's machine before it would show her the tides.
+
+My first book said "All rights reserved," and I asked the printer what they had been reserved for.""",
         "isbn": """The ISBN on the back of the book was that of another book, about bees, which I read first.""",
         "cookies": """We baked cookies all afternoon, and the children ate them as fast as they came out of the oven.
 
@@ -1114,6 +1135,11 @@ V. The Sea""",
         "contents without dots": """I The Flood
 II The Boat
 III The Schoolmaster
+IV The Old Coins
+V The Sea""",
+        "contents with a misprint": """I The Flood
+II The Boat
+XIII The Schoolmaster
 IV The Old Coins
 V The Sea""",
         "contents with chapters": """CHAPTER I. In which the river rises.

@@ -100,6 +100,13 @@ def test_a_list_in_a_good_essay_drops_the_list_and_not_the_essay():
     assert "- thread, black" in whole.text
 
 
+def test_a_list_ends_at_a_short_line_where_each_line_is_a_paragraph():
+    text = f"What I took along:\n- a knife\n- a rope\n- the letter\n{BEFORE}\n{AFTER}"
+    screened = screening.screen(text, Exclude())
+    assert [part.text for part in screened.dropped] == ["- a knife\n- a rope\n- the letter"]
+    assert screened.text == f"What I took along:\n\n{BEFORE}\n\n{AFTER}"
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_a_disabled_rule_drops_nothing(rule):
     others = Exclude(rules=tuple(name for name in RULES if name != rule))
