@@ -52,7 +52,7 @@ _SUBSTITUTES = str.maketrans(
 )
 _APOSTROPHE = re.compile(r"(?<=[a-zA-Z])`(?=(?:s|t|d|m|re|ve|ll)\b)|(?<=\bO)`(?=[A-Z])")
 # The letter itself, which is also what a no-break space becomes when it is decoded wrongly.
-_LETTER_NAMED = re.compile(r"(?<![.!?\"'\u201d\u2019)\u00c2\u00c3] )(?<!\S)[\u00c2\u00c3] (?=[a-z])")
+_LETTER_NAMED = re.compile(r"(?<![.!?\"'\u201d\u2019)\u00c2\u00c3] )(?<!\S)([\u00c2\u00c3] )(?=[a-z])")
 
 
 def normalise(text: str) -> str:
@@ -83,8 +83,10 @@ def _normalise_line(line: str) -> str:
     before = ""
     while line != before:
         before = line
-        if badness.is_bad(line) and badness.is_bad(_LETTER_NAMED.sub("", line)):
-            line = _NEWLINE.sub("\n", fix_encoding(line))
+        if badness.is_bad(line):
+            parts = _LETTER_NAMED.split(line)
+            parts[::2] = [fix_encoding(part) for part in parts[::2]]
+            line = _NEWLINE.sub("\n", "".join(parts))
         # Remove invisible characters first: NFKC then composes a letter and accent they separated.
         line = _compose(_INVISIBLE.sub("", line).translate(_SUBSTITUTES)).translate(_SUBSTITUTES).rstrip()
         if "\n" in line:

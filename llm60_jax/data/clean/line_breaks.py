@@ -17,7 +17,7 @@ _LINE_END = re.compile(r"[.!?:][\"'\u201d\u2019)\]_]*$")
 _SENTENCE_END = re.compile(r"[.!?\u2026][\"'\u201d\u2019)\]_*]*$")
 _SENTENCE_INSIDE = re.compile(r"[^\W_]{3}[.!?][\"'\u201d\u2019)\]]* +[\"'\u201c\u2018(]?[A-Z]")
 _PUNCTUATED = re.compile(r"[.,;:!?\u2014-][\"'\u201d\u2019)\]_]*$")
-_NOT_LETTERS = "\"'\u201c\u2018([_-\u2014"  # before the first letter of a line
+_NOT_LETTERS = " \"'\u201c\u2018([_*-\u2014"  # before the first letter of a line
 
 _NARROW = 25  # characters; lists have such lines
 _SHORT = 50  # lines of verse are mostly shorter, lines of prose mostly longer
@@ -69,6 +69,14 @@ class _Shape(NamedTuple):
         return sum(reach >= width for reach in self.reach)
 
 
+class _Habits(NamedTuple):
+    """What holds for a whole text."""
+
+    one_line: bool  # most of it has one line a paragraph
+    semantic: bool  # it has a line for each sentence
+    slack: int  # by how much lines fall short of their width, inside sentences
+
+
 def paragraphs(text: str) -> list[str]:
     """Return the paragraphs of a normalised text, without double spaces.
 
@@ -92,10 +100,10 @@ def _paragraphs(text: str, words: Callable[[], Counter[str]]) -> list[str]:
     parts = [part for block in _close_up(_blocks(text)) for part in _parts(block)]
     shapes = [None if structured or len(lines) == 1 else _shape(lines) for structured, lines in parts]
     widths = _drop_doubtful(shapes, [0 if shape is None else _own_width(shape) for shape in shapes])
-    slack = _slack(shapes, widths)
     lengths = [len(line) for _, lines in parts for line in lines]
     one_line = 2 * sum(length for length in lengths if length > _LONG) > sum(lengths)
     semantic = not one_line and _one_sentence_a_line([shape for shape in shapes if shape is not None])
+    habits = _Habits(one_line, semantic, _slack(shapes, widths))
     after = [0, *_nearest(widths[::-1])][:-1][::-1]
     before = [0, *_nearest(widths)][:-1]
     texts: list[str] = []
@@ -105,7 +113,7 @@ def _paragraphs(text: str, words: Callable[[], Counter[str]]) -> list[str]:
             texts.append("\n".join(" ".join(line.split()) for line in lines))
             continue
         near = () if one_line else tuple({width for width in (before[i], after[i]) if width})
-        for joined, part in _judge(lines, shape, widths[i], near, slack, semantic):
+        for joined, part in _judge(lines, shape, widths[i], near, habits):
             if joined and len(part) > 1:
                 whole = "\n".join(part)
                 if "-\n" in whole:
@@ -177,7 +185,7 @@ def _parts(block: Block) -> list[tuple[bool, Block]]:
     kind = ""
     for i, line in enumerate(block):
         item = _ITEM.match(line)
-        if _RULE.match(line.strip()):
+        if _RULE.match(line.strip()) and not _ROW.match(line):
             kind = ""  # below a heading, between scenes
         elif _HEADING.match(line) or (i + 1 < len(block) and kind == "" and _is_underline(block[i + 1])):
             parts.append((True, [line]))
@@ -297,13 +305,13 @@ def _nearest(widths: list[int]) -> Iterator[int]:
 
 
 def _judge(
-    block: Block, shape: _Shape, own: int, near: tuple[int, ...], slack: int, semantic: bool
+    block: Block, shape: _Shape, own: int, near: tuple[int, ...], habits: _Habits
 ) -> list[tuple[bool, list[str]]]:
     """Return (whether to join them, lines) of each paragraph of a block of several lines."""
     lines, breaks = shape.lines, shape.breaks
     if own:
-        return list(_split_wrapped(block, shape, own, slack))
-    if semantic and _is_one_sentence_a_line(shape):
+        return list(_split_wrapped(block, shape, own, habits.slack))
+    if habits.semantic and _is_one_sentence_a_line(shape):
         return [(True, lines)]
     width = next((width for width in near if _fits(shape, width)), 0)
     narrow = 0 < width < _SHORT + 5 and (breaks < 3 or (shape.lower and shape.filled(0.95 * width) == breaks))
@@ -314,7 +322,7 @@ def _judge(
     if _is_code(shape):
         return [(False, [line]) for line in lines]
     if width:
-        return list(_split_wrapped(block, shape, width, slack))
+        return list(_split_wrapped(block, shape, width, habits.slack))
     mean = sum(shape.lengths[:-1]) / breaks
     if breaks >= 3 and 2 * shape.lower > breaks and (shape.widest < 60 or 4 * shape.widest < 3 * max(near, default=0)):
         return [(False, lines)]  # verse in lower case
@@ -322,6 +330,8 @@ def _judge(
         return [(True, lines)]  # ragged, but broken inside its sentences
     if breaks == 1 and _SHORT <= mean <= _WIDE and lines[0][-1].isalnum() and shape.lengths[1] <= shape.reach[0]:
         return [(True, lines)]
+    if habits.one_line and shape.widest <= _WIDE:
+        return [(False, lines)]  # in such a text a break inside a block is meant
     return [(False, [line]) for line in lines]
 
 

@@ -90,7 +90,7 @@ _URL = re.compile(
 )
 _ADDRESS = re.compile(r"\s?<?\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,5}\b>?")
 _HEADING = re.compile(r"^#{1,6}\s+(?P<text>.*?)(?:\s#{1,6})?$", re.MULTILINE)
-_STRAY = re.compile(r"(?<![\w_])_{1,2}(?=[\w\"'(\u201c\u2018])|(?<=[\w.,!?;:\"')\u201d\u2019\u2014-])_{1,2}(?![\w_])")
+_STRAY = re.compile(r"(?<![\w_\\])_{1,2}(?=[\w\"'(\u201c\u2018])|(?<=[\w.,!?;:\"')\u201d\u2019\u2014-])_{1,2}(?![\w_])")
 _ROW = re.compile(r"^\|.*\|$")
 _RULE_ROW = re.compile(r"^\|[\s|:=+-]*\|$")
 _MARKS = re.compile("[<*_`\\\\\u00b9\u00b2\u00b3\u2070\u2074-\u2079]|\\]\\(")
@@ -129,11 +129,8 @@ def _unmark(text: str, keep_source: bool) -> str:
         before = text
         if "&" in text:
             text = _unescape(text)
-        if "<" in text and not (keep_source and _is_source(text)):
-            text = _drop_blocks(text)
-        elif "<" in text:
-            blocks = re.split(r"(\n{2,})", text)
-            text = "".join(block if "<" not in block or _is_source(block) else _drop_blocks(block) for block in blocks)
+        if "<" in text:
+            text = _drop_html(text, keep_source)
         if "]: " in text and _REFERENCE.search(text):
             text = _BY_REFERENCE.sub(r"\g<text>", _REFERENCE.sub("", text))
         if "[" in text:
@@ -149,10 +146,19 @@ def _unescape(text: str) -> str:
     return text if replaced == text else normalise(replaced)
 
 
-def _drop_blocks(text: str) -> str:
+def _drop_html(text: str, keep_source: bool) -> str:
     """Take out scripts, comments and the tags of blocks. Those inside a line stay: they count in its width."""
+    if keep_source and _is_source(text):
+        return text
     for opening, closing in _CODE_BODY.values():
         text = _drop_between(text, opening, closing)
+    if not keep_source:
+        return _drop_tags(text)
+    blocks = re.split(r"(\n{2,})", text)
+    return "".join(block if "<" not in block or _is_source(block) else _drop_tags(block) for block in blocks)
+
+
+def _drop_tags(text: str) -> str:
     return _TAG.sub(lambda match: _replace_tag(match) or match[0], _DECLARATION.sub("", text))
 
 

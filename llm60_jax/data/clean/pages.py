@@ -10,6 +10,7 @@ _LONG = 140  # characters; longer lines are paragraphs
 _DIGITS = re.compile(r"\d+")
 _ROMAN = re.compile(r"[\W_]*[ivxlc]{1,8}[\W_]*", re.IGNORECASE)
 _OPEN = re.compile(r"(?:[^\W_]|[,;\xad\xac\u2010-\u2015-])$")  # the end of a line inside a sentence
+_CHAPTER = re.compile(r"\W*(?:chapter|part|book|section|letter|canto|act|scene|day|week|lesson)\b")
 _PAGE_NUMBER = re.compile(
     r"^ *(?:(?P<plain>\d{1,4})|[-\u2013\u2014~*|.]{1,3} ?\d{1,4} ?[-\u2013\u2014~*|.]{1,3}"
     r"|[\[{(<] ?(?:pg|page|p)?[. ]{0,2}\d{1,4} ?[\]})>]|(?:pg|page|p)[. ]{1,2}\d{1,4}(?: ?(?:of|/) ?\d{1,4})?) *$",
@@ -18,7 +19,7 @@ _PAGE_NUMBER = re.compile(
 _LEAST_NUMBERS = 3  # page numbers in ascending order that are no accident
 _MAX_STEP = 3  # pages without a number between two with one
 _LEAST_PAGE = 200  # characters between two page numbers
-_MARGIN = re.compile(r"^(?P<line>.*[^\s\d]) {2,}(?P<number>\d{0,3}[05])$", re.MULTILINE)
+_MARGIN = re.compile(r"(?<=[^\s\d]) {2,}(?P<number>\d{0,3}[05])$", re.MULTILINE)
 
 
 def join_pages(text: str, numbered: bool = True) -> str:
@@ -35,32 +36,33 @@ def join_pages(text: str, numbered: bool = True) -> str:
                 if _key(page[i]) not in heads:
                     break  # what is farther inside is text
                 page[i] = ""
-    joined = pages[0]
-    for page in pages[1:]:
-        _append(joined, page, bool(heads))
+    joined: list[str] = []
+    before = ""  # the last line with text
+    for page in pages:
+        body = _trim(page)
+        if body and before:
+            _append(joined, before, page, body, bool(heads))
+        else:
+            joined += page
+        before = body[-1] if body else before
     return "\n".join(joined)
 
 
-def _append(joined: list[str], page: list[str], headed: bool) -> None:
-    """Add a page to the lines before it."""
-    body = _trim(page)
-    before = next((line for line in reversed(joined) if line), "")
-    if not body or not before:
+def _append(joined: list[str], before: str, page: list[str], body: list[str], headed: bool) -> None:
+    """Add a page to the lines before it. `body` is the page without blank lines at its edges."""
+    is_open = is_cut(before, body[0])
+    if not is_open and not headed:
         joined += page
         return
-    if is_cut(before, body[0]):
-        while not joined[-1]:
-            joined.pop()
-        if len(before) > _LONG:  # one line a paragraph
-            joined[-1] += f" {body.pop(0).lstrip()}"
-        joined += body
-    elif headed:
-        while not joined[-1]:
-            joined.pop()
-        ended = not _OPEN.search(before) and 4 * len(before) < 3 * max(map(len, body))
-        joined += ["", *body] if ended else body
+    while not joined[-1].strip():
+        joined.pop()
+    if is_open and len(before) > _LONG:  # one line a paragraph
+        joined[-1] += f" {body[0].lstrip()}"
+        joined += body[1:]
+    elif not is_open and not _OPEN.search(before) and 4 * len(before) < 3 * max(map(len, body)):
+        joined += ["", *body]
     else:
-        joined += page
+        joined += body
 
 
 def is_cut(before: str, after: str) -> bool:
@@ -113,29 +115,33 @@ def _interrupts(text: str, match: "re.Match[str]") -> bool:
 
 def _drop_margin(text: str) -> str:
     """Take out the numbers of every fifth or tenth line of verse."""
-    matches = list(_MARGIN.finditer(text))
+    matches = list(_MARGIN.finditer(text)) if "  " in text else []
     numbered: set[int] = set()
     for before, match in itertools.pairwise(matches):
         between = int(match["number"]) - int(before["number"])
         if between in (5, 10) and match.start() - before.start() < 100 * between:
-            lines = text[before.start() : match.start()].split("\n")
+            lines = text[before.end() : match.start()].split("\n")
             if sum(bool(line.strip()) for line in lines) == between:
                 numbered |= {before.start(), match.start()}
     if not numbered:
         return text
-    return _MARGIN.sub(lambda match: match["line"] if match.start() in numbered else match[0], text)
+    return _MARGIN.sub(lambda match: "" if match.start() in numbered else match[0], text)
 
 
 def _running_heads(pages: Sequence[Sequence[str]]) -> set[str]:
     """Return the keys of lines that recur at the edges of pages."""
-    places: dict[str, list[int]] = {}
+    places: dict[str, dict[int, int]] = {}  # for each key, page -> number in the line
     for number, page in enumerate(pages):
-        for key in {_key(page[i]) for edge in _edges(page) for i in edge}:
-            places.setdefault(key, []).append(number)
+        for line in (page[i] for edge in _edges(page) for i in edge):
+            digits = _DIGITS.search(line)
+            places.setdefault(_key(line), {})[number] = int(digits[0][:9]) if digits else 0
     heads = set()
     for key, seen in places.items():
-        close = sum(b - a <= 2 for a, b in itertools.pairwise(seen))  # left and right pages may differ
-        if key and (close >= 2 or (close == 1 and (key == "#" or len(seen) == len(pages)))):
+        steps = [(b - a, seen[b] - seen[a]) for a, b in itertools.pairwise(seen)]
+        close = sum(step <= 2 for step, _ in steps)  # left and right pages may differ
+        counted = any(step <= 2 and step == difference for step, difference in steps)
+        chapters = _CHAPTER.match(key) is not None and any(difference for _, difference in steps)
+        if key and not chapters and (close >= 2 or (close and (counted or len(seen) == len(pages)))):
             heads.add(key)
     return heads
 
