@@ -1,6 +1,7 @@
 """HTML and XHTML: the tree of a page, without what a browser does not show."""
 
 import codecs
+import functools
 import html.entities
 import re
 from typing import Any
@@ -86,7 +87,13 @@ def _character(match: "re.Match[str]") -> str:
 
 def tag_of(element: Any) -> str:
     """Return an element's name without its namespace; "" for a comment."""
-    return element.tag.rpartition("}")[2].lower() if isinstance(element.tag, str) else ""
+    tag = element.tag
+    return _local_name(tag) if isinstance(tag, str) else ""
+
+
+@functools.lru_cache(maxsize=1_000)
+def _local_name(tag: str) -> str:
+    return tag.rpartition("}")[2].lower()
 
 
 def types_of(element: Any) -> set[str]:
@@ -95,9 +102,15 @@ def types_of(element: Any) -> set[str]:
     return {*types.split(), *(role.removeprefix("doc-") for role in (element.get("role") or "").split())}
 
 
-def names_of(element: Any) -> list[str]:
-    """Return an element's classes and its id."""
-    return f"{element.get('class') or ''} {element.get('id') or ''}".split()
+def is_named(element: Any, pattern: "re.Pattern[str]") -> bool:
+    """Whether a pattern matches one of an element's classes, or its id."""
+    names = f"{element.get('class') or ''} {element.get('id') or ''}"
+    return names != " " and (_matches if len(names) < 200 else _matches.__wrapped__)(pattern, names)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _matches(pattern: "re.Pattern[str]", names: str) -> bool:
+    return any(pattern.match(name) for name in names.split())
 
 
 def _remove_hidden(tree: Any) -> None:
@@ -109,7 +122,7 @@ def _remove_hidden(tree: Any) -> None:
 
 
 def _is_hidden(element: Any, size: int) -> bool:
-    if tag_of(element) in ("html", "body"):
+    if not element.attrib or tag_of(element) in ("html", "body"):
         return False
     if element.get("aria-hidden") == "true":
         # The first letter of a paragraph, set large, is part of a word.
@@ -117,7 +130,7 @@ def _is_hidden(element: Any, size: int) -> bool:
     return (
         element.get("hidden") is not None
         or _HIDDEN_STYLE.search(element.get("style") or "") is not None
-        or any(_BANNER_NAME.match(name) for name in names_of(element))
+        or is_named(element, _BANNER_NAME)
     )
 
 

@@ -21,11 +21,12 @@ _SILENT = frozenset(
 _LISTS = frozenset("ul ol menu dir".split())
 _ASIDES = frozenset("nav footer aside form".split())
 _ASIDE_NAME = re.compile(
-    r"(?:comments?|commentlist|disqus|respond|replies|sidebar|related|recommend(?:ed|ations)?|newsletter|share|sharing|"
+    r"(?:respond|replies|sidebar|related|recommend(?:ed|ations)?|newsletter|share|sharing|"
     r"social|promo|breadcrumbs?|menu|navbar|navigation|nav|advert(?:isement)?|ads?|sponsor(?:ed)?|footer|popup|modal|"
     r"subscribe|subscription|widget|trending|teasers?|author-bio)(?:[-_\d]|$)",
     re.IGNORECASE,
 )
+_COMMENTS_NAME = re.compile(r"(?:comments?|commentlist|disqus)(?:[-_\d]|$)", re.IGNORECASE)
 _VERSE_NAME = re.compile(
     r"(?:z3998:)?(?:verse|poem|poetry|stanza|linegroup|lg|song|hymn|lyrics)(?:[-_\d]|$)", re.IGNORECASE
 )
@@ -36,6 +37,7 @@ _NOTE_START = re.compile(r"(?:\[?\(?(?:\d{1,4}|[*\u2020\u2021])[\])]?[.:]?|\[?Fo
 # A reference to a note, and the way back from it.
 _NOTE_MARK = re.compile(r"[\[(]?(?:\d{1,4}|[*\u2020\u2021\u00a7]{1,3}|[a-z]|[ivx]{1,6})[\])]?$")
 _BACK = re.compile(r"[\u21a9\u2191\u23ce\u21b5\ufe0e\ufe0f^]{1,4}$")
+_CODE_NAME = re.compile(r".{0,40}(?:highlight|code|language-)", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]")
 _SPACE = re.compile(r"[ \t\r\n\f]+")
 _WORD_LIST = re.compile(r"mso-list:\s{0,9}l\d{1,4}\s{1,9}level(\d)", re.IGNORECASE)
@@ -55,12 +57,12 @@ def blocks_of(tree: Any, skip: frozenset[str] = frozenset()) -> list[Block]:
 class _Open:
     """An open block element."""
 
-    def __init__(self, element: Any, tag: str, number: int):
-        self.element, self.tag, self.number = element, tag, number
-        self.is_note = not markup.types_of(element).isdisjoint(_NOTES) or any(
-            _NOTE_NAME.match(name) for name in markup.names_of(element)
-        )
-        self.is_verse = any(_VERSE_NAME.match(name) for name in [*markup.names_of(element), *markup.types_of(element)])
+    def __init__(self, element: Any, tag: str, number: int, is_aside: bool):
+        self.tag, self.number = tag, number
+        self.is_aside = is_aside
+        types = markup.types_of(element)
+        self.is_note = not types.isdisjoint(_NOTES) or markup.is_named(element, _NOTE_NAME)
+        self.is_verse = markup.is_named(element, _VERSE_NAME) or any(map(_VERSE_NAME.match, types))
 
 
 class _List:
@@ -123,25 +125,24 @@ class _Reader:
         elif tag == "q":
             self._parts.append("\u201c")
         self._links += tag == "a" and element.get("href") is not None
-        self._asides += self._is_aside(element, tag)
         if tag in _BLOCKS:
             self._count += 1
-            self._open.append(_Open(element, tag, self._count))
+            self._open.append(_Open(element, tag, self._count, self._is_aside(element, tag)))
+            self._asides += self._open[-1].is_aside
             self._begin_item(element, tag)
         return True
 
     def _end(self, element: Any, tag: str) -> None:
         if tag in _BLOCKS:
             self._flush()
-            self._open.pop()
+            self._asides -= self._open.pop().is_aside
             if tag in _LISTS:
                 self._lists.pop()
-            if tag == "li":
+            if tag == "li" or not self._lists:
                 self._mark = ""
         elif tag == "q":
             self._parts.append("\u201d")
         self._links -= tag == "a" and element.get("href") is not None
-        self._asides -= self._is_aside(element, tag)
 
     def _begin_item(self, element: Any, tag: str) -> None:
         if tag in _LISTS:
@@ -167,7 +168,7 @@ class _Reader:
             return True
         if tag in ("a", "sup"):
             return self._is_note_mark(element, tag)
-        if self._sizes[element] < 16 and any(_NUMBER_NAME.match(name) for name in markup.names_of(element)):
+        if self._sizes[element] < 16 and markup.is_named(element, _NUMBER_NAME):
             return True  # the number of a line or page
         return tag == "span" and "mso-list:ignore" in (element.get("style") or "").lower().replace(" ", "")
 
@@ -200,29 +201,23 @@ class _Reader:
         return table.get("role") == "presentation" or 2 * long > size
 
     def _is_aside(self, element: Any, tag: str) -> bool:
-        if tag in ("html", "body", "main", "article") or tag not in _BLOCKS:
+        if tag in ("html", "body", "main", "article"):
             return False
-        comments = any(name.lower().startswith(("comment", "disqus")) for name in markup.names_of(element))
-        if not comments and 2 * self._sizes[element] > self._sizes[self._tree]:
-            return False
-        return tag in _ASIDES or any(_ASIDE_NAME.match(name) for name in markup.names_of(element))
+        # Comments can be most of a page; what else is most of it is no aside.
+        if markup.is_named(element, _COMMENTS_NAME):
+            return True
+        is_aside = tag in _ASIDES or markup.is_named(element, _ASIDE_NAME)
+        return is_aside and 2 * self._sizes[element] <= self._sizes[self._tree]
 
     def _preformatted(self, element: Any) -> None:
         for child in element.iter():
             if markup.tag_of(child) == "br":
                 child.tail = "\n" + (child.tail or "")
-        names = " ".join(
-            [
-                *markup.names_of(element),
-                *(markup.names_of(element.getparent()) if element.getparent() is not None else []),
-            ]
-        )
-        known = any(markup.tag_of(child) == "code" for child in element) or re.search(
-            r"highlight|code|language-", names
-        )
+        named = any(markup.is_named(each, _CODE_NAME) for each in (element, element.getparent()) if each is not None)
+        known = named or any(markup.tag_of(child) == "code" for child in element)
         self._blocks += (
             block._replace(aside=self._asides > 0)
-            for block in layout.preformatted("".join(element.itertext()), code=bool(known))
+            for block in layout.preformatted("".join(element.itertext()), code=known)
         )
 
     def _flush(self) -> None:

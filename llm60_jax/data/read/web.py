@@ -113,12 +113,14 @@ def _runs(words: list[str]) -> Iterator[int]:
 
 
 def _filled(page: list[Block], covered: list[bool]) -> list[bool]:
-    """Mark covered blocks and, between the first and the last of them, prose, code and headings."""
+    """Mark covered blocks, the heading above them, and prose, code and headings between them."""
     if not any(covered):
         return covered
     kept = list(covered)
     first, last = covered.index(True), len(covered) - covered[::-1].index(True)
     kept[last:] = [keep or page[i].kind == "note" for i, keep in enumerate(kept[last:], start=last)]
+    if first and page[first - 1].kind == "heading":
+        kept[first - 1] = not page[first - 1].aside
     for i in range(last - 1, first, -1):
         block = page[i]
         if not kept[i] and not block.aside:

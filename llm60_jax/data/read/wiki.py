@@ -32,6 +32,12 @@ _SILENT_TAGS = frozenset(
 _NOT_PROSE = re.compile(r"^\s*:?\s*(?:file|image|media|category|[a-z]{2,3}(?:-[a-z]+)?)\s*:", re.IGNORECASE)
 _FILE = re.compile(r"(?:file|image|media|category)\s*:", re.IGNORECASE)
 _MAX_TABLE_DEPTH = 20
+_MAX_NESTING = 20  # templates and links
+_PAIRED = re.compile(r"\{\{|\}\}|\[\[|\]\]|</?(?P<tag>[A-Za-z][A-Za-z0-9]{0,30})\b[^<>]{0,1000}>")
+_OPENED = str.maketrans("}]", "{[")
+_SINGLE_TAGS = frozenset("br hr wbr meta link img li dt dd th td tr".split())
+_TABLE_START = re.compile(r"^[:* ]{0,20}\{\|", re.MULTILINE)  # of a table that does not end
+_OPEN_TAG = re.compile(r"<(?![^<>]{1,1000}>)")  # a sign, no tag
 # Signs that stand for something until the text is cut into blocks; text that has them loses them.
 _ITEM, _STANZA, _LINE = "\ufdd1", "\ufdd2", "\u2028"
 _RESERVED = re.compile("[\ufdd0-\ufdd2\u2028]")
@@ -84,9 +90,36 @@ def prose(wikitext: str) -> str:
         before, text = text, _TABLE.sub("", text)
         if before == text:
             break
-    code = mwparserfromhell.parse(_with_items(text), skip_style_tags=True)
+    code = mwparserfromhell.parse(_with_items(_balanced(text)), skip_style_tags=True)
     plain_text = html.unescape(_MAGIC.sub("", _QUOTES.sub("", _rendered(code))))
     return layout.joined(_blocks(plain_text))
+
+
+def _balanced(text: str) -> str:
+    """Remove marks that open or close nothing, or nest too deeply: they cost the parser much time."""
+    text = _OPEN_TAG.sub("&lt;", _TABLE_START.sub("", text))
+    opened: dict[str, list[re.Match[str]]] = {}
+    removed: list[re.Match[str]] = []
+    for mark in _PAIRED.finditer(text):
+        kind = (mark.group("tag") or mark.group().translate(_OPENED)).lower()
+        if kind in _SINGLE_TAGS or mark.group().endswith("/>"):
+            continue
+        waiting = opened.setdefault("marks" if mark.group("tag") is None else kind, [])
+        if mark.group() in ("{{", "[[") or (mark.group("tag") and not mark.group().startswith("</")):
+            waiting.append(mark)
+        elif waiting and (mark.group("tag") or waiting[-1].group() == kind):
+            first = waiting.pop()
+            if len(waiting) >= _MAX_NESTING:
+                removed += [first, mark]
+        else:
+            removed.append(mark)
+    removed += (mark for waiting in opened.values() for mark in waiting)
+    parts: list[str] = []
+    start = 0
+    for mark in sorted(removed, key=re.Match.start):
+        parts.append(text[start : mark.start()])
+        start = mark.end()
+    return "".join([*parts, text[start:]])
 
 
 def _with_items(text: str) -> str:
