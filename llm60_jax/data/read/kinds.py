@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
-from llm60_jax.data.read import columns, items, mail, markdown, office, plain, web, wiki
+from llm60_jax.data.read import asciidoc, columns, items, mail, markdown, office, org, plain, rst, web, wiki
 from llm60_jax.data.read.items import Broken, Document
 from llm60_jax.errors import Failure, InputError
 
 VERSION = 2  # part of every corpus digest: raise it with any change of what a reader yields
 
 # Read as plain text, one document per file. The exclusion rules drop what is not prose.
-_PLAIN = (".txt", ".text", ".rst", ".tex", ".py", ".log")
+_PLAIN = (".txt", ".text", ".tex", ".py", ".log")
 _MARKDOWN = (".md", ".markdown", ".mdown", ".mkd", ".mdx", ".qmd", ".rmd")
 LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson")
 _DUMPS = (".xml", ".xml.bz2", ".xml.gz")
@@ -22,6 +22,9 @@ Reader = Callable[[Path, str], Iterator[Document | Broken]]
 _WHOLE: dict[str, Reader] = {
     **dict.fromkeys(_PLAIN, plain.text),
     **dict.fromkeys(_MARKDOWN, markdown.read),
+    **dict.fromkeys((".adoc", ".asciidoc", ".asc"), asciidoc.read),
+    ".org": org.read,
+    ".rst": rst.read,
     **dict.fromkeys((".html", ".htm", ".xhtml"), web.html),
     ".docx": office.docx,
     ".odt": office.odt,
@@ -35,8 +38,10 @@ _WHOLE: dict[str, Reader] = {
 _BY_FIELD = {**dict.fromkeys(LINES, plain.json_lines), ".parquet": columns.parquet}
 EXTENSIONS = (*_WHOLE, *_BY_FIELD)
 
-# Libraries of the extra `formats`: package -> (module, the kinds that need it).
+# Libraries of the extra `formats`, and core ones: package -> (module, the kinds that need it).
 _NEEDS = {
+    "markdown-it-py": ("markdown_it", _MARKDOWN),
+    "mdit-py-plugins": ("mdit_py_plugins", _MARKDOWN),
     "trafilatura": ("trafilatura", (".html", ".htm", ".xhtml", ".epub", ".eml", ".mbox")),
     "striprtf": ("striprtf", (".rtf",)),
     "mwparserfromhell": ("mwparserfromhell", _DUMPS),

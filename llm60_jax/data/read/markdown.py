@@ -249,7 +249,7 @@ def _begins_paragraph(lines: list[str], number: int) -> bool:
     above = lines[max(number - 3, 0) : number]
     before = next((text for text in reversed(above) if text.strip()), "")
     inside = before.startswith((" ", "\t", "[^")) or _ITEM.match(before) is not None
-    return not inside and not (above and above[-1] and _ITEM.match(after)) and markdown_blocks.may_be_prose(line)
+    return not inside and not (above and above[-1] and _ITEM.match(after)) and blocks.may_be_prose(line)
 
 
 def _formula(lines: list[str], number: int) -> int:
