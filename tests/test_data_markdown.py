@@ -96,6 +96,9 @@ def test_the_title_is_the_front_matters_then_the_first_heading_then_the_files_na
         ("[wiki](x.md) [^x] [short] [1](a)", "wiki [short] 1"),
         ("[Anna]: Hello there\n", "[Anna]: Hello there"),
         ("1986. A great year.", "1986. A great year."),
+        ("It ^^rose^^ ((AbCd_-123))[]{#a}[so]{k='v'}![](x){width='3'} ((and so)).", "It rose so ((and so))."),
+        ("A ![x](data:image/png;base64,AAAA) b ![c][d]\n\n[d]: <data:image/png;base64," + "A" * 200_000 + ">", "A b"),
+        ("[caption id='x'] cap [/caption] [gallery ids='1'] [audio]", "cap [audio]"),
         ("There were `r nrow(x)` boats, `$= y` oars.", "There were boats, oars."),
     ],
 )
@@ -174,6 +177,12 @@ def test_properties_of_a_notion_page_go(tmp_path: Path) -> None:
     page = f"# The ferry\n\n{properties}\n\n{ONE} See {link}.\n\n{link}\n\n{callout}\n"
     (item,) = read(tmp_path / name, page)
     assert item == Document(name, "The ferry", f"The ferry\n\n{ONE} See The mill.\n\n{TWO}")
+
+
+def test_what_tools_write_around_a_note_goes() -> None:
+    assert text(f"{ONE}\n\nid: {'0a' * 16}\nparent_id: x\nis_conflict: 0\ntype_: 1") == ONE
+    assert text(f"{ONE}\n\n---\nAnnotations: 0,23 SHA-256 0a\n@Anna: 0,23\n...\n") == ONE
+    assert text(f"\tDate:\tMarch 9\n\tWeather:\tRain\n\n{ONE}\n\n\tDate:\tMarch 10\n\n{TWO}") == f"{ONE}\n\n{TWO}"
 
 
 def test_a_play_below_a_title_stays() -> None:

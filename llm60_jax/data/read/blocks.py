@@ -110,6 +110,9 @@ def is_prose(code: str) -> bool:
         return False
     capitals = sum(line.lstrip("\"'(\u201c\u2018*_")[:1].isupper() for line in lines)
     ends = SENTENCE_END.search(lines[-1]) is not None
+    if len(lines) == 1 and capitals and not ends:
+        words = lines[0].split()
+        return len(words) >= 6 and 10 * sum(word[:1].islower() for word in words) >= 7 * len(words)
     return (ends and 2 * capitals >= len(lines)) or (len(lines) > 2 and capitals == len(lines))
 
 

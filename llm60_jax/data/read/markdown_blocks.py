@@ -18,7 +18,8 @@ _MAX_BRACKETS = 200  # in a block, or a tenth of its characters
 _SIGN = re.compile(r"[\\`*_{\[<$%&~=^#]|::|\(\(|  \n")  # what a block without markup lacks
 _MAX_NESTED = 2  # texts inside blocks of code, one in the other
 _CALLOUT = re.compile(r"\[!([\w-]{1,40})(?:\|[^\]\n]{0,100})?\][+-]?[ \t]*([^\n]*)(?:\n|$)")
-_TASK = re.compile(r"\[[ xX/>-]\]\s+")
+_TASK = re.compile(r"\[[ xX/>-]\](?:\s+|$)")
+_ENTRY = re.compile(r"Date:\s.*(?:\n[A-Z][\w ]{0,30}:\s.*){0,10}\s*")  # what Day One writes above an entry
 _BLOCK_NAME = re.compile(r"\s\^[A-Za-z0-9-]{1,60}$")  # of Obsidian
 _PAGE = re.compile(r"[0-9a-f]{32}(?:%20|\w|_|-)*\.(?:md|csv|html)$")  # a page of Notion
 _ASIDE = re.compile(r"<aside>\s*[^\w\s<>\"'(\[\u201c\u2018]{1,4}(?=\s)")  # the icon of a callout of Notion
@@ -219,7 +220,7 @@ class Reading:
     def _code(self, token: Token, nested: int) -> None:
         """Add a block of code. Prose in it is read: a callout, or paragraphs that are indented."""
         language = token.info.split()[0].lower() if token.info.strip() else ""
-        if language in _COMPUTED:
+        if language in _COMPUTED or language.startswith("{=") or _ENTRY.fullmatch(token.content):
             return
         if language == _MATH:
             self._writer.block(f"$$ {' '.join(token.content.split())} $$")
