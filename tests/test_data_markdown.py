@@ -99,6 +99,7 @@ def test_the_title_is_the_front_matters_then_the_first_heading_then_the_files_na
         ("It ^^rose^^ ((AbCd_-123))[]{#a}[so]{k='v'}![](x){width='3'} ((and so)).", "It rose so ((and so))."),
         ("A ![x](data:image/png;base64,AAAA) b ![c][d]\n\n[d]: <data:image/png;base64," + "A" * 200_000 + ">", "A b"),
         ("[caption id='x'] cap [/caption] [gallery ids='1'] [audio]", "cap [audio]"),
+        ("Not <del>closed, <b>so it stays</b>.", "Not closed, so it stays."),
         ("There were `r nrow(x)` boats, `$= y` oars.", "There were boats, oars."),
     ],
 )
@@ -142,6 +143,7 @@ def test_marks_inside_a_paragraph_go_and_words_stay(source: str, expected: str) 
         ("Term\n: The *meaning*.", "Term\n\nThe meaning."),
         ("* TOC\n{:toc}\n\nText\n{: .lead}\n\n- [Part](#part)\n- [Real](a.md)\n\n[TOC]", "Text\n\n- Real"),
         ("key:: value\n- id:: 6f\n- a\n\n*[HTML]: abbreviation\n\n\\newpage\n^name", "- a"),
+        ("- a\n    - #+BEGIN_QUOTE\n      b\n      #+END_QUOTE\n    - c", "- a\n  - b\n  - c"),
         ("import A from 'b'\n\n<Tabs x={1}>\n\nWords {/* no */}.\n\n</Tabs>", "Words."),
         ("| The limerick packs\n| laughs", "The limerick packs\nlaughs"),
     ],
@@ -162,7 +164,9 @@ def test_a_single_line_break_is_a_blank_but_verse_keeps_its_lines() -> None:
 def test_footnotes_with_words_stand_at_the_end() -> None:
     remark = "My father kept a mark on the wall of the cellar."
     more = "It is there still, as far as I know."
-    notes = f"[^1]: {remark}\n\n    {more}\n[^b]: Smith, *Floods* (1987), p. 12."
+    notes = (
+        f"[^1]: {remark}\n\n    {more}\n[^b]: See the long chapter on the great flood in Smith, *Floods* (1987), p. 12."
+    )
     source = f"{ONE}[^1] And[^b]: so.^[{TWO}]\n\n{notes}\n\nEnd."
     kept = text(source)
     assert kept.startswith(f"{ONE} And: so.\n\nEnd.")

@@ -10,6 +10,7 @@ from sample_files import ONE, TWO, read, texts
 
 from llm60_jax.data.read import asciidoc, org, rst
 from llm60_jax.data.read.items import Broken, Document
+from llm60_jax.data.read.markup import Page
 
 _REMARK = "The miller told me this in spring, when the ice was on the river."
 _READERS = {".org": org, ".adoc": asciidoc, ".rst": rst}
@@ -108,6 +109,27 @@ def test_the_title_is_that_of_the_text_else_the_name(tmp_path: Path) -> None:
         (item,) = read(tmp_path / name, source.replace("\n", "\r\n"))
         assert isinstance(item, Document)
         assert item.title == title
+
+
+def test_a_drawer_that_ends_far_away_is_none() -> None:
+    source = ":note:\n" + "word\n" * 600 + ":END:\n"
+    assert text(".org", source).count("word") == 600
+    assert text(".org", source.replace("word\n" * 500, "")) == ""
+
+
+def test_the_end_of_a_block_is_looked_for_once() -> None:
+    class Pattern:
+        pattern = "x"
+        tried = 0
+
+        def match(self, line: str) -> bool:
+            self.tried += 1
+            return False
+
+    page, closing = Page(lambda content, page: content), Pattern()
+    for start in range(100):
+        assert page.until([""] * 100, start, closing) == -1  # type: ignore[arg-type]
+    assert closing.tried == 100
 
 
 def test_an_encrypted_file_is_no_asciidoc(tmp_path: Path) -> None:

@@ -309,7 +309,8 @@ def _prepare(line: str, prepared: list[str], references: dict[str, Any]) -> None
         if prepared and _ITEM.match(prepared[-1]):
             prepared.pop()
     elif _UNSEEN.match(line):
-        prepared += [""] if _ITEM.match(line) else []
+        if match := _ITEM.match(line):
+            prepared.append(f"{match[0]}<!-- -->")  # an item whose words may follow
     else:
         match = _DEFINITION.match(line)
         if match and _ADDRESS.search(match[2]):
