@@ -96,6 +96,10 @@ def test_the_title_is_the_front_matters_then_the_first_heading_then_the_files_na
         ("[wiki](x.md) [^x] [short] [1](a)", "wiki [short] 1"),
         ("[Anna]: Hello there\n", "[Anna]: Hello there"),
         ("1986. A great year.", "1986. A great year."),
+        ("It ^^rose^^ ((AbCd_-123))[]{#a}[so]{k='v'}![](x){width='3'} ((and so)).", "It rose so ((and so))."),
+        ("A ![x](data:image/png;base64,AAAA) b ![c][d]\n\n[d]: <data:image/png;base64," + "A" * 200_000 + ">", "A b"),
+        ("[caption id='x'] cap [/caption] [gallery ids='1'] [audio]", "cap [audio]"),
+        ("Not <del>closed, <b>so it stays</b>.", "Not closed, so it stays."),
         ("There were `r nrow(x)` boats, `$= y` oars.", "There were boats, oars."),
     ],
 )
@@ -139,6 +143,7 @@ def test_marks_inside_a_paragraph_go_and_words_stay(source: str, expected: str) 
         ("Term\n: The *meaning*.", "Term\n\nThe meaning."),
         ("* TOC\n{:toc}\n\nText\n{: .lead}\n\n- [Part](#part)\n- [Real](a.md)\n\n[TOC]", "Text\n\n- Real"),
         ("key:: value\n- id:: 6f\n- a\n\n*[HTML]: abbreviation\n\n\\newpage\n^name", "- a"),
+        ("- a\n    - #+BEGIN_QUOTE\n      b\n      #+END_QUOTE\n    - c", "- a\n  - b\n  - c"),
         ("import A from 'b'\n\n<Tabs x={1}>\n\nWords {/* no */}.\n\n</Tabs>", "Words."),
         ("| The limerick packs\n| laughs", "The limerick packs\nlaughs"),
     ],
@@ -159,7 +164,9 @@ def test_a_single_line_break_is_a_blank_but_verse_keeps_its_lines() -> None:
 def test_footnotes_with_words_stand_at_the_end() -> None:
     remark = "My father kept a mark on the wall of the cellar."
     more = "It is there still, as far as I know."
-    notes = f"[^1]: {remark}\n\n    {more}\n[^b]: Smith, *Floods* (1987), p. 12."
+    notes = (
+        f"[^1]: {remark}\n\n    {more}\n[^b]: See the long chapter on the great flood in Smith, *Floods* (1987), p. 12."
+    )
     source = f"{ONE}[^1] And[^b]: so.^[{TWO}]\n\n{notes}\n\nEnd."
     kept = text(source)
     assert kept.startswith(f"{ONE} And: so.\n\nEnd.")
@@ -174,6 +181,12 @@ def test_properties_of_a_notion_page_go(tmp_path: Path) -> None:
     page = f"# The ferry\n\n{properties}\n\n{ONE} See {link}.\n\n{link}\n\n{callout}\n"
     (item,) = read(tmp_path / name, page)
     assert item == Document(name, "The ferry", f"The ferry\n\n{ONE} See The mill.\n\n{TWO}")
+
+
+def test_what_tools_write_around_a_note_goes() -> None:
+    assert text(f"{ONE}\n\nid: {'0a' * 16}\nparent_id: x\nis_conflict: 0\ntype_: 1") == ONE
+    assert text(f"{ONE}\n\n---\nAnnotations: 0,23 SHA-256 0a\n@Anna: 0,23\n...\n") == ONE
+    assert text(f"\tDate:\tMarch 9\n\tWeather:\tRain\n\n{ONE}\n\n\tDate:\tMarch 10\n\n{TWO}") == f"{ONE}\n\n{TWO}"
 
 
 def test_a_play_below_a_title_stays() -> None:

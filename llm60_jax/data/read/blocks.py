@@ -11,7 +11,8 @@ from llm60_jax.data.clean import line_breaks
 GAP = "\x00"  # stands where a reader took something out; `tidy` closes the hole
 BREAK = "\x01"  # a line end that the author asked for
 BLOCK = "\x02"  # the end of a block, inside a run of text
-_MARKS = re.compile(f"[{GAP}{BREAK}{BLOCK}]")
+HELD = "\x03"  # stands around what a reader sets aside for a while
+_MARKS = re.compile(f"[{GAP}{BREAK}{BLOCK}{HELD}]")
 FENCE = "```"
 _MAX_VERSE_LINE = 60  # characters, where the author asked for the line ends
 _MAX_PROSE_LINE = 80  # ... and where not
@@ -24,6 +25,8 @@ _CITATION = re.compile(
     r"|\bet al\b|\b(?:retrieved|accessed) ",
     re.IGNORECASE,
 )
+_PROSE_SIGNS = frozenset(" \t\n,.;:!?'\"-()\u2018\u2019\u201c\u201d\u2014\u2013\u2026")
+SENTENCE_END = re.compile(r"[.!?\u2026][\"'\u201d\u2019)*_]*$")
 _MIN_NOTE_WORDS = 5
 _MAX_CITATION_WORDS = 30
 
@@ -98,6 +101,25 @@ def is_remark(note: str) -> bool:
     if len(words) < _MIN_NOTE_WORDS or sum(word.islower() for word in words) * 2 < len(words):
         return False
     return len(words) > _MAX_CITATION_WORDS or not _CITATION.search(note)
+
+
+def is_prose(code: str) -> bool:
+    """Whether an indented block is prose, as of people who indent their paragraphs."""
+    lines = [line.strip() for line in code.split("\n") if line.strip()]
+    if not may_be_prose(code) or not lines:
+        return False
+    capitals = sum(line.lstrip("\"'(\u201c\u2018*_")[:1].isupper() for line in lines)
+    ends = SENTENCE_END.search(lines[-1]) is not None
+    if len(lines) == 1 and capitals and not ends:
+        words = lines[0].split()
+        return len(words) >= 6 and 10 * sum(word[:1].islower() for word in words) >= 7 * len(words)
+    return (ends and 2 * capitals >= len(lines)) or (len(lines) > 2 and capitals == len(lines))
+
+
+def may_be_prose(text: str) -> bool:
+    """Whether a text has the signs of prose and none of code."""
+    plain = sum(letter.isalpha() or letter in _PROSE_SIGNS for letter in text)
+    return len(text.split()) >= 4 and plain >= 0.96 * len(text) and "()" not in text
 
 
 class Writer:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from llm60_jax.data.read import layout, markup, page_blocks
+from llm60_jax.data.read import layout, html_tree, page_blocks
 from llm60_jax.data.read.archives import Archive, all_named, first_named
 from llm60_jax.data.read.items import Document, Unreadable
 from llm60_jax.data.read.layout import Block
@@ -44,7 +44,7 @@ def _chapters(archive: Archive, package: str, tree: Element) -> list[list[Block]
             data = archive.read(member)
         except Unreadable:
             continue
-        page = markup.parsed(data)
+        page = html_tree.parsed(data)
         if page is not None:
             is_frame = member in named or _FRAME_NAME.fullmatch(_stem(member)) is not None
             parts.append((page_blocks.blocks_of(page, _FRAME), is_frame))
@@ -79,11 +79,11 @@ def _named_frame(archive: Archive, package: str, tree: Element) -> set[str]:
         if "nav" in (item.get("properties") or "").split():
             nav = _member(package, item.get("href") or "")
             try:
-                page = markup.parsed(archive.read(nav))
+                page = html_tree.parsed(archive.read(nav))
             except Unreadable:
                 continue
-            links = [] if page is None else [link for link in page.iter() if markup.tag_of(link) == "a"]
-            pairs += [(nav, kind, link.get("href") or "") for link in links for kind in markup.types_of(link)]
+            links = [] if page is None else [link for link in page.iter() if html_tree.tag_of(link) == "a"]
+            pairs += [(nav, kind, link.get("href") or "") for link in links for kind in html_tree.types_of(link)]
     frame = {_member(origin, href) for origin, kind, href in pairs if kind in _FRAME and "#" not in href}
     return frame - {_member(origin, href) for origin, kind, href in pairs if kind in ("text", "start", "bodymatter")}
 

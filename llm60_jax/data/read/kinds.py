@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 from llm60_jax.data.read import (
+    asciidoc,
     columns,
     epub,
     items,
@@ -16,8 +17,10 @@ from llm60_jax.data.read import (
     markdown,
     notes,
     opendocument,
+    org,
     pdf,
     plain,
+    rst,
     rtf,
     sniffing,
     unread,
@@ -31,7 +34,7 @@ from llm60_jax.errors import Failure, InputError
 VERSION = 2  # part of every corpus digest: raise it with any change of what a reader yields
 
 # Read as plain text, one document per file. The exclusion rules drop what is not prose.
-_PLAIN = (".txt", ".text", ".rst", ".py", ".log")
+_PLAIN = (".txt", ".text", ".py", ".log")
 _MARKDOWN = (".md", ".markdown", ".mdown", ".mkd", ".mdx", ".qmd", ".rmd")
 LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson")
 _DUMPS = (".xml", ".xml.bz2", ".xml.gz")
@@ -40,6 +43,9 @@ Reader = Callable[[Path, str], Iterator[Document | Broken]]
 _WHOLE: dict[str, Reader] = {
     **dict.fromkeys(_PLAIN, plain.text),
     **dict.fromkeys(_MARKDOWN, markdown.read),
+    **dict.fromkeys((".adoc", ".asciidoc", ".asc"), asciidoc.read),
+    ".org": org.read,
+    ".rst": rst.read,
     **dict.fromkeys((".html", ".htm", ".xhtml"), web.html),
     **dict.fromkeys((".docx", ".docm", ".dotx", ".dotm"), word.docx),
     **dict.fromkeys((".odt", ".ott"), opendocument.odt),
@@ -68,7 +74,7 @@ _ANY_TEXT = frozenset((".txt", ".text"))
 # Names that a strong mark in the content overrules: a PDF named .docx.
 _MARKED = frozenset((".docx", ".odt", ".epub", ".rtf", ".pdf", *_PLAIN, ".tex", ".ltx", ".latex"))
 
-# Libraries of the extra `formats`: package -> (module, the kinds that need it).
+# Libraries of the extra `formats`, and core ones: package -> (module, the kinds that need it).
 _NEEDS = {
     "trafilatura": ("trafilatura", (".html", ".htm", ".xhtml", ".epub", ".eml", ".emlx", ".mbox", ".enex")),
     "pdfminer.six": ("pdfminer", (".pdf",)),

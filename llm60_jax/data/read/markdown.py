@@ -36,8 +36,9 @@ _ADMONITION = re.compile(
 )
 # Lines that no reader of the page sees: attributes, names of blocks, abbreviations, fields, commands of TeX.
 _UNSEEN = re.compile(
-    r"\s*(?:\{:[^}]*\}|\^[\w-]{1,60}|\[TOC\]|\{\{TOC\}\}|\\(?:newpage|pagebreak|clearpage|tableofcontents|noindent)"
-    r"|(?:[-*] )?[a-zA-Z][\w /-]{0,40}:: .*|(?:[-*] )?[a-z-]{1,20}::|\*\[[^\]]{1,100}\]: .*)\s*$"
+    r"\s*(?:\{:[^}]*\}|\^[\w-]{1,60}|\[(?:TOC|toc)\]|\{\{TOC\}\}"
+    r"|\\(?:newpage|pagebreak|clearpage|tableofcontents|noindent)|\*\[[^\]]{1,100}\]: .*"
+    r"|(?:[-*] )?(?:#\+(?:BEGIN|END)_\w{1,20}|(?:\*\*)?[a-zA-Z][\w /-]{0,40}::(?:\*\*)? .*|[a-z-]{1,20}::))\s*$"
 )
 _TOC_MARK = re.compile(r"\s*\{:\s?toc\b[^}]*\}\s*$")
 _MDX = re.compile(
@@ -59,6 +60,9 @@ _PROPERTIES = frozenset(
     "title, type, uid, up, updated, url".split(", ")
 )
 _MOST_NOTION_PROPERTIES = 12
+_TRAILER = re.compile(r"id: [0-9a-f]{32}\n(?:.*\n){0,60}?type_: \d|---\nAnnotations: \d")
+_LONGEST_TRAILER = 200  # lines
+_DATA = re.compile(r"data:[\w/+.-]{1,60};base64,[\w+/=%-]*")  # a picture inside the text
 _NOTION_FILE = re.compile(r"[ _-][0-9a-f]{32}\.\w+$")
 
 
@@ -83,11 +87,12 @@ def convert(markdown: str, first: bool = True, notion: bool = False) -> tuple[st
       first: whether the file begins with this text.
       notion: whether it is an export of Notion, so that properties may stand below the title.
     """
-    lines = blocks.unmarked(markdown).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    markdown = _DATA.sub("x.png", blocks.unmarked(markdown))
+    lines = markdown.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     title = ""
     if first:
         title, lines = _without_front_matter(lines)
-        lines = _without_properties(lines, notion)
+        lines = _without_trailer(_without_properties(lines, notion))
     lines, references = _prepared(lines)
     reading = markdown_blocks.Reading(references)
     for part in _parts(lines):
@@ -185,6 +190,15 @@ def _without_properties(lines: list[str], notion: bool) -> list[str]:
     return lines
 
 
+def _without_trailer(lines: list[str]) -> list[str]:
+    """Return lines without what Joplin and iA Writer write below a note."""
+    start = len("\n".join(lines).rstrip().split("\n"))
+    while start > 0 and lines[start - 1].strip() and len(lines) - start < _LONGEST_TRAILER:
+        start -= 1
+    trailer = "\n".join(lines[start:])
+    return lines[:start] if _TRAILER.match(trailer) else lines
+
+
 # What tools other than Markdown read
 
 
@@ -249,7 +263,7 @@ def _begins_paragraph(lines: list[str], number: int) -> bool:
     above = lines[max(number - 3, 0) : number]
     before = next((text for text in reversed(above) if text.strip()), "")
     inside = before.startswith((" ", "\t", "[^")) or _ITEM.match(before) is not None
-    return not inside and not (above and above[-1] and _ITEM.match(after)) and markdown_blocks.may_be_prose(line)
+    return not inside and not (above and above[-1] and _ITEM.match(after)) and blocks.may_be_prose(line)
 
 
 def _formula(lines: list[str], number: int) -> int:
@@ -294,7 +308,10 @@ def _prepare(line: str, prepared: list[str], references: dict[str, Any]) -> None
     elif _TOC_MARK.match(line):
         if prepared and _ITEM.match(prepared[-1]):
             prepared.pop()
-    elif not _UNSEEN.match(line):
+    elif _UNSEEN.match(line):
+        if match := _ITEM.match(line):
+            prepared.append(f"{match[0]}<!-- -->")  # an item whose words may follow
+    else:
         match = _DEFINITION.match(line)
         if match and _ADDRESS.search(match[2]):
             references.setdefault(normalizeReference(match[1]), {"href": match[2], "title": ""})

@@ -18,7 +18,8 @@ _MAX_BRACKETS = 200  # in a block, or a tenth of its characters
 _SIGN = re.compile(r"[\\`*_{\[<$%&~=^#]|::|\(\(|  \n")  # what a block without markup lacks
 _MAX_NESTED = 2  # texts inside blocks of code, one in the other
 _CALLOUT = re.compile(r"\[!([\w-]{1,40})(?:\|[^\]\n]{0,100})?\][+-]?[ \t]*([^\n]*)(?:\n|$)")
-_TASK = re.compile(r"\[[ xX/>-]\]\s+")
+_TASK = re.compile(r"\[[ xX/>-]\](?:\s+|$)")
+_ENTRY = re.compile(r"Date:\s.*(?:\n[A-Z][\w ]{0,30}:\s.*){0,10}\s*")  # what Day One writes above an entry
 _BLOCK_NAME = re.compile(r"\s\^[A-Za-z0-9-]{1,60}$")  # of Obsidian
 _PAGE = re.compile(r"[0-9a-f]{32}(?:%20|\w|_|-)*\.(?:md|csv|html)$")  # a page of Notion
 _ASIDE = re.compile(r"<aside>\s*[^\w\s<>\"'(\[\u201c\u2018]{1,4}(?=\s)")  # the icon of a callout of Notion
@@ -34,8 +35,6 @@ _PROSE = frozenset(
     "{margin} {sidebar} {topic} {pull-quote} {verse} verse poetry poem".split()
 )
 _OPTION = re.compile(r":[\w-]{1,40}:|(?:collapse|icon|color|title):")
-_PROSE_SIGNS = frozenset(" \t\n,.;:!?'\"-()\u2018\u2019\u201c\u201d\u2014\u2013\u2026")
-_SENTENCE_END = re.compile(r"[.!?\u2026][\"'\u201d\u2019)*_]*$")
 _MATH = "math-block"  # how `markdown.prepared` marks a formula of several lines
 
 
@@ -221,15 +220,15 @@ class Reading:
     def _code(self, token: Token, nested: int) -> None:
         """Add a block of code. Prose in it is read: a callout, or paragraphs that are indented."""
         language = token.info.split()[0].lower() if token.info.strip() else ""
-        if language in _COMPUTED:
+        if language in _COMPUTED or language.startswith("{=") or _ENTRY.fullmatch(token.content):
             return
         if language == _MATH:
             self._writer.block(f"$$ {' '.join(token.content.split())} $$")
         elif nested < _MAX_NESTED and (language.startswith("ad-") or language in _PROSE):
             self._nested_prose(token.content, nested + 1)
-        elif nested < _MAX_NESTED and token.type == "code_block" and is_prose(token.content):
+        elif nested < _MAX_NESTED and token.type == "code_block" and blocks.is_prose(token.content):
             lines = [line.lstrip() for line in token.content.split("\n")]
-            sentences = all(_SENTENCE_END.search(line) for line in lines if line)
+            sentences = all(blocks.SENTENCE_END.search(line) for line in lines if line)
             self.read(("\n\n" if sentences else "\n").join(lines), nested + 1)
         else:
             self._writer.block(blocks.fenced(token.content))
@@ -252,7 +251,7 @@ def _without_tags(content: str) -> str:
     words = content.split(" ")
     while len(words) > 1 and is_tag(words[-1]):
         words.pop()
-    return " ".join(words) if _SENTENCE_END.search(words[-1]) else content
+    return " ".join(words) if blocks.SENTENCE_END.search(words[-1]) else content
 
 
 def is_tag(word: str) -> bool:
@@ -264,19 +263,3 @@ def _is_reference(content: str) -> bool:
     """Whether a block is but a link to a heading of its page, or to a page of Notion."""
     match = re.fullmatch(r"\[[^\[\]]{0,500}\]\(([^()\s]{1,1000})\)", content.strip())
     return match is not None and (match[1].startswith("#") or _PAGE.search(match[1]) is not None)
-
-
-def is_prose(code: str) -> bool:
-    """Whether an indented block is prose, as of people who indent their paragraphs."""
-    lines = [line.strip() for line in code.split("\n") if line.strip()]
-    if not may_be_prose(code) or not lines:
-        return False
-    capitals = sum(line.lstrip("\"'(\u201c\u2018*_")[:1].isupper() for line in lines)
-    ends = _SENTENCE_END.search(lines[-1]) is not None
-    return (ends and 2 * capitals >= len(lines)) or (len(lines) > 2 and capitals == len(lines))
-
-
-def may_be_prose(text: str) -> bool:
-    """Whether a text has the signs of prose and none of code."""
-    plain = sum(letter.isalpha() or letter in _PROSE_SIGNS for letter in text)
-    return len(text.split()) >= 4 and plain >= 0.96 * len(text) and "()" not in text

@@ -29,7 +29,8 @@ _BLOCK_TAGS = frozenset(
 _SILENT_TAGS = frozenset(
     "script style svg math iframe object noscript template button select audio video del s strike".split()
 )
-_BLOCK_REFERENCE = re.compile(r"\(\([0-9a-f]{8}-[0-9a-f-]{20,40}\)\)")  # of Logseq
+# Of Logseq and Roam.
+_BLOCK_REFERENCE = re.compile(r"\(\((?:[0-9a-f]{8}-[0-9a-f-]{20,40}|(?=[a-z]{0,8}[^a-z()])[\w-]{9})\)\)")
 _FIELD = re.compile(r"\([\w -]{1,40}:: [^()\n]{0,200}\)")  # of Dataview
 _STRONG = re.compile(r"\*\*([^*\n]{1,500})\*\*")
 _TAG = re.compile(r"(?<![\w&#/])#([^\W\d_][\w/-]{0,60})#?(?![\w/])")
@@ -40,6 +41,7 @@ def rules(md: MarkdownIt) -> None:
     ruler = md.inline.ruler
     ruler.before("escape", "inserted", _matching("{", _INSERTED, _inner))
     ruler.before("escape", "replaced", _matching("{", _REPLACED, _inner))
+    ruler.before("escape", "values", _matching("{", _ATTRIBUTES, _gone))
     ruler.before("escape", "span", _span)
     ruler.before("escape", "math", _matching("$", _MATH, _verbatim))
     ruler.before("backticks", "computed", _matching("`", _COMPUTED, _gone))
@@ -47,6 +49,7 @@ def rules(md: MarkdownIt) -> None:
     ruler.before("strikethrough", "subscript", _matching("~", _SUBSCRIPT, _inner))
     ruler.before("strikethrough", "highlight", _highlight)
     ruler.before("link", "note", _matching("[", _NOTE, _gone))
+    ruler.before("link", "shortcode", _matching("[", _SHORTCODE, _gone))
     ruler.before("link", "citation", _matching("[", _CITATION, _gone))
     ruler.before("link", "field", _matching("[", _BRACKETED_FIELD, _gone))
     ruler.before("link", "wikilink", _matching("[", _WIKILINK, _wikilink))
@@ -56,6 +59,7 @@ def rules(md: MarkdownIt) -> None:
     ruler.after("image", "loose_link", _matching("[", _LOOSE_LINK, _inner))
     ruler.after("image", "undefined_image", _matching("!", _UNDEFINED, _gone))
     ruler.after("image", "undefined", _matching("[", _UNDEFINED, _inner))
+    ruler.push("marked", _matching("^", _MARKED, _inner))
     ruler.push("superscript", _matching("^", _RAISED, _inner))
     ruler.push("component", _matching("<", _COMPONENT, _gone))
 
@@ -67,13 +71,18 @@ _INSERTED = re.compile(r"\{(?:\+\+|==)([^{}]{1,500}?)(?:\+\+|==)\}")
 _REPLACED = re.compile(r"\{~~[^{}~]{0,500}~>([^{}]{0,500}?)~~\}")
 _COMPUTED = re.compile(r"`(?:r [\w.]+\(|\$?= )[^`\n]{0,300}`")  # a value that R Markdown or Dataview computes
 _SUBSCRIPT = re.compile(r"~([^\s~]{1,50})~(?!~)")
+_MARKED = re.compile(r"\^\^([^^\n]{1,500})\^\^")  # of Roam
 _RAISED = re.compile(r"\^([^\s^]{1,50})\^")
 _CITATION = re.compile(r"\[(?:[^\[\]@\n]{0,100}[\s;])?-?@[\w{][^\[\]]{0,500}\](?![\[(])")  # of Pandoc
 _NOTE = re.compile(r"\[\^[^\[\]\s]{1,200}\]")  # the mark of a footnote
 _BRACKETED_FIELD = re.compile(r"\[[\w -]{1,40}:: [^\[\]\n]{0,200}\]")  # of Dataview
 _EMBED = re.compile(r"!\[\[[^\[\]\n]{0,500}\]\]")
 _WIKILINK = re.compile(r"\[\[([^\[\]\n]{1,500})\]\](?!\()")
-_WITH_ATTRIBUTES = re.compile(r"\[([^\[\]\n]{1,500})\]\{[.#:][^{}\n]{0,300}\}")
+_WITH_ATTRIBUTES = re.compile(r"\[([^\[\]\n]{0,500})\]\{(?:[.#:]|[\w-]{1,30}=)[^{}\n]{0,300}\}")
+_ATTRIBUTES = re.compile(r"\{[\w-]{1,30}=[^{}\n]{1,300}\}")
+_SHORTCODE = re.compile(
+    r"\[/?(?:caption|gallery|embed|audio|video|playlist|youtube|vimeo)\b(?!\])[^\[\]]{0,300}\]|\[/caption\]"
+)
 # A link whose address is none in Markdown, since it holds blanks or brackets.
 _LOOSE_LINK = re.compile(
     r"!?\[([^\[\]]{0,500})\]\((?=[^()\s]{0,200}(?:[./#]|[ ][^()\n]{0,300}\.\w{2,5}\)))"

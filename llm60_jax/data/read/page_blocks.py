@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from llm60_jax.data.read import layout, markup
+from llm60_jax.data.read import layout, html_tree
 from llm60_jax.data.read.layout import Block
 
 _HEADINGS = frozenset("h1 h2 h3 h4 h5 h6".split())
@@ -60,9 +60,9 @@ class _Open:
     def __init__(self, element: Any, tag: str, number: int, is_aside: bool):
         self.tag, self.number = tag, number
         self.is_aside = is_aside
-        types = markup.types_of(element)
-        self.is_note = not types.isdisjoint(_NOTES) or markup.is_named(element, _NOTE_NAME)
-        self.is_verse = markup.is_named(element, _VERSE_NAME) or any(map(_VERSE_NAME.match, types))
+        types = html_tree.types_of(element)
+        self.is_note = not types.isdisjoint(_NOTES) or html_tree.is_named(element, _NOTE_NAME)
+        self.is_verse = html_tree.is_named(element, _VERSE_NAME) or any(map(_VERSE_NAME.match, types))
 
 
 class _List:
@@ -76,7 +76,7 @@ class _Reader:
     """Walks a tree, without recursion, and collects its blocks."""
 
     def __init__(self, tree: Any, skip: frozenset[str]):
-        self._tree, self._skip, self._sizes = tree, skip, markup.sizes_of(tree)
+        self._tree, self._skip, self._sizes = tree, skip, html_tree.sizes_of(tree)
         self._blocks: list[Block] = []
         self._parts: list[str] = []  # of the present block
         self._linked = 0  # characters of the present block that stand in links
@@ -89,7 +89,7 @@ class _Reader:
         stack = [(self._tree, False)]
         while stack:
             element, ended = stack.pop()
-            tag = markup.tag_of(element)
+            tag = html_tree.tag_of(element)
             if ended:
                 self._end(element, tag)
             elif tag and self._start(element, tag):
@@ -163,12 +163,12 @@ class _Reader:
             return tag != "nav" or 2 * self._sizes[element] <= self._sizes[self._tree]
         if tag == "table":
             return not self._is_layout(element)
-        types = markup.types_of(element)
+        types = html_tree.types_of(element)
         if types & {"pagebreak", "noteref", "backlink"} or types & self._skip:
             return True
         if tag in ("a", "sup"):
             return self._is_note_mark(element, tag)
-        if self._sizes[element] < 16 and markup.is_named(element, _NUMBER_NAME):
+        if self._sizes[element] < 16 and html_tree.is_named(element, _NUMBER_NAME):
             return True  # the number of a line or page
         return tag == "span" and "mso-list:ignore" in (element.get("style") or "").lower().replace(" ", "")
 
@@ -180,11 +180,11 @@ class _Reader:
         if tag == "a":
             target = element.get("href") or ""
             inside = element.getparent()
-            raised = inside is not None and markup.tag_of(inside) == "sup"
+            raised = inside is not None and html_tree.tag_of(inside) == "sup"
             return target.startswith("#") and bool(
                 _BACK.match(text) or (text[:1] == "[" and _NOTE_MARK.match(text)) or (raised and _NOTE_MARK.match(text))
             )
-        linked = next((child for child in element.iter() if markup.tag_of(child) == "a"), None)
+        linked = next((child for child in element.iter() if html_tree.tag_of(child) == "a"), None)
         return bool(_NOTE_MARK.match(text)) and (linked is not None or not text.isdigit())
 
     def _is_layout(self, table: Any) -> bool:
@@ -193,7 +193,7 @@ class _Reader:
         stack = list(table)
         while stack:
             element = stack.pop()
-            tag = markup.tag_of(element)
+            tag = html_tree.tag_of(element)
             if tag in ("td", "th"):
                 long += self._sizes[element] if self._sizes[element] >= layout.LONG_CELL else 0
             elif tag:
@@ -204,17 +204,17 @@ class _Reader:
         if tag in ("html", "body", "main", "article"):
             return False
         # Comments can be most of a page; what else is most of it is no aside.
-        if markup.is_named(element, _COMMENTS_NAME):
+        if html_tree.is_named(element, _COMMENTS_NAME):
             return True
-        is_aside = tag in _ASIDES or markup.is_named(element, _ASIDE_NAME)
+        is_aside = tag in _ASIDES or html_tree.is_named(element, _ASIDE_NAME)
         return is_aside and 2 * self._sizes[element] <= self._sizes[self._tree]
 
     def _preformatted(self, element: Any) -> None:
         for child in element.iter():
-            if markup.tag_of(child) == "br":
+            if html_tree.tag_of(child) == "br":
                 child.tail = "\n" + (child.tail or "")
-        named = any(markup.is_named(each, _CODE_NAME) for each in (element, element.getparent()) if each is not None)
-        known = named or any(markup.tag_of(child) == "code" for child in element)
+        named = any(html_tree.is_named(each, _CODE_NAME) for each in (element, element.getparent()) if each is not None)
+        known = named or any(html_tree.tag_of(child) == "code" for child in element)
         self._blocks += (
             block._replace(aside=self._asides > 0)
             for block in layout.preformatted("".join(element.itertext()), code=known)

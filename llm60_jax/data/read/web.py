@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llm60_jax.data.read import items, layout, markup, page_blocks
+from llm60_jax.data.read import items, layout, html_tree, page_blocks
 from llm60_jax.data.read.items import Document, TooLarge
 from llm60_jax.data.read.layout import Block
 
@@ -29,7 +29,7 @@ def html(path: Path, name: str) -> Iterator[Document]:
         data = file.read(items.LARGEST + 1)
     if len(data) > items.LARGEST:
         raise TooLarge
-    tree = markup.parsed(data)
+    tree = html_tree.parsed(data)
     page = [] if tree is None else page_blocks.blocks_of(tree)
     title = "" if tree is None else _title(tree)
     article = _chosen(page, _article(tree) if page else "")
@@ -38,12 +38,12 @@ def html(path: Path, name: str) -> Iterator[Document]:
 
 def blocks(data: bytes) -> str:
     """Return all text of a page, a blank line between its blocks."""
-    tree = markup.parsed(data)
+    tree = html_tree.parsed(data)
     return "" if tree is None else layout.joined(page_blocks.blocks_of(tree))
 
 
 def _title(tree: Any) -> str:
-    titles = (element for element in tree.iter() if markup.tag_of(element) == "title")
+    titles = (element for element in tree.iter() if html_tree.tag_of(element) == "title")
     return next((text for title in titles if (text := " ".join("".join(title.itertext()).split()))), "")
 
 
