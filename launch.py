@@ -4,6 +4,7 @@ import argparse
 import os
 import shlex
 import sys
+import tempfile
 from pathlib import Path
 
 from llm60_jax.machine.signals import Interrupts
@@ -87,6 +88,7 @@ def _span(text: str) -> tuple[int, int]:
 
 
 def _dry_run(config: Config) -> None:
+    from llm60_jax.data.prepare import first_look
     from llm60_jax.data.read import hub, sources
     from llm60_jax.machine import devices
     from llm60_jax.record.workdir import WorkDir
@@ -94,7 +96,9 @@ def _dry_run(config: Config) -> None:
     from llm60_jax.training import tuning
 
     devices.ready(config)
-    config = tuning.recalled(config)
+    with tempfile.TemporaryDirectory() as scratch:  # a dry run leaves nothing behind
+        look = first_look(config, terminal.Tracker(INTERRUPTS), epochs_only=True, data_dir=Path(scratch))
+    config = tuning.recalled(look.config)
     if config.train.is_auto:
         terminal.say('note: "auto" is not measured on this machine yet; the run measures first, or tools/tune.py does')
     stage_plan = plan.build(config)
@@ -103,6 +107,8 @@ def _dry_run(config: Config) -> None:
         f"{stage_plan.steps:,} steps of {stage_plan.tokens_per_step:,} tokens, {stage_plan.tokens:,} in all; "
         f"{config.model.parameter_count:,} parameters"
     )
+    for line in look.describe():
+        terminal.say(line)
     for line in config_module.departures(config):
         terminal.say(f"note: {line}")
     gates.check_names(config.phase)

@@ -101,9 +101,9 @@ def test_epub_yields_chapters_in_reading_order(tmp_path: Path) -> None:
 def test_mail_yields_the_message_without_quoted_text(tmp_path: Path) -> None:
     answer = f"{ONE}\n\nYours,\nAnn\n\nOn Monday, Bob wrote:\n> What happened?\n> Tell me.\n"
     (item,) = read(tmp_path / "a.eml", letter(answer, "Das Café 渡し", f"<p>{ONE}</p>"))
-    assert item == Document("a.eml", "Das Café 渡し", f"{ONE}\n\nYours,\nAnn\n\n")
+    assert item == Document("a.eml", "Das Café 渡し", f"{ONE}\n\nYours,\nAnn")
     signed = f"{ONE}\n> quoted\n{TWO}\n-- \nAnn Ferry, Captain\n"
-    assert texts(read(tmp_path / "b.eml", letter(signed))) == [f"{ONE}\n{TWO}\n"]
+    assert texts(read(tmp_path / "b.eml", letter(signed))) == [f"{ONE}\n\n{TWO}"]
     (item,) = read(tmp_path / "c.eml", f"Subject: x\nContent-Type: text/html\n\n<p>{ONE}</p><p>{TWO}</p>")
     assert isinstance(item, Document)
     assert item.text == f"{ONE}\n\n{TWO}"

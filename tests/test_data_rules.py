@@ -1,6 +1,11 @@
 """What the exclusion rules drop, and the similar prose that they keep."""
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rule_texts import AFTER, BEFORE, GOES, STAYS
 from sample_texts import ESSAY_WITH_A_LIST, EXCLUDED, KEPT
 
 from llm60_jax.config import RULES, Exclude
@@ -20,6 +25,70 @@ def test_prose_that_resembles_excluded_text_is_kept_whole(text):
     screened = screening.screen(text, Exclude())
     assert (screened.reason, screened.dropped) == (None, ())
     assert screened.text == cleaning.clean(text)
+
+
+STAYING = [pytest.param(text, id=f"{rule}: {name}") for rule in STAYS for name, text in STAYS[rule].items()]
+GOING = [pytest.param(rule, text, id=f"{rule}: {name}") for rule in GOES for name, text in GOES[rule].items()]
+
+
+@pytest.mark.parametrize("text", STAYING)
+def test_writing_with_a_mark_of_one_kind_is_kept_whole(text):
+    screened = screening.screen(text, Exclude())
+    assert [part for part in screened.dropped if re.search(r"[^\W\d_]", part.text)] == []
+    assert screened.reason is None
+
+
+@pytest.mark.parametrize(("rule", "text"), GOING)
+def test_what_a_rule_is_for_goes(rule, text):
+    screened = screening.screen(text, Exclude())
+    assert (screened.text, screened.reason) == ("", rule)
+
+
+@pytest.mark.parametrize(("rule", "text"), [x for x in GOING if "source" not in x.id])
+def test_what_a_rule_is_for_goes_from_between_prose(rule, text):
+    """A TeX source is judged as a whole; anything else leaves the prose around it alone."""
+    screened = screening.screen(f"{BEFORE}\n\n{text}\n\n{AFTER}", Exclude())
+    assert screened.text == f"{BEFORE}\n\n{AFTER}"
+
+
+PROSE = [text for name in ("interview novel", "questions of an essay", "numbers history") for text in [KEPT[name]]]
+PROSE = [*(" ".join(text.split()) for text in (*PROSE, KEPT["email story"].split("\n\n")[0])), BEFORE, AFTER]
+INSERTED = [
+    "> A shelf is a promise.",
+    "> A shelf is a promise.\n> I know of no better rule.",
+    "Update: the boat has been found.",
+    "Edit: it was blue.",
+    "As Montaigne says:",
+    "On March 3, 1905, Mr. Wells wrote:",
+    "Posted by Anna on March 3, 2019 at 10:15",
+    "3 comments",
+    "Share",
+    "Location: Bern",
+    "Re: the boat",
+    "Sent from my kitchen",
+    "tl;dr: we found it.",
+    "9:15 -- Left for the mill.",
+    "10:40 Walk: to the weir.",
+    "12:30 Lunch: soup.",
+    "Woke 7:10",
+    "I went down to the mill.",
+    "I came home.",
+    "What is a man to do?",
+    "The sun came out \U0001f31e and went in again \U0001f327.",
+    "It was \\$40, or $3 a week, \\[he said\\].",
+    "The essay (https://a.example/1) and the reply (https://b.example/2) are both right.",
+    "Nobody reads the terms of service.",
+    "“I dunno. I'm gonna ask my dad!!”",
+]
+
+
+@given(st.lists(st.tuples(st.sampled_from(PROSE), st.lists(st.sampled_from(INSERTED), max_size=4)), min_size=3))
+def test_no_marks_between_paragraphs_cost_an_author_a_paragraph(parts):
+    text = "\n\n".join(piece for prose, inserted in parts for piece in (prose, *inserted))
+    # Few paragraphs in many copies are repetitive, and rightly so.
+    limits = Exclude(rules=tuple(rule for rule in RULES if rule != "repetitive"))
+    dropped = "\n".join(part.text for part in screening.screen(text, limits).dropped)
+    assert [prose for prose, _ in parts if prose in dropped] == []
 
 
 def test_a_list_in_a_good_essay_drops_the_list_and_not_the_essay():
@@ -69,6 +138,19 @@ def test_an_answer_is_kept_or_dropped_with_its_question():
 def test_rules_take_linear_time_for_hostile_lines():
     """A pattern that backtracks over a long line would take hours here."""
     units = ("a", "a ", "[", "1. ", "(", "@a ", "_a", "*", "a:", "<a ", "\\\\a{", "0.", "- ", "| ", "=", "x(", "a-\n")
+    units += (
+        "$a",
+        "3 points\n",
+        "reply 3d ",
+        "9:15 a: b\n",
+        "1 ago ",
+        "x wrote:\n",
+        "~~~\n",
+        "FAQ\n",
+        "a?\n",
+        "I. a\n",
+    )
+    units += ("on a wrote: ", "by clicking ", "licensed under ", "gutenberg ", "\u201c", "#a ", "https://a ", "u/abc ")
     for unit in units:
         screening.screen(unit * (200_000 // len(unit)), Exclude())
 

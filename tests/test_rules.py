@@ -140,7 +140,7 @@ def test_2_validation_text_of_one_phase_trains_no_other(tree, tmp_path):
     }
     assert not first["grammar", "train"] & first["vocabulary", "validation"]
     assert not first["vocabulary", "train"] & first["grammar", "validation"]
-    assert len(first["grammar", "validation"]) == len(first["vocabulary", "validation"]) == 20
+    assert len(first["grammar", "validation"]) == len(first["vocabulary", "validation"]) == 8
     assert any("near-duplicates of other phases' validation text" in note for note in corpora["grammar"].notes)
 
 

@@ -117,7 +117,7 @@ def test_documents_and_rows_are_shown_with_their_borders(
 ) -> None:
     tree["phase"][0]["reweight"] = {}
     (tmp_path / "c.toml").write_text(to_toml(tree))
-    command = [str(tmp_path / "c.toml"), "--phase", "grammar", "--stage", "3", "--rows", "4"]
+    command = [str(tmp_path / "c.toml"), "--phase", "grammar", "--stage", "3", "--rows", "8"]
     shown = []
     for seed in ("1", "1", "2"):
         assert inspect_data.main([*command, "--json", "--seed", seed]) == 0
@@ -131,7 +131,7 @@ def test_documents_and_rows_are_shown_with_their_borders(
     texts = {record["text"] for record in data.corpora["grammar"].read("train")}
     assert len(result["shown"]) == 3
     assert all(doc["text"] in texts for doc in result["shown"])
-    assert len(result["rows"]) == 4
+    assert len(result["rows"]) == 8
     for row in result["rows"]:
         assert sum(piece["tokens"] for piece in row["pieces"]) == 32
         for piece in row["pieces"]:
@@ -151,7 +151,7 @@ def test_documents_and_rows_are_shown_with_their_borders(
 def test_questions_are_shown_as_not_learnt(tuning: dict[str, Any], tmp_path: Path, capsys) -> None:
     pairs = [
         {"instruction": f"Say {i} times {i}.", "output": f"That is the number {i * i}, as far as I know."}
-        for i in range(60)
+        for i in range(120)
     ]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     tuning["phase"][0] |= {"rows": "fixed", "exclude": {"rules": []}}
@@ -207,9 +207,9 @@ def test_too_little_text_is_accounted_for_by_prepare_data_alone(tree: dict[str, 
     assert prepare_data.main([str(tmp_path / "c.toml"), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)["phases"]["grammar"]
     assert result["documents_kept"] == 1
-    assert "1 distinct documents found" in result["notes"][0]
+    assert "60 characters of distinct text were found" in result["notes"][0]
     assert prepare_data.main([str(tmp_path / "c.toml"), "--tokens"]) == 2
-    assert "1 distinct documents found" in capsys.readouterr().err
+    assert "60 characters of distinct text were found" in capsys.readouterr().err
 
 
 def test_the_benchmark_measures_text_tokens_and_loader(tiny_file: Path, capsys, monkeypatch) -> None:

@@ -113,12 +113,13 @@ def _inspect(options: argparse.Namespace, interrupts: Interrupts) -> None:
         raise InputError(f"--documents {options.documents}, --rows {options.rows}: both must be 0 or more")
     config = config_module.load(options.config, options.set)
     phase = cli.phase_of(config, options.phase)
-    stages = plan.build(config).phase_stages(phase.name)
-    if not 1 <= options.stage <= len(stages):
-        raise InputError(f"--stage: phase {phase.name} has stages 1 to {len(stages)}, not {options.stage}")
     if options.weights:
         token_weights.reweighted(config, phase.name)
     data = ancestry.prepared(config, terminal.Tracker(interrupts, quiet=options.json))
+    config, phase = data.config, cli.phase_of(data.config, options.phase)
+    stages = plan.build(config).phase_stages(phase.name)
+    if not 1 <= options.stage <= len(stages):
+        raise InputError(f"--stage: phase {phase.name} has stages 1 to {len(stages)}, not {options.stage}")
     rng = random.Random(options.seed)
     facts = {
         "phase": phase.name,

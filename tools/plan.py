@@ -11,6 +11,7 @@ from typing import Any
 from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.config import Config
+from llm60_jax.data.prepare import first_look
 from llm60_jax.errors import InputError
 from llm60_jax.machine import cli, compilation_cache, devices, terminal
 from llm60_jax.machine.signals import Interrupts
@@ -108,7 +109,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 def _plan(options: argparse.Namespace, interrupts: Interrupts) -> None:
     if options.rounds < 1:
         raise InputError(f"--rounds: {options.rounds}, but it must be 1 or more")
-    config = tuning.recalled(config_module.load(options.config, options.set))
+    given = config_module.load(options.config, options.set)
+    look = first_look(given, terminal.Tracker(interrupts, quiet=options.json), epochs_only=True)
+    config = tuning.recalled(look.config)
     stage_plan = plan.build(config)
     if options.measure:
         devices.ready(config)
@@ -119,9 +122,11 @@ def _plan(options: argparse.Namespace, interrupts: Interrupts) -> None:
     rows = rows_of(stage_plan.stages, config, costs.recall(config, stage_plan))
     sums = totals(stage_plan.stages, rows)
     if options.json:
-        print(json.dumps({"stages": rows, "hours": sums}, indent=1))
+        print(json.dumps({"stages": rows, "hours": sums, "text_tokens": look.tokens}, indent=1))
         return
     terminal.say(table(rows))
+    for line in look.describe():
+        terminal.say(line)
     for name, spread in sums.items():
         terminal.say(
             f"{name}: {spread['median']:,.1f} hours of steps ({spread['least']:,.1f} to {spread['most']:,.1f})"

@@ -21,7 +21,7 @@ from llm60_jax.run import ancestry
 EXAMPLES = """examples:
   # a table for each phase
   python tools/prepare_data.py configs/quickstart.toml
-  # one phase, with five samples of the parts that each rule dropped
+  # one phase, with the five largest parts that each rule dropped
   python tools/prepare_data.py configs/llm60.toml --phase grammar --samples 5
   # the same as a page to browse
   python tools/prepare_data.py configs/llm60.toml --html ledger.html
@@ -36,12 +36,13 @@ resumes where it stopped. The field `processes` says how many processes work at 
 
 
 def samples(corpus: Corpus, count: int) -> str:
-    """Return the beginnings of the first parts that each rule dropped."""
+    """Return the largest parts that each rule dropped: their sizes, files, beginnings and ends."""
     return "\n".join(
-        f"{ledger.source}, {rule}: {' '.join(text.split())[:100]}"
+        f"{ledger.source}, {rule}, {part.characters:,} characters in one piece, {part.file}: "
+        + " ".join(part.text.split())
         for ledger in account.ledgers(corpus)
-        for rule, texts in ledger.samples.items()
-        for text in texts[:count]
+        for rule, parts in ledger.samples.items()
+        for part in parts[:count]
     )
 
 
@@ -80,7 +81,7 @@ def _show(corpus: Corpus, tokens: Mapping[str, int], count: int) -> None:
     headings, *lines = account.table(corpus, tokens)
     table = terminal.columns(headings, lines)
     terminal.say(f"\nphase {corpus.phase}: documents after cutting: {splits}\n{table}")
-    for note in (*corpus.notes, *filter(None, [corpus.problem])):
+    for note in account.notes(corpus):
         terminal.say(f"note: {note}")
     if count and (shown := samples(corpus, count)):
         terminal.say(f"\n{shown}")
@@ -90,7 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     parser = cli.config_parser(__doc__, EXAMPLES)
     parser.add_argument("--phase", metavar="NAME", help="this phase only")
-    parser.add_argument("--samples", type=int, default=0, metavar="N", help="show N parts that each rule dropped")
+    parser.add_argument(
+        "--samples", type=int, default=0, metavar="N", help="show the N largest parts that each rule dropped"
+    )
     parser.add_argument("--tokens", action="store_true", help="learn the tokenizer and write the token shards, too")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the ledger as a page, with samples")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

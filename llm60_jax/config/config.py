@@ -18,6 +18,7 @@ from llm60_jax.config.phase import Goal, Phase
 from llm60_jax.config.rules import RULE_6
 from llm60_jax.config.schema import Count, Dtype, Name, PathText, Positive, Recompute, Remat, record, require
 from llm60_jax.config.sources import InstructionSource
+from llm60_jax.errors import InputError
 
 _UNMEASURED_TOKENS = 1024  # in a micro-batch until "auto" is measured; the fastest choice on most CPUs
 
@@ -254,7 +255,20 @@ def load(path: str | Path, overrides: Sequence[str] = (), workdir: str | None = 
         schema.override(tree, text)
     if workdir is not None:
         tree["workdir"] = workdir
+    _require_one_length(tree, str(path))
     return parse(tree, str(path))
+
+
+def _require_one_length(tree: dict[str, Any], origin: str) -> None:
+    """Raise InputError if a phase of a file has both tokens and epochs. A run's own record has both."""
+    phases = tree.get("phase")
+    for phase in phases if isinstance(phases, list) else []:
+        if isinstance(phase, dict) and {"tokens", "epochs"} <= phase.keys():
+            where = f"phase.{phase.get('name')}"
+            raise InputError(
+                f"{origin}: {where}: it has tokens ({phase['tokens']}) and epochs ({phase['epochs']}); give one of "
+                f"them. --set {where}.tokens= removes the tokens of a file"
+            )
 
 
 def parse(tree: dict[str, Any], origin: str) -> Config:

@@ -11,10 +11,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from llm60_jax.config.schema import (
+    Count,
     Fraction,
     Name,
     Piecewise,
-    Positive,
     Remat,
     record,
     require,
@@ -101,7 +101,8 @@ class Phase:
 
     name: Name
     goal: Goal | None = None  # None: by place; the first is grammar, the last of several fine_tune
-    tokens: Positive
+    tokens: Count = 0  # to train on, or give epochs
+    epochs: Annotated[float, Field(gt=0, le=1000)] | None = None  # passes over the phase's text, instead of tokens
     context: Piecewise
     freeze: Piecewise
     learning_rate: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(ge=0, le=1)]]  # peak, final
@@ -133,6 +134,7 @@ class Phase:
     gate: Gate = Gate()
 
     def __post_init__(self) -> None:
+        require(self.tokens > 0 or self.epochs is not None, "tokens: required, unless epochs is given")
         require(bool(self.sources), "sources: at least one is needed, as a [[phase.sources]] table")
         shares = [source.dose.share for source in self.sources if source.dose.share is not None]
         enough = len(shares) < len(self.sources) or sum(shares) > 1 - 1e-9
@@ -175,6 +177,12 @@ class Phase:
         require(self.rows == "fixed", "prefix_cache: needs rows = 'fixed'; rows that each epoch packs again differ")
         constant = self.embedding == "frozen" or self.lora is not None
         require(constant, "prefix_cache: needs embedding = 'frozen'; a training embedding changes the blocks' outputs")
+
+    def times(self, factor: float) -> str:
+        """Return the setting, for `--set`, that makes the phase `factor` times as long."""
+        if self.epochs is not None:
+            return f"phase.{self.name}.epochs={factor * self.epochs:g}"
+        return f"phase.{self.name}.tokens={max(1, round(factor * self.tokens))}"
 
     @property
     def breakpoints(self) -> list[float]:

@@ -50,6 +50,8 @@ def _scheduled(config: Config, phase: Phase, phase_start: int, decisions: Sequen
     Raise InputError.
     """
     per_step = config.train.tokens_per_step
+    if not phase.tokens:
+        raise InputError(f"phase.{phase.name}.epochs: its text is not counted yet; give tokens instead")
     steps = nearest(phase.tokens / per_step)
     _require_steps(phase, steps, per_step)
     _require_room(phase, steps)
@@ -105,10 +107,15 @@ def _require_steps(phase: Phase, steps: int, per_step: int) -> None:
     edges = [nearest(fraction * steps) for fraction in fractions] + [steps]
     for fraction, (start, stop) in zip(fractions, itertools.pairwise(edges), strict=True):
         if stop <= start:
+            least = _least_tokens(phase, per_step)
+            if phase.epochs is None:
+                given, remedy = f"tokens: {phase.tokens:,} tokens are", f"give the phase at least {least:,} tokens"
+            else:
+                given = f"epochs: {phase.epochs:g} epochs of its text, {phase.tokens:,} tokens, are"
+                remedy = f"give it {math.ceil(10 * phase.epochs * least / phase.tokens) / 10:g} epochs, or add text"
             raise InputError(
-                f"phase.{phase.name}.tokens: {phase.tokens:,} tokens are {steps} steps of {per_step:,}, too few "
-                f"for its {len(fractions)} stages: the stage from {fraction:.0%} has no step; "
-                f"give the phase at least {_least_tokens(phase, per_step):,} tokens"
+                f"phase.{phase.name}.{given} {steps} steps of {per_step:,}, too few for its {len(fractions)} stages: "
+                f"the stage from {fraction:.0%} has no step; {remedy}"
             )
 
 

@@ -151,10 +151,10 @@ def judge(phase: Phase, evidence: Evidence) -> tuple[Check, ...]:
     gain, fall = expected_gain(evidence.late), evidence.fall
     more = math.ceil(MORE * evidence.tokens)
     # A phase is extended only if the plateau is all that it lacks (closing.judge).
-    longer = f"train longer: in a new run (--workdir DIR) with --set phase.{name}.tokens={2 * phase.tokens}"
+    longer = f"train longer: in a new run (--workdir DIR) with --set {phase.times(2)}"
     extend = f"if only this check fails, raise phase.{name}.gate.extend_up_to (now {gate.extend_up_to:g}) and run again"
     cleaner = "restart phase 1 with cleaner or more text (tools/inspect_data.py shows it)"
-    gentler = f"in a new run, lower phase.{name}.learning_rate or its tokens"
+    gentler = f"in a new run, lower phase.{name}.learning_rate or make the phase shorter"
     checks = [
         _least("fall of validation loss", fall.value - fall.error, gate.min_fall, f"{longer}; or clean its text"),
         _most(

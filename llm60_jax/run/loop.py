@@ -13,7 +13,7 @@ from typing import NamedTuple
 from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.config import Config, Phase
-from llm60_jax.data.prepare import prepare
+from llm60_jax.data.prepare import first_look, prepare
 from llm60_jax.errors import DamageError, GateError, InputError, Interrupted, TrainingError
 from llm60_jax.machine import devices, manifest
 from llm60_jax.machine.awake import kept_awake
@@ -126,6 +126,7 @@ def launch(
     Raises:
       Failure: any of `errors`; state is saved where there is any.
     """
+    config = first_look(config, Tracker(interrupts)).config
     preflight.require(config, plan.build(config))
     gates.check_names(config.phase)
     with opened(Path(config.workdir)) as workdir:
@@ -142,6 +143,7 @@ def launch(
             config = tuning.settled(config, Tracker(interrupts))
             trained_on = start.data if start else None
             prepared = prepare(config, Tracker(interrupts), workdir.check_digests, trained_on)
+            config = prepared.config
             workdir.begin(config, prepared.digests, prepared.tokenizer.path)
             with kept_awake(config.train.keep_awake):
                 rows = MetricsLog(workdir)

@@ -1,7 +1,7 @@
 """Clean and screen one document: what is kept, and what each rule drops. Pure functions."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from llm60_jax.config import Exclude, Rule
@@ -44,6 +44,7 @@ def screen(text: str, limits: Exclude, prompt: str = "") -> Screened:
     if "boilerplate" in limits.rules:
         text, frame = gutenberg.strip(text)
         dropped += (Dropped("boilerplate", part.strip()) for part in frame)
+    text = _unmark(text, limits)
     characters = _characters(text)
     prose, parts = _apply_rules(text, limits)
     dropped += parts
@@ -56,10 +57,18 @@ def screen(text: str, limits: Exclude, prompt: str = "") -> Screened:
 def _screen_answer(text: str, limits: Exclude, prompt: str) -> Screened:
     """Keep or drop a question and its answer."""
     for part in (prompt, text):
-        _, dropped = _apply_rules(cleaning.normalise(part), limits)
+        _, dropped = _apply_rules(_unmark(cleaning.normalise(part), limits), limits)
         if dropped:
             return Screened("", "", dropped[0].rule, (Dropped(dropped[0].rule, text),))
     return Screened(cleaning.clean(text), cleaning.clean(prompt), None, ())
+
+
+def _unmark(text: str, limits: Exclude) -> str:
+    """Take markup off before the rules look.
+
+    The rule `code` needs to see the source of a web page that stands in the text.
+    """
+    return cleaning.unmark(text, keep_source="code" in limits.rules)
 
 
 def _apply_rules(text: str, limits: Exclude) -> tuple[str, list[Dropped]]:
@@ -74,7 +83,7 @@ def _apply_rules(text: str, limits: Exclude) -> tuple[str, list[Dropped]]:
             lines = ["" if drop else line for line, drop in zip(lines, mask, strict=True)]
     applied = [rule for rule in rules.PARAGRAPHS if rule in limits.rules]
     prose = []
-    for block in _cut_long(cleaning.paragraphs("\n".join(lines))):
+    for block in _cut_long(map(cleaning.strip_marks, cleaning.paragraphs("\n".join(lines)))):
         paragraph = Paragraph.of(block)
         reason = next((rule for rule in applied if rules.PARAGRAPHS[rule](paragraph, limits)), None)
         if reason is not None:
@@ -84,7 +93,7 @@ def _apply_rules(text: str, limits: Exclude) -> tuple[str, list[Dropped]]:
     return "\n\n".join(prose), dropped
 
 
-def _cut_long(paragraphs: list[str]) -> Iterator[str]:
+def _cut_long(paragraphs: Iterable[str]) -> Iterator[str]:
     """Yield paragraphs, with very long ones cut at sentence ends.
 
     A book may be a single line, and one careless sentence must not drop all of it.

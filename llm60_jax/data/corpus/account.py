@@ -74,6 +74,12 @@ def ledgers(corpus: Corpus) -> list[Ledger]:
     return [Ledger.of(entry) for entry in corpus.ledger["sources"]]
 
 
+def notes(corpus: Corpus) -> list[str]:
+    """Return what a reader must know beside the figures: suspicious losses, text left out, a problem."""
+    warnings = [line for ledger in ledgers(corpus) for line in ledger.warnings()]
+    return [*warnings, *corpus.notes, *filter(None, [corpus.problem])]
+
+
 def table(corpus: Corpus, tokens: Mapping[str, int]) -> list[tuple[str, ...]]:
     """Return the lines of a phase's table, headings first.
 
@@ -119,7 +125,7 @@ def tree(phase: Phase, corpus: Corpus, tokens: Mapping[str, int]) -> dict[str, A
         "dropped": dropped,
         "files": files,
         "left_out": len(corpus.left_out),
-        "notes": [*corpus.notes, *filter(None, [corpus.problem])],
+        "notes": notes(corpus),
         **({"tokens": sum(tokens.values())} if tokens else {}),
     }
 
@@ -133,7 +139,7 @@ def _phase(corpus: Corpus, tokens: Mapping[str, int]) -> dict[str, Any]:
     return {
         "name": corpus.phase,
         "documents": {split: facts["documents"] for split, facts in corpus.ledger["splits"].items()},
-        "notes": [note for note in (*corpus.notes, corpus.problem) if note],
+        "notes": notes(corpus),
         "sources": [_source(ledger, tokens.get(ledger.source)) for ledger in ledgers(corpus)],
     }
 

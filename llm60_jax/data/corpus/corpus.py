@@ -14,7 +14,7 @@ import numpy as np
 
 from llm60_jax.config import HubSource, Phase
 from llm60_jax.data.clean import dedup
-from llm60_jax.data.corpus import joining, units
+from llm60_jax.data.corpus import distinct, held_out, joining, units
 from llm60_jax.data.corpus.joining import SPLITS, Split
 from llm60_jax.data.corpus.units import Unit
 from llm60_jax.data.read import hub, sources
@@ -25,7 +25,7 @@ from llm60_jax.machine.progress import Track
 
 __all__ = ["SPLITS", "Corpus", "Recipe", "Split", "prepare", "read_sketches"]
 
-_FORMAT = 5  # raise with any change of the folder's content
+_FORMAT = 6  # raise with any change of the folder's content
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +49,9 @@ class Corpus:
     notes: tuple[str, ...] = ()
 
     def summary(self) -> list[str]:
-        """Return a line for each source (read, kept, repaired, dropped), then the notes."""
-        return [*(Ledger.of(tree).summary() for tree in self.ledger["sources"]), *self.notes]
+        """Return lines for each source (read, kept, repaired, dropped, suspicious losses), then the notes."""
+        ledgers = [Ledger.of(tree) for tree in self.ledger["sources"]]
+        return [*(line for ledger in ledgers for line in (ledger.summary(), *ledger.warnings())), *self.notes]
 
     @property
     def problem(self) -> str:
@@ -152,7 +153,8 @@ class Recipe:
             ],
             "format": _FORMAT,
             **units.rules_identity(self.phase.exclude, self.evaluation),
-            "validation": [joining.VALIDATION_SHARE, joining.VALIDATION_DOCUMENTS],
+            "validation": held_out.VERSION,
+            "distinct": distinct.VERSION,
         }
 
     @property
@@ -168,6 +170,16 @@ class Recipe:
         """Return the units of each source, in the order of joining."""
         pairs = zip(self.phase.sources, self.files, strict=True)
         return [units.divide(source, self.phase.exclude, inputs, self.evaluation) for source, inputs in pairs]
+
+
+def source_bytes(phase: Phase) -> int | None:
+    """Return the bytes of a phase's source files; None if some are not downloaded yet.
+
+    Raises InputError if a source is missing (`sources.inputs`).
+    """
+    here = [source for source in phase.sources if not isinstance(source, HubSource) or hub.is_complete(source)]
+    size = sum(file.size for source in here for file in sources.inputs(source))
+    return size if len(here) == len(phase.sources) else None
 
 
 def prepare(

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, TextIO
 
@@ -11,7 +11,8 @@ import numpy as np
 
 from llm60_jax.config import Phase
 from llm60_jax.data.clean import dedup
-from llm60_jax.data.corpus import mixture, pieces, units
+from llm60_jax.data.corpus import held_out, mixture, pieces, units
+from llm60_jax.data.corpus.distinct import Distinct, Judged
 from llm60_jax.data.corpus.pieces import ScreenedDocument
 from llm60_jax.data.corpus.units import Unit
 from llm60_jax.data.read import sources
@@ -21,9 +22,6 @@ from llm60_jax.machine.progress import Track
 
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, Split] = ("train", "validation")
-
-VALIDATION_SHARE = 0.02  # of the documents, and of the characters
-VALIDATION_DOCUMENTS = 20  # the fewest for validation; training needs at least as many
 
 
 def join(
@@ -56,14 +54,18 @@ def join(
             ledger.drop("other_kind", name, name)
     excess = mixture.left_out(phase.sources, new.lengths, new.source_numbers)
     lengths = {name: length for name, length in new.lengths.items() if name not in excess}
-    validation = _choose_validation(lengths)
+    characters = sum(lengths.values())
+    if characters < held_out.SMALL_CHARACTERS:
+        new, validation = _in_parts(new, excess, scratch)
+    else:
+        validation = held_out.documents(lengths)
     splits = _divide(phase, new, excess, validation, ledgers, scratch, track)
     new.remove()
     facts = {
         "phase": phase.name,
         "sources": [ledger.to_tree() for ledger in ledgers],
         "splits": splits,
-        "too_few": _too_few(phase.name, len(lengths), len(validation)),
+        "too_few": held_out.problem(phase.name, characters, splits["validation"]["characters"]),
     }
     (scratch / "ledger.json").write_text(files.dump(facts), encoding="utf-8")
     return facts
@@ -94,11 +96,11 @@ class _NewPieces:
     Text and sketches are on disk; lengths and sources are in memory.
     """
 
-    def __init__(self, scratch: Path):
+    def __init__(self, scratch: Path, name: str = "new"):
         self.lengths: dict[str, int] = {}  # id -> characters
         self.source_numbers: list[int] = []
         self._sketch_sizes: list[int] = []
-        self._text, self._sketches = scratch / "new.jsonl", scratch / "new.sketches"
+        self._text, self._sketches = scratch / f"{name}.jsonl", scratch / f"{name}.sketches"
         self._out: tuple[TextIO, BinaryIO]
 
     @contextlib.contextmanager
@@ -129,34 +131,68 @@ class _NewPieces:
 def _gather(
     phase: Phase, groups: Sequence[Sequence[Unit]], parent: Path, new: _NewPieces, ledgers: list[Ledger], track: Track
 ) -> None:
-    """Add the new pieces: less than half of each occurs earlier in the phase, in any source."""
-    seen = dedup.Seen()
+    """Add the new pieces: less than half of each occurs elsewhere in the phase, in any source."""
+    distinct, document_numbers = Distinct(), itertools.count()
     ordered = [(source, unit) for source, group in enumerate(groups) for unit in group]
-    document_numbers = itertools.count()
-    for source, unit in track(ordered, f"{phase.name}: looking for duplicates", len(ordered)):
+    tracked = track(ordered, f"{phase.name}: looking for duplicates", len(ordered))
+    for source, group in itertools.groupby(tracked, key=lambda pair: pair[0]):
+        documents = _documents((unit for _, unit in group), parent, ledgers[source])
+        for document, fates in distinct.judged(documents):
+            _add_document(document, fates, next(document_numbers), source, ledgers[source], new)
+
+
+def _documents(group: Iterable[Unit], parent: Path, ledger: Ledger) -> Iterator[ScreenedDocument]:
+    """Yield the documents of a source's units, and add the units' accounts to its ledger."""
+    for unit in group:
         unit_ledger, documents = units.read(unit, parent)
-        ledgers[source].add(unit_ledger)
-        for document in documents:
-            _add_document(document, next(document_numbers), source, ledgers[source], new, seen)
+        ledger.add(unit_ledger)
+        yield from documents
 
 
 def _add_document(
-    document: ScreenedDocument, number: int, source: int, ledger: Ledger, new: _NewPieces, seen: dedup.Seen
+    document: ScreenedDocument, fates: Sequence[Judged], number: int, source: int, ledger: Ledger, new: _NewPieces
 ) -> None:
     """Add the new pieces of a document; the ledger counts the rest."""
     reason, before = document.reason, len(new.lengths)
-    for piece in document.pieces:
-        if piece.id in new.lengths or seen.contains(piece.sketch):
-            reason = "duplicate" if piece.id in new.lengths else "near_duplicate"
+    for piece, sketch, fate in fates:
+        if fate:
+            reason = fate
             ledger.drop_part(reason, document.file, piece.text)
             continue
         record = {"id": piece.id, "source": ledger.source, "title": document.title, "text": piece.text}
         if document.prompt:
             record["prompt"] = document.prompt
-        new.add(_NewPiece(number, source, document.file, record), piece.sketch)
-        seen.add(piece.sketch)
+        new.add(_NewPiece(number, source, document.file, record), sketch)
     if len(new.lengths) == before:
         ledger.drop(reason, document.title, document.file)
+
+
+def _in_parts(new: _NewPieces, excess: Collection[str], scratch: Path) -> tuple[_NewPieces, set[str]]:
+    """Cut the pieces of a small phase where parts of them are held out.
+
+    Return the pieces and the ids of those that are held out.
+    """
+    stored = list(new.read())
+    within = [(piece, sketch) for piece, sketch in stored if piece.record["id"] not in excess]
+    texts = [held_out.Text(piece.record["text"], piece.record.get("prompt", "")) for piece, _ in within]
+    cuts = {piece.record["id"]: parts for (piece, _), parts in zip(within, held_out.parts(texts), strict=True)}
+    cut, validation = _NewPieces(scratch, "cut"), set[str]()
+    with cut.opened():
+        for piece, sketch in stored:
+            parts = cuts.get(piece.record["id"], [])
+            if len(parts) <= 1:
+                cut.add(piece, np.frombuffer(sketch, "<u8"))
+                validation |= {piece.record["id"] for part in parts if part.is_held_out}
+                continue
+            for part in parts:
+                prompt = piece.record.get("prompt", "")
+                record = {**piece.record, "id": pieces.id_of(prompt, part.text), "text": part.text}
+                if record["id"] in cut.lengths:  # repeats inside one piece
+                    continue
+                cut.add(piece._replace(record=record), dedup.sketch_of(dedup.shingles(f"{prompt} {part.text}")))
+                validation |= {record["id"]} if part.is_held_out else set()
+    new.remove()
+    return cut, validation
 
 
 class _SplitFiles:
@@ -210,32 +246,3 @@ def _divide(
     for split, out in outs.items():
         np.save(scratch / f"{split}.sizes.npy", np.asarray(out.sketch_sizes, np.int64), allow_pickle=False)
     return {split: {"documents": len(out.sketch_sizes), "characters": out.characters} for split, out in outs.items()}
-
-
-def _choose_validation(lengths: dict[str, int]) -> set[str]:
-    """Return the smallest ids that hold enough documents and characters.
-
-    The order of the sources plays no part.
-    """
-    documents = max(VALIDATION_DOCUMENTS, VALIDATION_SHARE * len(lengths))
-    characters = VALIDATION_SHARE * sum(lengths.values())
-    chosen: set[str] = set()
-    chosen_characters = 0
-    for name in sorted(lengths):
-        if len(chosen) >= documents and chosen_characters >= characters:
-            break
-        chosen.add(name)
-        chosen_characters += lengths[name]
-    return chosen
-
-
-def _too_few(phase: str, documents: int, validation: int) -> str:
-    """Return an error if too few documents remain for training, else ""; ledger.json stores it."""
-    needed = 2 * max(validation, VALIDATION_DOCUMENTS)
-    if documents >= needed:
-        return ""
-    return (
-        f"phase.{phase}.sources: {documents} distinct documents found after cleaning, but {needed} are needed "
-        f"to set {needed // 2} aside for validation and train on as many; add text (a document is a file or a JSON "
-        f"line, or {pieces.PIECE_CHARACTERS:,} characters of a longer one)"
-    )

@@ -12,7 +12,7 @@ from llm60_jax.data.read.ledger import Ledger
 from llm60_jax.data.read.sources import Document
 
 LONGEST_CHARACTERS = 20_000  # a longer document is cut
-PIECE_CHARACTERS = 5_000  # its longest piece: a few contexts, so that a small phase can be split
+PIECE_CHARACTERS = 5_000  # its longest piece: a few contexts
 
 
 class Piece(NamedTuple):
@@ -47,7 +47,7 @@ def screen(document: Document, exclude: Exclude, evaluation: EvaluationText | No
             reason = "evaluation"
             ledger.drop_part(reason, document.file, text)
             continue
-        pieces.append(Piece(_id(screened.prompt, text), text, dedup.sketch_of(shingles)))
+        pieces.append(Piece(id_of(screened.prompt, text), text, dedup.sketch_of(shingles)))
     title = " ".join(cleaning.clean(document.title).split())
     return ScreenedDocument(document.file, title, screened.prompt, reason, pieces)
 
@@ -58,6 +58,7 @@ def _parts(screened: screening.Screened) -> list[str]:
     return cleaning.cut(screened.text, max(len(screened.text), 1) if whole else PIECE_CHARACTERS)
 
 
-def _id(prompt: str, text: str) -> str:
+def id_of(prompt: str, text: str) -> str:
+    """Return the id of a piece: the SHA-256 of its text and question, in hex."""
     identity = f"{prompt}\0{text}" if prompt else text
     return hashlib.sha256(identity.encode("utf-8")).hexdigest()

@@ -34,7 +34,7 @@ from llm60_jax.errors import DamageError, InputError, MachineError
 from llm60_jax.machine import files, manifest
 from llm60_jax.machine.progress import Track, silent
 
-_FORMAT = 1  # raise with any change of the folder's content
+_FORMAT = 2  # raise with any change of the folder's content
 UNIT_BYTES = 2_000_000  # files are grouped until they reach this: some seconds of work
 
 HashedFile = tuple[sources.InputFile, str]  # a file and its SHA-256
@@ -76,7 +76,7 @@ def spec(source: Source) -> dict[str, Any]:
 
 def readers_identity(inputs: Sequence[HashedFile]) -> list[Any]:
     """Return what determines how files are read: our readers, and their libraries."""
-    return [kinds.VERSION, kinds.libraries({kinds.kind_of(file.name) for file, _ in inputs})]
+    return [kinds.VERSION, kinds.libraries({kinds.kind_of_file(file.path) for file, _ in inputs})]
 
 
 def rules_identity(exclude: Exclude, evaluation: Sequence[HashedFile]) -> dict[str, Any]:

@@ -1,10 +1,33 @@
 """The account of a source's documents. Each document left out has a reason and is counted."""
 
 import dataclasses
+import heapq
 from typing import Any
 
+from llm60_jax.data.read import items, unread
+
+# Reasons that compare a text with other text: its content is not to blame.
+_BY_COMPARISON = frozenset({"duplicate", "near_duplicate", "evaluation", "dose"})
 EXAMPLES = 20  # names and texts recorded for each reason
-_EXAMPLE_CHARACTERS = 300
+_BEGINNING, _END = 220, 80  # characters of a sample, where the part is longer
+_SUSPECT_SHARE = 0.5  # of a source's or file's characters: a rule that takes more may be wrong about them
+_SUSPECT_CHARACTERS = 2_000  # ... unless they are few
+_MAX_SUSPECTS = 5  # files named for each source
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Sample:
+    """A part that a rule dropped. `text` is its beginning and end where it is long."""
+
+    characters: int  # of the whole part
+    file: str
+    text: str
+
+    @staticmethod
+    def of(file: str, text: str) -> "Sample":
+        whole = len(text) <= _BEGINNING + _END
+        shown = text if whole else f"{text[:_BEGINNING].rstrip()} [...] {text[-_END:].lstrip()}"
+        return Sample(len(text), file, shown)
 
 
 @dataclasses.dataclass
@@ -36,16 +59,18 @@ class Ledger:
     dropped: dict[str, int] = dataclasses.field(default_factory=dict)
     characters_dropped: dict[str, int] = dataclasses.field(default_factory=dict)
     parts_dropped: dict[str, int] = dataclasses.field(default_factory=dict)
-    # Names of the first documents by reason, and beginnings of the first parts by rule.
+    # Names of the first documents by reason, and the largest parts by rule, largest first.
     examples: dict[str, list[str]] = dataclasses.field(default_factory=dict)
-    samples: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    samples: dict[str, list[Sample]] = dataclasses.field(default_factory=dict)
     files: dict[str, File] = dataclasses.field(default_factory=dict)
     licence: str = ""  # "" if it is not known
 
     @staticmethod
     def of(tree: dict[str, Any]) -> "Ledger":
         """Return the ledger that `to_tree` turned into JSON values."""
-        return Ledger(**{**tree, "files": {name: File(**file) for name, file in tree["files"].items()}})
+        files = {name: File(**file) for name, file in tree["files"].items()}
+        samples = {rule: [Sample(**part) for part in parts] for rule, parts in tree["samples"].items()}
+        return Ledger(**{**tree, "files": files, "samples": samples})
 
     def add(self, other: "Ledger") -> None:
         """Add the account of another part of the source."""
@@ -53,10 +78,10 @@ class Ledger:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in ("dropped", "characters_dropped", "parts_dropped"):
             _add(getattr(self, name), getattr(other, name))
-        for name in ("examples", "samples"):
-            lists: dict[str, list[str]] = getattr(self, name)
-            for reason, texts in getattr(other, name).items():
-                lists[reason] = [*lists.get(reason, []), *texts][:EXAMPLES]
+        for reason, names in other.examples.items():
+            self.examples[reason] = [*self.examples.get(reason, []), *names][:EXAMPLES]
+        for rule, parts in other.samples.items():
+            self._show(rule, parts)
         for name, other_file in other.files.items():
             file = self._file(name)
             file.characters_in += other_file.characters_in
@@ -85,9 +110,9 @@ class Ledger:
         self.parts_dropped[rule] = self.parts_dropped.get(rule, 0) + 1
         for counts in (self.characters_dropped, self._file(file).dropped):
             counts[rule] = counts.get(rule, 0) + len(text)
-        samples = self.samples.setdefault(rule, [])
-        if len(samples) < EXAMPLES:
-            samples.append(text[:_EXAMPLE_CHARACTERS])
+        smallest = self.samples.get(rule, [])[EXAMPLES - 1 :]
+        if not smallest or len(text) >= smallest[0].characters:
+            self._show(rule, [Sample.of(file, text)])
 
     def repair(self, name: str) -> None:
         """Count a document that is kept although its bytes were not valid."""
@@ -100,16 +125,53 @@ class Ledger:
         if self.repaired:
             parts.append(f"{self.repaired:,} repaired ({', '.join(self.examples['repaired'][:3])}, ...)")
         for reason, count in self.dropped.items():
-            parts.append(f"{count:,} dropped as {reason} ({', '.join(self.examples[reason][:3])}, ...)")
+            names = ", ".join(self.examples[reason][:3])
+            parts.append(f"{count:,} dropped as {reason} ({names}, ...){self._hint(reason)}")
         characters = sum(self.characters_dropped.values())
         if characters:
             share = characters / max(1, self.characters_in)
             parts.append(f"{share:.1%} of the characters dropped by the exclusion rules")
         return ", ".join(parts)
 
+    def warnings(self) -> list[str]:
+        """Return a line for the source and for each file that lost most of its text to one rule."""
+        whole = self._suspect(self.source, self.characters_in, self.characters_dropped)
+        if whole:
+            return whole
+        suspects = [
+            (sum(file.dropped.values()), line)
+            for name, file in self.files.items()
+            for line in self._suspect(f"{self.source}, {name}", file.characters_in, file.dropped)
+        ]
+        lines = [line for _, line in sorted(suspects, key=lambda pair: -pair[0])]
+        more = len(lines) - _MAX_SUSPECTS
+        return lines[:_MAX_SUSPECTS] + (
+            [f"{self.source}: {more:,} more files lost most of their text"] if more > 0 else []
+        )
+
+    def _suspect(self, name: str, characters_in: int, dropped: dict[str, int]) -> list[str]:
+        least = max(_SUSPECT_SHARE * characters_in, _SUSPECT_CHARACTERS)
+        return [
+            f"{name}: the rule {rule} took {taken / characters_in:.0%} of its {characters_in:,} characters. "
+            "prepare_data.py --samples 3 shows what it took; exclude.rules of the phase can leave the rule out"
+            for rule, taken in dropped.items()
+            if taken > least and rule not in _BY_COMPARISON
+        ]
+
+    def _hint(self, reason: str) -> str:
+        """Return what to do about a reason, with its mark; "" if there is nothing to say."""
+        if reason == "other_kind":
+            names = [name for name, file in self.files.items() if reason in file.dropped]
+            return f": {'; '.join(unread.advice(names))}"
+        return f": {items.HINTS[reason]}" if reason in items.HINTS else ""
+
     def to_tree(self) -> dict[str, Any]:
         """Return the ledger as JSON values."""
         return dataclasses.asdict(self)
+
+    def _show(self, rule: str, parts: list[Sample]) -> None:
+        """Keep the largest parts, in an order that does not depend on the order of units."""
+        self.samples[rule] = heapq.nlargest(EXAMPLES, [*self.samples.get(rule, []), *parts])
 
     def _file(self, name: str) -> File:
         return self.files.setdefault(name, File())

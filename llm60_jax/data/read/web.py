@@ -1,111 +1,55 @@
-"""HTML: the text of a web page or of a chapter of an e-book."""
+"""HTML: the article of a web page, or all text of a page."""
 
 import functools
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llm60_jax.data.read import items, plain
-from llm60_jax.data.read.items import Document, TooLarge, Unreadable
+from llm60_jax.data.read import items, layout, markup, page_blocks
+from llm60_jax.data.read.items import Document, TooLarge
+from llm60_jax.data.read.layout import Block
 
-# Elements that begin a paragraph.
-_BLOCKS = frozenset(
-    "p div h1 h2 h3 h4 h5 h6 li dt dd blockquote section article header footer main aside figure figcaption hr table "
-    "tr td th ul ol dl pre body title center".split()
-)
-# Elements without prose.
-_SKIPPED = frozenset("script style noscript template head nav form button select svg math iframe object table".split())
-_MIN_EXTRACT_SHARE = 0.5  # of a page's text; a smaller extract is not used
+_RUN = 4  # words: a block whose runs of so many stand in the extract is part of the article
+_COVERED = 0.6  # share of a block's runs
+_NEARLY_NOTHING = 200  # characters of an article
+_LONG = 80  # characters of a paragraph of prose
+_MAX_LINKED = 0.3  # share of a paragraph of prose
+_PROSE_SHARE = 0.8  # of what stands outside the article; more is a book
+_WORDS = re.compile(r"\w+")
 
 
 def html(path: Path, name: str) -> Iterator[Document]:
     """Yield the article of a page, without menus, tables and comments.
 
-    A page that is mostly text, such as a book, is kept whole.
+    A page that is text throughout, such as a book, is kept whole.
     """
     with path.open("rb") as file:
         data = file.read(items.LARGEST + 1)
     if len(data) > items.LARGEST:
         raise TooLarge
-    page = blocks(data)
-    article = _article(data)
-    title = _title(data) or name
-    # A small extract means that trafilatura mistook the chapters of a book for menus.
-    yield Document(name, title, article if len(article) >= _MIN_EXTRACT_SHARE * len(page) else page)
+    tree = markup.parsed(data)
+    page = [] if tree is None else page_blocks.blocks_of(tree)
+    title = "" if tree is None else _title(tree)
+    article = _chosen(page, _article(tree) if page else "")
+    yield Document(name, title or name, layout.joined(article))
 
 
 def blocks(data: bytes) -> str:
-    """Return all text of a page, one paragraph per block element."""
-    tree = _parsed(data)
-    if tree is None:
-        return ""
-    paragraphs: list[str] = []
-    parts: list[str] = []  # of the present paragraph
-
-    def end_block() -> None:
-        text = " ".join("".join(parts).split())
-        parts.clear()
-        if text:
-            paragraphs.append(text)
-
-    for event, element in _walk(tree):
-        tag = element.tag if isinstance(element.tag, str) else ""
-        if event == "start":
-            if tag in _BLOCKS:
-                end_block()
-            elif tag == "br":
-                parts.append(" ")
-            parts.append(element.text or "" if tag else "")
-        else:
-            if tag in _BLOCKS:
-                end_block()
-            parts.append(element.tail or "")
-    end_block()
-    return "\n\n".join(paragraphs)
+    """Return all text of a page, a blank line between its blocks."""
+    tree = markup.parsed(data)
+    return "" if tree is None else layout.joined(page_blocks.blocks_of(tree))
 
 
-def _walk(tree: Any) -> Iterator[tuple[str, Any]]:
-    """Yield starts and ends of elements, without recursion; only the ends of skipped ones."""
-    stack = [("start", tree)]
-    while stack:
-        event, element = stack.pop()
-        if event == "start" and element.tag in _SKIPPED:
-            event = "end"
-        yield event, element
-        if event == "start":
-            stack.append(("end", element))
-            stack.extend(("start", child) for child in reversed(element))
-
-
-def _parsed(data: bytes) -> Any:
-    import lxml.etree
-    import lxml.html
-
-    if not data.strip():
-        return None
-    try:
-        return lxml.html.document_fromstring(_with_charset(data))
-    except (lxml.etree.LxmlError, ValueError, AssertionError):
-        raise Unreadable from None
-
-
-def _with_charset(data: bytes) -> bytes | str:
-    """Return the bytes of a page that declares its encoding; of any other, the decoded text."""
-    if re.search(rb"(charset|encoding)\s*=", data[:4096], re.IGNORECASE):
-        return data
-    decoded = plain.decode(data)
-    if decoded is None:
-        raise Unreadable
-    return decoded[0]
+def _title(tree: Any) -> str:
+    titles = (element for element in tree.iter() if markup.tag_of(element) == "title")
+    return next((text for title in titles if (text := " ".join("".join(title.itertext()).split()))), "")
 
 
 @functools.cache
 def _settings() -> Any:
-    """Return settings that read short pages like long ones.
-
-    By default trafilatura joins all text of a short page into one paragraph.
-    """
+    """Return settings that read short pages like long ones."""
     from trafilatura.settings import use_config
 
     settings = use_config()
@@ -113,22 +57,82 @@ def _settings() -> Any:
     return settings
 
 
-def _article(data: bytes) -> str:
-    """Return the article of a page as trafilatura extracts it; "" if there is none."""
+def _article(tree: Any) -> str:
+    """Return the text that trafilatura takes for the article of a page."""
+    import lxml.etree
     import trafilatura
 
     extract: str | None = trafilatura.extract(
-        _with_charset(data),
-        favor_recall=True,
+        lxml.etree.tostring(tree, method="html", encoding="unicode"),
         include_comments=False,
-        include_tables=False,
+        include_tables=True,
         include_formatting=False,
         deduplicate=False,
         config=_settings(),
     )
-    return "\n\n".join(line for line in (extract or "").split("\n") if line.strip())
+    return extract or ""
 
 
-def _title(data: bytes) -> str:
-    tree = _parsed(data)
-    return "" if tree is None else " ".join((tree.findtext(".//title") or "").split())
+def _chosen(page: list[Block], extract: str) -> list[Block]:
+    """Return the blocks of a page that are its article.
+
+    trafilatura says where the article stands. It loses code, captions, and paragraphs that recur;
+    the blocks of the page have them.
+    """
+    covered = _covered(page, extract)
+    kept = _filled(page, covered)
+    article = sum(len(block.text) for block, keep in zip(page, kept, strict=True) if keep)
+    rest = [block for block, keep in zip(page, kept, strict=True) if not keep and not block.aside]
+    prose = sum(len(block.text) for block in rest if _is_prose(block))
+    is_book = prose > article / 4 and prose > _PROSE_SHARE * sum(len(block.text) for block in rest)
+    if is_book or (article < _NEARLY_NOTHING and prose > article):
+        return _without_edges(page)
+    return list(itertools.compress(page, kept))
+
+
+def _covered(page: list[Block], extract: str) -> list[bool]:
+    """Mark the blocks whose words stand in the extract."""
+    lines = {" ".join(_words(line)) for line in extract.split("\n")}
+    runs = set(_runs(_words(extract)))
+    marks = []
+    for block in page:
+        words = _words(block.text)
+        own = list(_runs(words))
+        marks.append(
+            sum(run in runs for run in own) >= _COVERED * len(own) if own else bool(words) and " ".join(words) in lines
+        )
+    return marks
+
+
+def _words(text: str) -> list[str]:
+    return _WORDS.findall(text.lower())
+
+
+def _runs(words: list[str]) -> Iterator[int]:
+    return (hash(tuple(words[i : i + _RUN])) for i in range(len(words) - _RUN + 1))
+
+
+def _filled(page: list[Block], covered: list[bool]) -> list[bool]:
+    """Mark covered blocks and, between the first and the last of them, prose, code and headings."""
+    if not any(covered):
+        return covered
+    kept = list(covered)
+    first, last = covered.index(True), len(covered) - covered[::-1].index(True)
+    kept[last:] = [keep or page[i].kind == "note" for i, keep in enumerate(kept[last:], start=last)]
+    for i in range(last - 1, first, -1):
+        block = page[i]
+        if not kept[i] and not block.aside:
+            kept[i] = (
+                block.kind == "code" or _is_prose(block) or (block.kind == "heading" and kept[i + 1 : i + 2] == [True])
+            )
+    return kept
+
+
+def _is_prose(block: Block) -> bool:
+    """Whether a block is a paragraph of prose, and no link to another page."""
+    return block.kind in ("text", "item") and len(block.text) >= _LONG and block.linked <= _MAX_LINKED * len(block.text)
+
+
+def _without_edges(page: list[Block]) -> list[Block]:
+    """Return all blocks except menus and comments."""
+    return [block for block in page if not block.aside]

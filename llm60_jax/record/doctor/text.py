@@ -103,7 +103,7 @@ def poor_grammar(history: History, phase: Phase) -> Iterator[Finding]:
         f"{len(failed)} phenomena below the gate's minimum: {examples}{curve}",
         cause,
         "look at the text (python tools/inspect_data.py), clean it or add to it, and begin phase 1 again in a new "
-        f"--workdir; if its loss still falls, train longer: --set phase.{phase.name}.tokens={2 * phase.tokens}",
+        f"--workdir; if its loss still falls, train longer: --set {phase.times(2)}",
     )
 
 

@@ -108,7 +108,7 @@ def no_progress(history: History, phase: Phase) -> Iterator[Finding]:
             "rates), or the phase is too short"
         )
         fix = f"{new_run(divided_rates(phase, 3))}, or with three times the rate; or train longer: --set "
-        fix += f"phase.{phase.name}.tokens={2 * phase.tokens}"
+        fix += phase.times(2)
     yield Finding(
         "no progress",
         phase.name,
@@ -128,14 +128,14 @@ def overfitting(history: History, phase: Phase) -> Iterator[Finding]:
     recent = statistics.fmean(losses[-max(4, len(losses) // 10) :])
     gap, rise, epochs = scores[-1] - recent, scores[-1] - min(scores), facts["epochs"]
     if (rise > _OVERFIT_RISE and gap > _OVERFIT_GAP) or (gap > _OVERFIT_GAP and epochs > _MANY_EPOCHS):
-        four_epochs = 4 * facts["tokens"]
+        shorter = min(4 / epochs, 0.5)  # of the phase: four epochs at most
         yield Finding(
             "overfitting",
             phase.name,
             f"held-out loss {scores[-1]:.2f}, {rise:.2f} above its best and {gap:.2f} above the training loss; the "
             f"phase reads its text {epochs:.1f} times",
             "too little text, read too often. It is not too much dropout, as section 14 says: dropout works against it",
-            f"{new_run(f'phase.{phase.name}.tokens={min(four_epochs, phase.tokens // 2)}')}, or add text to its sources"
+            f"{new_run(phase.times(shorter))}, or add text to its sources"
             + ("" if phase.mlp_dropout >= 0.1 else f"; --set phase.{phase.name}.mlp_dropout=0.1 helps a little"),
         )
 
@@ -154,8 +154,7 @@ def forgetting(history: History, phase: Phase) -> Iterator[Finding]:
                 phase.name,
                 f"the held-out loss of {name} rose by {rise:.2f} nats; {phase.gate.max_forgetting:g} is allowed",
                 f"phase {phase.name} is too long, or its learning rate (peak {phase.learning_rate[0]:g}) is too high",
-                f"{new_run(divided_rates(phase, 3))}, or fewer tokens: --set phase.{phase.name}.tokens="
-                f"{phase.tokens // 2}",
+                f"{new_run(divided_rates(phase, 3))}, or a shorter phase: --set {phase.times(0.5)}",
             )
 
 

@@ -1,0 +1,130 @@
+"""Build the plain text that readers of markup yield: paragraphs, items, rows and code.
+
+A blank line parts blocks. A line end inside a block is meant: verse, code, the items of a list. An
+item begins with "- " or "1. ", a row of a table is `| a | b |`, code stands between two fences.
+"""
+
+import re
+
+from llm60_jax.data.clean import line_breaks
+
+GAP = "\x00"  # stands where a reader took something out; `tidy` closes the hole
+BREAK = "\x01"  # a line end that the author asked for
+BLOCK = "\x02"  # the end of a block, inside a run of text
+_MARKS = re.compile(f"[{GAP}{BREAK}{BLOCK}]")
+FENCE = "```"
+_MAX_VERSE_LINE = 60  # characters, where the author asked for the line ends
+_MAX_PROSE_LINE = 80  # ... and where not
+_GAPS = re.compile(f" ?{GAP}[ {GAP}]*")
+_EMPTY_BRACKETS = re.compile(f"\\([ ,;]*{GAP}[ ,;{GAP}]*\\)")
+_CLOSING = frozenset(".,;:!?)]}\u201d\u2019")
+# What only a citation has: a year in brackets, pages, a volume, an address.
+_CITATION = re.compile(
+    r"\(\d{4}[a-z]?\)|, \d{4}\b|\bpp?\. ?\d|\b(?:vol|no|ed|eds|trans|ch|chap)\. |\bibid\b|\bop\. cit|\bdoi\b|https?://|www\."
+    r"|\bet al\b|\b(?:retrieved|accessed) ",
+    re.IGNORECASE,
+)
+_MIN_NOTE_WORDS = 5
+_MAX_CITATION_WORDS = 30
+
+
+def unmarked(text: str) -> str:
+    """Return a text without the characters that this module uses as marks."""
+    return _MARKS.sub("", text)
+
+
+def tidy(line: str) -> str:
+    """Return a line with single blanks. Holes close: no blank stays before a full stop."""
+    line = " ".join(line.split())
+    if GAP not in line:
+        return line
+    line = _EMPTY_BRACKETS.sub(GAP, line)
+
+    def closed(match: "re.Match[str]") -> str:
+        after = line[match.end() : match.end() + 1]
+        return " " if " " in match[0] and after not in _CLOSING else ""
+
+    return _GAPS.sub(closed, line).strip()
+
+
+def paragraphs(text: str) -> list[str]:
+    """Return the paragraphs of a run of text that may hold `GAP`, `BREAK` and `BLOCK`.
+
+    Line ends become blanks. They stay where the lines look like verse, and where the author asked
+    for them and the lines are short.
+    """
+    result = []
+    for block in text.split(BLOCK):
+        lines = [line for part in block.replace(BREAK, f"{BREAK}\n").split("\n") if (line := tidy(part))]
+        asked = block.rstrip(f" \n{BREAK}").count(BREAK)
+        lines = [clean for line in lines if (clean := line.replace(BREAK, "").strip())]
+        if len(lines) > 1 and (is_verse(lines) or (asked >= len(lines) - 1 and max(map(len, lines)) < _MAX_VERSE_LINE)):
+            result.append("\n".join(lines))
+        elif lines:
+            result.append(" ".join(lines))
+    return result
+
+
+def is_verse(lines: list[str]) -> bool:
+    """Whether lines look like verse, as `cleaning` sees it. One long line makes them prose."""
+    return max(map(len, lines)) < _MAX_PROSE_LINE and line_breaks.is_verse(lines)
+
+
+def fenced(code: str) -> str:
+    """Return code between two fences, "" if there is none."""
+    lines = [line.rstrip() for line in unmarked(code).expandtabs(4).split("\n")]
+    while lines and not lines[0]:
+        lines.pop(0)
+    while lines and not lines[-1]:
+        lines.pop()
+    body = "\n".join(line for line in lines if not line.startswith(FENCE))
+    return f"{FENCE}\n{body}\n{FENCE}" if body.strip() else ""
+
+
+def row(cells: list[str]) -> str:
+    """Return a row of a table; "" if all cells are empty."""
+    texts = [" ".join(paragraphs(cell)).replace("\n", " ") for cell in cells]
+    return f"| {' | '.join(texts)} |" if any(texts) else ""
+
+
+def item(text: str, marker: str, depth: int) -> str:
+    """Return an item of a list on one line. `depth` is 0 for an outermost item."""
+    return f"{'  ' * depth}{marker} {' '.join(text.split())}"
+
+
+def is_remark(note: str) -> bool:
+    """Whether a footnote holds words of the author, not just a citation or an address."""
+    words = re.findall(r"[^\W\d_]+", note)
+    if len(words) < _MIN_NOTE_WORDS or sum(word.islower() for word in words) * 2 < len(words):
+        return False
+    return len(words) > _MAX_CITATION_WORDS or not _CITATION.search(note)
+
+
+class Writer:
+    """Collects blocks and joins them: a line end between items of one list, else a blank line."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []  # in turn what stands between blocks, and a block
+        self._after_item = self._after_row = False
+
+    def block(self, text: str) -> None:
+        """Add a block; nothing if it is empty."""
+        if text:
+            self._parts += ("\n\n", text)
+            self._after_item = self._after_row = False
+
+    def row(self, text: str) -> None:
+        """Add a row of a table; nothing if it is empty."""
+        if text:
+            self._parts += ("\n" if self._after_row else "\n\n", text)
+            self._after_item, self._after_row = False, True
+
+    def item(self, text: str, marker: str, depth: int) -> None:
+        """Add an item of a list; nothing if it is empty."""
+        if text.strip():
+            self._parts += ("\n" if self._after_item else "\n\n", item(text, marker, depth))
+            self._after_item, self._after_row = True, False
+
+    def text(self) -> str:
+        """Return all blocks as one text."""
+        return "".join(self._parts[1:])
