@@ -67,16 +67,23 @@ def _hugo(author: Author) -> Marked:
 
 def _obsidian(author: Author) -> Marked:
     blocks = author.prose(5)
-    styles = ["[[{}]]".format, "=={}==".format, "~~{}~~".format, "[[Some Other Page|{}]]".format, "**{}**".format]
+    styles = [
+        "[[{}]]".format,
+        "=={}==".format,
+        "{} ~~crossed out~~".format,
+        "[[Some Other Page|{}]]".format,
+        "**{}**".format,
+    ]
     parts = [styled(author, block.text, styles[number % 2 :: 2]) for number, block in enumerate(blocks)]
     note = author.paragraph()
     remark = author.sentences(1)
     parts[1] += " ^block1"
     parts.insert(1, f"![[sketch.png]]\n\n%% {remark} %%")
-    parts.insert(3, f"> [!note] {author.title()}\n{quoted(note.text)}")
+    title = Block(author.title(), "either")
+    parts.insert(3, f"> [!note] {title.text}\n{quoted(note.text)}")
     parts.append("#river #diary/2024")
     matter = "---\naliases:\n  - A boat\ntags:\n  - diary\ncreated: 2024-03-09\n---\n"
-    return matter + "\n\n".join(parts) + "\n", [*blocks, note]
+    return matter + "\n\n".join(parts) + "\n", [*blocks, title, note]
 
 
 def _notion(author: Author) -> Marked:
@@ -166,7 +173,7 @@ def _quotations(author: Author) -> Marked:
 def _links(author: Author) -> Marked:
     blocks = author.prose(5)
     parts = [styled(author, block.text, [STYLES[4], STYLES[5], STYLES[4]]) for block in blocks]
-    parts[2] += " (see <https://weir.example/a>)"
+    parts[2] += " (<https://weir.example/a>)"
     return "\n\n".join(parts) + "\n", blocks
 
 

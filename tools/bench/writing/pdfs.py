@@ -7,8 +7,6 @@ from writing.author import Author
 from writing.texts import Builder, Maker, each
 from writing.truth import Block
 
-_LINES = 34  # of a column on a page
-_LEADING = 18  # points between two lines
 _TOP = 730  # points from the bottom of the page to its first line
 _LEAST = 3  # letters of a word before and after a hyphen
 
@@ -60,27 +58,25 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("(", "\\(").replace(")", "\\)")
 
 
-def _paper(columns: int, hyphens: bool) -> Builder:
-    width = 42 if columns == 2 else 80
+def _paper(columns: int, hyphens: bool, leading: int = 14) -> Builder:
+    """Return a builder of papers. `leading` is the distance of two lines in points."""
+    width = 40 if columns == 2 else 78
+    lines_a_column = 660 // leading
 
     def build(author: Author) -> tuple[bytes, list[Block]]:
-        blocks, title = author.prose(26 if columns == 2 else 18), author.title()
+        blocks, title = author.prose(30), author.title()
         lines: list[str] = []
         for block in blocks:
-            broken = (
-                hyphenated(block.text, width - 2)
-                if hyphens
-                else textwrap.wrap(block.text, width - 2, break_on_hyphens=False)
-            )
-            lines += ["  " + broken[0], *broken[1:]]
+            first, *rest = hyphenated(block.text, width) if hyphens else textwrap.wrap(block.text, width)
+            lines += ["  " + first, *rest]
         pages: list[list[Line]] = []
-        for start in range(0, len(lines), _LINES * columns):
+        for start in range(0, len(lines), lines_a_column * columns):
             number = len(pages) + 1
             page: list[Line] = [(72 if number % 2 else 420, 762, title if number % 2 else "A. Berg")]
-            for place, line in enumerate(lines[start : start + _LINES * columns]):
+            for place, line in enumerate(lines[start : start + lines_a_column * columns]):
+                column, row = divmod(place, lines_a_column)
                 indent = 12 if line.startswith(" ") else 0
-                left = 60 + 260 * (place // _LINES) + indent
-                page.append((left, _TOP - _LEADING * (place % _LINES), line.strip()))
+                page.append((60 + 260 * column + indent, _TOP - leading * row, line.strip()))
             page.append((300, 40, str(number)))
             pages.append(page)
         return document(pages), blocks
@@ -91,5 +87,6 @@ def _paper(columns: int, hyphens: bool) -> Builder:
 KINDS: dict[str, Maker] = {
     "pdf": each("paper{}.pdf", _paper(1, hyphens=False)),
     "pdf-hyphens": each("paper{}.pdf", _paper(1, hyphens=True)),
-    "pdf-two-columns": each("paper{}.pdf", _paper(2, hyphens=True)),
+    "pdf-double-spaced": each("paper{}.pdf", _paper(1, hyphens=False, leading=24)),
+    "pdf-two-columns": each("paper{}.pdf", _paper(2, hyphens=True, leading=13)),
 }

@@ -150,18 +150,20 @@ def _updates(author: Author) -> tuple[str, list[Block]]:
 
 def _topics(author: Author) -> tuple[str, list[Block]]:
     """Sentences about what notices name: JavaScript, ISBN, terms of service, the Gutenberg project."""
-    templates = (
+    sentences = (
         "My {a} plugin in JavaScript {v} {what}, {link} {clause}.",
         "The {a} terms of service {v} {what}, and {clause}.",
         "The ISBN of {what} {v} {what}, {link} {clause}.",
-        "Produced by {who}, {what} {i} {where}, {link} {clause}.",
         "{Who} found Project Gutenberg {d}, {link} {clause}.",
-        "{Who} {said} all rights reserved {time}, {link} {clause}.",
+    )
+    beginnings = (
+        "Produced by {who} {time}, {what} {i} {where}.",
+        "All rights reserved, {said} {who} {time}, {link} {clause}.",
         "Please subscribe to {what}, {name} {said}, {link} {clause}.",
     )
     blocks = author.prose(3)
-    for template in templates:
-        blocks.append(Block(author.written(template)))
+    blocks += [Block(author.written(template)) for template in sentences]
+    blocks += [Block(f"{author.written(template)} {author.sentences(3)}") for template in beginnings]
     blocks += author.prose(4)
     return joined(blocks), blocks
 
