@@ -29,7 +29,10 @@ def test_an_array_of_records_yields_a_document_each(tmp_path: Path) -> None:
     [
         [ONE, TWO],
         {"entries": [{"text": ONE}, {"text": TWO}], "version": "1.0", "tags": ["a", "b"]},
-        {"metadata": {"version": "1.0"}, "entries": [{"creationDate": "2024", "text": ONE, "photos": [{"md5": "1"}]}, {"text": TWO}]},
+        {
+            "metadata": {"version": "1.0"},
+            "entries": [{"creationDate": "2024", "text": ONE, "photos": [{"md5": "1"}]}, {"text": TWO}],
+        },
         {"posts": [{"content": ONE}, {"content": TWO}]},
         [{"body": ONE}, {"entry": TWO}],
         {"items": [{"content": {"title": "T", "text": ONE}}, {"content": {"text": TWO}}]},
@@ -37,7 +40,7 @@ def test_an_array_of_records_yields_a_document_each(tmp_path: Path) -> None:
         {"texts": [ONE, TWO], "labels": ["essay"]},
         [{"textContent": ONE}, {"textContent": TWO}, {"textContent": "gone", "isTrashed": True}],
     ],
-)  # fmt: skip
+)
 def test_common_exports_are_read(tmp_path: Path, value: Any) -> None:
     assert texts(read(tmp_path / "a.json", json.dumps(value))) == [ONE, TWO]
 
@@ -51,8 +54,9 @@ def test_a_single_note_is_a_document(tmp_path: Path) -> None:
 def test_a_named_field_is_the_only_one_that_is_read(tmp_path: Path) -> None:
     data = json.dumps([{"text": ONE, "story": TWO}, {"text": ONE}])
     assert read(tmp_path / "a.json", data, "story") == [
-        Document("a.json:1", "a.json:1", TWO), Broken("a.json:2", "no_field"),
-    ]  # fmt: skip
+        Document("a.json:1", "a.json:1", TWO),
+        Broken("a.json:2", "no_field"),
+    ]
     assert read(tmp_path / "a.json", json.dumps([{"x": 1}, {"x": 2}])) == [Broken("a.json", "no_field")]
     assert read(tmp_path / "a.json", json.dumps({"name": "a package", "files": ["a"]})) == [
         Broken("a.json", "no_field")
@@ -87,9 +91,10 @@ def test_chat_exports_are_refused_by_name(tmp_path: Path, value: Any) -> None:
 
 def test_a_notebook_yields_its_markdown(tmp_path: Path) -> None:
     cells = [
-        {"cell_type": "markdown", "source": [f"# A boat\n", "\n", ONE]}, {"cell_type": "code", "source": "x = 1", "outputs": []},
+        {"cell_type": "markdown", "source": ["# A boat\n", "\n", ONE]},
+        {"cell_type": "code", "source": "x = 1", "outputs": []},
         {"cell_type": "markdown", "source": TWO},
-    ]  # fmt: skip
+    ]
     data = json.dumps({"cells": cells, "metadata": {}, "nbformat": 4})
     assert read(tmp_path / "a.ipynb", data) == [Document("a.ipynb", "a.ipynb", f"# A boat\n\n{ONE}\n\n{TWO}")]
     assert read(tmp_path / "a.ipynb", json.dumps({"cells": [], "nbformat": 4})) == []
@@ -127,9 +132,12 @@ def test_broken_json_is_named(tmp_path: Path, data: str) -> None:
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["text", "title", "mapping", "messages", "cells", "a"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["text", "title", "mapping", "messages", "cells", "a"]), inner)
+    ),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

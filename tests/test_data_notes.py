@@ -16,7 +16,7 @@ HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE en-export SYSTEM "http
 
 def note(title: str, body: str) -> str:
     content = f'<?xml version="1.0" encoding="UTF-8"?><!DOCTYPE en-note SYSTEM "http://xml.evernote.com/pub/enml2.dtd"><en-note>{body}</en-note>'
-    return f"<note><title>{title}</title><content><![CDATA[{content}]]></content><created>20240101T000000Z</created></note>"
+    return f"<note><title>{title}</title><content><![CDATA[{content}]]></content></note>"
 
 
 def enex(*notes: str) -> str:
@@ -26,9 +26,15 @@ def enex(*notes: str) -> str:
 def test_each_note_of_evernote_is_a_document(tmp_path: Path) -> None:
     picture = '<resource><data encoding="base64">QUJDREVGRw==</data><mime>image/png</mime></resource></note>'
     data = enex(
-        note("The  ferry &amp; the quay", f"<div>{ONE}</div><div><br/></div><div>{TWO} Caf\u00e9.</div><en-media hash='1'/>").replace("</note>", picture),
-        note("", f'<p>{ONE}</p><en-crypt cipher="AES" hint="x">QUJDREVGRw==</en-crypt><en-todo checked="true"/><p>{TWO}</p>'),
-    )  # fmt: skip
+        note(
+            "The  ferry &amp; the quay",
+            f"<div>{ONE}</div><div><br/></div><div>{TWO} Caf\u00e9.</div><en-media hash='1'/>",
+        ).replace("</note>", picture),
+        note(
+            "",
+            f'<p>{ONE}</p><en-crypt cipher="AES" hint="x">QUJDREVGRw==</en-crypt><en-todo checked="true"/><p>{TWO}</p>',
+        ),
+    )
     assert read(tmp_path / "a.enex", data) == [
         Document("a.enex:1", "The ferry & the quay", f"{ONE}\n\n{TWO} Caf\u00e9."),
         Document("a.enex:2", "a.enex:2", f"{ONE}\n\n{TWO}"),
@@ -46,8 +52,9 @@ def test_what_is_wrong_with_an_export_is_named(tmp_path: Path, monkeypatch: pyte
     assert read(tmp_path / "a.enex", entities) == [Broken("a.enex", "unreadable")]
     monkeypatch.setattr(items, "LARGEST", 500)
     assert read(tmp_path / "a.enex", enex(note("A", "x" * 900), whole)) == [
-        Broken("a.enex:1", "too_large"), Document("a.enex:2", "A", ONE),
-    ]  # fmt: skip
+        Broken("a.enex:1", "too_large"),
+        Document("a.enex:2", "A", ONE),
+    ]
 
 
 @pytest.mark.parametrize("mark", ["<div>", "<en-crypt>", "<en-crypt ", "<b><i>", "&lt;"])
@@ -61,12 +68,15 @@ def test_long_runs_of_a_mark_end_soon(tmp_path: Path, mark: str) -> None:
 
 BOOK = f"""<?xml version="1.0" encoding="utf-8"?>
 <FictionBook xmlns="http://www.gribuser.ru/xml/fictionbook/2.0" xmlns:l="http://www.w3.org/1999/xlink">
-<description><title-info><book-title>The Ferry</book-title><annotation><p>Not read.</p></annotation></title-info></description>
+<description><title-info><book-title>The Ferry</book-title>
+<annotation><p>Not read.</p></annotation></title-info></description>
 <body><title><p>The Ferry</p></title><section><title><p>One</p></title>
 <p>{ONE}<a l:href="#n1" type="note">[1]</a></p><empty-line/>
-<poem><stanza><v>The river <emphasis>rose</emphasis></v><v>And took the mill,</v></stanza><stanza><v>The boat was green.</v></stanza></poem>
+<poem><stanza><v>The river <emphasis>rose</emphasis></v><v>And took the mill,</v></stanza>
+<stanza><v>The boat was green.</v></stanza></poem>
 <p>{TWO}</p></section></body>
-<body name="notes"><section id="n1"><title><p>1</p></title><p>He said so twice to anyone who asked.</p><p>Berg, 1911.</p></section></body>
+<body name="notes"><section id="n1"><title><p>1</p></title>
+<p>He said so twice to anyone who asked.</p><p>Berg, 1911.</p></section></body>
 <binary id="a.png" content-type="image/png">QUJDREVGRw==</binary></FictionBook>"""
 
 
@@ -75,9 +85,14 @@ def test_a_fiction_book_is_read(tmp_path: Path) -> None:
     assert isinstance(item, Document)
     assert item.title == "The Ferry"
     assert item.text.split("\n\n") == [
-        "The Ferry", "One", ONE, "The river rose\nAnd took the mill,", "The boat was green.", TWO,
+        "The Ferry",
+        "One",
+        ONE,
+        "The river rose\nAnd took the mill,",
+        "The boat was green.",
+        TWO,
         "He said so twice to anyone who asked.",
-    ]  # fmt: skip
+    ]
 
 
 def test_an_outline_is_read(tmp_path: Path) -> None:

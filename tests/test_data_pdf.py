@@ -20,11 +20,15 @@ STORY = [
     f"In the {number} year the river rose above the lower meadow, and the miller's daughter carried the lantern across "
     f"the bridge to see whether the boats were still there. {last}"
     for number, last in (
-        ("first", "They were not."), ("second", "Two of them had gone, and nobody could say where."), ("third", "One lay there."),
-        ("fourth", "\u201cIt is late,\u201d she said, and went home by the upper road, which was dry."), ("fifth", "She slept."),
-        ("sixth", "Then the schoolmaster wrote it all down in a ledger with a marbled cover."), ("seventh", "It was the last."),
+        ("first", "They were not."),
+        ("second", "Two of them had gone, and nobody could say where."),
+        ("third", "One lay there."),
+        ("fourth", "\u201cIt is late,\u201d she said, and went home by the upper road, which was dry."),
+        ("fifth", "She slept."),
+        ("sixth", "Then the schoolmaster wrote it all down in a ledger with a marbled cover."),
+        ("seventh", "It was the last."),
     )
-]  # fmt: skip
+]
 
 
 def one(tmp_path: Path, data: bytes) -> str:
@@ -76,7 +80,8 @@ def test_words_that_a_line_end_divides_are_joined() -> None:
     ]
     lines = [pdf_text.Line(70, 700 - 14 * i, 70 + 6 * len(text), 711 - 14 * i, 11, text) for i, text in enumerate(page)]
     assert pdf_text.text([lines]) == (
-        "She held the lantern up. It was a well-known thing, that lantern, well-known and old, and cooperation was rare."
+        "She held the lantern up. It was a well-known thing, that lantern, well-known and old, "
+        "and cooperation was rare."
     )
 
 
@@ -95,7 +100,7 @@ def test_verse_and_items_keep_their_lines(tmp_path: Path) -> None:
 
 def test_notes_leave_the_sentence_that_a_page_cuts(tmp_path: Path) -> None:
     pages = printed(STORY, lines_a_page=10)
-    x, y, size, text = pages[0][3]
+    x, y, _, text = pages[0][3]
     pages[0].append((x + 6.6 * len(text), y + 4, 6, "1"))
     pages[0].append((70, 100, 8, "1 He said so twice, and nobody in the room believed him."))
     pages[1].append((70, 100, 8, "2 See Berg, p. 4."))
@@ -166,9 +171,13 @@ def test_a_stream_that_inflates_without_end_is_stopped(tmp_path: Path, monkeypat
 
 LINES = st.builds(
     pdf_text.Line,
-    st.floats(0, 500), st.floats(0, 800), st.floats(0, 600), st.floats(0, 800), st.floats(1, 40),
+    st.floats(0, 500),
+    st.floats(0, 800),
+    st.floats(0, 600),
+    st.floats(0, 800),
+    st.floats(1, 40),
     st.text(st.sampled_from("abcXYZ 12-.,*\u2022\u00ad"), min_size=1, max_size=30),
-)  # fmt: skip
+)
 
 
 @given(st.lists(st.lists(LINES, max_size=12), max_size=6))
