@@ -29,6 +29,7 @@ _AFTER_TEXT = frozenset("\u2026\u2122\xae\u2020\u2021")
 _BEFORE_DIGIT = frozenset("\xa3\u20ac$\xa2\xa7\xa5#\xb1\xd7")
 _AFTER_DIGIT = frozenset("\xb0\xbd\xbc\xbe\xb2\xb3\xb9\u20ac\xa3\xa2\xa5\xd7\xba\xaa")
 _LONE = frozenset("\u2022\xb7\xa9\xa7\xb6\xa0")
+_RTF_SET = re.compile(r"\\(ansi|mac|pca?)(?![a-z])")
 _FOREIGN = re.compile("[^\x00-\x7f]")
 
 
@@ -72,6 +73,15 @@ def wide(head: bytes) -> str:
     # Numbers of two bytes have zeros too, but their other bytes are no text.
     control = sum(character < " " and character not in "\t\n\v\f\r" for character in letters)
     return codec if control <= _MAX_CONTROL_SHARE * pairs and "\ufffd" not in letters[:-1] else ""
+
+
+def of_rtf(source: str) -> str:
+    """Return the encoding of the codes in an RTF file, by the character set in its head.
+
+    A code page named by \\ansicpg, which striprtf reads itself, goes before it.
+    """
+    match = _RTF_SET.search(source[:200])
+    return {"mac": "mac_roman", "pc": "cp437", "pca": "cp850"}.get(match[1] if match else "", "cp1252")
 
 
 def _single(data: bytes) -> str:

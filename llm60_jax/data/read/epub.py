@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from llm60_jax.data.read import layout, html_tree, page_blocks
+from llm60_jax.data.read import html_tree, layout, page_blocks
 from llm60_jax.data.read.archives import Archive, all_named, first_named
 from llm60_jax.data.read.items import Document, Unreadable
 from llm60_jax.data.read.layout import Block

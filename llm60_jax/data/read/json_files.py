@@ -17,6 +17,7 @@ _SPEAKERS = frozenset(("role", "author", "from", "from_id", "sender", "sender_na
 _CONVERSATION = ("messages", "conversations", "conversation", "turns")
 _TRASH = re.compile("trash|deleted", re.IGNORECASE)
 _SPACE = re.compile(r"[ \t\r\n]*")
+_NUMBER_PART = re.compile(r"[\d.eE+-]{0,400}")  # may go on in the next block
 _MIN_STRING_CHARACTERS = 40  # of a text among the lists of an object; shorter strings are tags
 
 
@@ -230,7 +231,7 @@ class _Stream:
         while True:
             try:
                 value, stop = self._decoder.raw_decode(self._text, self._place)
-                if stop < len(self._text) or self._ended:
+                if self._ended or not _NUMBER_PART.fullmatch(self._text, stop):
                     self._place = stop
                     return value
             except ValueError:

@@ -78,6 +78,8 @@ _MARKED = frozenset((".docx", ".odt", ".epub", ".rtf", ".pdf", *_PLAIN, ".tex", 
 _NEEDS = {
     "trafilatura": ("trafilatura", (".html", ".htm", ".xhtml", ".epub", ".eml", ".emlx", ".mbox", ".enex")),
     "pdfminer.six": ("pdfminer", (".pdf",)),
+    "markdown-it-py": ("markdown_it", _MARKDOWN),
+    "mdit-py-plugins": ("mdit_py_plugins", _MARKDOWN),
     "striprtf": ("striprtf", (".rtf",)),
     "mwparserfromhell": ("mwparserfromhell", _DUMPS),
     "pyarrow": ("pyarrow", (".parquet",)),

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from llm60_jax.data.read import layout, html_tree
+from llm60_jax.data.read import html_tree, layout
 from llm60_jax.data.read.layout import Block
 
 _HEADINGS = frozenset("h1 h2 h3 h4 h5 h6".split())

@@ -14,8 +14,10 @@ from llm60_jax.data.read.items import Broken, Document
 
 _LARGEST_FILE = 512 * 2**20  # bytes; most of a large PDF are its pictures
 # A document is read by a process of its own with limits of time and memory: a hostile one can
-# inflate and nest without end. `pdf_pages` sets the limit of processor time; this is the wall's.
-_MAX_SECONDS = 3 * pdf_pages.MAX_PROCESSOR_SECONDS
+# inflate and nest without end.
+_PROCESSOR_SECONDS = 300
+_WALL_SECONDS = 1200
+_MEMORY = 3 * 2**30  # bytes of address space
 _MAX_UNKNOWN_SHARE = 0.02  # of characters that the fonts do not name
 _MIN_LETTERS_A_PAGE = 30  # fewer beside pictures are the stamps of a scan
 _UNKNOWN = re.compile(r"\(cid:\d{1,6}\)")
@@ -37,14 +39,15 @@ def _pages(path: Path) -> dict[str, Any] | items.Reason:
     """Return what `pdf_pages` finds in a file, or the reason that it finds nothing."""
     root = str(Path(__file__).resolve().parents[3])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
-    command = [sys.executable, "-m", pdf_pages.__name__, str(path.resolve()), str(items.LARGEST)]
+    limits = map(str, (items.LARGEST, _PROCESSOR_SECONDS, _MEMORY))
+    command = [sys.executable, "-m", pdf_pages.__name__, str(path.resolve()), *limits]
     try:
         finished = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=_MAX_SECONDS,
+            timeout=_WALL_SECONDS,
             env=environment,
             check=False,
         )

@@ -1,6 +1,8 @@
 """A process of its own that prints the lines of a PDF, with their places, as JSON.
 
-Usage: python -m llm60_jax.data.read.pdf_pages FILE LARGEST_TEXT
+Usage: python -m llm60_jax.data.read.pdf_pages FILE CHARACTERS SECONDS BYTES
+
+The last three are limits: of the text, the processor's time, the memory.
 """
 
 import contextlib
@@ -10,8 +12,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-MAX_PROCESSOR_SECONDS = 300
-_MAX_MEMORY = 3 * 2**30  # bytes of address space
 # Exit codes. 1 is any other failure.
 ENCRYPTED, TOO_LARGE = 3, 4
 _RAISED = 0.15  # of the size of its line: a mark above the line
@@ -24,14 +24,14 @@ _MIN_LETTERS = 20  # on a page; with fewer the text may lie inside a picture, as
 Line = tuple[float, float, float, float, float, str]  # x0, y0, x1, y1, size, text
 
 
-def main(path: str, largest: int) -> int:
+def main(path: str, characters: int, seconds: int, memory: int) -> int:
     """Print the lines of a file. Return an exit code."""
-    _limit()
+    _limit(seconds, memory)
     logging.disable(logging.CRITICAL)
     from pdfminer.pdfdocument import PDFEncryptionError, PDFPasswordIncorrect
 
     try:
-        found = _read(path, largest)
+        found = _read(path, characters)
     except (PDFPasswordIncorrect, PDFEncryptionError):
         return ENCRYPTED
     except MemoryError:
@@ -42,13 +42,13 @@ def main(path: str, largest: int) -> int:
     return 0
 
 
-def _limit() -> None:
+def _limit(seconds: int, memory: int) -> None:
     """Limit the processor's time and the memory of this process, where the system can."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
-        resource.setrlimit(resource.RLIMIT_CPU, (MAX_PROCESSOR_SECONDS, MAX_PROCESSOR_SECONDS + 5))
-        resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, _MAX_MEMORY))
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
 def _read(path: str, largest: int) -> dict[str, Any] | None:
@@ -174,7 +174,7 @@ def _line(line: Any) -> Line | None:
 
 if __name__ == "__main__":
     try:
-        code = main(sys.argv[1], int(sys.argv[2]))
+        code = main(sys.argv[1], *map(int, sys.argv[2:]))
     except Exception:
         code = 1
     sys.exit(code)

@@ -36,6 +36,7 @@ _PAGE_NUMBER = re.compile(
     re.IGNORECASE,
 )
 _ENDS = re.compile(r"[.!?:][\"'\u201d\u2019)\]]{0,3}$")
+_LONGEST_WORD = 60  # characters
 _HYPHEN = re.compile(r"([^\W\d_]+)[-\u2010\u00ac\u00ad]$")
 _ITEM = re.compile(r"(?:[\u2022\u2023\u25aa\u25cf\u25e6\u2013*-]|\(?(?:\d{1,3}|[a-z])[.)])\s")
 _BULLET = re.compile(r"[\u2022\u2023\u25aa\u25cf\u25e6]\s?")
@@ -188,7 +189,9 @@ def _with_columns(page: Page) -> Page:
     for line in page:
         middle = (line.x0 + line.x1) / 2
         column = [
-            other for other in page if other.x0 <= middle <= other.x1 or line.x0 <= (other.x0 + other.x1) / 2 <= line.x1
+            other
+            for other in page
+            if other is line or other.x0 <= middle <= other.x1 or line.x0 <= (other.x0 + other.x1) / 2 <= line.x1
         ]
         rights = sorted((other.x1 for other in column), reverse=True)
         right = rights[len(rights) // 20]
@@ -238,6 +241,8 @@ def _blocks(lines: Page, leading: float, words: "Counter[str]") -> list[str]:
     indented = _has_indents(lines)
     for i, line in enumerate(lines):
         between = _between(lines[i - 1], line, leading, indented) if i else "\n\n"
+        if between == "\n" and len(present[-1]) > 1 and _ENDS.search(lines[i - 1].text):
+            between = "\n\n"  # the short last line of a paragraph
         if between == "\n\n" and present:
             blocks.append("\n".join(_joined(parts, words) for parts in present))
             present = []
@@ -247,7 +252,8 @@ def _blocks(lines: Page, leading: float, words: "Counter[str]") -> list[str]:
             present.append([line.text])
     if present:
         blocks.append("\n".join(_joined(parts, words) for parts in present))
-    return [_BULLET.sub("- ", block) if _BULLET.match(block) else block for block in blocks]
+    blocks = [_BULLET.sub("- ", block) if _BULLET.match(block) else block for block in blocks]
+    return [block for block in blocks if block.strip()]
 
 
 def _has_indents(lines: Page) -> bool:
@@ -280,21 +286,21 @@ def _between(above: Line, below: Line, leading: float, indents: bool) -> str:
         return "\n"
     if full:
         return " "
-    return "\n\n" if ended and above.text[:1].isalnum() and len(above.text) > 60 else "\n"
+    return "\n"
 
 
 def _joined(lines: list[str], words: "Counter[str]") -> str:
     """Join the lines of a paragraph. A word that was divided is written as elsewhere."""
-    result = lines[0]
+    parts = lines[:1]
     for line in lines[1:]:
-        match = _HYPHEN.search(result)
-        after = _WORDS.match(line)
+        match, after = _HYPHEN.search(parts[-1][-_LONGEST_WORD:]), _WORDS.match(line)
         if not match or not after or not line[0].islower():
-            result += f" {line}"
+            parts += (" ", line)
             continue
-        first, second = match[1], re.split("-", after.group())[0]
-        whole, apart = words[(first + second).lower()], words[f"{first}-{second}".lower()]
-        both = words[first.lower()] > 1 and words[second.lower()] > 1
-        keeps = result[-1] == "-" and whole <= apart and (apart > 0 or both)
-        result = (result if keeps else result[:-1]) + line
-    return result.replace("\u00ad", "")
+        first, second = match[1].lower(), after.group().split("-")[0].lower()
+        whole, apart = words[first + second], words[f"{first}-{second}"]
+        both = words[first] > 1 and words[second] > 1
+        keeps = parts[-1][-1] == "-" and whole <= apart and (apart > 0 or both)
+        parts[-1] = parts[-1] if keeps else parts[-1][:-1]
+        parts.append(line)
+    return "".join(parts).replace("\u00ad", "")

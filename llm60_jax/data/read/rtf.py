@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from llm60_jax.data.read import items, layout, plain
+from llm60_jax.data.read import encodings, items, layout, plain
 from llm60_jax.data.read.items import Broken, Document, TooLarge, Unreadable
 from llm60_jax.data.read.layout import Block
 
@@ -29,7 +29,7 @@ def rtf(path: Path, name: str) -> Iterator[Document | Broken]:
         yield Broken(name, "not_text")
         return
     source = _LINE.sub(_LINE_END, _MARK.sub(_item, decoded[0]))
-    text = rtf_to_text(source, errors="replace").replace("\xa0", " ")
+    text = rtf_to_text(source, encoding=encodings.of_rtf(source), errors="replace").replace("\xa0", " ")
     yield Document(name, name, layout.joined(_blocks(text)), repaired=decoded[1])
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from llm60_jax.data.read import encodings
 
 _HEAD_BYTES = 4096
+_CONTROL = re.compile("[\x00-\x08\x0e-\x19\x1c-\x1f\x7f]")
 _SPACE = " \t\r\n\ufeff"
 _HTML = re.compile(r"(?:<\?xml[^<>]{0,200}>|<!--.{0,1000}?-->|\s)*<(?:!doctype\s+html|html)\b", re.I | re.S)
 _ROOT = re.compile(r"(?:<\?xml[^<>]{0,200}>|<!--.{0,1000}?-->|<!DOCTYPE[^<>\[]{0,300}>|\s)*<([\w-]{1,40})\b", re.S)
@@ -30,8 +31,9 @@ def binary(head: bytes, path: Path) -> str:
 
 def written(head: bytes) -> str:
     """Return the kind of a file that holds text: ".txt" if it has no marks; "" for other data."""
-    decoded = None if b"\x00" in head and not encodings.wide(head) else encodings.decode(head)
-    if decoded is None or not decoded[0].strip(_SPACE):
+    decoded = encodings.decode(head)
+    # Stricter than for a name that says "text": one control character is enough to doubt it.
+    if decoded is None or not decoded[0].strip(_SPACE) or _CONTROL.search(decoded[0]):
         return ""
     text = decoded[0].replace("\r\n", "\n").lstrip(_SPACE)
     if kind := page(text) or mail(text):

@@ -43,7 +43,7 @@ _DATA = {
     ),
     "written by TeX or for it, with no prose": ".aux .bbl .bib .blg .bst .cls .sty .toc .lof .lot .idx .ind .fls",
     "a list of addresses, dates or keys": ".vcf .ics .ical .ldif .pem .crt .sig .gpg .pgp .kdbx",
-    "a copy that an editor or a mail program keeps": ".bak .tmp .temp .swp .swo .orig .old .part .crdownload .msf",
+    "a copy that an editor or a mail program keeps": ".bak .tmp .temp .swp .swo .orig .old .part .crdownload .msf ~",
     "a font": ".ttf .otf .woff .woff2 .eot .pfb",
     "data for a model": ".npy .npz .pt .pth .safetensors .ckpt .onnx .h5 .pkl .pickle .arrow .feather .avro .orc",
 }

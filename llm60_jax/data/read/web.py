@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llm60_jax.data.read import items, layout, html_tree, page_blocks
+from llm60_jax.data.read import html_tree, items, layout, page_blocks
 from llm60_jax.data.read.items import Document, TooLarge
 from llm60_jax.data.read.layout import Block
 
