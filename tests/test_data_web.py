@@ -78,11 +78,21 @@ def test_a_book_in_one_page_stays_whole(tmp_path: Path) -> None:
     assert page_text(tmp_path, f"<html><body>{body}</body></html>") == "\n\n".join(itertools.chain(*chapters))
 
 
+def told(day: int) -> str:
+    """Return a paragraph that shares no run of words with those of other days."""
+    return " ".join(f"word{day}x{i}" for i in range(30)) + "."
+
+
 def test_a_book_that_the_extract_misses_stays_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paragraphs = [f"Day {i}: {LONG}" for i in range(30)]
-    monkeypatch.setattr(web, "_article", lambda tree: "\n".join(paragraphs[:10]))
-    body = "".join(f"<p>{paragraph}</p>" for paragraph in paragraphs)
-    assert page_text(tmp_path, f"<html><body>{body}</body></html>") == "\n\n".join(paragraphs)
+    monkeypatch.setattr(web, "_article", lambda tree: "\n".join(map(told, range(10))))
+    body = "".join(f"<p>{told(day)}</p>" for day in range(30))
+    assert page_text(tmp_path, f"<html><body>{body}</body></html>") == "\n\n".join(map(told, range(30)))
+
+
+def test_long_comments_do_not_make_a_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "_article", lambda tree: told(1))
+    comments = "".join(f"<p>{told(day)}</p>" for day in range(2, 40))
+    assert page_text(tmp_path, f"<p>{told(1)}</p><div class='comment-list'>{comments}</div>") == told(1)
 
 
 def test_the_gaps_of_an_extract_are_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
