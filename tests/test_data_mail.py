@@ -253,6 +253,12 @@ def test_a_header_whose_quotation_was_deleted_ends_nothing() -> None:
     assert own(f"{ONE}\n\n{WROTE['apple mail']}\n") == ONE
 
 
+def test_a_line_with_a_date_in_own_prose_stays() -> None:
+    line = "On 9 March 1902 at 10:15 the schoolmaster wrote:"
+    assert own(f"{ONE}\n\n{line}\n\n{TWO}") == f"{ONE}\n\n{line}\n\n{TWO}"
+    assert own(f"{ONE}\n\n{line}\n\n{ASKED}\n\n{TWO}") == f"{ONE}\n\n{line}\n\n{TWO}"
+
+
 def test_what_other_tools_lost() -> None:
     # email_reply_parser 3: a quotation of one's own at the end
     assert own(f"{ONE}\n\n> a quoted proverb\n\n{WROTE['gmail']}\n{ASKED}") == ONE
@@ -429,6 +435,20 @@ def test_bodies_are_decoded_whatever_is_declared(headers: str, body: bytes) -> N
     page = f"<html><body><p>{body.decode('cp1252')}</p>".encode("cp1252")
     if "charset=u" not in headers and "base64" not in headers:
         assert own_of(f"Content-Type: text/html; {headers}\n\n".encode() + page) == "The café by the river."
+
+
+def test_codecs_that_are_no_encodings_are_not_used() -> None:
+    assert (
+        own_of(r"Content-Type: text/plain; charset=unicode_escape" + "\n\n" + r"The path is C:\new.")
+        == r"The path is C:\new."
+    )
+    start = time.process_time()
+    own_of("Content-Type: text/plain; charset=punycode\n\nx-" + "a" * 500_000)
+    assert time.process_time() - start < 8
+
+
+def test_a_message_of_too_many_parts_is_named() -> None:
+    assert own_of("Content-Type: multipart/mixed; boundary=b\n\n" + "--b\n\nx\n" * 1_100) == "[too_large]"
 
 
 def test_format_flowed_is_unwrapped() -> None:

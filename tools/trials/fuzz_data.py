@@ -135,6 +135,7 @@ KINDS: dict[str, Callable[[random.Random], bytes]] = {
     ".rtf": lambda rng: b"{\\rtf1\\ansi " + prose(rng).encode("ascii", "ignore") + b"\\par}",
     ".epub": epub,
     ".eml": mail,
+    ".emlx": lambda rng: b"%d\n" % len(data := mail(rng)) + data + b"<?xml version='1.0'?><plist/>",
     ".mbox": mailbox,
     ".jsonl": lines,
     ".jsonl.gz": lambda rng: gzip.compress(lines(rng)),
