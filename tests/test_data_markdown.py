@@ -158,6 +158,8 @@ def test_a_single_line_break_is_a_blank_but_verse_keeps_its_lines() -> None:
     verse = "The Bell is silent in the Mill,\nThe Wheel is standing still,\nThe Boat is gone."
     assert text(f"{ONE}\n\n{verse}\n\n{TWO}") == f"{ONE}\n\n{verse}\n\n{TWO}"
     assert text("roses are red,\\\nviolets blue,  \nand so on") == "roses are red,\nviolets blue,\nand so on"
+    assert text("I got up.\nI made tea.\nIt rained.") == "I got up. I made tea. It rained."
+    assert text("“Who is it?”\n“The miller.”") == "“Who is it?”\n“The miller.”"
     assert text(f"{ONE}  \n{TWO}") == f"{ONE} {TWO}"
 
 

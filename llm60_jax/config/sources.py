@@ -37,7 +37,7 @@ class PackageSource:
 
 @record
 class FolderSource:
-    """Local files. `data/read/kinds.py` lists the formats.
+    """Local files. docs/guide/own-writing.md lists the formats.
 
     One document a file: plain text, HTML, word-processor documents, e-books. Many documents a file:
     mailboxes, JSON lines, Parquet, Wikipedia dumps.
@@ -48,6 +48,7 @@ class FolderSource:
     pattern: str = "**/*"
     text_field: str = "text"  # in JSON lines and Parquet
     title_field: str = "title"
+    author: tuple[str, ...] = ()  # mail: keep messages from these addresses only; empty keeps everybody's
     licence: str = ""  # stored with the text and shown in the ledger
     dose: Dose = Dose()
 

@@ -344,11 +344,6 @@ def _fits(shape: _Shape, width: int) -> bool:
     )
 
 
-def is_verse(lines: Block) -> bool:
-    """Whether lines without neighbours are verse."""
-    return len(lines) > 1 and _is_verse(_shape(lines), ())
-
-
 def _is_verse(shape: _Shape, near: tuple[int, ...]) -> bool:
     """Whether the lines of a block are verse: short lines that begin with capitals, or ragged open ones."""
     count = len(shape.lines)

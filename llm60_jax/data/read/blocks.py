@@ -6,8 +6,6 @@ item begins with "- " or "1. ", a row of a table is `| a | b |`, code stands bet
 
 import re
 
-from llm60_jax.data.clean import line_breaks
-
 GAP = "\x00"  # stands where a reader took something out; `tidy` closes the hole
 BREAK = "\x01"  # a line end that the author asked for
 BLOCK = "\x02"  # the end of a block, inside a run of text
@@ -15,6 +13,9 @@ HELD = "\x03"  # stands around what a reader sets aside for a while
 _MARKS = re.compile(f"[{GAP}{BREAK}{BLOCK}{HELD}]")
 FENCE = "```"
 _MAX_VERSE_LINE = 60  # characters, where the author asked for the line ends
+_SHORT_LINE = 50
+_NOT_LETTERS = "\"'\u201c\u2018([_-\u2014 "
+_SPEECH = re.compile(r"[\"'\u201c\u2018\u2014-]|[A-Z][\w .]{0,30}:")
 _MAX_PROSE_LINE = 80  # ... and where not
 _GAPS = re.compile(f" ?{GAP}[ {GAP}]*")
 _EMPTY_BRACKETS = re.compile(f"\\([ ,;]*{GAP}[ ,;{GAP}]*\\)")
@@ -69,8 +70,17 @@ def paragraphs(text: str) -> list[str]:
 
 
 def is_verse(lines: list[str]) -> bool:
-    """Whether lines look like verse, as `cleaning` sees it. One long line makes them prose."""
-    return max(map(len, lines)) < _MAX_PROSE_LINE and line_breaks.is_verse(lines)
+    """Whether lines look like verse: short, with capitals first, and not a sentence each.
+
+    Lines of dialogue stay apart as well.
+    """
+    if max(map(len, lines)) >= _MAX_PROSE_LINE:
+        return False
+    short = sum(len(line) < _SHORT_LINE for line in lines[:-1])
+    capitals = sum(not line.lstrip(_NOT_LETTERS)[:1].islower() for line in lines)
+    if 2 * short < len(lines) - 1 or 10 * capitals < 7 * len(lines):
+        return False
+    return any(_SPEECH.match(line) or not SENTENCE_END.search(line) for line in lines)
 
 
 def fenced(code: str) -> str:

@@ -2,7 +2,7 @@
 
 import importlib.util
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -57,9 +57,6 @@ _WHOLE: dict[str, Reader] = {
     ".enex": notes.enex,
     ".fb2": notes.fb2,
     ".opml": notes.opml,
-    ".eml": mail.eml,
-    ".emlx": mail.emlx,
-    ".mbox": mail.mbox,
     **dict.fromkeys(_DUMPS, wiki.dump),
 }
 # Readers that take the names of a text field and a title field.
@@ -68,7 +65,9 @@ _BY_FIELD = {
     **dict.fromkeys((".json", ".ipynb"), json_files.json_file),
     ".parquet": columns.parquet,
 }
-EXTENSIONS = (*_WHOLE, *_BY_FIELD)
+# Readers that take the addresses of an author.
+_MAIL = {".eml": mail.eml, ".emlx": mail.emlx, ".mbox": mail.mbox}
+EXTENSIONS = (*_WHOLE, *_BY_FIELD, *_MAIL)
 # Names that say "text" and no more: the content may be a web page or mail.
 _ANY_TEXT = frozenset((".txt", ".text"))
 # Names that a strong mark in the content overrules: a PDF named .docx.
@@ -139,11 +138,20 @@ def require(kinds_of_files: Mapping[str, str]) -> None:
                 raise InputError(f"{name}: reading it needs {module}: pip install '.[formats]'")
 
 
-def read(path: Path, name: str, text_field: str, title_field: str) -> Iterator[Document | Broken]:
-    """Yield the documents of a file, and a `Broken` for each part that cannot be read."""
+def read(
+    path: Path, name: str, text_field: str = "text", title_field: str = "title", author: Sequence[str] = ()
+) -> Iterator[Document | Broken]:
+    """Yield the documents of a file, and a `Broken` for each part that cannot be read.
+
+    Args:
+      text_field, title_field: of records.
+      author: addresses whose mail counts; () for everybody's.
+    """
     kind = kind_of_file(path)
     if kind in _BY_FIELD:
         return guarded(_BY_FIELD[kind](path, name, text_field, title_field), name)
+    if kind in _MAIL:
+        return guarded(_MAIL[kind](path, name, tuple(author)), name)
     return guarded(_WHOLE[kind](path, name), name)
 
 

@@ -1,7 +1,7 @@
 """The documents of a source: of an installed pip package, a folder, a dataset from the hub.
 
-An unreadable file never ends a run. The source's ledger counts and names it: dropped as `not_text`,
-`unreadable` or `too_large`, or kept as `repaired`.
+An unreadable file never ends a run. The source's ledger counts and names it: dropped for one of the
+reasons in `items.Reason`, or kept as `repaired`.
 """
 
 import os
@@ -115,8 +115,8 @@ def _items(source: Source, file: InputFile) -> Iterator[Document | Broken]:
     if isinstance(source, InstructionSource):
         return kinds.guarded(_answers(file), file.name)
     if isinstance(source, HubSource):
-        return kinds.read(file.path, file.name, "text", "title")
-    return kinds.read(file.path, file.name, source.text_field, source.title_field)
+        return kinds.read(file.path, file.name)
+    return kinds.read(file.path, file.name, source.text_field, source.title_field, source.author)
 
 
 def _answers(file: InputFile) -> Iterator[Document | Broken]:
