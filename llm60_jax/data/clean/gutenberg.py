@@ -15,8 +15,8 @@ _MARKS = re.compile(
         | (?P<end>
             \*{0,3}[ \t]*(?:THE[ ])?END[ ]OF[ ](?:(?:THIS|THE)[ ])?PROJECT[ ]GUTENBERG.*
             | \*{0,3}[ \t]*(?:THE[ ])?END[ ]OF[ ](?:THIS[ ]|THE[ ])?(?:ETEXT|E-TEXT|EBOOK)\b.*
-            | START:[ ]FULL[ ]LICENSE.* | THE[ ]FULL[ ]PROJECT[ ]GUTENBERG.*
         )$
+        | (?P<licence> START:[ ]FULL[ ]LICENSE.* | THE[ ]FULL[ ]PROJECT[ ]GUTENBERG.* )$
         | (?P<head>
             \*{3}START\*{2}THE[ ]SMALL[ ]PRINT.*
             | \**[ \t]*(?:THIS[ ]IS[ ])?(?:THE[ ])?PROJECT[ ]GUTENBERG(?:['\u2019]S)?[ ]
@@ -28,7 +28,7 @@ _MARKS = re.compile(
 _LICENCE = re.compile(
     r"gutenberg|\be-?(?:text|book)s?\b|\belectronic works?\b|licen[cs]e|\bfoundation\b|copyright|trademark|small print"
     r"|\bdonat|volunteer|public domain|plain vanilla|warrant|\bdisclaim|\brefund\b|\bPGLAF\b|damages|newsletter"
-    r"|\bfile should be named\b|distribut|\bftp\b|\bascii\b|@|https?:|www\.",
+    r"|\bfile should be named\b|distribut|updated edition|\bftp\b|\bascii\b|@|https?:|www\.",
     re.IGNORECASE,
 )
 _SURE = re.compile(
@@ -55,7 +55,7 @@ _CREDIT_PARAGRAPHS = 6  # at either end of a book
 
 
 class _Mark(NamedTuple):
-    kind: str  # "head", "start" or "end"
+    kind: str  # "head", "start", "end" or "licence"
     start: int
     stop: int
 
@@ -69,11 +69,16 @@ def strip(text: str) -> tuple[str, list[str]]:
     """
     if not _NAMED.search(text):
         return text, []
-    books, removed, end = [], [], 0
+    books: list[str] = []
+    removed: list[str] = []
+    end = 0
     for start, stop in [*_frames(text, list(_marks(text))), (len(text), len(text))]:
         book, credits = _strip_credits(text[end:start])
         books.append(book)
-        removed += [*credits, text[start:stop]]
+        if start == end and removed and not credits:
+            removed[-1] += text[start:stop]  # one frame, with several marks
+        else:
+            removed += [*credits, text[start:stop]]
         end = stop
     removed = [part for part in removed if part.strip()]
     return ("\n\n".join(book.strip("\n") for book in books if book.strip()) if removed else text), removed
@@ -88,13 +93,15 @@ def _marks(text: str) -> Iterator[_Mark]:
 def _frames(text: str, marks: list[_Mark]) -> Iterator[tuple[int, int]]:
     """Yield start and stop of each part that is no book, in order and apart."""
     end = 0
-    if _is_licence(text[:3000]) and not any(mark.stop < _FRAME_CHARACTERS for mark in marks if mark.kind == "start"):
-        end = _licence_stop(text, 0, _next_book(marks, 0, len(text)))  # a part of a file begins in a licence
+    first = next((mark for mark in marks if mark.kind != "licence"), None)
+    limit = first.start if first else len(text)
+    if (first is None or first.kind != "start") and _is_licence(text[: min(3000, limit)]):
+        end = _licence_stop(text, 0, limit)  # a part of a file begins in a licence
         yield 0, end
     for i, mark in enumerate(marks):
         if mark.start < end:
             continue
-        if mark.kind == "end":
+        if mark.kind in ("end", "licence"):
             following = _next_book(marks, mark.stop, len(text))
             stop = _end_stop(text, mark.stop, following)
             yield mark.start, stop
@@ -114,8 +121,8 @@ def _frames(text: str, marks: list[_Mark]) -> Iterator[tuple[int, int]]:
 
 
 def _next_book(marks: list[_Mark], start: int, default: int) -> int:
-    """Return where the next header begins."""
-    return next((mark.start for mark in marks if mark.start >= start and mark.kind != "end"), default)
+    """Return where the next header, or the end of a book without one, stands."""
+    return next((mark.start for mark in marks if mark.start >= start and mark.kind != "licence"), default)
 
 
 def _end_stop(text: str, start: int, following: int) -> int:
@@ -123,9 +130,10 @@ def _end_stop(text: str, start: int, following: int) -> int:
 
     Where prose follows, the mark ended a part of a book, and nothing else goes.
     """
-    if len(text[start : min(following, start + 3000)].strip()) < 200:
+    after = text[start : min(following, start + 3000)]
+    if len(after.strip()) < 200:
         return following
-    return _licence_stop(text, start, following) if _is_licence(text[start : min(following, start + 3000)]) else start
+    return _licence_stop(text, start, following) if _is_licence(after[:500]) or _is_licence(after) else start
 
 
 def _licence_stop(text: str, start: int, following: int) -> int:
