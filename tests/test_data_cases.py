@@ -47,8 +47,8 @@ SILENCE = (
 OWE = (
     "What do we owe to the things that wash up at our feet? The law is clear enough about timber and cattle; it is "
     "less clear about questions. I have lived long enough beside water to know that it brings back most of what is "
-    "thrown into it, though seldom to the one who threw. A bottle, a shoe, a drowned fence with the wire still on it: each "
-    "asks to be read, and few of us were taught that alphabet."
+    "thrown into it, though seldom to the one who threw. A bottle, a shoe, a drowned fence with the wire still on it: "
+    "each asks to be read, and few of us were taught that alphabet."
 )
 LEDGER = (
     "The schoolmaster wrote it all down in a ledger with a marbled cover. Years afterwards, when the bridge had been "
