@@ -79,7 +79,7 @@ def test_words_that_a_line_end_divides_are_joined() -> None:
         "operation was rare.",
     ]
     lines = [pdf_text.Line(70, 700 - 14 * i, 70 + 6 * len(text), 711 - 14 * i, 11, text) for i, text in enumerate(page)]
-    assert pdf_text.text([lines]) == (
+    assert pdf_text.prose([lines]) == (
         "She held the lantern up. It was a well-known thing, that lantern, well-known and old, "
         "and cooperation was rare."
     )
@@ -102,6 +102,14 @@ def test_notes_leave_the_sentence_that_a_page_cuts(tmp_path: Path) -> None:
     pages = printed(STORY, lines_a_page=10)
     x, y, _, text = pages[0][3]
     pages[0].append((x + 6.6 * len(text), y + 4, 6, "1"))
+    # In the middle of a line the mark stands between its halves.
+    x, y, _, text = pages[0][1]
+    stop = text.index(" ", 20)
+    pages[0][1:2] = [
+        (x, y, 11, text[:stop]),
+        (x + 6.6 * stop, y + 4, 6, "2"),
+        (x + 6.6 * (stop + 1), y, 11, text[stop + 1 :]),
+    ]
     pages[0].append((70, 100, 8, "1 He said so twice, and nobody in the room believed him."))
     pages[1].append((70, 100, 8, "2 See Berg, p. 4."))
     assert one(tmp_path, pdf(pages)).split("\n\n") == [*STORY, "He said so twice, and nobody in the room believed him."]
@@ -182,7 +190,7 @@ LINES = st.builds(
 
 @given(st.lists(st.lists(LINES, max_size=12), max_size=6))
 def test_any_lines_become_text_that_adds_nothing(pages: list[list[pdf_text.Line]]) -> None:
-    text = pdf_text.text(pages)
+    text = pdf_text.prose(pages)
     given_letters = Counter(filter(str.isalpha, "".join(line.text for page in pages for line in page)))
     assert Counter(filter(str.isalpha, text)) <= given_letters
     assert "\n\n\n" not in text
@@ -191,7 +199,7 @@ def test_any_lines_become_text_that_adds_nothing(pages: list[list[pdf_text.Line]
 def test_a_page_with_very_many_lines_ends_soon() -> None:
     lines = [pdf_text.Line(i % 500, i % 800, i % 500 + 9, i % 800 + 9, 9, "word") for i in range(100_000)]
     started = time.perf_counter()
-    pdf_text.text([lines])
+    pdf_text.prose([lines])
     assert time.perf_counter() - started < 20
 
 

@@ -138,8 +138,11 @@ def _fits(before: str, character: str, after: str) -> float:
             return 1 if character == "\u2019" or not after.isalnum() else -0.5
         return -0.3 if character == "\u2019" and after.isalnum() else -1  # 'twas
     if character in _DASHES:
-        return 1
+        # Between two letters an em dash is usual, an en dash is not.
+        return 0.3 if character == "\u2013" and before.islower() and after.islower() else 1
     if character in _AFTER_TEXT:
+        if character != "\u2026" and after.isalnum():
+            return -1
         return 1 if before.isalnum() or before in " .,!?\u2019\u201d\"'" else 0
     if character in _BEFORE_DIGIT and after.isdigit():
         return 1

@@ -103,7 +103,7 @@ def kind_of_file(path: Path) -> str:
         return kind
     if not kind and unread.is_passed_over(path.name):
         return ""
-    head = sniffing.head(path)
+    head = sniffing.first_bytes(path)
     if not head:
         return kind
     if marked := sniffing.binary(head, path):

@@ -76,4 +76,4 @@ def _document(found: dict[str, Any], name: str) -> Document | Broken:
         pages = [[line._replace(text=_UNKNOWN.sub("", line.text)) for line in page] for page in pages]
     title = " ".join(found["title"].split())
     title = name if _NO_TITLE.match(title) else title
-    return Document(name, title, pdf_text.text(pages), repaired=found["damaged"])
+    return Document(name, title, pdf_text.prose(pages), repaired=found["damaged"])

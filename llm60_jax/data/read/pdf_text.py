@@ -46,7 +46,7 @@ _SMALL = 0.8  # of the size of the text
 _WORDS = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 
 
-def text(pages: list[Page]) -> str:
+def prose(pages: list[Page]) -> str:
     """Return the paragraphs of pages. Notes below the text stand at the end, if they are sentences."""
     pages = _without_running_lines([page for page in pages if page])
     sizes: Counter[float] = Counter()

@@ -64,7 +64,7 @@ def mail(text: str) -> str:
     return ".eml" if "from" in names and names & _DELIVERED and names & {"date", "subject", "to"} else ""
 
 
-def head(path: Path) -> bytes:
+def first_bytes(path: Path) -> bytes:
     """Return the first bytes of a file; none if it cannot be read."""
     try:
         with path.open("rb") as file:

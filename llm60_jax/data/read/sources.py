@@ -152,9 +152,9 @@ def _folder_inputs(source: FolderSource | InstructionSource) -> dict[str, Path]:
     names = _matching_names(source)
     paths = {name: root / name for name in names if kinds.kind_of_file(root / name) in accepted}
     if not paths:
-        others = f" ({len(names)} files of other kinds: {'; '.join(unread.advice(names))})" if names else ""
+        unread_files = f" ({len(names)} files of other kinds: {'; '.join(unread.advice(names))})" if names else ""
         raise InputError(
-            f"source path '{source.path}': the folder holds no text files{others} that match '{source.pattern}'; "
+            f"source path '{source.path}': the folder holds no text files{unread_files} that match '{source.pattern}'; "
             f"accepted are {extensions}"
         )
     return paths
