@@ -7,7 +7,14 @@ LARGEST = 16 * 2**20  # bytes of a document: longer plain text is read in parts,
 ARCHIVE = 256 * 2**20
 RATIO = 100
 
-Reason = Literal["not_text", "unreadable", "too_large"]
+Reason = Literal["not_text", "unreadable", "too_large", "encrypted", "no_text", "no_field", "chat_export"]
+# What a reason means and what to do, for messages.
+HINTS = {
+    "encrypted": "protected by a password: save it without",
+    "no_text": "scanned pages: run OCR first",
+    "no_field": "no text under the names that are looked for: set text_field",
+    "chat_export": "they are chat, which is not learnt",
+}
 
 
 class Document(NamedTuple):

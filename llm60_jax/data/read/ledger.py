@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+from llm60_jax.data.read import items, unread
+
 EXAMPLES = 20  # names and texts recorded for each reason
 _EXAMPLE_CHARACTERS = 300
 
@@ -100,12 +102,20 @@ class Ledger:
         if self.repaired:
             parts.append(f"{self.repaired:,} repaired ({', '.join(self.examples['repaired'][:3])}, ...)")
         for reason, count in self.dropped.items():
-            parts.append(f"{count:,} dropped as {reason} ({', '.join(self.examples[reason][:3])}, ...)")
+            names = ", ".join(self.examples[reason][:3])
+            parts.append(f"{count:,} dropped as {reason} ({names}, ...){self._hint(reason)}")
         characters = sum(self.characters_dropped.values())
         if characters:
             share = characters / max(1, self.characters_in)
             parts.append(f"{share:.1%} of the characters dropped by the exclusion rules")
         return ", ".join(parts)
+
+    def _hint(self, reason: str) -> str:
+        """Return what to do about a reason, with its mark; "" if there is nothing to say."""
+        if reason == "other_kind":
+            names = [name for name, file in self.files.items() if reason in file.dropped]
+            return f": {'; '.join(unread.advice(names))}"
+        return f": {items.HINTS[reason]}" if reason in items.HINTS else ""
 
     def to_tree(self) -> dict[str, Any]:
         """Return the ledger as JSON values."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-from llm60_jax.data.read import items, plain, web
+from llm60_jax.data.read import encodings, items, plain, web
 from llm60_jax.data.read.items import Broken, Document, TooLarge, Unreadable
 
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
@@ -62,7 +62,8 @@ def rtf(path: Path, name: str) -> Iterator[Document | Broken]:
     if decoded is None:
         yield Broken(name, "not_text")
         return
-    lines = rtf_to_text(decoded[0], errors="replace").replace("\xa0", " ").split("\n")
+    codec = encodings.of_rtf(decoded[0])
+    lines = rtf_to_text(decoded[0], encoding=codec, errors="replace").replace("\xa0", " ").split("\n")
     yield Document(name, name, "\n\n".join(line.strip() for line in lines if line.strip()), repaired=decoded[1])
 
 

@@ -8,13 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from llm60_jax.data.read import items
+from llm60_jax.data.read import encodings, items
+from llm60_jax.data.read.encodings import decode
 from llm60_jax.data.read.items import Broken, Document, TooLarge
 
-# Share of control characters among the bytes. Text in a single-byte encoding has hardly any, binary
-# data about 10 %.
-_MAX_CONTROL_SHARE = 0.01
-_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 BLOCK_BYTES = 2**20
 
 
@@ -68,30 +65,8 @@ def json_lines(path: Path, name: str, text_field: str, title_field: str) -> Iter
             yield Broken(where, "unreadable")
 
 
-def decode(data: bytes) -> tuple[str, bool] | None:
-    """Decode UTF-8, UTF-16 with its mark, else the likelier of damaged UTF-8 and Windows-1252.
-
-    Returns:
-      (text, whether it was repaired), or None if the bytes are not text.
-    """
-    if data.startswith(_UTF_16):
-        decoded = data.decode("utf-16", errors="replace")
-        return decoded, "\ufffd" in decoded
-    try:
-        return data.decode("utf-8-sig"), False
-    except UnicodeDecodeError:
-        pass
-    control = sum(data.count(byte) for byte in range(32) if byte not in b"\t\n\v\f\r")
-    if control > _MAX_CONTROL_SHARE * len(data):
-        return None
-    decoded = data.decode("utf-8-sig", errors="replace")
-    broken = decoded.count("\ufffd")
-    intact = sum(not character.isascii() for character in decoded) - broken
-    return (decoded if intact > broken else data.decode("cp1252", errors="replace")), True
-
-
 def opened(path: Path) -> "Bounded":
-    """Open a file. Its name decides whether it is inflated; UTF-16 becomes UTF-8."""
+    """Open a file. Its name decides whether it is inflated; UTF-16 and UTF-32 become UTF-8."""
     kind = path.suffix.lower()
     # read1 returns what is inflated so far: the part before a cut in the stream is not lost.
     raw: BinaryIO = path.open("rb")
@@ -104,10 +79,10 @@ def opened(path: Path) -> "Bounded":
 
         reader = zstandard.ZstdDecompressor(max_window_size=2**27).stream_reader(raw, read_across_frames=True)
         return Bounded(raw, reader.read1, path.stat().st_size)
-    if raw.read(2) in _UTF_16:
-        raw.seek(0)
-        return Bounded(raw, codecs.EncodedFile(raw, "utf-8", "utf-16", errors="replace").read, None)
+    wide = encodings.wide(raw.read(encodings.HEAD_BYTES))
     raw.seek(0)
+    if wide:
+        return Bounded(raw, codecs.EncodedFile(raw, "utf-8", wide, errors="replace").read, None)
     return Bounded(raw, raw.read, None)
 
 
