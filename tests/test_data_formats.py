@@ -21,15 +21,15 @@ pytest.importorskip("striprtf")
 
 
 def test_the_longest_extension_decides_in_any_letter_case() -> None:
-    names = {"a.TXT": ".txt", "b.jsonl.GZ": ".jsonl.gz", "c.xml.bz2": ".xml.bz2", "d.gz": "", "e": "", "f.pdf": ""}
+    names = {"a.TXT": ".txt", "b.jsonl.GZ": ".jsonl.gz", "c.xml.bz2": ".xml.bz2", "d.gz": "", "e": "", "f.pages": ""}
     assert {name: kinds.kind_of(name) for name in names} == names
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kinds.importlib.util, "find_spec", lambda name: None if name == "striprtf" else object())
-    kinds.require(["a.txt", "b.docx", "c.html"])
+    kinds.require({"a.txt": ".txt", "b.docx": ".docx", "c.html": ".html"})
     with pytest.raises(InputError, match=r"c/d\.rtf: reading it needs striprtf: pip install '\.\[formats\]'"):
-        kinds.require(["a.txt", "c/d.rtf"])
+        kinds.require({"a.txt": ".txt", "c/d.rtf": ".rtf"})
 
 
 def test_html_yields_the_article_without_menus(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_link_loop_and_dangling_link_do_not_hang(tmp_path: Path) -> None:
         (b"\xef\xbb\xbfmarked", "marked", False),
         ("caf\u00e9".encode(), "caf\u00e9", False),
         ("caf\u00e9".encode("utf-16"), "caf\u00e9", False),
-        ("caf\u00e9".encode("utf-16-be"), None, True),
+        ("caf\u00e9".encode("utf-16-be"), "caf\u00e9", False),
         (b"\xfe\xff" + "caf\u00e9".encode("utf-16-be"), "caf\u00e9", False),
         (b"caf\xe9 \x93quoted\x94", "caf\u00e9 \u201cquoted\u201d", True),
         (
@@ -164,13 +164,13 @@ def make_empty(path: Path) -> Path:
 
 
 def make_other_files(path: Path) -> Path:
-    (path / "book.pdf").write_bytes(b"%PDF")
+    (path / "book.pages").write_bytes(b"PK\x03\x04")
     return path
 
 
 def make_wrong_file(path: Path) -> Path:
-    (path / "book.pdf").write_bytes(b"%PDF")
-    return path / "book.pdf"
+    (path / "book.pages").write_bytes(b"PK\x03\x04")
+    return path / "book.pages"
 
 
 @pytest.mark.parametrize(
@@ -178,8 +178,8 @@ def make_wrong_file(path: Path) -> Path:
     [
         (make_missing, "no such file or folder"),
         (make_empty, "holds no text files that match"),
-        (make_other_files, "holds no text files (1 files of other kinds)"),
-        (make_wrong_file, "not a text file"),
+        (make_other_files, "holds no text files (1 files of other kinds: 1 .pages: export as .docx in Pages)"),
+        (make_wrong_file, "not a text file of a known kind (1 .pages: export as .docx in Pages)"),
     ],
 )
 def test_folder_without_text_is_an_input_error(tmp_path: Path, make: Callable[[Path], Path], reason: str) -> None:

@@ -2,18 +2,32 @@
 
 import importlib.util
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 
-from llm60_jax.data.read import columns, items, mail, office, plain, web, wiki
+from llm60_jax.data.read import (
+    columns,
+    items,
+    json_files,
+    latex,
+    mail,
+    notes,
+    office,
+    pdf,
+    plain,
+    sniffing,
+    unread,
+    web,
+    wiki,
+)
 from llm60_jax.data.read.items import Broken, Document
 from llm60_jax.errors import Failure, InputError
 
-VERSION = 1  # part of every corpus digest: raise it with any change of what a reader yields
+VERSION = 2  # part of every corpus digest: raise it with any change of what a reader yields
 
 # Read as plain text, one document per file. The exclusion rules drop what is not prose.
-_PLAIN = (".txt", ".text", ".md", ".markdown", ".rst", ".tex", ".py", ".log")
+_PLAIN = (".txt", ".text", ".md", ".markdown", ".rst", ".py", ".log")
 LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson")
 _DUMPS = (".xml", ".xml.bz2", ".xml.gz")
 _LOG = logging.getLogger("llm60_jax")
@@ -25,17 +39,31 @@ _WHOLE: dict[str, Reader] = {
     ".odt": office.odt,
     ".rtf": office.rtf,
     ".epub": office.epub,
+    **dict.fromkeys((".tex", ".ltx", ".latex"), latex.tex),
+    ".pdf": pdf.pdf,
+    ".enex": notes.enex,
+    ".fb2": notes.fb2,
+    ".opml": notes.opml,
     ".eml": mail.eml,
     ".mbox": mail.mbox,
     **dict.fromkeys(_DUMPS, wiki.dump),
 }
 # Readers that take the names of a text field and a title field.
-_BY_FIELD = {**dict.fromkeys(LINES, plain.json_lines), ".parquet": columns.parquet}
+_BY_FIELD = {
+    **dict.fromkeys(LINES, plain.json_lines),
+    **dict.fromkeys((".json", ".ipynb"), json_files.json_file),
+    ".parquet": columns.parquet,
+}
 EXTENSIONS = (*_WHOLE, *_BY_FIELD)
+# Names that say "text" and no more: the content may be a web page or mail.
+_ANY_TEXT = frozenset((".txt", ".text"))
+# Names that a strong mark in the content overrules: a PDF named .docx.
+_MARKED = frozenset((".docx", ".odt", ".epub", ".rtf", ".pdf", *_PLAIN, ".tex", ".ltx", ".latex"))
 
 # Libraries of the extra `formats`: package -> (module, the kinds that need it).
 _NEEDS = {
-    "trafilatura": ("trafilatura", (".html", ".htm", ".xhtml", ".epub", ".eml", ".mbox")),
+    "trafilatura": ("trafilatura", (".html", ".htm", ".xhtml", ".epub", ".eml", ".mbox", ".enex")),
+    "pdfminer.six": ("pdfminer", (".pdf",)),
     "striprtf": ("striprtf", (".rtf",)),
     "mwparserfromhell": ("mwparserfromhell", _DUMPS),
     "pyarrow": ("pyarrow", (".parquet",)),
@@ -49,6 +77,30 @@ def kind_of(name: str) -> str:
     return max((end for end in EXTENSIONS if lower.endswith(end)), key=len, default="")
 
 
+def kind_of_file(path: Path) -> str:
+    """Return the kind of a file: by its name, or by its content where the name does not decide.
+
+    Files without an extension and with an unknown one are plain text if they hold text. "" for all
+    that is not read.
+    """
+    kind = kind_of(path.name)
+    if kind and kind not in _MARKED:
+        return kind
+    if not kind and unread.is_passed_over(path.name):
+        return ""
+    head = sniffing.first_bytes(path)
+    if not head:
+        return kind
+    if marked := sniffing.binary(head, path):
+        return marked
+    if not kind:
+        return sniffing.written(head)
+    if kind in _ANY_TEXT:
+        found = sniffing.written(head)
+        return found if found in (".html", ".mbox", ".eml") else kind
+    return kind
+
+
 def libraries(kinds: set[str]) -> dict[str, str]:
     """Return the versions of the libraries that read these kinds, since they decide the text."""
     return {
@@ -58,18 +110,22 @@ def libraries(kinds: set[str]) -> dict[str, str]:
     }
 
 
-def require(names: list[str]) -> None:
-    """Raise InputError if one of the files needs a library that is not installed."""
+def require(kinds_of_files: Mapping[str, str]) -> None:
+    """Raise InputError if one of the files needs a library that is not installed.
+
+    Args:
+      kinds_of_files: name -> kind.
+    """
     missing = [(module, kinds) for module, kinds in _NEEDS.values() if importlib.util.find_spec(module) is None]
     for module, kinds in missing:
-        for name in names:
-            if kind_of(name) in kinds:
+        for name, kind in kinds_of_files.items():
+            if kind in kinds:
                 raise InputError(f"{name}: reading it needs {module}: pip install '.[formats]'")
 
 
 def read(path: Path, name: str, text_field: str, title_field: str) -> Iterator[Document | Broken]:
     """Yield the documents of a file, and a `Broken` for each part that cannot be read."""
-    kind = kind_of(path.name)
+    kind = kind_of_file(path)
     if kind in _BY_FIELD:
         return guarded(_BY_FIELD[kind](path, name, text_field, title_field), name)
     return guarded(_WHOLE[kind](path, name), name)

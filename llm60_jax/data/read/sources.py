@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from llm60_jax.config import FolderSource, HubSource, InstructionSource, PackageSource, Source
-from llm60_jax.data.read import hub, instructions, kinds, packages, plain
+from llm60_jax.data.read import hub, instructions, kinds, packages, plain, unread
 from llm60_jax.data.read.items import Broken, Document
 from llm60_jax.data.read.ledger import Ledger
 from llm60_jax.errors import InputError, MachineError
@@ -76,7 +76,7 @@ def inputs(source: Source) -> tuple[InputFile, ...]:
         paths = {path.name: path for path in hub.parts(source)}
     else:
         paths = {_printable(name): path for name, path in _folder_inputs(source).items()}
-        kinds.require(sorted(paths))
+        kinds.require({name: kinds.kind_of_file(paths[name]) for name in sorted(paths)})
     return tuple(InputFile(paths[name], name) for name in sorted(paths))
 
 
@@ -84,7 +84,8 @@ def others(source: Source) -> list[str]:
     """Return the sorted names of the files in a folder that no reader reads."""
     if not isinstance(source, FolderSource) or not Path(source.path).is_dir():
         return []
-    return sorted(_printable(name) for name in _matching_names(source) if not kinds.kind_of(name))
+    root = Path(source.path)
+    return sorted(_printable(name) for name in _matching_names(source) if not kinds.kind_of_file(root / name))
 
 
 def read(source: Source, selected: Iterable[InputFile], ledger: Ledger) -> Iterator[Document]:
@@ -140,17 +141,20 @@ def _folder_inputs(source: FolderSource | InstructionSource) -> dict[str, Path]:
     accepted = kinds.EXTENSIONS if isinstance(source, FolderSource) else kinds.LINES
     extensions = ", ".join(accepted)
     if root.is_file():
-        if kinds.kind_of(root.name) not in accepted:
-            raise InputError(f"source path '{source.path}': not a text file of a known kind; accepted are {extensions}")
+        if kinds.kind_of_file(root) not in accepted:
+            raise InputError(
+                f"source path '{source.path}': not a text file of a known kind ({unread.advice([root.name])[0]}); "
+                f"accepted are {extensions}"
+            )
         return {root.name: root}
     if not root.is_dir():
         raise InputError(f"source path '{source.path}': no such file or folder; give a folder with {extensions} files")
     names = _matching_names(source)
-    paths = {name: root / name for name in names if kinds.kind_of(name) in accepted}
+    paths = {name: root / name for name in names if kinds.kind_of_file(root / name) in accepted}
     if not paths:
-        unread = f" ({len(names)} files of other kinds)" if names else ""
+        unread_files = f" ({len(names)} files of other kinds: {'; '.join(unread.advice(names))})" if names else ""
         raise InputError(
-            f"source path '{source.path}': the folder holds no text files{unread} that match '{source.pattern}'; "
+            f"source path '{source.path}': the folder holds no text files{unread_files} that match '{source.pattern}'; "
             f"accepted are {extensions}"
         )
     return paths
