@@ -155,6 +155,14 @@ def _is_licence(text: str) -> bool:
     return bool(_SURE.search(text)) and len(_LICENCE.findall(text)) * 250 >= len(text)
 
 
+def _begins_in_licence(text: str) -> bool:
+    """Whether a text begins in the middle of a licence: its first paragraph too has the words of one."""
+    head = text.lstrip()[:3000]
+    first = {match.lower() for match in _LICENCE.findall(_BLANK.split(head, maxsplit=1)[0])}
+    words = {match.lower() for match in _LICENCE.findall(head)}
+    return len(first) >= 2 and len(words) >= 5 and _is_licence(head)
+
+
 def _strip_credits(book: str) -> tuple[str, list[str]]:
     """Return a book without the volunteers' credits at its ends, and the credits."""
     if not book.strip():
