@@ -10,37 +10,23 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from llm60_jax.data.clean import blocks
+from llm60_jax.data.clean.blocks import LINE_END, NARROW, SENTENCE_END, SHORT, WIDE, Block
 from llm60_jax.data.clean.markup import split_fences
-from llm60_jax.data.clean.pages import is_cut
 
-_LINE_END = re.compile(r"[.!?:][\"'\u201d\u2019)\]_]*$")
-_SENTENCE_END = re.compile(r"[.!?\u2026][\"'\u201d\u2019)\]_*]*$")
 _SENTENCE_INSIDE = re.compile(r"[^\W_]{3}[.!?][\"'\u201d\u2019)\]]* +[\"'\u201c\u2018(]?[A-Z]")
 _PUNCTUATED = re.compile(r"[.,;:!?\u2014-][\"'\u201d\u2019)\]_]*$")
 _NOT_LETTERS = " \"'\u201c\u2018([_*-\u2014"  # before the first letter of a line
 
-_NARROW = 25  # characters; lists have such lines
-_SHORT = 50  # lines of verse are mostly shorter, lines of prose mostly longer
 _NEARLY_SHORT = 65
-_WIDE = 150  # a longer line is a paragraph
 _LONG = 160  # text whose lines are mostly longer has one line a paragraph
 _MAX_STANZA_LINES = 60
 
-_HEADING = re.compile(r"^#{1,6} +\S")
-_RULE = re.compile(r"^[^\w\s](?:[^\w\n]|_)+$|^_{3,}$")  # no word: underlines, scene breaks
-_ROW = re.compile(r"^\s*\|.*\|$")
-_ITEM = re.compile(
-    r"^(?P<indent> *)(?:(?P<bullet>[-*+\u2022\u2023\u25aa\u25cf\u25e6\u00b7\u2043])|\(?(?P<number>\d{1,3})[.)])"
-    r" +(?=\S)"
-)
-_STRUCTURE = frozenset("#-*+\u2022\u2023\u25aa\u25cf\u25e6\u00b7\u2043|(=~_0123456789")  # how such lines begin
 _CODE_LINE = re.compile(r"[{}\\=]$|[(){}=].*;$")
 _COLUMNS = re.compile(r"\S {3,}\S")
 
 _HYPHEN_AT_END = re.compile(r"([^\W\d_]{2,})-\n([^\W\d_]{2,})")
 _HYPHEN_AND_SPACE = re.compile(r"\b([^\W\d_]{2,})- ([^\W\d_]{2,})\b")
-
-Block = list[str]  # consecutive lines with their indentation
 
 
 class _Shape(NamedTuple):
@@ -97,7 +83,7 @@ def paragraphs(text: str) -> list[str]:
 
 
 def _paragraphs(text: str, words: Callable[[], Counter[str]]) -> list[str]:
-    parts = [part for block in _close_up(_blocks(text)) for part in _parts(block)]
+    parts = blocks.split(text)
     shapes = [None if structured or len(lines) == 1 else _shape(lines) for structured, lines in parts]
     widths = _drop_doubtful(shapes, [0 if shape is None else _own_width(shape) for shape in shapes])
     lengths = [len(line) for _, lines in parts for line in lines]
@@ -124,114 +110,6 @@ def _paragraphs(text: str, words: Callable[[], Counter[str]]) -> list[str]:
     return texts
 
 
-def _blocks(text: str) -> list[tuple[int, Block]]:
-    """Return (blank lines before it, lines) of each run of lines that are not blank."""
-    blocks: list[tuple[int, Block]] = []
-    gap, block = 0, None
-    for line in text.split("\n"):
-        if not line or line.isspace():
-            gap, block = gap + 1, None
-        elif block is None:
-            block = [line]
-            blocks.append((gap, block))
-            gap = 0
-        else:
-            block.append(line)
-    return blocks
-
-
-def _close_up(blocks: list[tuple[int, Block]]) -> Iterator[Block]:
-    """Yield blocks, without the blank lines of double spacing."""
-    start = 0
-    while start < len(blocks):
-        stop = start
-        while stop < len(blocks) and len(blocks[stop][1]) == 1:
-            stop += 1
-        if stop - start > 3 and _is_double_spaced(blocks[start:stop]):
-            lines: Block = []
-            for gap, block in blocks[start:stop]:
-                if gap > 1 and lines:
-                    yield lines
-                    lines = []
-                lines.extend(block)
-            yield lines
-        else:
-            for _, block in blocks[start:stop]:
-                yield block
-        if stop < len(blocks):
-            yield blocks[stop][1]
-            stop += 1
-        start = stop
-
-
-def _is_double_spaced(run: list[tuple[int, Block]]) -> bool:
-    """Whether blocks of one line each are the lines of prose: of one width, cut inside sentences."""
-    lines = [block[0] for _, block in run]
-    widest = max(map(len, lines))
-    if not _NARROW < widest <= _WIDE:
-        return False
-    pairs = [(a, b) for a, b, (gap, _) in zip(lines, lines[1:], run[1:], strict=False) if gap == 1]
-    cut = [len(a) for a, b in pairs if is_cut(a, b)]
-    full = sum(10 * length >= 6 * widest for length in cut)
-    return len(cut) >= 2 and 5 * len(cut) >= 2 * len(pairs) and 5 * full >= 4 * len(cut)
-
-
-def _parts(block: Block) -> list[tuple[bool, Block]]:
-    """Return (whether its breaks are meant, lines) of each heading, list, table and run of text in a block."""
-    if all(line.lstrip()[:1] not in _STRUCTURE for line in block):
-        return [(False, block)]
-    bullets = Counter(match["bullet"] for line in block if (match := _ITEM.match(line)) and match["bullet"])
-    parts: list[tuple[bool, Block]] = []
-    kind = ""
-    for i, line in enumerate(block):
-        item = _ITEM.match(line)
-        if _RULE.match(line.strip()) and not _ROW.match(line):
-            kind = ""  # below a heading, between scenes
-        elif _HEADING.match(line) or (i + 1 < len(block) and kind == "" and _is_underline(block[i + 1])):
-            parts.append((True, [line]))
-            kind = ""
-        elif _ROW.match(line):
-            if kind != "row":
-                parts.append((True, []))
-            parts[-1][1].append(line)
-            kind = "row"
-        elif item and (kind != "text" or _begins_item(item, block[i - 1], bullets)):
-            if kind != "item":
-                parts.append((True, []))
-            parts[-1][1].append(line)
-            kind = "item"
-        elif kind == "item" and _continues_item(block[i - 1], line):
-            parts[-1][1][-1] += f" {line.strip()}"
-        else:
-            if kind != "text":
-                parts.append((False, []))
-            parts[-1][1].append(line)
-            kind = "text"
-    return parts
-
-
-def _is_underline(line: str) -> bool:
-    return len(line) >= 3 and line[0] in "=-~" and not line.strip(line[0])
-
-
-def _begins_item(item: "re.Match[str]", before: str, bullets: Counter[str]) -> bool:
-    """Whether a line below text begins a list: prose may have a dash or a number there."""
-    return bool(_LINE_END.search(before)) and (
-        item["number"] == "1" or bullets[item["bullet"]] > 1 or before[-1] == ":"
-    )
-
-
-def _continues_item(before: str, line: str) -> bool:
-    """Whether a line goes on with the item above: it is indented, or begins inside a sentence."""
-    match = _ITEM.match(before)
-    indent = len(match["indent"]) if match else 0
-    return (
-        len(line) - len(line.lstrip()) > indent
-        or is_cut(before, line)
-        or (not _SENTENCE_END.search(before) and len(before) >= _SHORT)
-    )
-
-
 def _shape(block: Block) -> _Shape:
     lines = [" ".join(line.split()) for line in block]
     margin = min(len(line) - len(line.lstrip()) for line in block)
@@ -253,9 +131,9 @@ def _own_width(shape: _Shape) -> int:
     breaks, cuts, width = shape.breaks, shape.cuts, shape.widest
     if breaks > 20:
         width = sorted(shape.lengths)[breaks * 9 // 10]  # a few lines may be longer
-    if not _NARROW < width <= _WIDE or breaks < 2:
+    if not NARROW < width <= WIDE or breaks < 2:
         return 0
-    if width < _SHORT:
+    if width < SHORT:
         # Verse in lower case has lines of nearly one width too, but most end with a pause.
         paused = sum(bool(_PUNCTUATED.search(line)) for line in shape.lines[:-1])
         return width if breaks > 2 and _is_filled(shape, width) and 2 * cuts >= breaks > 2 * paused else 0
@@ -314,7 +192,7 @@ def _judge(
     if habits.semantic and _is_one_sentence_a_line(shape):
         return [(True, lines)]
     width = next((width for width in near if _fits(shape, width)), 0)
-    narrow = 0 < width < _SHORT + 5 and (breaks < 3 or (shape.lower and shape.filled(0.95 * width) == breaks))
+    narrow = 0 < width < SHORT + 5 and (breaks < 3 or (shape.lower and shape.filled(0.95 * width) == breaks))
     if not narrow and _is_verse(shape, near):
         return [(False, lines)]
     if _is_table(block):
@@ -326,11 +204,11 @@ def _judge(
     mean = sum(shape.lengths[:-1]) / breaks
     if breaks >= 3 and 2 * shape.lower > breaks and (shape.widest < 60 or 4 * shape.widest < 3 * max(near, default=0)):
         return [(False, lines)]  # verse in lower case
-    if 2 * shape.cuts > breaks and shape.widest <= _WIDE and mean >= 45:
+    if 2 * shape.cuts > breaks and shape.widest <= WIDE and mean >= 45:
         return [(True, lines)]  # ragged, but broken inside its sentences
-    if breaks == 1 and _SHORT <= mean <= _WIDE and lines[0][-1].isalnum() and shape.lengths[1] <= shape.reach[0]:
+    if breaks == 1 and SHORT <= mean <= WIDE and lines[0][-1].isalnum() and shape.lengths[1] <= shape.reach[0]:
         return [(True, lines)]
-    if habits.one_line and shape.widest <= _WIDE:
+    if habits.one_line and shape.widest <= WIDE:
         return [(False, lines)]  # in such a text a break inside a block is meant
     return [(False, [line]) for line in lines]
 
@@ -347,16 +225,16 @@ def _fits(shape: _Shape, width: int) -> bool:
 def _is_verse(shape: _Shape, near: tuple[int, ...]) -> bool:
     """Whether the lines of a block are verse: short lines that begin with capitals, or ragged open ones."""
     count = len(shape.lines)
-    if count > _MAX_STANZA_LINES or shape.widest > _WIDE:
+    if count > _MAX_STANZA_LINES or shape.widest > WIDE:
         return False
     first = shape.lines[0].lstrip(_NOT_LETTERS)[:1].islower()
     if 10 * (count - shape.lower - first) < 7 * count:
         return False
-    short = sum(length < _SHORT for length in shape.lengths[:-1])
+    short = sum(length < SHORT for length in shape.lengths[:-1])
     if 2 * short >= shape.breaks:
         return True
-    ended = sum(bool(_SENTENCE_END.search(line)) for line in shape.lines)
-    ragged = 2 * shape.filled(0.9 * shape.widest) < shape.breaks or shape.widest < 0.85 * min(near, default=_WIDE)
+    ended = sum(bool(SENTENCE_END.search(line)) for line in shape.lines)
+    ragged = 2 * shape.filled(0.9 * shape.widest) < shape.breaks or shape.widest < 0.85 * min(near, default=WIDE)
     return shape.breaks >= 3 and not shape.lower and ragged and shape.widest < 100 and 2 * ended < count
 
 
@@ -370,13 +248,13 @@ def _is_table(block: Block) -> bool:
 
 def _one_sentence_a_line(shapes: list[_Shape]) -> bool:
     """Whether a text has a line for each sentence and blank lines between paragraphs."""
-    blocks = [shape for shape in shapes if _is_one_sentence_a_line(shape)]
-    lengths = [length for shape in blocks for length in shape.lengths]
-    return len(blocks) >= 2 and 4 * len(blocks) >= 3 * len(shapes) and sum(lengths) >= 40 * len(lengths)
+    candidates = [shape for shape in shapes if _is_one_sentence_a_line(shape)]
+    lengths = [length for shape in candidates for length in shape.lengths]
+    return len(candidates) >= 2 and 4 * len(candidates) >= 3 * len(shapes) and sum(lengths) >= 40 * len(lengths)
 
 
 def _is_one_sentence_a_line(shape: _Shape) -> bool:
-    if shape.lower or not all(map(_SENTENCE_END.search, shape.lines)):
+    if shape.lower or not all(map(SENTENCE_END.search, shape.lines)):
         return False
     several = sum(bool(_SENTENCE_INSIDE.search(line)) for line in shape.lines)
     spoken = sum(line[0] in "\"'\u201c\u2018-\u2013\u2014" for line in shape.lines)
@@ -402,7 +280,7 @@ def _split_wrapped(block: Block, shape: _Shape, width: int, slack: int) -> Itera
         edge = ""
         if reach < full or deep is not None:
             indented = deep is not None and deep[i + 1] and (few or indents[i + 1] > indents[i] + 1)
-            if (reach < full or indented) and _LINE_END.search(before):
+            if (reach < full or indented) and LINE_END.search(before):
                 edge = "sentence"
             elif reach < 0.65 * width and _is_title_or_pause(before, line, width):
                 edge = "short"
