@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _NAMED = re.compile(r"project\s+gutenberg", re.IGNORECASE)
+_SENTENCE_CHARACTERS = 40  # a shorter first line may be the end of a sentence that was cut
 _FRAME_CHARACTERS = 25_000  # a header, or a licence, ends within this
 _MARKS = re.compile(
     r"""^[ \t]*(?:
@@ -95,7 +96,7 @@ def _frames(text: str, marks: list[_Mark]) -> Iterator[tuple[int, int]]:
     end = 0
     first = next((mark for mark in marks if mark.kind != "licence"), None)
     limit = first.start if first else len(text)
-    if (first is None or first.kind != "start") and _is_licence(text[: min(3000, limit)]):
+    if (first is None or first.kind != "start") and _begins_in_licence(text[: min(3000, limit)], 2 if first else 4):
         end = _licence_stop(text, 0, limit)  # a part of a file begins in a licence
         yield 0, end
     for i, mark in enumerate(marks):
@@ -155,12 +156,15 @@ def _is_licence(text: str) -> bool:
     return bool(_SURE.search(text)) and len(_LICENCE.findall(text)) * 250 >= len(text)
 
 
-def _begins_in_licence(text: str) -> bool:
-    """Whether a text begins in the middle of a licence: its first paragraph too has the words of one."""
-    head = text.lstrip()[:3000]
-    first = {match.lower() for match in _LICENCE.findall(_BLANK.split(head, maxsplit=1)[0])}
-    words = {match.lower() for match in _LICENCE.findall(head)}
-    return len(first) >= 2 and len(words) >= 5 and _is_licence(head)
+def _begins_in_licence(text: str, least: int) -> bool:
+    """Whether a text begins in the middle of a licence. An author may mention Project Gutenberg twice.
+
+    Args:
+      least: how many different words of a licence it must have.
+    """
+    words = {match.lower() for match in _LICENCE.findall(text)}
+    first = next((part for part in _BLANK.split(text) if len(part) >= _SENTENCE_CHARACTERS), "")
+    return len(words) >= least and bool(_LICENCE.search(first)) and _is_licence(text)
 
 
 def _strip_credits(book: str) -> tuple[str, list[str]]:

@@ -319,7 +319,7 @@ _TEX = re.compile(r"(?<![\\\w:/])\\[a-zA-Z]{2,}(?!\\)")
 _FORMULA = re.compile(r"(?<![\\$\w])\$(?=[^\s$])[^$\n]{0,200}(?<!\s)\$(?!\d)|\\\[\s*$|\\begin\{(?:equation|align|math)")
 _COMMAND_WORDS = 240  # words for each command, in the source of a book in TeX
 _FORMULAS = 20  # fewer are left to the rule for paragraphs
-_FORMULA_WORDS = 50  # words for each formula, in a book on mathematics
+_FORMULA_WORDS = 200  # words for each formula, in a book on mathematics
 
 
 def tex(lines: Lines, limits: Exclude) -> Mask:
