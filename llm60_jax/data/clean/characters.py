@@ -50,6 +50,7 @@ _SUBSTITUTES = str.maketrans(
         ),
     }
 )
+_SUBSTITUTED = re.compile("[" + "".join(map(chr, _SUBSTITUTES)) + "]")
 _APOSTROPHE = re.compile(r"(?<=[a-zA-Z])`(?=(?:s|t|d|m|re|ve|ll)\b)|(?<=\bO)`(?=[A-Z])")
 # The letter itself, which is also what a no-break space becomes when it is decoded wrongly.
 _LETTER_NAMED = re.compile(r"(?<![.!?\"'\u201d\u2019)\u00c2\u00c3] )(?<!\S)([\u00c2\u00c3] )(?=[a-z])")
@@ -68,7 +69,8 @@ def normalise(text: str) -> str:
         text = pages.join_pages(_NEWLINE_IN_PAGE.sub("\n", text))
     text = _NEWLINE.sub("\n", text).replace("\u2029", "\n\n").expandtabs(4)
     if not text.isascii():
-        text = _BROKEN_WORD.sub(lambda match: _BREAK.sub("", match["rest"]) + "\n", text)
+        if "\xad" in text or "\xac" in text:
+            text = _BROKEN_WORD.sub(lambda match: _BREAK.sub("", match["rest"]) + "\n", text)
         lines = text.split("\n")
         text = "\n".join(line if line.isascii() else _normalise_line(line) for line in lines)
     if "`" in text:
@@ -88,10 +90,14 @@ def _normalise_line(line: str) -> str:
             parts[::2] = [fix_encoding(part) for part in parts[::2]]
             line = _NEWLINE.sub("\n", "".join(parts))
         # Remove invisible characters first: NFKC then composes a letter and accent they separated.
-        line = _compose(_INVISIBLE.sub("", line).translate(_SUBSTITUTES)).translate(_SUBSTITUTES).rstrip()
+        line = _substituted(_compose(_substituted(_INVISIBLE.sub("", line)))).rstrip()
         if "\n" in line:
             return "\n".join(map(_normalise_line, line.split("\n")))
     return line
+
+
+def _substituted(line: str) -> str:
+    return line.translate(_SUBSTITUTES) if _SUBSTITUTED.search(line) else line  # a search is much faster
 
 
 def _compose(line: str) -> str:

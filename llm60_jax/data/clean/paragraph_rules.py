@@ -220,11 +220,12 @@ def _has_post_mark(paragraph: Paragraph) -> bool:
     text = paragraph.text
     return (
         paragraph.has(_POST_WORDS)
-        or any(mark in text for mark in (*_SMALL_WORDS, *_DRAWN_OUT))
+        or any(mark in text for mark in _POST_MARKS)
         or bool(_EXCLAIMED.search(text) or _SMILE.search(text))
     )
 
 
+_POST_MARKS = (*_SMALL_WORDS, *_DRAWN_OUT)
 _POST_WORDS = _SHORTHAND | _SPOKEN | _MISSPELT | _OPINION_WORDS
 
 
@@ -232,6 +233,10 @@ _MATH = re.compile(
     r"(?<![\\\w:/])\\[a-zA-Z]{2,20}(?!\\)|\$(?!\d[\d.,]{0,20}(?:[kKmMbB]n?)?(?:[\s;:!?)\]\"'\u201d\u2019\u2013-]|$))"
     r"|[{}^=<>+\u00b1\u00d7\u00f7\u2200-\u22ff\u2190-\u21ff\u2070\u2074-\u209f]|(?<![mM])[\u00b2\u00b3]"
     r"|(?<![\u0370-\u03ff])[\u0370-\u03ff](?![\u0370-\u03ff])|\b[a-zA-Z]_(?=[{\da-zA-Z])"  # a single Greek letter; x_1
+)
+# Characters that one of these has. Few paragraphs do, and this search is fast.
+_MATH_SIGN = re.compile(
+    r"[\\${}^=<>+_\u00b1\u00d7\u00f7\u2200-\u22ff\u2190-\u21ff\u2070\u2074-\u209f\u00b2\u00b3\u0370-\u03ff]"
 )
 _COMMAND_CHARACTERS = 6  # weight of a TeX command, in characters
 _FORMULA = re.compile(r"(?<![\\$\w])\$[^\s$\d][^$\n]{0,100}(?<!\s)\$(?!\d)|\$[^\s$]\$(?!\d)")
@@ -245,7 +250,7 @@ def math(paragraph: Paragraph, limits: Exclude) -> bool:
 
     There are signs of two kinds, or one that prose does not have. A backslash or a price is no sign.
     """
-    if not paragraph.words:
+    if not paragraph.words or not _MATH_SIGN.search(paragraph.text):
         return False
     signs = _MATH.findall(paragraph.text)
     commands = sum(sign[0] == "\\" for sign in signs)
