@@ -96,7 +96,7 @@ def test_a_notebook_yields_its_markdown(tmp_path: Path) -> None:
         {"cell_type": "markdown", "source": TWO},
     ]
     data = json.dumps({"cells": cells, "metadata": {}, "nbformat": 4})
-    assert read(tmp_path / "a.ipynb", data) == [Document("a.ipynb", "a.ipynb", f"# A boat\n\n{ONE}\n\n{TWO}")]
+    assert read(tmp_path / "a.ipynb", data) == [Document("a.ipynb", "A boat", f"A boat\n\n{ONE}\n\n{TWO}")]
     assert read(tmp_path / "a.ipynb", json.dumps({"cells": [], "nbformat": 4})) == []
 
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_files import ONE, TWO, read, texts
 
-from llm60_jax.data.read import markdown, markdown_blocks
 from llm60_jax.data.read.items import Document
-from llm60_jax.data.read.markdown import convert
+from llm60_jax.data.read.markup import markdown, markdown_blocks
+from llm60_jax.data.read.markup.markdown import convert
 
 
 def text(source: str) -> str:

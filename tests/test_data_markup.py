@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_files import ONE, TWO, read, texts
 
-from llm60_jax.data.read import asciidoc, org, rst
 from llm60_jax.data.read.items import Broken, Document
-from llm60_jax.data.read.markup import Page
+from llm60_jax.data.read.markup import asciidoc, org, rst
+from llm60_jax.data.read.markup.light import Page
 
 _REMARK = "The miller told me this in spring, when the ice was on the river."
 _READERS = {".org": org, ".adoc": asciidoc, ".rst": rst}

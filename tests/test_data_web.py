@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sample_files import ONE, TWO, read, texts
 
-from llm60_jax.data.read import layout, web
+from llm60_jax.data.read import footnotes, layout
 from llm60_jax.data.read.items import Document, Unreadable
 from llm60_jax.data.read.layout import Block
+from llm60_jax.data.read.web import webpage
 
 pytest.importorskip("trafilatura")
 
@@ -37,7 +38,7 @@ def test_html_yields_the_article_without_menus(tmp_path: Path) -> None:
 
 
 def test_a_page_that_is_mostly_text_is_kept_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "_article", lambda data: "")
+    monkeypatch.setattr(webpage, "_article", lambda data: "")
     body = "".join(f"<div>{ONE}<br/>{TWO}</div>" for _ in range(3))
     assert texts(read(tmp_path / "a.htm", f"<body>{body}<style>p {{}}</style></body>")) == [
         "\n\n".join([f"{ONE} {TWO}"] * 3)
@@ -55,7 +56,7 @@ def test_html_is_read_in_its_declared_encoding(tmp_path: Path) -> None:
 
 
 def blocks(page: str) -> str:
-    return web.blocks(page.encode())
+    return webpage.blocks(page.encode())
 
 
 def page_text(folder: Path, page: str) -> str:
@@ -84,19 +85,19 @@ def told(day: int) -> str:
 
 
 def test_a_book_that_the_extract_misses_stays_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "_article", lambda tree: "\n".join(map(told, range(10))))
+    monkeypatch.setattr(webpage, "_article", lambda tree: "\n".join(map(told, range(10))))
     body = "".join(f"<p>{told(day)}</p>" for day in range(30))
     assert page_text(tmp_path, f"<html><body>{body}</body></html>") == "\n\n".join(map(told, range(30)))
 
 
 def test_long_comments_do_not_make_a_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "_article", lambda tree: told(1))
+    monkeypatch.setattr(webpage, "_article", lambda tree: told(1))
     comments = "".join(f"<p>{told(day)}</p>" for day in range(2, 40))
     assert page_text(tmp_path, f"<p>{told(1)}</p><div class='comment-list'>{comments}</div>") == told(1)
 
 
 def test_the_gaps_of_an_extract_are_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "_article", lambda tree: f"{LONG}\n{TWO} {TWO}")
+    monkeypatch.setattr(webpage, "_article", lambda tree: f"{LONG}\n{TWO} {TWO}")
     page = (
         f"<p>{LONG}</p><pre><code>x = 1;\ny = x[0];</code></pre>"
         "<div><a href='x'>Read what became of the old mill by the bridge, and of the miller who was left</a></div>"
@@ -223,7 +224,7 @@ def test_line_breaks_are_judged_without_loss(lines: list[str], verse: bool) -> N
     ["<b>x", "<div>x", "a<br>", "<i hidden></i>x", "<ul><li>x", "x<sup>1</sup>", "<table><tr><td>x", "<", "&amp"],
 )
 def test_long_runs_of_a_mark_take_linear_time(unit: str) -> None:
-    web.blocks((unit * 20_000).encode())  # minutes if it were quadratic
+    webpage.blocks((unit * 20_000).encode())  # minutes if it were quadratic
 
 
 def test_rows_and_items_are_lines_of_one_block() -> None:
@@ -248,11 +249,11 @@ def test_rows_and_items_are_lines_of_one_block() -> None:
     ],
 )
 def test_a_note_is_kept_if_it_says_something(note: str, says: bool) -> None:
-    assert layout.says_something(note) is says
+    assert footnotes.says_something(note) is says
 
 
 @pytest.mark.skipif(not (SHARED / "data" / "dirty").is_dir(), reason="no ../shared")
 def test_a_book_of_project_gutenberg_stays_whole() -> None:
     (path,) = (SHARED / "data" / "dirty").glob("html_*.htm")
-    (item,) = web.html(path, path.name)
-    assert len(item.text) >= 0.996 * len(web.blocks(path.read_bytes()))
+    (item,) = webpage.html(path, path.name)
+    assert len(item.text) >= 0.996 * len(webpage.blocks(path.read_bytes()))

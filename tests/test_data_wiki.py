@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sample_files import ONE, TWO, article, dump, read
 
-from llm60_jax.data.read import wiki
 from llm60_jax.data.read.items import Document
+from llm60_jax.data.read.web import wiki
 
 pytest.importorskip("mwparserfromhell")
 

@@ -6,7 +6,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from llm60_jax.data.read import items, web
+from llm60_jax.data.read import items
+from llm60_jax.data.read.web import webpage
 
 EXAMPLES = """examples:
   # pages NAME.html with the article's text in NAME.txt
@@ -42,8 +43,8 @@ def pairs(folder: Path) -> list[tuple[Path, Path]]:
 def measured(page: Path, gold: Path) -> tuple[str, float, float] | None:
     """Return (name, precision, recall) of a page; None if it cannot be read."""
     try:
-        article = web.blocks(gold.read_bytes()) if gold.suffix == ".html" else gold.read_text(encoding="utf-8")
-        (document,) = web.html(page, page.name)
+        article = webpage.blocks(gold.read_bytes()) if gold.suffix == ".html" else gold.read_text(encoding="utf-8")
+        (document,) = webpage.html(page, page.name)
     except (items.Unreadable, items.TooLarge):
         return None
     kept, wanted = words(document.text), words(article)

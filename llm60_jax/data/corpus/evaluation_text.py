@@ -65,4 +65,5 @@ def _texts(file: sources.InputFile) -> Iterator[str]:
                 yield from (value for value in record[1].values() if isinstance(value, str))
     else:
         for document in sources.read(sources.folder(str(file.path)), [file], Ledger("")):
-            yield from cleaning.paragraphs(cleaning.normalise(document.text))
+            text = cleaning.unmark(cleaning.normalise(document.text))
+            yield from map(cleaning.strip_marks, cleaning.paragraphs(text))

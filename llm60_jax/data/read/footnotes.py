@@ -2,12 +2,20 @@
 
 import re
 
-_SENTENCE = re.compile(r"\w+\W+\w+\W+\w+\W.{0,20000}[.!?][\"'\u201d\u2019)]*$", re.DOTALL)
-_CITATION = re.compile(r"(?:see|cf\.?|ibid\.?|op\. cit\.?|https?:)\b.{0,120}$", re.IGNORECASE | re.DOTALL)
+_WORD = re.compile(r"[^\W_]+")
+_ENDS_SENTENCE = re.compile(r"[.!?\u2026][\"'\u201d\u2019)\]]{0,3}$")
+_ADDRESS = re.compile(r"\bhttps?://\S+|\bwww\.\S+")
+_CITATION = re.compile(
+    r"\bpp?\. ?\d|\bvol\. ?\d|\bno\. ?\d|\bed(?:s|ited)?\b\.? by|\beds?\.|\bibid\b|\bop\. cit|\bloc\. cit|\bdoi\b"
+    r"|\bisbn\b|\bpress\b|\(\d{4}\)|, \d{4}[.)]|\bretrieved\b|\baccessed\b|https?://|\bcf\.|^see (?:also )?[A-Z]",
+    re.IGNORECASE,
+)
 
 
-def is_sentence(note: str) -> bool:
-    """Whether a note is a sentence of its author, not a bare citation or an address."""
-    words = re.findall(r"[^\W\d_]+", note)
-    small = sum(word.islower() for word in words)
-    return 2 * small > len(words) and bool(_SENTENCE.match(note)) and not _CITATION.match(note)
+def says_something(note: str) -> bool:
+    """Whether a note holds words of the author: a sentence, not only a source or an address."""
+    own = _ADDRESS.sub("", note)
+    words = _WORD.findall(own)
+    small = sum(word[0].islower() for word in words)
+    least = 12 if _CITATION.search(note) else 3
+    return small >= least and 2 * small >= len(words) and bool(_ENDS_SENTENCE.search(own.strip()) or small >= 8)

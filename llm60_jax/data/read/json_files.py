@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from llm60_jax.data.read import encodings, items, plain
 from llm60_jax.data.read.items import Broken, Document, TooLarge, Unreadable
+from llm60_jax.data.read.markup import markdown
 
 # The fields that are tried, in this order, where a record lacks the usual field.
 _TEXT_FIELDS = ("text", "content", "body", "entry", "textContent", "note", "plaintext", "html", "post")
@@ -76,6 +77,8 @@ class _Records:
         document = self._document(item.value, where)
         if item.key and isinstance(item.value, str) and len(item.value) < _MIN_STRING_CHARACTERS:
             return
+        if document and item.key == "entries" and "creationDate" in item.value:  # Day One writes Markdown
+            document = document._replace(text=markdown.convert(document.text)[1])
         if document:
             self._found = True
             for number in self._lacking:
@@ -90,7 +93,8 @@ class _Records:
     def finish(self) -> Iterator[Document | Broken]:
         """Yield the document that the whole file is, or why it holds none."""
         if self._cells:
-            yield Document(self._name, self._name, "\n\n".join(self._cells))
+            title, text = markdown.convert("\n\n".join(self._cells))
+            yield Document(self._name, title or self._name, text)
         elif {"mapping", "chat_messages"} & self._single.keys():
             yield Broken(self._name, "chat_export")
         elif not self._found and (document := self._document(self._single, self._name)):

@@ -6,29 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from llm60_jax.data.read import (
-    asciidoc,
-    columns,
-    epub,
-    items,
-    json_files,
-    latex,
-    mail,
-    markdown,
-    notes,
-    opendocument,
-    org,
-    pdf,
-    plain,
-    rst,
-    rtf,
-    sniffing,
-    unread,
-    web,
-    wiki,
-    word,
-)
+from llm60_jax.data.read import columns, items, json_files, plain, sniffing, unread
 from llm60_jax.data.read.items import Broken, Document
+from llm60_jax.data.read.mail import mailboxes
+from llm60_jax.data.read.markup import asciidoc, latex, markdown, org, rst
+from llm60_jax.data.read.office import epub, opendocument, pdf, rtf, word
+from llm60_jax.data.read.web import notes, webpage, wiki
 from llm60_jax.errors import Failure, InputError
 
 VERSION = 2  # part of every corpus digest: raise it with any change of what a reader yields
@@ -46,7 +29,7 @@ _WHOLE: dict[str, Reader] = {
     **dict.fromkeys((".adoc", ".asciidoc", ".asc"), asciidoc.read),
     ".org": org.read,
     ".rst": rst.read,
-    **dict.fromkeys((".html", ".htm", ".xhtml"), web.html),
+    **dict.fromkeys((".html", ".htm", ".xhtml"), webpage.html),
     **dict.fromkeys((".docx", ".docm", ".dotx", ".dotm"), word.docx),
     **dict.fromkeys((".odt", ".ott"), opendocument.odt),
     ".fodt": opendocument.fodt,
@@ -66,7 +49,7 @@ _BY_FIELD = {
     ".parquet": columns.parquet,
 }
 # Readers that take the addresses of an author.
-_MAIL = {".eml": mail.eml, ".emlx": mail.emlx, ".mbox": mail.mbox}
+_MAIL = {".eml": mailboxes.eml, ".emlx": mailboxes.emlx, ".mbox": mailboxes.mbox}
 EXTENSIONS = (*_WHOLE, *_BY_FIELD, *_MAIL)
 # Names that say "text" and no more: the content may be a web page or mail.
 _ANY_TEXT = frozenset((".txt", ".text"))

@@ -20,13 +20,7 @@ _SUPERSCRIPTS = str.maketrans(
     "0123456789+-", "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b"
 )
 _WORD = re.compile(r"[^\W_]+")
-_ADDRESS = re.compile(r"\bhttps?://\S+|\bwww\.\S+")
 # What a note has that only names a source.
-_CITATION = re.compile(
-    r"\bpp?\. ?\d|\bvol\. ?\d|\bno\. ?\d|\bed(?:s|ited)?\b\.? by|\beds?\.|\bibid\b|\bop\. cit|\bloc\. cit|\bdoi\b"
-    r"|\bisbn\b|\bpress\b|\(\d{4}\)|, \d{4}[.)]|\bretrieved\b|\baccessed\b|https?://|\bcf\.|^see (?:also )?[A-Z]",
-    re.IGNORECASE,
-)
 
 
 class Block(NamedTuple):
@@ -192,15 +186,6 @@ def _is_stanza(lines: list[str]) -> bool:
         and 2 * ends <= len(lines)
         and 3 * speech < len(lines)
     )
-
-
-def says_something(note: str) -> bool:
-    """Whether a note holds words of the author: a sentence, not only a source or an address."""
-    own = _ADDRESS.sub("", note)
-    words = _WORD.findall(own)
-    small = sum(word[0].islower() for word in words)
-    least = 12 if _CITATION.search(note) else 4
-    return small >= least and 2 * small >= len(words) and bool(_ENDS_SENTENCE.search(own.strip()) or small >= 8)
 
 
 def table(rows: list[list[list[Block]]]) -> Iterator[Block]:

@@ -3,8 +3,9 @@
 import re
 from typing import Any
 
-from llm60_jax.data.read import html_tree, layout
+from llm60_jax.data.read import footnotes, layout
 from llm60_jax.data.read.layout import Block
+from llm60_jax.data.read.web import html_tree
 
 _HEADINGS = frozenset("h1 h2 h3 h4 h5 h6".split())
 # Elements that begin a paragraph.
@@ -50,7 +51,7 @@ def blocks_of(tree: Any, skip: frozenset[str] = frozenset()) -> list[Block]:
       skip: types of an e-book's parts (`types_of`) that are left out.
     """
     blocks = list(layout.stanzas(_Reader(tree, skip).blocks()))
-    notes = [block for block in blocks if block.kind == "note" and layout.says_something(block.text)]
+    notes = [block for block in blocks if block.kind == "note" and footnotes.says_something(block.text)]
     return [block for block in blocks if block.kind != "note"] + notes
 
 

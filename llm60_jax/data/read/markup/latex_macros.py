@@ -3,8 +3,8 @@
 import re
 from typing import NamedTuple
 
-from llm60_jax.data.read import latex_tables as tables
-from llm60_jax.data.read.latex_tokens import closings, skip_blanks
+from llm60_jax.data.read.markup import latex_tables as tables
+from llm60_jax.data.read.markup.latex_tokens import closings, skip_blanks
 
 _MAX_EXPANDED = 4  # times the tokens of a source, plus the next
 _MAX_EXPANDED_MORE = 100_000

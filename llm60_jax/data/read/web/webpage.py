@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llm60_jax.data.read import html_tree, items, layout, page_blocks
+from llm60_jax.data.read import items, layout
 from llm60_jax.data.read.items import Document, TooLarge
 from llm60_jax.data.read.layout import Block
+from llm60_jax.data.read.web import html_tree, page_blocks
 
 _RUN = 4  # words: a block whose runs of so many stand in the extract is part of the article
 _COVERED = 0.6  # share of a block's runs

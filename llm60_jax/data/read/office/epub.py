@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from llm60_jax.data.read import html_tree, layout, page_blocks
-from llm60_jax.data.read.archives import Archive, all_named, first_named
+from llm60_jax.data.read import layout
 from llm60_jax.data.read.items import Document, Unreadable
 from llm60_jax.data.read.layout import Block
+from llm60_jax.data.read.office.archives import Archive, all_named, first_named
+from llm60_jax.data.read.web import html_tree, page_blocks
 
 # Types of parts around a book's text, as EPUB 3 and the guide of EPUB 2 name them.
 _FRAME = frozenset(

@@ -16,8 +16,9 @@ from email.message import Message
 from email.parser import BytesParser
 from typing import Any, NamedTuple
 
-from llm60_jax.data.read import footers, items, mail_pages, plain, replies
+from llm60_jax.data.read import items, plain
 from llm60_jax.data.read.items import Broken, Document, TooLarge
+from llm60_jax.data.read.mail import footers, html_mail, replies
 from llm60_jax.errors import Failure
 
 _LOG = logging.getLogger("llm60_jax")
@@ -103,7 +104,7 @@ def _read(data: bytes, name: str, author: tuple[str, ...]) -> Letter | Broken:
     bodies = [body for body in _bodies(message) if body is not None]
     if not bodies:
         return Broken(name, "not_text")
-    own = [replies.own_words(mail_pages.text(body.text) if body.is_page else body.text) for body in bodies]
+    own = [replies.own_words(html_mail.text(body.text) if body.is_page else body.text) for body in bodies]
     text = footers.without_footers("\n\n".join(filter(None, own)))
     if not text:
         return Broken(name, "no_own_words")

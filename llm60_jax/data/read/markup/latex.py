@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from llm60_jax.data.read import encodings, footnotes, items, latex_text
-from llm60_jax.data.read import latex_tables as tables
+from llm60_jax.data.read import encodings, footnotes, items
 from llm60_jax.data.read.items import Broken, Document, TooLarge
-from llm60_jax.data.read.latex_macros import expanded
-from llm60_jax.data.read.latex_tokens import (
+from llm60_jax.data.read.markup import latex_tables as tables
+from llm60_jax.data.read.markup import latex_text
+from llm60_jax.data.read.markup.latex_macros import expanded
+from llm60_jax.data.read.markup.latex_tokens import (
     CODE,
     PARAGRAPH,
     Places,
@@ -397,7 +398,7 @@ class _Reader:
         """Keep a note that holds a sentence; a bare citation goes."""
         text = latex_text.whole("".join(self._out))
         self._out = [*self._kept.pop(), latex_text.GONE]
-        if footnotes.is_sentence(text):
+        if footnotes.says_something(text):
             self._notes.append(text)
 
     def _item(self) -> None:

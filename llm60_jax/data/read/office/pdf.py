@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llm60_jax.data.read import items, pdf_pages, pdf_text
+from llm60_jax.data.read import items
 from llm60_jax.data.read.items import Broken, Document
+from llm60_jax.data.read.office import pdf_pages, pdf_text
 
 _LARGEST_FILE = 512 * 2**20  # bytes; most of a large PDF are its pictures
 # A document is read by a process of its own with limits of time and memory: a hostile one can

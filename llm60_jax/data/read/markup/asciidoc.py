@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from llm60_jax.data.read import markup
-from llm60_jax.data.read.blocks import BREAK, GAP
 from llm60_jax.data.read.items import Broken, Document
-from llm60_jax.data.read.markup import Page
+from llm60_jax.data.read.markup import light
+from llm60_jax.data.read.markup.blocks import BREAK, GAP
+from llm60_jax.data.read.markup.light import Page
 
 _MOST_HEADER_LINES = 50
 _HEADING = re.compile(r"(?:={1,6}|#{1,6})\s+(\S.*?)(?:\s+=+)?\s*$")
@@ -51,7 +51,7 @@ _VERSE = re.compile(r"\[\s*verse\b")
 
 def read(path: Path, name: str) -> Iterator[Document | Broken]:
     """Yield an AsciiDoc file as plain text: no attributes, macros and comments."""
-    return markup.read(path, name, convert)
+    return light.read(path, name, convert)
 
 
 def convert(lines: list[str]) -> Page:

@@ -11,7 +11,8 @@ from markdown_it.token import Token
 from mdit_py_plugins.deflist import deflist_plugin
 from mdit_py_plugins.footnote import footnote_plugin
 
-from llm60_jax.data.read import blocks, markdown_inline
+from llm60_jax.data.read import footnotes
+from llm60_jax.data.read.markup import blocks, markdown_inline
 
 _DEEPEST = 100  # nested blocks; the parser drops what lies deeper
 _MAX_BRACKETS = 200  # in a block, or a tenth of its characters
@@ -159,7 +160,7 @@ class Reading:
         return markdown_inline.words(tokens)
 
     def _note(self, text: str) -> None:
-        if blocks.is_remark(text):
+        if footnotes.says_something(text):
             self._notes.append(text)
 
     def _heading(self, content: str, tag: str) -> None:

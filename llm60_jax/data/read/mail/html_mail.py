@@ -7,10 +7,11 @@ in the place of each and leaves the rest to `replies`, which knows the lines abo
 import re
 from typing import Any
 
-from llm60_jax.data.read import replies, web
 from llm60_jax.data.read.items import Unreadable
+from llm60_jax.data.read.mail import replies
+from llm60_jax.data.read.web import webpage
 
-# Marks of one character that pass through `web.blocks`.
+# Marks of one character that pass through `webpage.blocks`.
 _BREAK, _CUT, _OPEN, _CLOSE = "\ue000", "\ue001", "\ue002", "\ue003"
 _MARKS = re.compile(f"[{_BREAK}-{_CLOSE}]")
 _BREAKS = re.compile(f"[ \t\xa0]{{0,20}}{_BREAK}[ \t\xa0]{{0,20}}")
@@ -41,7 +42,7 @@ def text(page: str) -> str:
         return ""
     _mark(tree)
     _unfold_tables(tree)
-    marked = web.blocks(lxml.html.tostring(tree))  # ASCII, so that no declared encoding misleads
+    marked = webpage.blocks(lxml.html.tostring(tree))  # ASCII, so that no declared encoding misleads
     return _MARKS.sub("", _without_block_quotations(_BREAKS.sub("\n", marked.split(_CUT)[0])))
 
 

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from llm60_jax.data.read import markup
-from llm60_jax.data.read.blocks import GAP, HELD
 from llm60_jax.data.read.items import Broken, Document
-from llm60_jax.data.read.markup import Page
+from llm60_jax.data.read.markup import light
+from llm60_jax.data.read.markup.blocks import GAP, HELD
+from llm60_jax.data.read.markup.light import Page
 
 _DEEPEST = 20  # directives inside directives
 _UNDERLINE = re.compile(r"([!-/:-@\[-`{-~])\1+\s*$")
@@ -36,7 +36,7 @@ _NAMED = re.compile(r"\b([^\W_](?:[\w-]{0,100}[^\W_])?)__?(?![\w])")
 
 def read(path: Path, name: str) -> Iterator[Document | Broken]:
     """Yield a reStructuredText file as plain text: no fields, targets, roles and comments."""
-    return markup.read(path, name, convert)
+    return light.read(path, name, convert)
 
 
 def convert(lines: list[str]) -> Page:
@@ -116,7 +116,7 @@ def _end_of_indented(lines: list[str], number: int) -> int:
 
 
 def _dedented(lines: list[str]) -> list[str]:
-    margin = min((markup.indent(line) for line in lines if line.strip()), default=0)
+    margin = min((light.indent(line) for line in lines if line.strip()), default=0)
     return [line[margin:] for line in lines]
 
 
@@ -163,7 +163,7 @@ def _line(lines: list[str], number: int, page: Page) -> int:
             return _literal(lines, number, page)
         after = lines[number + 1] if number + 1 < len(lines) else ""
         page.line(line)
-        if after.strip() and markup.indent(after) > markup.indent(line) and not page.in_item:
+        if after.strip() and light.indent(after) > light.indent(line) and not page.in_item:
             page.end()  # a term and its definition
     return number + 1
 
@@ -180,10 +180,10 @@ def _literal(lines: list[str], number: int, page: Page) -> int:
     words = lines[number].rstrip().removesuffix("::")
     if words.strip():
         page.line(words if words.endswith(" ") else f"{words}:")
-    margin = markup.indent(lines[number])
+    margin = light.indent(lines[number])
     page.end()
     end = number + 1
-    while end < len(lines) and (not lines[end].strip() or markup.indent(lines[end]) > margin):
+    while end < len(lines) and (not lines[end].strip() or light.indent(lines[end]) > margin):
         end += 1
     if body := _dedented(lines[number + 1 : end]):
         page.code(body)

@@ -8,9 +8,10 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from llm60_jax.data.read import footers, items, message, plain
+from llm60_jax.data.read import items, plain
 from llm60_jax.data.read.items import Broken, Document
-from llm60_jax.data.read.message import Letter
+from llm60_jax.data.read.mail import footers, message
+from llm60_jax.data.read.mail.message import Letter
 
 _WINDOW_MESSAGES = 500  # of a mailbox that are compared for footers
 _WINDOW_CHARACTERS = 8 * 2**20

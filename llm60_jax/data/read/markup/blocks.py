@@ -21,15 +21,8 @@ _GAPS = re.compile(f" ?{GAP}[ {GAP}]*")
 _EMPTY_BRACKETS = re.compile(f"\\([ ,;]*{GAP}[ ,;{GAP}]*\\)")
 _CLOSING = frozenset(".,;:!?)]}\u201d\u2019")
 # What only a citation has: a year in brackets, pages, a volume, an address.
-_CITATION = re.compile(
-    r"\(\d{4}[a-z]?\)|, \d{4}\b|\bpp?\. ?\d|\b(?:vol|no|ed|eds|trans|ch|chap)\. |\bibid\b|\bop\. cit|\bdoi\b|https?://|www\."
-    r"|\bet al\b|\b(?:retrieved|accessed) ",
-    re.IGNORECASE,
-)
 _PROSE_SIGNS = frozenset(" \t\n,.;:!?'\"-()\u2018\u2019\u201c\u201d\u2014\u2013\u2026")
 SENTENCE_END = re.compile(r"[.!?\u2026][\"'\u201d\u2019)*_]*$")
-_MIN_NOTE_WORDS = 5
-_MAX_CITATION_WORDS = 30
 
 
 def unmarked(text: str) -> str:
@@ -103,14 +96,6 @@ def row(cells: list[str]) -> str:
 def item(text: str, marker: str, depth: int) -> str:
     """Return an item of a list on one line. `depth` is 0 for an outermost item."""
     return f"{'  ' * depth}{marker} {' '.join(text.split())}"
-
-
-def is_remark(note: str) -> bool:
-    """Whether a footnote holds words of the author, not just a citation or an address."""
-    words = re.findall(r"[^\W\d_]+", note)
-    if len(words) < _MIN_NOTE_WORDS or sum(word.islower() for word in words) * 2 < len(words):
-        return False
-    return len(words) > _MAX_CITATION_WORDS or not _CITATION.search(note)
 
 
 def is_prose(code: str) -> bool:

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from llm60_jax.data.read import markup
-from llm60_jax.data.read.blocks import BREAK, GAP
 from llm60_jax.data.read.items import Broken, Document
-from llm60_jax.data.read.markup import Page
+from llm60_jax.data.read.markup import light
+from llm60_jax.data.read.markup.blocks import BREAK, GAP
+from llm60_jax.data.read.markup.light import Page
 
 _LONGEST_DRAWER = 500  # lines
 _HEADING = re.compile(
@@ -40,7 +40,7 @@ _CODE = frozenset({"src", "example"})
 
 def read(path: Path, name: str) -> Iterator[Document | Broken]:
     """Yield an Org file as plain text: no keywords, drawers, time stamps, tags and comments."""
-    return markup.read(path, name, convert)
+    return light.read(path, name, convert)
 
 
 def convert(lines: list[str]) -> Page:
@@ -96,7 +96,7 @@ def _line(lines: list[str], number: int, page: Page) -> int:
         return end
     elif match := _ITEM.match(line):
         page.item(
-            match[4].replace(" :: ", ": ", 1), f"{match['number']}." if match["number"] else "-", markup.indent(line)
+            match[4].replace(" :: ", ": ", 1), f"{match['number']}." if match["number"] else "-", light.indent(line)
         )
     elif _TABLE.match(line):
         if not _RULE.match(line):

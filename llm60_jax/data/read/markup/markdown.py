@@ -9,8 +9,9 @@ from typing import Any
 from markdown_it.common.utils import normalizeReference
 
 from llm60_jax.data.clean import cleaning
-from llm60_jax.data.read import blocks, markdown_blocks, plain
+from llm60_jax.data.read import plain
 from llm60_jax.data.read.items import Broken, Document
+from llm60_jax.data.read.markup import blocks, markdown_blocks
 
 _PART_CHARACTERS = 100_000  # the parser reads so much at a time
 _LARGEST_CODE = 10  # parts

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from llm60_jax.data.read import archives, items, layout
-from llm60_jax.data.read.archives import Archive, all_named
+from llm60_jax.data.read import footnotes, items, layout
 from llm60_jax.data.read.items import Document, TooLarge, Unreadable
 from llm60_jax.data.read.layout import Block
+from llm60_jax.data.read.office import archives
+from llm60_jax.data.read.office.archives import Archive, all_named
 
 _TEXT = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"
 _STYLE = "{urn:oasis:names:tc:opendocument:xmlns:style:1.0}"
@@ -42,7 +43,7 @@ def _document(trees: list[Element], name: str) -> Document:
     body = archives.first_named(trees[0], "body")
     reader = _Reader(_Styles(trees))
     reader.read(body)
-    notes = (block for block in reader.notes if layout.says_something(block.text))
+    notes = (block for block in reader.notes if footnotes.says_something(block.text))
     return Document(name, name, layout.joined([*layout.gathered(reader.blocks), *notes]))
 
 

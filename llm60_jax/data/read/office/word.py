@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from llm60_jax.data.read import layout
-from llm60_jax.data.read.archives import Archive, all_named
+from llm60_jax.data.read import footnotes, layout
 from llm60_jax.data.read.items import Document, Unreadable
 from llm60_jax.data.read.layout import Block
+from llm60_jax.data.read.office.archives import Archive, all_named
 
 _SPACES = (
     "http://schemas.openxmlformats.org/wordprocessingml/2006/main",
@@ -62,7 +62,7 @@ def _notes(archive: Archive, folder: str, reader: "_Reader") -> Iterator[Block]:
             note = _Reader(reader.styles)
             if (element := notes.get(number)) is not None:
                 note.read(element)
-            yield from (block for block in note.blocks if layout.says_something(block.text))
+            yield from (block for block in note.blocks if footnotes.says_something(block.text))
 
 
 def _name(element: Element) -> str:

@@ -3,7 +3,7 @@
 import re
 from bisect import bisect_left
 
-from llm60_jax.data.read import latex_tables as tables
+from llm60_jax.data.read.markup import latex_tables as tables
 
 PARAGRAPH = "\n\n"
 CODE = "\x05"  # begins the token of a block of code

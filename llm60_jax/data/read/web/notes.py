@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.parsers import expat
 
-from llm60_jax.data.read import footnotes, items, plain, web
+from llm60_jax.data.read import footnotes, items, plain
 from llm60_jax.data.read.items import Broken, Document, TooLarge, Unreadable
+from llm60_jax.data.read.web import webpage
 
 _ENCRYPTED = re.compile(r"<en-crypt\b[^<>]{0,1000}>[^<]*</en-crypt>")
 _MAX_LEVEL = 50  # of an outline's indentation
@@ -119,7 +120,7 @@ class _Evernote(_Handler):
         body = content[max(0, content.find("<en-note")) :]
         page = f'<html><head><meta charset="utf-8"></head><body>{body}</body></html>'
         try:
-            self.done.append(Document(where, title or where, web.blocks(page.encode("utf-8", errors="replace"))))
+            self.done.append(Document(where, title or where, webpage.blocks(page.encode("utf-8", errors="replace"))))
         except Unreadable:
             self.done.append(Broken(where, "unreadable"))
 
@@ -170,7 +171,7 @@ class _FictionBook(_Handler):
             if tag == "v":
                 self._verse.append(text)
             elif self._in_notes:
-                self._notes += [text] if footnotes.is_sentence(text) else []
+                self._notes += [text] if footnotes.says_something(text) else []
             elif text and not self._silent:
                 self._blocks.append(text)
         elif tag in ("stanza", "poem") and self._verse:

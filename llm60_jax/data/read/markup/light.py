@@ -4,9 +4,10 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from llm60_jax.data.read import blocks, plain
-from llm60_jax.data.read.blocks import BREAK
+from llm60_jax.data.read import footnotes, plain
 from llm60_jax.data.read.items import Broken, Document
+from llm60_jax.data.read.markup import blocks
+from llm60_jax.data.read.markup.blocks import BREAK
 
 _ARMOUR = "-----BEGIN PGP"  # an encrypted or signed file can have the extension of AsciiDoc
 
@@ -139,7 +140,7 @@ class Page:
     def note(self, text: str) -> None:
         """Keep a footnote if it holds words of the author."""
         note = " ".join(blocks.paragraphs(self._inline(text, self)))
-        if blocks.is_remark(note):
+        if footnotes.says_something(note):
             self._notes.append(note)
 
 

@@ -7,7 +7,7 @@ from markdown_it import MarkdownIt
 from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 
-from llm60_jax.data.read.blocks import BLOCK, BREAK, GAP
+from llm60_jax.data.read.markup.blocks import BLOCK, BREAK, GAP
 
 _LONGEST_SPAN = 2_000  # characters
 # What stands between these goes: templates of Liquid, Hugo and others, attributes, comments, edits.

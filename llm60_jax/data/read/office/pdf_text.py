@@ -7,7 +7,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from llm60_jax.data.read import footnotes
-from llm60_jax.data.read.pdf_pages import INITIAL
+from llm60_jax.data.read.office.pdf_pages import INITIAL
 
 
 class Line(NamedTuple):
@@ -178,7 +178,7 @@ def _sentences(lines: list[str]) -> list[list[str]]:
             notes.append([line[match.end() :] if match else line])
         else:
             notes[-1].append(line)
-    return [note for note in notes if footnotes.is_sentence(" ".join(note))]
+    return [note for note in notes if footnotes.says_something(" ".join(note))]
 
 
 def _with_columns(page: Page) -> Page:

@@ -1,6 +1,6 @@
 """A process of its own that prints the lines of a PDF, with their places, as JSON.
 
-Usage: python -m llm60_jax.data.read.pdf_pages FILE CHARACTERS SECONDS BYTES
+Usage: python -m llm60_jax.data.read.office.pdf_pages FILE CHARACTERS SECONDS BYTES
 
 The last three are limits: of the text, the processor's time, the memory.
 """

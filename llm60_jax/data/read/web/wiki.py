@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
-from llm60_jax.data.read import layout, plain, templates
+from llm60_jax.data.read import layout, plain
 from llm60_jax.data.read.items import Broken, Document, Unreadable
 from llm60_jax.data.read.layout import Block
+from llm60_jax.data.read.web import templates
 
 _MAX_PAGE_CHARACTERS = 4 * 2**20  # of wikitext
 _ARTICLE_NAMESPACES = ("", "0")  # "" if the dump does not name namespaces

@@ -1,0 +1,1 @@
+"""Readers of mail: mailboxes, messages, and the own words in them."""

@@ -1,0 +1,1 @@
+"""Readers of text with marks: Markdown, Org, AsciiDoc, reStructuredText, LaTeX."""
