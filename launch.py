@@ -88,7 +88,7 @@ def _span(text: str) -> tuple[int, int]:
 
 
 def _dry_run(config: Config) -> None:
-    from llm60_jax.data.prepare import first_look
+    from llm60_jax.data import first_look
     from llm60_jax.data.read import hub, sources
     from llm60_jax.machine import devices
     from llm60_jax.record.workdir import WorkDir
@@ -97,7 +97,7 @@ def _dry_run(config: Config) -> None:
 
     devices.ready(config)
     with tempfile.TemporaryDirectory() as scratch:  # a dry run leaves nothing behind
-        look = first_look(config, terminal.Tracker(INTERRUPTS), epochs_only=True, data_dir=Path(scratch))
+        look = first_look.look(config, terminal.Tracker(INTERRUPTS), epochs_only=True, data_dir=Path(scratch))
     config = tuning.recalled(look.config)
     if config.train.is_auto:
         terminal.say('note: "auto" is not measured on this machine yet; the run measures first, or tools/tune.py does')

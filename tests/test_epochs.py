@@ -10,7 +10,7 @@ from conftest import to_toml
 
 from llm60_jax import config as config_module
 from llm60_jax import plan
-from llm60_jax.data import prepare
+from llm60_jax.data import first_look, prepare
 from llm60_jax.errors import InputError
 from llm60_jax.machine.progress import silent
 from llm60_jax.record.workdir import WorkDir
@@ -26,7 +26,7 @@ def in_epochs(tree: dict[str, Any]) -> dict[str, Any]:
 
 def test_epochs_become_tokens_of_the_prepared_text(in_epochs: dict[str, Any]) -> None:
     given = config_module.parse(in_epochs, "x")
-    look = prepare.first_look(given, silent)
+    look = first_look.look(given, silent)
     prepared = prepare.prepare(given, silent, lambda digests: None)
     count = prepared.shards["fine_tune"].train.token_count
     assert prepared.config.phase[2].tokens == round(2.5 * count)
@@ -45,12 +45,12 @@ def test_a_plan_needs_counted_text(in_epochs: dict[str, Any]) -> None:
 
 def test_too_few_epochs_say_how_many_are_enough(in_epochs: dict[str, Any]) -> None:
     in_epochs["phase"][2]["epochs"] = 0.01
-    config = prepare.first_look(config_module.parse(in_epochs, "x"), silent).config
+    config = first_look.look(config_module.parse(in_epochs, "x"), silent).config
     with pytest.raises(InputError, match=r"phase\.fine_tune\.epochs: 0\.01 epochs of its text") as caught:
         plan.build(config)
     enough = float(str(caught.value).split("give it ")[1].split(" epochs")[0])
     in_epochs["phase"][2]["epochs"] = enough
-    plan.build(prepare.first_look(config_module.parse(in_epochs, "x"), silent).config)
+    plan.build(first_look.look(config_module.parse(in_epochs, "x"), silent).config)
 
 
 @pytest.mark.parametrize("field", ["tokens", "epochs"])
@@ -67,7 +67,7 @@ def test_a_resumed_run_compares_epochs_and_not_the_tokens_counted_from_them(
     in_epochs: dict[str, Any], tmp_path: Path
 ) -> None:
     given = config_module.parse(in_epochs, "x")
-    counted = prepare.first_look(given, silent).config
+    counted = first_look.look(given, silent).config
     WorkDir(tmp_path).compare(config_module.to_tree(counted), given)
     in_epochs["phase"][2]["epochs"] = 3
     with pytest.raises(InputError, match=r"phase\.fine_tune\.epochs: 2\.5 in the run, 3\.0 now"):
@@ -90,13 +90,13 @@ def test_the_smallest_phase_is_checked_before_another_is_cleaned(
     tree["phase"][2]["sources"] = [{"kind": "folder", "path": str(tmp_path / "own")}]
     tree["data_dir"] = str(tmp_path / "data")
     cleaned: list[str] = []
-    real = prepare.corpus.prepare
+    real = first_look.corpus.prepare
 
     def spy(phase: Any, *arguments: Any, **options: Any) -> Any:
         cleaned.append(phase.name)
         return real(phase, *arguments, **options)
 
-    monkeypatch.setattr(prepare.corpus, "prepare", spy)
+    monkeypatch.setattr(first_look.corpus, "prepare", spy)
     with pytest.raises(InputError, match=r"phase\.fine_tune\.sources: 14 characters"):
         prepare.prepare(config_module.parse(tree, "x"), silent, lambda digests: None)
     assert cleaned == ["fine_tune"]
@@ -106,6 +106,6 @@ def test_a_missing_folder_of_the_last_phase_is_found_before_any_text_is_cleaned(
     tree: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tree["phase"][2]["sources"] = [{"kind": "folder", "path": str(tmp_path / "absent")}]
-    monkeypatch.setattr(prepare.corpus, "prepare", lambda *arguments, **options: pytest.fail("cleaned"))
+    monkeypatch.setattr(first_look.corpus, "prepare", lambda *arguments, **options: pytest.fail("cleaned"))
     with pytest.raises(InputError, match="no such file or folder"):
         prepare.prepare(config_module.parse(tree, "x"), silent, lambda digests: None)

@@ -11,7 +11,7 @@ from typing import Any
 from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.config import Config
-from llm60_jax.data.prepare import first_look
+from llm60_jax.data import first_look
 from llm60_jax.errors import InputError
 from llm60_jax.machine import cli, compilation_cache, devices, terminal
 from llm60_jax.machine.signals import Interrupts
@@ -110,7 +110,7 @@ def _plan(options: argparse.Namespace, interrupts: Interrupts) -> None:
     if options.rounds < 1:
         raise InputError(f"--rounds: {options.rounds}, but it must be 1 or more")
     given = config_module.load(options.config, options.set)
-    look = first_look(given, terminal.Tracker(interrupts, quiet=options.json), epochs_only=True)
+    look = first_look.look(given, terminal.Tracker(interrupts, quiet=options.json), epochs_only=True)
     config = tuning.recalled(look.config)
     stage_plan = plan.build(config)
     if options.measure:

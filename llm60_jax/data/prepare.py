@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from llm60_jax import config as config_module
 from llm60_jax.config import RULE_2, Config, Phase
+from llm60_jax.data import first_look
 from llm60_jax.data.clean import canaries, private
 from llm60_jax.data.clean.dedup import Sketches
 from llm60_jax.data.corpus import account, corpus, joining
@@ -26,8 +26,6 @@ from llm60_jax.machine.progress import Track
 MANY_EPOCHS = 4  # more passes over the same text teach little
 _LOG = logging.getLogger("llm60_jax")
 _FIT_DOCUMENTS = 200  # held-out documents that the vocabulary is measured on
-_SMALL_BYTES = 20_000_000  # of a phase's files: cleaned within half a minute
-_CHARACTERS_PER_TOKEN = 4.2  # of English, with a vocabulary of some thousand tokens
 _WINDOW = 256  # consecutive tokens in a sample of the training text
 
 
@@ -150,7 +148,7 @@ def prepare(
       MachineError: a file cannot be read or written.
     """
     data_dir, inherited = Path(config.data_dir), start[1] if start else {}
-    first_look(config, track)
+    first_look.look(config, track)
     corpora = prepare_text(config, track, inherited)
     for text in corpora.values():
         if text.problem:
@@ -164,77 +162,10 @@ def prepare(
     prepared = {name: shards.prepare(text, words, data_dir, track, planted[name]) for name, text in corpora.items()}
     held_out = _held_out_before(config, inherited, words)
     held_out |= {name: phase_shards.validation for name, phase_shards in prepared.items()}
-    counted = _counted(config, {name: phase_shards.train.token_count for name, phase_shards in prepared.items()})
+    counted = first_look.counted(
+        config, {name: phase_shards.train.token_count for name, phase_shards in prepared.items()}
+    )
     return Prepared(counted, corpora, prepared, words, digests, inherited, held_out)
-
-
-class Look(NamedTuple):
-    """What the sources of a configuration show before any long work.
-
-    `config` has an estimate of the tokens where the file gives epochs. `tokens` estimates the
-    training text of the phases looked at, by their names.
-    """
-
-    config: Config
-    tokens: dict[str, int]
-
-    def describe(self) -> list[str]:
-        """Return a line for each phase that was looked at: its tokens and its epochs."""
-        return [
-            f"phase {phase.name}: {phase.tokens:,} tokens, about {phase.tokens / self.tokens[phase.name]:.1f} epochs "
-            f"of about {self.tokens[phase.name]:,} tokens"
-            for phase in self.config.phase
-            if self.tokens.get(phase.name)
-        ]
-
-
-def first_look(config: Config, track: Track, *, epochs_only: bool = False, data_dir: Path | None = None) -> Look:
-    """Check all sources, and clean the text of the small phases, the smallest first.
-
-    So missing files and too little text of one's own are found before anything is downloaded and
-    before hours of cleaning. The next call, and `prepare`, find the text cleaned.
-
-    Args:
-      epochs_only: clean only the text of phases whose length is given in epochs.
-      data_dir: where the clean text goes, instead of the configuration's.
-
-    Raises:
-      InputError: a source is missing, or a phase has too little text.
-    """
-    sizes = {phase.name: corpus.source_bytes(phase) for phase in config.phase}
-    looked_at: dict[str, int] = {}
-    for phase in sorted(config.phase, key=lambda phase: sizes[phase.name] or 0):
-        size = sizes[phase.name]
-        if size is None or (phase.epochs is None and (epochs_only or size > _SMALL_BYTES)):
-            continue
-        text = _corpus(config, phase, track, data_dir)
-        if text.problem:
-            raise InputError(text.problem)
-        looked_at[phase.name] = round(text.ledger["splits"]["train"]["characters"] / _CHARACTERS_PER_TOKEN)
-    to_come = {
-        phase.name: round(sum(s.max_characters for s in phase.sources if s.kind == "hub") / _CHARACTERS_PER_TOKEN)
-        for phase in config.phase
-        if sizes[phase.name] is None
-    }
-    return Look(_counted(config, looked_at | to_come), looked_at)
-
-
-def _counted(config: Config, tokens: Mapping[str, int]) -> Config:
-    """Return the configuration with the tokens of the phases that are given in epochs.
-
-    Args:
-      tokens: of the training text, by phase.
-    """
-    tree = config_module.to_tree(config)
-    for phase in tree["phase"]:
-        if phase["epochs"] is not None and phase["name"] in tokens:
-            phase["tokens"] = max(1, round(phase["epochs"] * tokens[phase["name"]]))
-    return config_module.parse(tree, "the configuration with counted tokens")
-
-
-def _corpus(config: Config, phase: Phase, track: Track, data_dir: Path | None = None) -> Corpus:
-    folder, evaluation = data_dir or Path(config.data_dir), config.evaluation_text
-    return corpus.prepare(phase, folder, track, processes=config.processes, evaluation=evaluation)
 
 
 def _held_out_before(config: Config, inherited: Mapping[str, Any], words: tokenizer.Tokenizer) -> dict[str, TokenShard]:
@@ -265,7 +196,7 @@ def prepare_text(config: Config, track: Track, inherited: Mapping[str, Any]) -> 
     Args:
       inherited: the `record` of the checkpoint that the run starts from.
     """
-    corpora = {phase.name: _corpus(config, phase, track) for phase in config.phase}
+    corpora = {phase.name: first_look.prepared(config, phase, track) for phase in config.phase}
     return _without_validation_text(_keep_apart(config, corpora, inherited))
 
 

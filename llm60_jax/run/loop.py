@@ -13,7 +13,8 @@ from typing import NamedTuple
 from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.config import Config, Phase
-from llm60_jax.data.prepare import first_look, prepare
+from llm60_jax.data import first_look
+from llm60_jax.data.prepare import Prepared, prepare
 from llm60_jax.errors import DamageError, GateError, InputError, Interrupted, TrainingError
 from llm60_jax.machine import devices, manifest
 from llm60_jax.machine.awake import kept_awake
@@ -41,6 +42,16 @@ class Override(NamedTuple):
 
     phase: str
     why: str
+
+
+class Ready(NamedTuple):
+    """What a run is opened with, once all is checked and prepared."""
+
+    config: Config  # with counted tokens
+    workdir: WorkDir
+    data: Prepared
+    versions: dict[str, str]
+    start: ancestry.Start | None
 
 
 def train(run: Run, override: Override | None = None) -> None:
@@ -126,9 +137,26 @@ def launch(
     Raises:
       Failure: any of `errors`; state is saved where there is any.
     """
-    config = first_look(config, Tracker(interrupts)).config
-    preflight.require(config, plan.build(config))
+    try:
+        with _prepared(config, interrupts, back_to) as ready, kept_awake(config.train.keep_awake):
+            rows = MetricsLog(ready.workdir)
+            opening = (ready.config, ready.workdir, rows, ready.data, ready.versions, interrupts, ready.start)
+            while True:
+                try:  # no name holds the run, so that a rewind frees its memory before the next one opens
+                    _train_watched(open_run(*opening), override, span, watching)
+                    return
+                except Rewind:
+                    pass  # once more, from the checkpoint before and at a lower rate
+    except Interrupted as stop:
+        raise Interrupted(f"{stop}. To go on: {resume_command}", stop.exit_code - 128) from None
+
+
+@contextlib.contextmanager
+def _prepared(config: Config, interrupts: Interrupts, back_to: int | None) -> Iterator[Ready]:
+    """Check a configuration and this machine, prepare the text, and open the run directory, all cheap checks first."""
     gates.check_names(config.phase)
+    config = first_look.look(config, Tracker(interrupts)).config
+    preflight.require(config, plan.build(config))
     with opened(Path(config.workdir)) as workdir:
         workdir.check_identity(config)
         if back_to is not None:
@@ -138,24 +166,11 @@ def launch(
             for line in config_module.departures(config):
                 say(f"note: {line}")
         start = ancestry.start(config)
-        try:
-            versions = devices.ready(config)  # before hours of work rest on them
-            config = tuning.settled(config, Tracker(interrupts))
-            trained_on = start.data if start else None
-            prepared = prepare(config, Tracker(interrupts), workdir.check_digests, trained_on)
-            config = prepared.config
-            workdir.begin(config, prepared.digests, prepared.tokenizer.path)
-            with kept_awake(config.train.keep_awake):
-                rows = MetricsLog(workdir)
-                while True:
-                    try:  # no name holds the run, so that a rewind frees its memory before the next one opens
-                        opening = (config, workdir, rows, prepared, versions, interrupts, start)
-                        _train_watched(open_run(*opening), override, span, watching)
-                        return
-                    except Rewind:
-                        pass  # once more, from the checkpoint before and at a lower rate
-        except Interrupted as stop:
-            raise Interrupted(f"{stop}. To go on: {resume_command}", stop.exit_code - 128) from None
+        versions = devices.ready(config)  # before hours of work rest on them
+        config = tuning.settled(config, Tracker(interrupts))
+        data = prepare(config, Tracker(interrupts), workdir.check_digests, start.data if start else None)
+        workdir.begin(data.config, data.digests, data.tokenizer.path)
+        yield Ready(data.config, workdir, data, versions, start)
 
 
 def _go_back(workdir: WorkDir, step: int) -> None:
