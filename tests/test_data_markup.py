@@ -72,7 +72,7 @@ def test_org(source: str, expected: str) -> None:
         ("term:: meaning\nother::\n  more", "term\n\nmeaning\n\nother\n\nmore"),
         ("----\nnever closed", "never closed"),
         ("////\nno\n////\n// no\n:toc:\n\nThe mill\n========\nAnna\nv1.0, 2024-03-09\n\nAt the weir."
-         "\n\nTwo\n---\nOne\ntwo.\n\nThe far oar\n~~~~~~~~~~~\nOne.\n\nA list of\n- a\n- b",
+         "\n\nTwo\n---\nOne\ntwo.\n\nThe far oar\n~~~~~~~~~~\nOne.\n\nA list of\n- a\n- b",
          "The mill\n\nAt the weir.\n\nTwo\n\nOne two.\n\nThe far oar\n\nOne.\n\nA list of\n\n- a\n- b"),
         ("A short line\n----\n*x*\n----", "A short line\n\n```\n*x*\n```"),
         ("One line\n// no\ngoes on.", "One line goes on."),
