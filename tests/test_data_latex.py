@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sample_files import read, texts
 
 from llm60_jax.data.read.items import Broken, Document
-from llm60_jax.data.read.markup import latex
+from llm60_jax.data.read.markup.tex import latex
 
 ESSAY = r"""\documentclass[12pt]{article}
 \usepackage[utf8]{inputenc} % input
@@ -64,6 +64,10 @@ def test_an_essay_is_read_without_its_commands(tmp_path: Path) -> None:
         (r"\enquote{He said \enquote{no} twice}, she wrote", "\u201cHe said \u2018no\u2019 twice\u201d, she wrote"),
         (r"\lettrine{T}{he river} rose", "The river rose"),
         (r"It was \verb|a % b| there", "It was a % b there"),
+        (r"It was \verb|| there", "It was there"),
+        (r"\begin{description}\item[Boat]\end{description}", "- Boat:"),
+        (r"\begin{description}\item[Boat]", "- Boat:"),
+        (r"\begin{odd}\item[Boat] One.\end{even}\end{odd}\section*{Two}\cite", "[Boat] One.\n\nTwo"),
         (r"the 19\textsuperscript{th} century \ldots{} and \LaTeX", "the 19th century ... and LaTeX"),
         (r"a\index{word} b \label{x}c\vspace{2em} d\hspace*{3pt} e", "a b c\n\nd e"),
         (r"\paragraph{On boats.} They float.", "On boats. They float."),

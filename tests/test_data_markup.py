@@ -71,6 +71,18 @@ def test_org(source: str, expected: str) -> None:
         ("|===\n|a |b\n\n|1 |*2*\n|3\n|4\n|===\nEnd.", "| a | b |\n| 1 | 2 |\n| 3 | 4 |\n\nEnd."),
         ("term:: meaning\nother::\n  more", "term\n\nmeaning\n\nother\n\nmore"),
         ("----\nnever closed", "never closed"),
+        ("////\nno\n////\n// no\n:toc:\n\nThe mill\n========\nAnna\nv1.0, 2024-03-09\n\nAt the weir."
+         "\n\nTwo\n---\nOne\ntwo.\n\nThe far oar\n~~~~~~~~~~\nOne.\n\nA list of\n- a\n- b",
+         "The mill\n\nAt the weir.\n\nTwo\n\nOne two.\n\nThe far oar\n\nOne.\n\nA list of\n\n- a\n- b"),
+        ("A short line\n----\n*x*\n----", "A short line\n\n```\n*x*\n```"),
+        ("One line\n// no\ngoes on.", "One line goes on."),
+        (":x: the old \\\n  weir\n:y: a + \\\nb\n\nAt {x}, \\{x} and \\*so*.", "At the old weir, {x} and *so*."),
+        ("> One\n> two.\n>\n> > Three.\n\n* * *\n\n\"\"\nFour.\n\"\"\n5 > 4.", "One two.\n\nThree.\n\nFour.\n\n5 > 4."),
+        ("[verse, A]\nthe fog\non feet\n\n[%hardbreaks]\nOne +\ntwo\n\nThree\nfour.",
+         "the fog\non feet\n\nOne\ntwo\n\nThree four."),
+        (f"{ONE}footnote:[He told http://a.example[all who asked\\] that link:b[it] was gone.]",
+         f"{ONE}\n\nHe told all who asked that it was gone."),
+        ("[qanda]\nWhat is it?::\n  A boat.\n\n* [[[berg]]] Berg", "What is it?\n\nA boat.\n\n- Berg"),
     ],
 )  # fmt: skip
 def test_asciidoc(source: str, expected: str) -> None:
@@ -141,7 +153,8 @@ def test_an_encrypted_file_is_no_asciidoc(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "mark",
     ["*", "/a ", "`", "[[", "[[a][", "|", "- a\n", "#+begin_src\n", ":a:\n", "=\n", "----\n", ".. note::\n   ", "a::\n",
-     "{a", "footnote:[", "http://a[", "(((", "\\", "[fn::a", "+---+\n", "\n", "    ", "<<a", "_a"],
+     "{a", "footnote:[", "http://a[", "(((", "\\", "[fn::a", "> ", "a\n=\n", ":a: \\\n", "//\n", "[%hardbreaks]\n",
+     "[[[", "footnote:[\\]", "+---+\n", "\n", "    ", "<<a", "_a"],
 )  # fmt: skip
 def test_a_long_run_of_a_mark_ends(kind: str, mark: str) -> None:
     assert isinstance(text(kind, mark * (20_000 // len(mark))), str)

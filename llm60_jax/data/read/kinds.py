@@ -9,7 +9,8 @@ from pathlib import Path
 from llm60_jax.data.read import columns, items, json_files, plain, sniffing, unread
 from llm60_jax.data.read.items import Broken, Document
 from llm60_jax.data.read.mail import mailboxes
-from llm60_jax.data.read.markup import asciidoc, latex, markdown, org, rst
+from llm60_jax.data.read.markup import asciidoc, markdown, org, rst
+from llm60_jax.data.read.markup.tex import latex
 from llm60_jax.data.read.office import epub, opendocument, pdf, rtf, word
 from llm60_jax.data.read.web import notes, webpage, wiki
 from llm60_jax.errors import Failure, InputError

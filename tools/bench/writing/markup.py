@@ -48,14 +48,16 @@ def _adoc(author: Author) -> tuple[str, list[Block]]:
     styles = ["*{}*".format, "_{}_".format, "`{}`".format, "https://mill.example[{}]".format]
     text = [wrap(styled(author, block.text, styles), 74) for block in blocks]
     listed = "\n".join(f"* {item.text}" for item in items)
+    title = Block(author.title(), "either")
     source = (
-        f"= {author.title()}\nA. Berg <a@example.org>\n:toc:\n:icons: font\n\n{text[0]}\n\n// a remark to myself\n\n"
+        f"= {title.text}\nA. Berg <a@example.org>\n:toc:\n:icons: font\n\n{text[0]}\n\n// a remark to myself\n\n"
         f"== {one.text}\n\n{text[1]}\n\n[quote, A. Berg]\n____\n{wrap(saying.text, 70)}\n____\n\n"
         f"[[two]]\n=== {two.text}\n\n{text[2]}\n\n{listed}\n\nimage::boat.png[A boat]\n\n"
         f"{text[3]}\n\n////\nnothing here\n////\n\n"
         f"{text[4]}\n"
     )
-    return source, [blocks[0], one, blocks[1], saying, two, blocks[2], *items, *blocks[3:], Block("A. Berg", "either")]
+    own = [title, blocks[0], one, blocks[1], saying, two, blocks[2], *items, *blocks[3:]]
+    return source, [*own, Block("A. Berg", "either")]
 
 
 def _rst(author: Author) -> tuple[str, list[Block]]:

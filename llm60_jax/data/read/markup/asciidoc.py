@@ -12,31 +12,34 @@ from llm60_jax.data.read.markup.light import Page
 _MOST_HEADER_LINES = 50
 _HEADING = re.compile(r"(?:={1,6}|#{1,6})\s+(\S.*?)(?:\s+=+)?\s*$")
 _ATTRIBUTE = re.compile(r":!?([\w-]+)!?:(?:\s+(.*))?$")
-_REFERENCE = re.compile(r"\{([\w-]{1,60})(?::[^{}\n]{0,200})?\}")
+_REFERENCE = re.compile(r"(?<!\\)\{([\w-]{1,60})(?::[^{}\n]{0,200})?\}")
 _BUILT_IN = {
     "nbsp": " ", "sp": " ", "empty": "", "amp": "&", "lt": "<", "gt": ">", "apos": "'", "quot": '"', "plus": "+",
     "asterisk": "*", "backtick": "`", "tilde": "~", "caret": "^", "lsquo": "\u2018", "rsquo": "\u2019",
     "ldquo": "\u201c", "rdquo": "\u201d", "deg": "\u00b0", "two-colons": "::", "startsb": "[", "endsb": "]",
     "vbar": "|", "cpp": "C++",
 }  # fmt: skip
+_COMMENT = re.compile(r"//(?!/)")
 _UNSEEN = re.compile(
-    r"(?://(?!/).*|\[[^\[\]]*(?:\[[^\[\]]*\])?[^\[\]]*\]|\[\[[^\[\]]*\]\]|'''+|---|\*\*\*|<<<+|\+"
+    r"(?:\[[^\[\]]*(?:\[[^\[\]]*\])?[^\[\]]*\]|\[\[[^\[\]]*\]\]|'''+|---|\*\*\*|- - -|\* \* \*|<<<+|\+|\"\""
     r"|(?:image|video|audio|include|toc|ifdef|ifndef|ifeval|endif)::.*)\s*$"
 )
 _DELIMITER = re.compile(r"(-{4,}|\.{4,}|={4,}|\*{4,}|_{4,}|\+{4,}|/{4,}|--|```\w*|[|,:!]={3,})\s*$")
+_UNDERLINE = re.compile(r"([=~^+-])\1*\s*$")  # of a heading
 _TITLE = re.compile(r"\.([^\s.].*)$")
 _ADMONITION = re.compile(r"(?:NOTE|TIP|IMPORTANT|CAUTION|WARNING):\s+")
 _ITEM = re.compile(
     r"\s*(?:(?P<bullet>\*{1,5}|-)|(?P<dots>\.{1,5})|(?P<number>\d{1,9})\.|<[\d.]{1,3}>)\s+(?:\[[ x*]\]\s+)?(\S.*)$"
 )
-_TERM = re.compile(r"([^\s.!?][^.!?]{0,100}?):{2,4}(?:\s+(.*))?$")
+_TERM = re.compile(r"(?:([^\s.!?][^.!?]{0,100}?):{2,4}(?:\s+(.*))?|(\S.{0,200}?):{2,4}\s*)$")
 _MACRO = re.compile(
     r"(footnote(?:ref)?|\b(?:kbd|btn|pass|stem|latexmath|asciimath|indexterm2?|menu|link|xref|mailto|image|icon|anchor)):"
-    r"([^\s\[\]]{0,500})\[([^\[\]]{0,2000})\]"
+    r"([^\s\[\]]{0,500})\[((?:[^\[\]\\]|\\.){0,2000})\]",
+    re.DOTALL,
 )
 _ADDRESS = re.compile(r"((?:https?|ftp|irc)://[^\s\[\]<>]{1,1000})\[([^\[\]]{0,500})\]")
 _CROSS = re.compile(r"<<([^<>,\n]{1,300})(?:,([^<>]{0,500}))?>>")
-_GONE = re.compile(r"\[\[[^\[\]\n]{1,200}\]\]|\(\(\([^()\n]{0,300}\)\)\)|\[line-through\]#[^#\n]{1,500}#")
+_GONE = re.compile(r"\[{2,3}[^\[\]\n]{1,200}\]{2,3}|\(\(\([^()\n]{0,300}\)\)\)|\[line-through\]#[^#\n]{1,500}#")
 _QUOTES = (
     (re.compile(r"\"`([^`\n]{1,1000})`\""), "\u201c\\1\u201d"),
     (re.compile(r"'`([^`\n]{1,1000})`'"), "\u2018\\1\u2019"),
@@ -47,6 +50,9 @@ _EMPHASIS = re.compile(
 )
 _RAISED = re.compile(r"([\^~])([^\s^~]{1,100})\1")
 _VERSE = re.compile(r"\[\s*verse\b")
+_LINES = re.compile(r"\[(?:\s*verse\b|[^\[\]]{0,200}(?:%|=\"?)hardbreaks\b)")  # before lines whose ends are meant
+_QUOTED = re.compile(r">(?:\s>){0,20}(?:\s|$)")  # a quotation marked as in Markdown
+_ESCAPED = re.compile(r"\\(?=[*_`#{^~+]|<<)")
 
 
 def read(path: Path, name: str) -> Iterator[Document | Broken]:
@@ -67,17 +73,50 @@ def convert(lines: list[str]) -> Page:
 def _header(lines: list[str], page: Page, attributes: dict[str, str]) -> int:
     """Read the title, the author and the attributes; return the number of the line after them."""
     number = 0
-    while number < len(lines) and (not lines[number].strip() or lines[number].startswith("//")):
+    while number < len(lines) and (end := _before_title(lines, number, page, attributes)):
+        number = end
+    if number < len(lines) and re.match(r"[=#] \S", lines[number]):
+        page.heading(lines[number][2:])
         number += 1
-    if number == len(lines) or not re.match(r"[=#] \S", lines[number]):
+    elif _is_underlined(lines, number) and lines[number + 1].startswith("="):
+        page.heading(lines[number])
+        number += 2
+    else:
         return 0
-    page.heading(lines[number][2:])
-    number += 1
-    while number < min(len(lines), _MOST_HEADER_LINES) and lines[number].strip():
-        if match := _ATTRIBUTE.match(lines[number]):
-            attributes[match[1].lower()] = match[2] or ""
-        number += 1
+    last = number + _MOST_HEADER_LINES
+    while number < min(len(lines), last) and lines[number].strip():
+        number = _attribute(lines, number, attributes) or number + 1
     return number
+
+
+def _before_title(lines: list[str], number: int, page: Page, attributes: dict[str, str]) -> int:
+    """Return the number of the line after a comment or an attribute; 0 if there is none."""
+    line = lines[number]
+    if line.startswith("////"):
+        return _block(lines, number, page)
+    return number + 1 if not line.strip() or line.startswith("//") else _attribute(lines, number, attributes)
+
+
+def _attribute(lines: list[str], number: int, attributes: dict[str, str]) -> int:
+    """Read an attribute, and return the number of the line after it; 0 if there is none."""
+    match = _ATTRIBUTE.match(lines[number])
+    if match is None:
+        return 0
+    values = [match[2] or ""]
+    while values[-1].endswith("\\") and number + 1 < len(lines):
+        number += 1
+        values.append(lines[number].strip())
+    attributes[match[1].lower()] = " ".join(value.rstrip("\\+ ") for value in values) if values[1:] else values[0]
+    return number + 1
+
+
+def _is_underlined(lines: list[str], number: int) -> bool:
+    """Whether a line is a heading with a line of signs below it, as long as its text."""
+    if number + 1 >= len(lines) or not _UNDERLINE.match(lines[number + 1]):
+        return False
+    line = lines[number].rstrip()
+    is_text = any(map(str.isalnum, line)) and not line.startswith((".", "[", " "))
+    return is_text and abs(len(line) - len(lines[number + 1].rstrip())) <= 1
 
 
 def _block(lines: list[str], number: int, page: Page) -> int:
@@ -128,12 +167,22 @@ def _line(lines: list[str], number: int, page: Page, attributes: dict[str, str])
     """Read one line, and return the number of the next."""
     line = lines[number]
     inside = page.inside
+    if end := _attribute(lines, number, attributes):
+        return end
     if not line.strip():
         page.end()
-    elif match := _ATTRIBUTE.match(line):
-        attributes[match[1].lower()] = match[2] or ""
+    elif _COMMENT.match(line):
+        pass
+    elif match := _QUOTED.match(line):
+        lines[number] = line[match.end() :]
+        return number
     elif _UNSEEN.match(line):
         page.end()
+        if _LINES.match(line):
+            return _lines_meant(lines, number + 1, page)
+    elif not inside and _is_underlined(lines, number):
+        page.heading(line)
+        return number + 2
     elif match := _HEADING.match(line):
         page.heading(match[1])
     elif not inside and (match := _TITLE.match(line)) and not _ITEM.match(line):
@@ -143,7 +192,7 @@ def _line(lines: list[str], number: int, page: Page, attributes: dict[str, str])
         _item(match, page)
     elif match := _TERM.match(line):
         page.close()
-        page.line(match[1])
+        page.line(match[1] or match[3])
         page.end()
         if match[2]:
             page.line(match[2])
@@ -162,6 +211,15 @@ def _line(lines: list[str], number: int, page: Page, attributes: dict[str, str])
     return number + 1
 
 
+def _lines_meant(lines: list[str], number: int, page: Page) -> int:
+    """Read a paragraph that keeps its lines, and return the number of the line after it."""
+    while number < len(lines) and lines[number].strip() and not _DELIMITER.match(lines[number]):
+        page.line(lines[number].removesuffix(" +"), asked=True)
+        number += 1
+    page.end()
+    return number
+
+
 def _item(match: "re.Match[str]", page: Page) -> None:
     sign = match["bullet"] or match["dots"] or ""
     depth = 0 if sign in ("-", "") else len(sign)
@@ -173,7 +231,7 @@ def _inline(text: str, page: Page, attributes: dict[str, str]) -> str:
     """Return the words of a block."""
 
     def macro(match: "re.Match[str]") -> str:
-        name, target, words = match[1], match[2], match[3]
+        name, target, words = match[1], match[2], match[3].replace("\\]", "]")
         if name.startswith("footnote"):
             page.note(words)
             return GAP
@@ -187,13 +245,14 @@ def _inline(text: str, page: Page, attributes: dict[str, str]) -> str:
         return attributes.get(match[1].lower(), GAP)
 
     text = _REFERENCE.sub(attribute, text)
-    text = _GONE.sub(GAP, _MACRO.sub(macro, text))
-    text = _ADDRESS.sub(lambda match: match[2].strip('"^') or match[1], text)
-    text = _CROSS.sub(lambda match: (match[2] or "").strip() or GAP, text)
+    for _ in range(2):  # a link inside a footnote
+        text = _GONE.sub(GAP, _MACRO.sub(macro, text))
+        text = _ADDRESS.sub(lambda match: match[2].strip('"^\\') or match[1], text)
+        text = _CROSS.sub(lambda match: (match[2] or "").strip() or GAP, text)
     for pattern, replacement in _QUOTES:
         text = pattern.sub(replacement, text)
     text = _DOUBLED.sub(r"\2", text)
     for _ in range(2):  # emphasis inside emphasis
         text = _EMPHASIS.sub(r"\2", text)
-    text = _RAISED.sub(r"\2", text)
+    text = _ESCAPED.sub("", _RAISED.sub(r"\2", text))
     return re.sub(r"\(\(([^()\n]{1,300})\)\)", r"\1", text).replace(f"{BREAK}{BREAK}", BREAK)

@@ -1,6 +1,7 @@
 """HTML and XHTML: the blocks of a page's text."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from llm60_jax.data.read import footnotes, layout
@@ -37,6 +38,7 @@ _NUMBER_NAME = re.compile(r"(?:lnum|linenum|linenumber|line-number|ln|pagenum|pa
 _NOTE_START = re.compile(r"(?:\[?\(?(?:\d{1,4}|[*\u2020\u2021])[\])]?[.:]?|\[?Footnote [\dA-Z]{1,4}:)\s{1,3}")
 # A reference to a note, and the way back from it.
 _NOTE_MARK = re.compile(r"[\[(]?(?:\d{1,4}|[*\u2020\u2021\u00a7]{1,3}|[a-z]|[ivx]{1,6})[\])]?$")
+_LONGEST_NOTE_MARK = 8  # characters
 _BACK = re.compile(r"[\u21a9\u2191\u23ce\u21b5\ufe0e\ufe0f^]{1,4}$")
 _CODE_NAME = re.compile(r".{0,40}(?:highlight|code|language-)", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]")
@@ -163,43 +165,15 @@ class _Reader:
             # A menu that holds most of a page is none.
             return tag != "nav" or 2 * self._sizes[element] <= self._sizes[self._tree]
         if tag == "table":
-            return not self._is_layout(element)
+            return not _is_layout(element, self._sizes)
         types = html_tree.types_of(element)
         if types & {"pagebreak", "noteref", "backlink"} or types & self._skip:
             return True
         if tag in ("a", "sup"):
-            return self._is_note_mark(element, tag)
+            return self._sizes[element] <= _LONGEST_NOTE_MARK and _is_note_mark(element, tag)
         if self._sizes[element] < 16 and html_tree.is_named(element, _NUMBER_NAME):
             return True  # the number of a line or page
         return tag == "span" and "mso-list:ignore" in (element.get("style") or "").lower().replace(" ", "")
-
-    def _is_note_mark(self, element: Any, tag: str) -> bool:
-        """Whether an element refers to a note or leads back from it."""
-        if self._sizes[element] > 8:
-            return False
-        text = "".join(element.itertext()).strip()
-        if tag == "a":
-            target = element.get("href") or ""
-            inside = element.getparent()
-            raised = inside is not None and html_tree.tag_of(inside) == "sup"
-            return target.startswith("#") and bool(
-                _BACK.match(text) or (text[:1] == "[" and _NOTE_MARK.match(text)) or (raised and _NOTE_MARK.match(text))
-            )
-        linked = next((child for child in element.iter() if html_tree.tag_of(child) == "a"), None)
-        return bool(_NOTE_MARK.match(text)) and (linked is not None or not text.isdigit())
-
-    def _is_layout(self, table: Any) -> bool:
-        """Whether a table only places text on a page: most of it stands in long cells."""
-        size, long = self._sizes[table], 0
-        stack = list(table)
-        while stack:
-            element = stack.pop()
-            tag = html_tree.tag_of(element)
-            if tag in ("td", "th"):
-                long += self._sizes[element] if self._sizes[element] >= layout.LONG_CELL else 0
-            elif tag:
-                stack.extend(element)
-        return table.get("role") == "presentation" or 2 * long > size
 
     def _is_aside(self, element: Any, tag: str) -> bool:
         if tag in ("html", "body", "main", "article"):
@@ -253,3 +227,31 @@ class _Reader:
         if parent is not None and parent.is_verse and "\n" not in text and len(text) <= 100:
             return "line", parent.number
         return "text", 0
+
+
+def _is_note_mark(element: Any, tag: str) -> bool:
+    """Whether an element refers to a note or leads back from it."""
+    text = "".join(element.itertext()).strip()
+    if tag == "a":
+        target = element.get("href") or ""
+        inside = element.getparent()
+        raised = inside is not None and html_tree.tag_of(inside) == "sup"
+        return target.startswith("#") and bool(
+            _BACK.match(text) or (text[:1] == "[" and _NOTE_MARK.match(text)) or (raised and _NOTE_MARK.match(text))
+        )
+    linked = next((child for child in element.iter() if html_tree.tag_of(child) == "a"), None)
+    return bool(_NOTE_MARK.match(text)) and (linked is not None or not text.isdigit())
+
+
+def _is_layout(table: Any, sizes: Mapping[Any, int]) -> bool:
+    """Whether a table only places text on a page: most of it stands in long cells."""
+    size, long = sizes[table], 0
+    stack = list(table)
+    while stack:
+        element = stack.pop()
+        tag = html_tree.tag_of(element)
+        if tag in ("td", "th"):
+            long += sizes[element] if sizes[element] >= layout.LONG_CELL else 0
+        elif tag:
+            stack.extend(element)
+    return table.get("role") == "presentation" or 2 * long > size

@@ -50,7 +50,7 @@ def typeset(text: str) -> str:
 
 
 def whole(text: str) -> str:
-    """Return the lines of a paragraph: white space, empty brackets and unwhole sentences removed."""
+    """Return the lines of a paragraph without empty brackets and unwhole sentences."""
     if GONE in text or REFERENCE in text:
         for pattern, replacement in _TIDY:
             text = pattern.sub(replacement, text)

@@ -3,8 +3,8 @@
 import re
 from typing import NamedTuple
 
-from llm60_jax.data.read.markup import latex_tables as tables
-from llm60_jax.data.read.markup.latex_tokens import closings, skip_blanks
+from llm60_jax.data.read.markup.tex import tables
+from llm60_jax.data.read.markup.tex.tokens import closings, skip_blanks
 
 _MAX_EXPANDED = 4  # times the tokens of a source, plus the next
 _MAX_EXPANDED_MORE = 100_000
@@ -27,7 +27,7 @@ class Macro(NamedTuple):
 
 
 def expanded(tokens: list[str]) -> list[str]:
-    """Return the tokens without definitions of macros, and with the macros replaced by their text."""
+    """Return the tokens without definitions of macros, and with macros replaced by their text."""
     tokens, macros = _definitions(tokens)
     limit = _MAX_EXPANDED * len(tokens) + _MAX_EXPANDED_MORE
     for _ in range(_PASSES):

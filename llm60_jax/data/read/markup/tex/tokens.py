@@ -3,7 +3,7 @@
 import re
 from bisect import bisect_left
 
-from llm60_jax.data.read.markup import latex_tables as tables
+from llm60_jax.data.read.markup.tex import tables
 
 PARAGRAPH = "\n\n"
 CODE = "\x05"  # begins the token of a block of code
@@ -40,7 +40,8 @@ def tokens_of(source: str) -> list[str]:
                     place = source.index("}", stop) + 1
                     continue
             if verb := _VERB.match(source, place):
-                tokens.append(verb[2] if verb[3] is None else verb[3])
+                code = verb[2] if verb[3] is None else verb[3]
+                tokens += [code] if code else []
                 place = verb.end()
                 continue
             if address := _ADDRESS.match(source, place):

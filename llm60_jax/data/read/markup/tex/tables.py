@@ -111,3 +111,9 @@ ENVIRONMENT_ARGUMENTS = {
     "thebibliography": 1, "addmargin": 1, "longtable": 1, "tabular": 1, "changemargin": 2, "hangparas": 2,
 }  # fmt: skip
 COUNTED = {"figure": "Figure", "table": "Table", "equation": "Equation", "align": "Equation"}
+# Lengths that plain TeX sets without brackets: \parindent=0pt.
+SETTINGS = frozenset(
+    "vskip hskip kern parindent parskip hsize vsize baselineskip leftskip rightskip topskip hoffset voffset "
+    "textwidth textheight oddsidemargin evensidemargin topmargin lineskip raise lower moveleft moveright "
+    "hangindent hangafter".split()
+)

@@ -1,0 +1,1 @@
+"""LaTeX and plain TeX: from tokens to the blocks of a text."""
