@@ -91,6 +91,21 @@ def test_no_marks_between_paragraphs_cost_an_author_a_paragraph(parts):
     assert [prose for prose, _ in parts if prose in dropped] == []
 
 
+@pytest.mark.parametrize(
+    ("text", "dropped"),
+    [
+        ("Thanks for reading The Weir! Subscribe for free to receive new posts and support my work.", True),
+        ("Leave a comment", True),
+        ("5 min read", True),
+        ("Share it, he said.", False),
+        ("I had a comment to make, but I did not receive the new posts for the fence in time to make it.", False),
+    ],
+)
+def test_what_a_blog_asks_of_its_readers_goes(text, dropped):
+    screened = screening.screen(f"{PROSE[0]}\n\n{text}\n\n{PROSE[1]}", Exclude(rules=("boilerplate",)))
+    assert [part.text for part in screened.dropped] == [text] * dropped
+
+
 def test_a_list_in_a_good_essay_drops_the_list_and_not_the_essay():
     screened = screening.screen(ESSAY_WITH_A_LIST, Exclude())
     assert [part.rule for part in screened.dropped] == ["list"]

@@ -42,6 +42,7 @@ _QUOTED_ATTRIBUTE = re.compile(r"\s+[a-z_:@][\w:.@-]{0,40}\s{0,3}=\s{0,3}[\"']",
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][\da-fA-F]{1,6}|[a-zA-Z][a-zA-Z\d]{1,30});")
 _NESTED_AMPERSAND = re.compile(r"&(?:amp;)+", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]")
+_SCENE_BREAK = re.compile(r"[-~=*]{0,5} ?o[0O]o ?[-~=*]{0,5}")
 _WORDS = re.compile(r"[^\W_]+")
 _SOURCE_TAGS = 3  # fewer tags are no page of HTML
 
@@ -264,7 +265,9 @@ def inline(paragraph: str) -> str:
         paragraph = _tidy(_inline(strip_marks(paragraph)))
         if paragraph == before:
             break
-    return shown(paragraph) if _WORD.search(paragraph) else ""
+    if _SCENE_BREAK.fullmatch(paragraph) or not _WORD.search(paragraph):
+        return ""
+    return shown(paragraph)
 
 
 def shown(text: str) -> str:

@@ -4,6 +4,7 @@ A blank line parts blocks. A line end inside a block is meant: verse, code, the 
 item begins with "- " or "1. ", a row of a table is `| a | b |`, code stands between two fences.
 """
 
+import itertools
 import re
 
 GAP = "\x00"  # stands where a reader took something out; `tidy` closes the hole
@@ -84,9 +85,7 @@ def is_verse(lines: list[str]) -> bool:
 
 def _is_filled(lines: list[str], width: int) -> bool:
     """Whether lines were wrapped by a machine: at most breaks the next word did not fit."""
-    full = sum(
-        len(line) + 1 + len(after.split(" ", 1)[0]) > width for line, after in zip(lines, lines[1:], strict=False)
-    )
+    full = sum(len(line) + 1 + len(after.split(" ", 1)[0]) > width for line, after in itertools.pairwise(lines))
     return width >= _NARROW_PROSE and 10 * full >= 9 * (len(lines) - 1)
 
 

@@ -38,7 +38,8 @@ _BEAR_MARKED = re.compile(r"(?<![\w:])::(?=[^\s:])([^:\n]{1,300})::(?![\w:])")  
 _BEAR_FILE = re.compile(r"\[(?:image|file|assets):[^\[\]\n]{1,300}\.\w{2,5}\]")
 # What Obsidian's plugin for tasks adds to one: dates, how often it recurs, its priority.
 _TASK_FIELD = re.compile(
-    "[\U0001f4c5\u2705\u23f3\U0001f6eb\u2795\u274c]\ufe0f? ?\\d{4}-\\d\\d-\\d\\d|\U0001f501\ufe0f? ?every [a-z\\d ]{1,40}$"
+    "[\U0001f4c5\u2705\u23f3\U0001f6eb\u2795\u274c]\ufe0f? ?\\d{4}-\\d\\d-\\d\\d"
+    "|\U0001f501\ufe0f? ?every [a-z\\d ]{1,40}$"
     "|[\u23eb\U0001f53c\U0001f53d\U0001f53a\u23ec]\ufe0f?(?= |$)"
 )
 _TAG = re.compile(r"(?<![\w&#/])#([^\W\d_][\w/-]{0,60})#?(?![\w/])")
