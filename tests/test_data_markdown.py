@@ -298,6 +298,7 @@ def test_any_text_is_read(source: str, notion: bool) -> None:
         ("See:\n\n(@) I call.\n(@late) I call late.\n\nAs (@late) shows.",
          "See:\n\n- I call.\n- I call late.\n\nAs (@late) shows."),
         ("title: Walking\ntags: walk\n---\n\nIt came.", "It came."),
+        ("It hums.{{< sidenote >}}I mean it.{{< /sidenote >}} It stops{{< x >}}.", "It hums. I mean it. It stops."),
     ],
 )  # fmt: skip
 def test_marks_of_more_tools_go(source: str, expected: str) -> None:

@@ -73,11 +73,16 @@ _NOTICE_WORDS = frozenset(
         "license licence licensed licenced disclaimer gutenberg proofread proofreaders proofreading print domain "
         "produced transcribed scanned digitized digitised prepared etext text html electronic "
         "transcriber transcriber's transcribers named permission software redistribution redistributions implied "
-        "merchantability archive ebook file comment min receive clap"
+        "merchantability archive ebook file comment comments min receive clap filed tagged"
     ).split()
 )
 _BARE_WORDS = 4  # a topic in so few words is a line of a page
-_BUTTON = re.compile(r"share|leave a comment|subscribe(?: now)?|\d{1,3} min read", re.IGNORECASE)  # of a blog
+# What a blog puts below a post. A sentence is none.
+_BLOG = re.compile(
+    r"share|leave a comment|subscribe(?: now)?|\d{1,3} min read|\d{1,4} comments?"
+    r"|(?:filed under|posted in|tagged):? [^|\n]{1,200}\|.{1,200}(?<![.!?])",
+    re.IGNORECASE,
+)
 _SELF = frozenset(("i", "my", "me"))
 _READER = frozenset(("our", "your", "please", "shall"))
 
@@ -93,7 +98,7 @@ def boilerplate(paragraph: Paragraph, limits: Exclude) -> bool:
     text, words = paragraph.text, paragraph.words
     if len(words) <= _CREDIT_WORDS and _CREDITS.search(text) and (len(words) <= 4 or not paragraph.has(_VERBS)):
         return True
-    if len(words) <= _BARE_WORDS and _BUTTON.fullmatch(text):
+    if _BLOG.fullmatch(text):
         return True
     own = paragraph.has(_SELF)
     if paragraph.has(_PUBLISHER_WORDS) and not own:

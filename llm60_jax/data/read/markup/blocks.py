@@ -42,7 +42,10 @@ def tidy(line: str) -> str:
 
     def closed(match: "re.Match[str]") -> str:
         after = line[match.end() : match.end() + 1]
-        return " " if " " in match[0] and after not in _CLOSING else ""
+        parted = " " in match[0] or (
+            after.isupper() and line[max(match.start() - 1, 0) : match.start()] in (".", "!", "?")
+        )
+        return " " if parted and after not in _CLOSING else ""
 
     return _GAPS.sub(closed, line).strip()
 
