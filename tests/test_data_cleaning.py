@@ -56,10 +56,11 @@ def test_hard_wrapped_lines_join_into_paragraphs() -> None:
     assert clean(f"{first}\n\n{second}") == first.replace("\n", " ") + "\n\n" + second.replace("\n", " ")
 
 
-def test_short_lines_that_begin_in_lower_case_stay_separate_paragraphs() -> None:
-    assert clean("hope is the thing\nwith feathers\nthat perches") == (
-        "hope is the thing\n\nwith feathers\n\nthat perches"
-    )
+@pytest.mark.parametrize(
+    "verse", ["the bird is a thing\nwith feathers\nthat waits", "The bus, the bus,\nit goes for us."]
+)
+def test_short_lines_that_begin_in_lower_case_are_verse(verse: str) -> None:
+    assert clean(f"A word.\n\n{verse}\n\nAnother.") == f"A word.\n\n{verse}\n\nAnother."
 
 
 @given(WILD)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_files import ONE, TWO, read, texts
 
+from llm60_jax.data.clean import cleaning
 from llm60_jax.data.read.items import Document
 from llm60_jax.data.read.markup import markdown, markdown_blocks
 from llm60_jax.data.read.markup.markdown import convert
@@ -233,7 +234,7 @@ def test_words_survive_any_depth(depth: int) -> None:
         "[", "![", "[[", "[^", "^[", "[a](", "[a][", "*", "*a ", "_a ", "`", "<", "<!--", "<a ", "{{", "{%", "%%",
         "$", "$$", "~", "==", ">", "> ", "- ", "#", "|", "\\", "&", "(((", "::", "{++", "{~~", "[@", "[x]: ",
         "```\n", "~~~\n", "%%\n", "<!--\n", "$$\n", "a: b\n", "---\n", "|a\n", "a  \n", "!!! note\n    ", "<pre>",
-        "<td>", "\t", "\n", "<del>",
+        "<td>", "\t", "\n", "<del>", "[a](x{{b}}", ":a", "::a", "(@", "<<|", "[[a]]|<<", "<$a", "[image:", "#a# ",
     ],
 )  # fmt: skip
 def test_a_long_run_of_a_mark_ends(mark: str) -> None:
@@ -274,3 +275,46 @@ def test_any_text_is_read(source: str, notion: bool) -> None:
     _, kept = convert(source, notion=notion)
     assert not re.search("[\x00\x01\x02]", kept)
     assert not re.search(r"\A\n|\n\Z", kept)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("As I [wrote]({% post_url 2018-05-04-the-mayor %}), he left.", "As I wrote, he left."),
+        ('He [went]({{ site.baseurl }}/2014/the-well), [she]({{ "/a" | relative_url }} "A") not.', "He went, she not."),
+        ('So [did *I*]({{< relref "other.md" >}}).', "So did I."),
+        ("It is ::light:: compared to iron :smile:, at 10:30:15 and a::b::c.",
+         "It is light compared to iron, at 10:30:15 and a::b::c."),
+        ("[image:6F1C9D2A-0B1E/letter.jpg]\n\nIt came.", "It came."),
+        ("#letters/unsent# #2022\n\nIt came.", "It came."),
+        ("It came. <$Scr_Ps::0> It went.", "It came. It went."),
+        ("# References {-}\n\nIt came.", "References\n\nIt came."),
+        ("<< [[2024-02-10]] | [[2024-02-12]] >>\n\nIt came.", "It came."),
+        ("\u2190 [[Wells]], a book about [[wells]].", "\u2190 Wells, a book about wells."),
+        ("- [ ] call her \U0001f4c5 2024-02-14\n- [x] buy oats \u23eb \u2705 2024-02-11\n- a \u2705 for all",
+         "- call her\n- buy oats\n- a \u2705 for all"),
+        ("- TODO read it\n  :LOGBOOK:\n  CLOCK: [2024-02-11 Sun 10:00]\n  :END:\n- DONE it", "- read it\n- it"),
+        ("- read it\n  SCHEDULED: <2024-02-11 Sun>\n- DONE", "- read it\n- DONE"),
+        ("See:\n\n(@) I call.\n(@late) I call late.\n\nAs (@late) shows.",
+         "See:\n\n- I call.\n- I call late.\n\nAs (@late) shows."),
+        ("title: Walking\ntags: walk\n---\n\nIt came.", "It came."),
+        ("It hums.{{< sidenote >}}I mean it.{{< /sidenote >}} It stops{{< x >}}.", "It hums. I mean it. It stops."),
+    ],
+)  # fmt: skip
+def test_marks_of_more_tools_go(source: str, expected: str) -> None:
+    assert text(source) == expected
+
+
+def test_verse_in_lower_case_keeps_its_lines() -> None:
+    verse = "the leaves are down\nthe rent is up\nI drink my coffee\nfrom your cup"
+    assert text(f"{ONE}\n\n{verse}\n\n{TWO}") == f"{ONE}\n\n{verse}\n\n{TWO}"
+    wrapped = (
+        "the harbour was empty when we came down\nto it, except for one boat that had no\nname and a man who was not"
+    )
+    assert text(wrapped) == wrapped.replace("\n", " ")
+
+
+def test_an_element_that_a_sentence_names_stays() -> None:
+    assert cleaning.clean(text("The `<div>` is a box, `a` is not, and `x < y` too.")) == (
+        "The <div> is a box, a is not, and x < y too."
+    )

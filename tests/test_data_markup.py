@@ -48,6 +48,10 @@ def text(kind: str, source: str) -> str:
             "| a | *b* |\n|---+---|\n| 1 | 2 |\n: fixed\nOne\\\\\ntwo",
             "| a | b |\n| 1 | 2 |\n\n```\nfixed\n```\n\nOne\ntwo",
         ),
+        (
+            '* Bread\n- State "DONE"       from "TODO"       [2021-03-04 Thu 15:02]\n- State your case.\nIt rose.',
+            "Bread\n\n- State your case.\n\nIt rose.",
+        ),
     ],
 )
 def test_org(source: str, expected: str) -> None:

@@ -91,6 +91,31 @@ def test_no_marks_between_paragraphs_cost_an_author_a_paragraph(parts):
     assert [prose for prose, _ in parts if prose in dropped] == []
 
 
+@pytest.mark.parametrize(
+    ("text", "dropped"),
+    [
+        ("Thanks for reading The Weir! Subscribe for free to receive new posts and support my work.", True),
+        ("Leave a comment", True),
+        ("5 min read", True),
+        ("Filed under: Writing | Tagged: drafts, river | 3 Comments", True),
+        ("Filed under the bed | that is where I kept it, and on the whole it was safe there.", False),
+        ("Share it, he said.", False),
+        ("I had a comment to make, but I did not receive the new posts for the fence in time to make it.", False),
+    ],
+)
+def test_what_a_blog_asks_of_its_readers_goes(text, dropped):
+    screened = screening.screen(f"{PROSE[0]}\n\n{text}\n\n{PROSE[1]}", Exclude(rules=("boilerplate",)))
+    assert [part.text for part in screened.dropped] == [text] * dropped
+
+
+def test_short_lists_of_a_changelog_go():
+    part = "[1.4.{0}] - 2021-03-04\n\nAdded\n\n- Support for --verbose\n\nFixed\n\n- Crash when the list is empty"
+    changelog = "\n\n".join(part.format(number) for number in range(3))
+    assert screening.screen(f"Changelog\n\n{changelog}", Exclude()).reason == "list"
+    kept = screening.screen(f"{PROSE[0]}\n\nAdded\n\n- a door\n\nFixed\n\n- a roof\n\n{PROSE[1]}", Exclude())
+    assert "- a door" in kept.text
+
+
 def test_a_list_in_a_good_essay_drops_the_list_and_not_the_essay():
     screened = screening.screen(ESSAY_WITH_A_LIST, Exclude())
     assert [part.rule for part in screened.dropped] == ["list"]

@@ -24,11 +24,13 @@ PROSE = (
         ("a <script>var x = 1 < 2;</script>b<!-- note --> c<style>p{}</style> d", "a b c d"),
         ("List<String>, Map<K, V>, vector<int>, a < b and c > d, x<y and z = 3 > 2, Set<A>", None),
         ("<bob> hello there", None),
+        ("`<div>` and `</p>` are tags, <b>bold</b> &lt;i&gt;too&lt;/i&gt;.", "<div> and </p> are tags, bold too."),
+        ("A std::optional<std::string> holds one.", None),
         ("AT&T, R&D, &amp;amp; &mdash; &#8217;", "AT&T, R&D, & \u2014 \u2019"),
         (r"\$40, \[laughs\], snake\_case, 1\. \# C:\dir", "$40, [laughs], snake_case, 1. # C:\\dir"),
         (r"\alpha \$3 and \_", None),
         ("[a](http://x.org/b_(c)) and [![i](x.png)](y) here, [t][1].\n\n[1]: http://x.org/y", "a and here, t."),
-        ("He *said*\nit _to the\nman_ here.", "He said\n\nit to the\n\nman here."),
+        ("He *said*\nit _to the\nman_ here.", "He said\nit to the\nman here."),
         ("So it is.[Footnote 1: one\n\ntwo [sic] three.] More.", "So it is. More."),
         ("[Illustration:\n\nA bear]\n\nA bear came.", "A bear came."),
         (
@@ -79,11 +81,23 @@ def test_properties_of_notes_go_and_letters_stay() -> None:
     assert clean(letter).startswith("From: the mill")
 
 
+def test_what_writing_programs_put_around_an_entry_goes() -> None:
+    day_one = "\tDate:\tMarch 4, 2022 at 9:14:05 PM GMT+1\n\tWeather:\t7\u00b0C Cloudy\n\tLocation:\tMill Lane"
+    assert clean(f"{day_one}\n\n{PROSE}\n\n\n{day_one}\n\n{PROSE}") == f"{PROSE}\n\n{PROSE}"
+    diary = f"Date: March 4, 2022\n\n{PROSE}"
+    assert clean(diary) == diary
+    assert clean(f"{PROSE}\n\n<$Scr_Ps::0>\n\n{PROSE}") == f"{PROSE}\n\n{PROSE}"
+    assert (
+        clean(f"{PROSE}\n\no0o\n\n{PROSE}\n\n-oOo-\n\nooo, said the owl.")
+        == f"{PROSE}\n\n{PROSE}\n\nooo, said the owl."
+    )
+
+
 @pytest.mark.slow
 def test_hostile_markup_takes_linear_time() -> None:
     units = (
         "<a ", "<script>", "<!--", "[a](", "![", "&amp;", "amp;", "_a ", "*a", "`", "\\[", "[Footnote ", "(", "<a b=",
-        "http://", "www.a", "a\u00ad\n", "\x1b[", "\f", "a\f", "| ", "\u00b2", "&#38;", "a@", "[a]: ", "* a\n*", "\\(=",
+        "http://", "www.a", "a\u00ad\n", "\x1b[", "\f", "a\f", "| ", "\u00b2", "&#38;", "a@", "[a]: ", "* a\n*", "\\(=", "`<", "`<` ", "Date: ", "<$a",
     )  # fmt: skip
     for unit in units:
         clean(unit * (200_000 // len(unit)))

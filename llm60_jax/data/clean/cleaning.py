@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from llm60_jax.data.clean.characters import normalise
 from llm60_jax.data.clean.line_breaks import paragraphs
-from llm60_jax.data.clean.markup import inline, strip_marks, unmark
+from llm60_jax.data.clean.markup import inline, shown, strip_marks, unmark
 
-__all__ = ["VERSION", "clean", "cut", "inline", "normalise", "paragraphs", "strip_marks", "unmark"]
+__all__ = ["VERSION", "clean", "cut", "inline", "normalise", "paragraphs", "shown", "strip_marks", "unmark"]
 
 VERSION = 4  # part of every corpus digest: raise it with any change of the cleaned text
 

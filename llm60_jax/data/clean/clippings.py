@@ -1,4 +1,4 @@
-"""Take out what note-taking programs put around the notes: Kindle's clippings, Notion's properties."""
+"""Take out what note-taking programs put around notes: Kindle, Notion, Day One, Scrivener."""
 
 import itertools
 import re
@@ -14,6 +14,13 @@ _KEYS = frozenset(
     "date,type,property,url,assign,assignee,owner,priority,category,id,author,due,due date,parent,project,area,"
     "archived,favorite,progress,related,source,participants,attendees".split(",")
 )
+# What Day One writes above an entry, and what Scrivener leaves of its own.
+_ENTRY = re.compile(
+    r"^\s{0,8}Date:\s{1,8}\S[^\n]{4,40} at \d{1,2}:\d\d:\d\d[^\n]{0,20}$"
+    r"(?:\n\s{0,8}(?:Weather|Location|Tags|Photos?|Activity|Steps|Starred):[^\n]{0,200}$){0,7}",
+    re.MULTILINE,
+)
+_PLACEHOLDER = re.compile(r"<\$\w[\w:]{0,60}>")
 _STAMPS = ("created", "last edited", "updated")
 _HEAD_BLOCKS = 3  # properties stand below the title
 
@@ -22,6 +29,10 @@ def strip(text: str) -> str:
     """Return a normalised text without the frames that note-taking programs write."""
     if "==========" in text:
         text = _strip_clippings(text)
+    if "Date:" in text:
+        text = _ENTRY.sub("", text)
+    if "<$" in text:
+        text = _PLACEHOLDER.sub("", text)
     return _strip_properties(text)
 
 

@@ -22,6 +22,7 @@ _NEARLY_SHORT = 65
 _LONG = 160  # text whose lines are mostly longer has one line a paragraph
 _MAX_STANZA_LINES = 60
 
+_LABELLED = re.compile(r"[A-Z][\w ]{0,20}: \S")  # Present: Anna, Tom
 _CODE_LINE = re.compile(r"[{}\\=]$|[(){}=].*;$")
 _COLUMNS = re.compile(r"\S {3,}\S")
 
@@ -202,10 +203,15 @@ def _judge(
     if width:
         return list(_split_wrapped(block, shape, width, habits.slack))
     mean = sum(shape.lengths[:-1]) / breaks
+    some_words = sum(line.count(" ") for line in lines) >= len(lines)
+    if some_words and shape.lower and 2 * shape.lower >= breaks and shape.widest < SHORT:
+        return [(False, lines)]  # a line that begins in lower case is no paragraph
     if breaks >= 3 and 2 * shape.lower > breaks and (shape.widest < 60 or 4 * shape.widest < 3 * max(near, default=0)):
         return [(False, lines)]  # verse in lower case
     if 2 * shape.cuts > breaks and shape.widest <= WIDE and mean >= 45:
         return [(True, lines)]  # ragged, but broken inside its sentences
+    if all(map(_LABELLED.match, lines)):
+        return [(False, lines)]
     if breaks == 1 and SHORT <= mean <= WIDE and lines[0][-1].isalnum() and shape.lengths[1] <= shape.reach[0]:
         return [(True, lines)]
     if habits.one_line and shape.widest <= WIDE:

@@ -34,10 +34,11 @@ _SENTENCE_END = re.compile(r"[.!?,;:\u2026][\"'\u201d\u2019)\]]*$")
 def list_(lines: Lines, limits: Exclude) -> Mask:
     """Mark runs of bulleted or numbered items shorter than prose, tables, tables of contents."""
     mask = runs(lines, _contents(lines), max(limits.list_items, 4))
+    least = 1 if _is_changelog(lines) else limits.list_items
     items: list[tuple[int, int]] = []  # start and stop line of each item in the present run
 
     def close() -> None:
-        if len(items) >= limits.list_items:
+        if len(items) >= least:
             characters = sum(len(line) for start, stop in items for line in lines[start:stop])
             if characters <= limits.list_item_characters * len(items) and not _is_prose(lines, items):
                 mask[items[0][0] : items[-1][1]] = [True] * (items[-1][1] - items[0][0])
@@ -63,6 +64,18 @@ def list_(lines: Lines, limits: Exclude) -> Mask:
         items.append((start, stop))
     close()
     return mask
+
+
+_VERSION = re.compile(r"^\W{0,5}(?:version\s)?v?\d{1,4}\.\d{1,4}(?:\.\d{1,6})?\b.{0,40}$", re.IGNORECASE)
+_CHANGES = re.compile(
+    r"^\W{0,5}(?:added|changed|fixed|removed|deprecated|security|bug ?fixes|fixes|features|improvements)\W{0,3}$",
+    re.IGNORECASE,
+)
+
+
+def _is_changelog(lines: Lines) -> bool:
+    """Whether lists stand below the numbers of versions and the kinds of changes. They may be short."""
+    return sum(map(bool, map(_VERSION.match, lines))) > 1 and sum(map(bool, map(_CHANGES.match, lines))) > 1
 
 
 _FULL_LINE = 45  # characters: a shorter line ends its item

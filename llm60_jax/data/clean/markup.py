@@ -42,6 +42,7 @@ _QUOTED_ATTRIBUTE = re.compile(r"\s+[a-z_:@][\w:.@-]{0,40}\s{0,3}=\s{0,3}[\"']",
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][\da-fA-F]{1,6}|[a-zA-Z][a-zA-Z\d]{1,30});")
 _NESTED_AMPERSAND = re.compile(r"&(?:amp;)+", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]")
+_SCENE_BREAK = re.compile(r"[-~=*]{0,5} ?o[0O]o ?[-~=*]{0,5}")
 _WORDS = re.compile(r"[^\W_]+")
 _SOURCE_TAGS = 3  # fewer tags are no page of HTML
 
@@ -94,6 +95,9 @@ _STRAY = re.compile(r"(?<![\w_\\])_{1,2}(?=[\w\"'(\u201c\u2018])|(?<=[\w.,!?;:\"
 _ROW = re.compile(r"^\|.*\|$")
 _RULE_ROW = re.compile(r"^\|[\s|:=+-]*\|$")
 _MARKS = re.compile("[<*_`\\\\\u00b9\u00b2\u00b3\u2070\u2074-\u2079]|\\]\\(")
+# Code inside a sentence may name an element: "the `<div>` is". Its brackets are hidden, that it stays.
+_CODE_SPAN = re.compile(r"(?<!`)`[^`\n]{0,200}<[^`\n]{0,200}`(?!`)")
+_HIDDEN = "\ufdd0"  # no character: no text has it
 _MARKED = re.compile(r"[<&\[@*_`#|]|://|www\.")
 _SENTENCE_ENDS = ".,;:!?'\"\u201d\u2019"
 
@@ -125,11 +129,14 @@ def split_fences(text: str) -> Iterator[tuple[bool, str]]:
 
 
 def _unmark(text: str, keep_source: bool) -> str:
+    text = text.replace(_HIDDEN, "")
     for _ in range(_PASSES):
         before = text
         if "&" in text:
             text = _unescape(text)
         if "<" in text:
+            if "`" in text:
+                text = _CODE_SPAN.sub(lambda match: match[0].replace("<", _HIDDEN), text)
             text = _drop_html(text, keep_source)
         if "]: " in text and _REFERENCE.search(text):
             text = _BY_REFERENCE.sub(r"\g<text>", _REFERENCE.sub("", text))
@@ -173,6 +180,8 @@ def _drop_between(text: str, opening: "re.Pattern[str]", closing: "re.Pattern[st
 
 def _replace_tag(match: "re.Match[str]") -> str:
     name, rest = match["name"].lower(), match["rest"]
+    if "::" in name:  # std::optional<std::string>
+        return match[0]
     closing = match[0].startswith("</")
     if closing:
         is_tag = not rest.strip()
@@ -256,7 +265,14 @@ def inline(paragraph: str) -> str:
         paragraph = _tidy(_inline(strip_marks(paragraph)))
         if paragraph == before:
             break
-    return paragraph if _WORD.search(paragraph) else ""
+    if _SCENE_BREAK.fullmatch(paragraph) or not _WORD.search(paragraph):
+        return ""
+    return shown(paragraph)
+
+
+def shown(text: str) -> str:
+    """Return a text with the brackets that `unmark` hides."""
+    return text.replace(_HIDDEN, "<")
 
 
 def _inline(text: str) -> str:

@@ -46,6 +46,7 @@ _NOTICE = re.compile(
         |by\s(?:clicking|continuing|using)\b.{0,60}\b(?:you\sagree|you\saccept|you\sconsent)|click\s(?:here|below|the\sbutton)\sto
         |(?:enable|requires?|activate|turn\son|disabled)\sjavascript|javascript\sis\s(?:disabled|required|not\senabled|turned)
         |(?:subscribe|sign\sup)\s(?:to|for)\s(?:our|the|my|weekly|free)\b|unsubscribe\s(?:at|from|here|any)|to\sunsubscribe
+        |receive\snew\sposts\sand\ssupport\smy\swork|(?:please\s)?clap\sand\sfollow\sme
         |copyright\s(?:\(c\)|©|\d{4}|notice)|isbn(?:-1[03])?:?\s?\d[\d\s-]{8}|proudly\spowered\sby|without\swarrant(?:y|ies)\sof
         |(?:this|unless|except|all)\b.{0,60}\blicen[cs]ed\sunder|terms\sapply
         |permission\sis\shereby\sgranted|free\sof\scharge,?\sto\sany|(?:copies|portions)\sof\sthe\ssoftware
@@ -72,10 +73,16 @@ _NOTICE_WORDS = frozenset(
         "license licence licensed licenced disclaimer gutenberg proofread proofreaders proofreading print domain "
         "produced transcribed scanned digitized digitised prepared etext text html electronic "
         "transcriber transcriber's transcribers named permission software redistribution redistributions implied "
-        "merchantability archive ebook file"
+        "merchantability archive ebook file comment comments min receive clap filed tagged"
     ).split()
 )
 _BARE_WORDS = 4  # a topic in so few words is a line of a page
+# What a blog puts below a post. A sentence is none.
+_BLOG = re.compile(
+    r"share|leave a comment|subscribe(?: now)?|\d{1,3} min read|\d{1,4} comments?"
+    r"|(?:filed under|posted in|tagged):? [^|\n]{1,200}\|.{1,200}(?<![.!?])",
+    re.IGNORECASE,
+)
 _SELF = frozenset(("i", "my", "me"))
 _READER = frozenset(("our", "your", "please", "shall"))
 
@@ -90,6 +97,8 @@ def boilerplate(paragraph: Paragraph, limits: Exclude) -> bool:
         return False
     text, words = paragraph.text, paragraph.words
     if len(words) <= _CREDIT_WORDS and _CREDITS.search(text) and (len(words) <= 4 or not paragraph.has(_VERBS)):
+        return True
+    if _BLOG.fullmatch(text):
         return True
     own = paragraph.has(_SELF)
     if paragraph.has(_PUBLISHER_WORDS) and not own:

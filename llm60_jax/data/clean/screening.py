@@ -78,7 +78,7 @@ def _apply_rules(text: str, limits: Exclude) -> tuple[str, list[Dropped]]:
     for line_rule in (rule for rule in rules.LINES if rule in limits.rules):
         mask = rules.LINES[line_rule](lines, limits)
         if any(mask):
-            dropped += (Dropped(line_rule, part) for part in _runs(lines, mask))
+            dropped += (Dropped(line_rule, cleaning.shown(part)) for part in _runs(lines, mask))
             # A blank line replaces each dropped one: the text around it must not be joined.
             lines = ["" if drop else line for line, drop in zip(lines, mask, strict=True)]
     applied = [rule for rule in rules.PARAGRAPHS if rule in limits.rules]
@@ -87,7 +87,7 @@ def _apply_rules(text: str, limits: Exclude) -> tuple[str, list[Dropped]]:
         paragraph = Paragraph.of(block)
         reason = next((rule for rule in applied if rules.PARAGRAPHS[rule](paragraph, limits)), None)
         if reason is not None:
-            dropped.append(Dropped(reason, block))
+            dropped.append(Dropped(reason, cleaning.shown(block)))
         elif clean := cleaning.inline(block):
             prose.append(clean)
     return "\n\n".join(prose), dropped

@@ -9,7 +9,7 @@ from pathlib import Path
 from llm60_jax.data.read import columns, items, json_files, plain, sniffing, unread
 from llm60_jax.data.read.items import Broken, Document
 from llm60_jax.data.read.mail import mailboxes
-from llm60_jax.data.read.markup import asciidoc, markdown, org, rst
+from llm60_jax.data.read.markup import asciidoc, fountain, markdown, org, rst
 from llm60_jax.data.read.markup.tex import latex
 from llm60_jax.data.read.office import epub, opendocument, pdf, rtf, word
 from llm60_jax.data.read.web import notes, webpage, wiki
@@ -28,6 +28,7 @@ _WHOLE: dict[str, Reader] = {
     **dict.fromkeys(_PLAIN, plain.text),
     **dict.fromkeys(_MARKDOWN, markdown.read),
     **dict.fromkeys((".adoc", ".asciidoc", ".asc"), asciidoc.read),
+    ".fountain": fountain.read,
     ".org": org.read,
     ".rst": rst.read,
     **dict.fromkeys((".html", ".htm", ".xhtml"), webpage.html),

@@ -4,6 +4,7 @@ A blank line parts blocks. A line end inside a block is meant: verse, code, the 
 item begins with "- " or "1. ", a row of a table is `| a | b |`, code stands between two fences.
 """
 
+import itertools
 import re
 
 GAP = "\x00"  # stands where a reader took something out; `tidy` closes the hole
@@ -17,6 +18,8 @@ _SHORT_LINE = 50
 _NOT_LETTERS = "\"'\u201c\u2018([_-\u2014 "
 _SPEECH = re.compile(r"[\"'\u201c\u2018\u2014-]|[A-Z][\w .]{0,30}:")
 _MAX_PROSE_LINE = 80  # ... and where not
+_MAX_FREE_LINE = 45  # nobody wraps prose as narrow as this
+_NARROW_PROSE = 34  # ... but few do
 _GAPS = re.compile(f" ?{GAP}[ {GAP}]*")
 _EMPTY_BRACKETS = re.compile(f"\\([ ,;]*{GAP}[ ,;{GAP}]*\\)")
 _CLOSING = frozenset(".,;:!?)]}\u201d\u2019")
@@ -39,7 +42,10 @@ def tidy(line: str) -> str:
 
     def closed(match: "re.Match[str]") -> str:
         after = line[match.end() : match.end() + 1]
-        return " " if " " in match[0] and after not in _CLOSING else ""
+        parted = " " in match[0] or (
+            after.isupper() and line[max(match.start() - 1, 0) : match.start()] in (".", "!", "?")
+        )
+        return " " if parted and after not in _CLOSING else ""
 
     return _GAPS.sub(closed, line).strip()
 
@@ -67,13 +73,23 @@ def is_verse(lines: list[str]) -> bool:
 
     Lines of dialogue stay apart as well.
     """
-    if max(map(len, lines)) >= _MAX_PROSE_LINE:
+    widest = max(map(len, lines))
+    if widest >= _MAX_PROSE_LINE:
         return False
+    open_lines = any(_SPEECH.match(line) or not SENTENCE_END.search(line) for line in lines)
+    if open_lines and len(lines) > 2 and widest < _MAX_FREE_LINE and not _is_filled(lines, widest):
+        return True  # verse in lower case as well
     short = sum(len(line) < _SHORT_LINE for line in lines[:-1])
     capitals = sum(not line.lstrip(_NOT_LETTERS)[:1].islower() for line in lines)
     if 2 * short < len(lines) - 1 or 10 * capitals < 7 * len(lines):
         return False
-    return any(_SPEECH.match(line) or not SENTENCE_END.search(line) for line in lines)
+    return open_lines
+
+
+def _is_filled(lines: list[str], width: int) -> bool:
+    """Whether lines were wrapped by a machine: at most breaks the next word did not fit."""
+    full = sum(len(line) + 1 + len(after.split(" ", 1)[0]) > width for line, after in itertools.pairwise(lines))
+    return width >= _NARROW_PROSE and 10 * full >= 9 * (len(lines) - 1)
 
 
 def fenced(code: str) -> str:

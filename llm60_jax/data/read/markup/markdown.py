@@ -23,7 +23,7 @@ _CLOSING_FENCE = re.compile(r"[ \t>]*(`{3,}|~{3,})[ \t]*$")
 # Comments and templates that may go on for several lines, and where they end.
 _SPANS = (
     ("{% comment %}", "{% endcomment %}"), ("{%", "%}"), ("{{", "}}"), ("{/*", "*/}"), ("%%", "%%"), ("<%", "%>"),
-    ("<!--", "-->"),
+    ("<!--", "-->"), (":LOGBOOK:", ":END:"), (":PROPERTIES:", ":END:"),
 )  # fmt: skip
 # The tags of Jekyll and Hugo around code.
 _CODE_TAG = re.compile(r"\s*\{[%{][<%-]?\s*(?:/\s*|end)?(?:highlight|codeblock|mermaid|code)\b[^{}]{0,300}[%}]\}\s*$")
@@ -38,13 +38,16 @@ _ADMONITION = re.compile(
 # Lines that no reader of the page sees: attributes, names of blocks, abbreviations, fields, commands of TeX.
 _UNSEEN = re.compile(
     r"\s*(?:\{:[^}]*\}|\^[\w-]{1,60}|\[(?:TOC|toc)\]|\{\{TOC\}\}"
+    r"|(?:SCHEDULED|DEADLINE): <[^<>]{1,60}>"
     r"|\\(?:newpage|pagebreak|clearpage|tableofcontents|noindent)|\*\[[^\]]{1,100}\]: .*"
+    r"|(?=.{0,300}(?:<<|>>|[\u2190\u2192\u00ab\u00bb]))(?:(?:<<|>>|[\u2190\u2192\u00ab\u00bb|]|\[\[[^\[\]]{1,100}\]\])\s{0,4}){2,9}"
     r"|(?:[-*] )?(?:#\+(?:BEGIN|END)_\w{1,20}|(?:\*\*)?[a-zA-Z][\w /-]{0,40}::(?:\*\*)? .*|[a-z-]{1,20}::))\s*$"
 )
 _TOC_MARK = re.compile(r"\s*\{:\s?toc\b[^}]*\}\s*$")
 _MDX = re.compile(
     r"(?:import\s(?:.{0,500}\sfrom\s+)?['\"][^'\"]+['\"];?|export (?:const|default|function|let)\b.*)\s*$"
 )
+_EXAMPLE = re.compile(r"\(@[\w-]{0,40}\)[ \t]+(?=\S)")  # an item of Pandoc, numbered through the whole text
 _ITEM = re.compile(r"\s*(?:[-*+]|\d{1,9}[.)])\s")
 _BEAR_TAG = re.compile(r"#[^\s#][^#\n]{0,60}[^\s#]#(?=\s|$)")
 _DEEP_QUOTE = re.compile(r"(?:[ \t]{0,3}>){9,}")
@@ -181,13 +184,13 @@ def _without_properties(lines: list[str], notion: bool) -> list[str]:
     while end < len(lines) and lines[end].strip() and (match := _PROPERTY.match(lines[end].strip())):
         known += match[1].strip().lower() in _PROPERTIES
         end += 1
-    whole = end == len(lines) or not lines[end].strip()
+    whole = end == len(lines) or lines[end].strip() in ("", "---")
     if (
         whole
         and (2 * known >= end - first if not notion else end - first <= 12)
         and (known or (notion and end > first))
     ):
-        return lines[:first] + lines[end:]
+        return lines[:first] + lines[end + (lines[end : end + 1] == ["---"]) :]
     return lines
 
 
@@ -309,6 +312,8 @@ def _prepare(line: str, prepared: list[str], references: dict[str, Any]) -> None
     elif _TOC_MARK.match(line):
         if prepared and _ITEM.match(prepared[-1]):
             prepared.pop()
+    elif match := _EXAMPLE.match(line):
+        prepared.append(f"- {line[match.end() :]}")
     elif _UNSEEN.match(line):
         if match := _ITEM.match(line):
             prepared.append(f"{match[0]}<!-- -->")  # an item whose words may follow
@@ -327,7 +332,10 @@ def _is_tags(line: str) -> bool:
     """Whether a line holds nothing but tags: `#river #diary`, or `#two words#` of Bear."""
     if not line.startswith("#"):
         return False
-    return all(map(markdown_blocks.is_tag, _BEAR_TAG.sub("", line).replace(",", " ").split()))
+    words = _BEAR_TAG.sub("", line).replace(",", " ").split()
+    if len(words) and _BEAR_TAG.match(line):
+        return all(word.startswith("#") for word in words)  # a year among them
+    return all(map(markdown_blocks.is_tag, words))
 
 
 def _parts(lines: list[str]) -> Iterator[str]:

@@ -16,10 +16,12 @@ from llm60_jax.data.read.markup import blocks, markdown_inline
 
 _DEEPEST = 100  # nested blocks; the parser drops what lies deeper
 _MAX_BRACKETS = 200  # in a block, or a tenth of its characters
-_SIGN = re.compile(r"[\\`*_{\[<$%&~=^#]|::|\(\(|  \n")  # what a block without markup lacks
+_SIGN = re.compile(
+    r"[\\`*_{\[<$%&~=^#\u23e9-\u23ff\u2600-\u27bf\U0001f4c5-\U0001f6ff]|:[a-z:]|\(\(|  \n"
+)  # what a block without markup lacks
 _MAX_NESTED = 2  # texts inside blocks of code, one in the other
 _CALLOUT = re.compile(r"\[!([\w-]{1,40})(?:\|[^\]\n]{0,100})?\][+-]?[ \t]*([^\n]*)(?:\n|$)")
-_TASK = re.compile(r"\[[ xX/>-]\](?:\s+|$)")
+_TASK = re.compile(r"(?:\[[ xX/>-]\]|(?:TODO|DOING|DONE|CANCELL?ED)(?= ))(?:\s+|$)")  # of Obsidian, of Logseq
 _ENTRY = re.compile(r"Date:\s.*(?:\n[A-Z][\w ]{0,30}:\s.*){0,10}\s*")  # what Day One writes above an entry
 _BLOCK_NAME = re.compile(r"\s\^[A-Za-z0-9-]{1,60}$")  # of Obsidian
 _PAGE = re.compile(r"[0-9a-f]{32}(?:%20|\w|_|-)*\.(?:md|csv|html)$")  # a page of Notion
@@ -170,7 +172,8 @@ class Reading:
         self._writer.block(text)
 
     def _item(self, content: str, marker: str, depth: int) -> None:
-        content = _TASK.sub("", content, count=1) if content.startswith("[") else content
+        if match := _TASK.match(content):
+            content = content[match.end() :]
         if not _is_reference(content):
             text = " ".join(blocks.paragraphs(self._inline(_without_tags(content))))
             self._writer.item(text, marker, depth)

@@ -14,7 +14,7 @@ _LONGEST_SPAN = 2_000  # characters
 # The longer of two marks that begin alike comes first.
 _SPANS = (
     ("{{", "}}"), ("{%", "%}"), ("{/*", "*/}"), ("{>>", "<<}"), ("{--", "--}"), ("{#", "}"), ("{:", "}"), ("{.", "}"),
-    ("%%", "%%"), ("<%", "%>"), ("<!--", "-->"), ("<?", "?>"), ("<![CDATA[", "]]>"), ("<!", ">"),
+    ("%%", "%%"), ("<%", "%>"), ("<$", ">"), ("<!--", "-->"), ("<?", "?>"), ("<![CDATA[", "]]>"), ("<!", ">"),
 )  # fmt: skip
 _SPAN_SIGNS = frozenset(mark[0] for mark, _ in _SPANS)
 _NUMBERED = re.compile(r"^\d{8,14}(?:[ _-]+|$)")  # the name of a note in a Zettelkasten
@@ -33,6 +33,15 @@ _SILENT_TAGS = frozenset(
 _BLOCK_REFERENCE = re.compile(r"\(\((?:[0-9a-f]{8}-[0-9a-f-]{20,40}|(?=[a-z]{0,8}[^a-z()])[\w-]{9})\)\)")
 _FIELD = re.compile(r"\([\w -]{1,40}:: [^()\n]{0,200}\)")  # of Dataview
 _STRONG = re.compile(r"\*\*([^*\n]{1,500})\*\*")
+_EMOJI_NAME = re.compile(r"(?<![\w:]):(?=[a-z])[a-z\d_+-]{2,40}:(?![\w:])")  # of GitHub and Slack
+_BEAR_MARKED = re.compile(r"(?<![\w:])::(?=[^\s:])([^:\n]{1,300})::(?![\w:])")  # highlighted
+_BEAR_FILE = re.compile(r"\[(?:image|file|assets):[^\[\]\n]{1,300}\.\w{2,5}\]")
+# What Obsidian's plugin for tasks adds to one: dates, how often it recurs, its priority.
+_TASK_FIELD = re.compile(
+    "[\U0001f4c5\u2705\u23f3\U0001f6eb\u2795\u274c]\ufe0f? ?\\d{4}-\\d\\d-\\d\\d"
+    "|\U0001f501\ufe0f? ?every [a-z\\d ]{1,40}$"
+    "|[\u23eb\U0001f53c\U0001f53d\U0001f53a\u23ec]\ufe0f?(?= |$)"
+)
 _TAG = re.compile(r"(?<![\w&#/])#([^\W\d_][\w/-]{0,60})#?(?![\w/])")
 
 
@@ -49,12 +58,14 @@ def rules(md: MarkdownIt) -> None:
     ruler.before("strikethrough", "subscript", _matching("~", _SUBSCRIPT, _inner))
     ruler.before("strikethrough", "highlight", _highlight)
     ruler.before("link", "note", _matching("[", _NOTE, _gone))
+    ruler.before("link", "bear_file", _matching("[", _BEAR_FILE, _gone))
     ruler.before("link", "shortcode", _matching("[", _SHORTCODE, _gone))
     ruler.before("link", "citation", _matching("[", _CITATION, _gone))
     ruler.before("link", "field", _matching("[", _BRACKETED_FIELD, _gone))
     ruler.before("link", "wikilink", _matching("[", _WIKILINK, _wikilink))
     ruler.before("link", "attributes", _matching("[", _WITH_ATTRIBUTES, _inner))
     ruler.before("image", "embed", _matching("!", _EMBED, _gone))
+    ruler.before("link", "computed_link", _matching("[", _COMPUTED_LINK, _inner))
     ruler.after("image", "loose_image", _matching("!", _LOOSE_LINK, _gone))
     ruler.after("image", "loose_link", _matching("[", _LOOSE_LINK, _inner))
     ruler.after("image", "undefined_image", _matching("!", _UNDEFINED, _gone))
@@ -79,7 +90,7 @@ _BRACKETED_FIELD = re.compile(r"\[[\w -]{1,40}:: [^\[\]\n]{0,200}\]")  # of Data
 _EMBED = re.compile(r"!\[\[[^\[\]\n]{0,500}\]\]")
 _WIKILINK = re.compile(r"\[\[([^\[\]\n]{1,500})\]\](?!\()")
 _WITH_ATTRIBUTES = re.compile(r"\[([^\[\]\n]{0,500})\]\{(?:[.#:]|[\w-]{1,30}=)[^{}\n]{0,300}\}")
-_ATTRIBUTES = re.compile(r"\{[\w-]{1,30}=[^{}\n]{1,300}\}")
+_ATTRIBUTES = re.compile(r"\{(?:-|[\w-]{1,30}=[^{}\n]{1,300})\}")  # {-}: a heading without a number
 _SHORTCODE = re.compile(
     r"\[/?(?:caption|gallery|embed|audio|video|playlist|youtube|vimeo)\b(?!\])[^\[\]]{0,300}\]|\[/caption\]"
 )
@@ -88,6 +99,8 @@ _LOOSE_LINK = re.compile(
     r"!?\[([^\[\]]{0,500})\]\((?=[^()\s]{0,200}(?:[./#]|[ ][^()\n]{0,300}\.\w{2,5}\)))"
     r"[^()\n]{1,500}(?:\([^()\n]{0,200}\)[^()\n]{0,200})?\)"
 )
+# A link whose address Liquid or Hugo computes.
+_COMPUTED_LINK = re.compile(r"(?<!!)\[([^\[\]]{1,500})\]\([^()\s]{0,200}\{[{%][^{}\n]{1,300}[%}]\}[^()\n]{0,200}\)")
 _UNDEFINED = re.compile(r"!?\[(?=[^\[\]\n]{0,500}[^\W\d_])([^\[\]\n]{1,500})\]\[[^\[\]\n]{0,100}\]")
 _COMPONENT = re.compile(r"</?[A-Z][\w.]{0,60}(?:\s[^<>]{0,1000})?/?>")  # of MDX
 
@@ -201,6 +214,8 @@ def words(tokens: Sequence[Token]) -> str:
 def _part(token: Token) -> str:
     if token.type == "text":
         return _text(token.content)
+    if token.type == "code_inline" and "<" in token.content and "`" not in token.content:
+        return f"`{token.content}`"  # else `cleaning` takes it for a tag
     if token.type in ("text_special", "code_inline"):
         return token.content
     return {"softbreak": "\n", "hardbreak": BREAK, "image": GAP, "footnote_ref": GAP}.get(token.type, "")
@@ -209,7 +224,11 @@ def _part(token: Token) -> str:
 def _text(text: str) -> str:
     """Return a text without references and fields of note-taking tools; a #tag loses its sign."""
     if "::" in text:
-        text = _FIELD.sub(GAP, text)
+        text = _BEAR_MARKED.sub(r"\1", _FIELD.sub(GAP, text))
+    if ":" in text:
+        text = _EMOJI_NAME.sub(GAP, text)
+    if not text.isascii():
+        text = _TASK_FIELD.sub(GAP, text)
     if "((" in text:
         text = _BLOCK_REFERENCE.sub(GAP, text)
     if "#" in text:

@@ -18,7 +18,10 @@ _KEYWORD = re.compile(r"\s*#\+(\w+)(?:\[[^\]]{0,100}\])?:\s*(.*)$")
 _BEGIN = re.compile(r"\s*#\+begin_(\w+)", re.IGNORECASE)
 _DRAWER = re.compile(r"\s*:[\w-]+:\s*$")
 _DRAWER_END = re.compile(r"\s*:END:\s*$", re.IGNORECASE)
-_PLANNING = re.compile(r"\s*(?:(?:SCHEDULED|DEADLINE|CLOSED|CLOCK):\s*[\[<].*|#(?:\s.*)?|-{5,}\s*)$")
+_PLANNING = re.compile(
+    r"\s*(?:(?:SCHEDULED|DEADLINE|CLOSED|CLOCK):\s*[\[<].*|#(?:\s.*)?|-{5,}\s*"
+    r"|- (?:State \"\w{1,30}\"\s{1,20}(?:from\s.{0,60})?\[|Note taken on \[|Rescheduled from ).*)$"
+)
 _ITEM = re.compile(r"(?:\s*(?P<bullet>[-+])|\s+(?P<star>\*)|\s*(?P<number>\d{1,9})[.)])\s+(?:\[[ X-]\]\s+)?(.*)$")
 _TABLE = re.compile(r"\s*\|")
 _RULE = re.compile(r"\s*\|-[-+|]*\s*$")
