@@ -30,6 +30,7 @@ _OPEN = re.compile(
 def without_running_lines(pages: list[Page]) -> list[Page]:
     """Remove heads and feet that recur at one place of the pages, and page numbers."""
     usual = _usual_gap(pages)
+    largest = 1.1 * statistics.median([line.size for page in pages for line in page] or [0.0])
     for last in range(_EDGE_ROWS):
         rows = [_edge_rows(page) for page in pages]
         running: list[set[Line]] = [set() for _ in pages]
@@ -37,7 +38,7 @@ def without_running_lines(pages: list[Page]) -> list[Page]:
             at_edge = [pair[edge] for pair in rows]
             gaps = [_gap(row, page, usual) for row, page in zip(at_edge, pages, strict=True)]
             outside = _outside(at_edge, gaps, pages, is_foot=edge == 1)
-            for number in _running(at_edge, gaps, outside, is_foot=edge == 1, is_first=last == 0):
+            for number in _running(at_edge, gaps, outside, largest, is_foot=edge == 1, is_first=last == 0):
                 running[number].update(at_edge[number])
         if not any(running):
             break
@@ -118,10 +119,15 @@ def _outside(rows: list[Page], gaps: list[float], pages: list[Page], is_foot: bo
     ]
 
 
-def _running(rows: list[Page], gaps: list[float], outside: list[bool], is_foot: bool, is_first: bool) -> list[int]:
+def _running(
+    rows: list[Page], gaps: list[float], outside: list[bool], largest: float, is_foot: bool, is_first: bool
+) -> list[int]:
     """Return the numbers of the pages whose row is a running head or foot.
 
     Three kinds of evidence: the words recur at one height, the row counts the pages, it is a number.
+
+    Args:
+      largest: size of letters; on two pages, larger ones are headings.
     """
     texts = [" ".join(line.text for line in row) for row in rows]
     keys = [_NUMBER.sub("#", text.lower()) for text in texts]
@@ -132,19 +138,20 @@ def _running(rows: list[Page], gaps: list[float], outside: list[bool], is_foot: 
     offsets: Counter[int] = Counter()
     for number, text in enumerate(texts):
         offsets.update({value - number for value in _outer_numbers(text)})
-    enough = min(_ENOUGH, max(2, sum(map(bool, texts))))
     found = []
     for number, (text, key, place) in enumerate(zip(texts, keys, places, strict=True)):
         if not text:
             continue
         apart = gaps[number] > _APART
-        far = outside[number] and gaps[number] > _FAR_APART
+        far = outside[number] and gaps[number] > _FAR_APART and rows[number][0].size <= largest
         recurrences = max(recurring[key, place], recurring[key, place + 1])
-        twice = max(same[text.lower(), place], same[text.lower(), place + 1]) >= _ENOUGH_OUTSIDE
+        repeats = max(same[text.lower(), place], same[text.lower(), place + 1])
         count = max((offsets[value - number] for value in _outer_numbers(text)), default=0)
-        counted = count >= enough or (far and min(count, recurrences) >= _ENOUGH_OUTSIDE)
+        counted = count >= _ENOUGH or (far and min(count, recurrences) >= _ENOUGH_OUTSIDE)
+        recurs = apart and (repeats >= _ENOUGH or (outside[number] and recurrences >= _ENOUGH))
+        recurs = recurs or (far and repeats >= _ENOUGH_OUTSIDE)
         lone = is_first and bool(_PAGE_NUMBER.match(text)) and (is_foot or counted)
-        if lone or ((counted or (recurrences >= enough and apart) or (twice and far)) and len(text) < _LONGEST_HEAD):
+        if lone or ((counted or recurs) and len(text) < _LONGEST_HEAD):
             found.append(number)
     return found
 

@@ -20,6 +20,7 @@ _BULLET = re.compile(r"[\u2022\u2023\u25aa\u25cf\u25e6]\s?")
 _NOTE = re.compile(r"(?:\d{1,3}|[*\u2020\u2021])[.)]?\s?(?=\S)")
 _LONE_MARK = re.compile(r"[\d*\u2020\u2021]{1,3}$")  # of a note, above the line
 _SMALL = 0.8  # of the size of the text
+_NARROWEST = 9  # sizes of letters; shorter lines are those of addresses and the like
 _MOST_ENDED = 0.6  # of the lines before paragraphs end a sentence
 _GAP_EVERY = 15  # lines
 _FEWEST_SAMPLES = 8  # lines that end inside a sentence
@@ -237,7 +238,8 @@ def _between(above: Line, below: Line, setting: Setting) -> str:
     slack, narrow = _slack(above, below), 0.3 * above.size
     packed = slack < narrow
     loose = max(narrow, setting.ragged * (above.right - above.left))
-    full = slack < loose and (packed or setting.marked or not ended)
+    wide = above.x1 - above.x0 > max(_NARROWEST * above.size, 0.4 * (above.right - above.left))
+    full = slack < loose and wide and (packed or setting.marked or not ended)
     hyphened = bool(_HYPHEN.search(above.text[-_LONGEST_WORD:])) and first[:1].islower()
     alike = abs(above.size - below.size) <= 0.12 * above.size
     if alike and (hyphened or (full and first[:1].islower() and not ended)):
