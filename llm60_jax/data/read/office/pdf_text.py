@@ -249,7 +249,8 @@ def _between(above: Line, below: Line, setting: Setting) -> str:
     indent = _is_first(above, below, setting, ended)
     step = above.y0 - below.y0
     if not 0 < step < 6 * above.size:  # the next column or page
-        if indent or (ended and not (setting.indent and full)):
+        at_edge = below.x0 - below.left < 8 * below.size  # the head of a chapter is not
+        if indent or (ended and not (setting.indent and full and at_edge)):
             return "\n\n"
         return " " if full or first[:1].islower() else "\n\n"
     if _is_gap(above, below, setting.leading) or indent:
