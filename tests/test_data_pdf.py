@@ -108,7 +108,7 @@ def test_a_head_on_two_pages_goes_if_it_stands_outside_the_text(tmp_path: Path, 
 def test_the_heads_of_chapters_stay(tmp_path: Path) -> None:
     pages: list[list[Placed]] = []
     for number in ("I", "II", "III"):
-        opening, following = printed(STORY[:4], lines_a_page=8)[:2]
+        opening, following = printed(STORY[:3], lines_a_page=7)
         opening = [(x, y - 100, size, text) for x, y, size, text in opening]
         pages += [[*opening, (200, 650, 11, f"CHAPTER {number}")], following]
     text = one(tmp_path, pdf(pages)).split("\n\n")
