@@ -22,21 +22,13 @@ from writing.truth import Block, Sample
 OWN, WHOLE = 0.97, 0.95  # the least shares of the author's characters kept, and of whole paragraphs
 DOCUMENTS = 2  # of each kind
 
-# Kinds that do not come through yet, by the rules of a phase. A kind that does must leave its table.
-NOT_YET: dict[str, list[str]] = {
-    "fine_tune": "pdf pdf-hyphens pdf-double-spaced pdf-two-columns".split(),
-    "all": "pdf pdf-hyphens pdf-double-spaced pdf-two-columns".split(),
-}
 # A PDF takes a process of its own, a second each; all rules are those of other phases. Of the rest, a quarter is quick.
 SLOW = [kind for number, kind in enumerate(writing.KINDS) if kind.startswith("pdf") or number % 4]
 
 
 def case(rules: str, kind: str) -> Any:
     """Return the parameters of a test with the marks that they need."""
-    marks = [pytest.mark.slow] * (rules == "all" or kind in SLOW)
-    if kind in NOT_YET[rules]:
-        marks.append(pytest.mark.xfail(strict=True, reason="not yet"))
-    return pytest.param(rules, kind, marks=marks)
+    return pytest.param(rules, kind, marks=[pytest.mark.slow] * (rules == "all" or kind in SLOW))
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +65,6 @@ def test_the_author_is_kept_and_nothing_else(
     assert result.kept.junk == 0, result
     assert result.kept.lost == 0, result
     assert result.kept.whole_share >= WHOLE, result
-
-
-def test_kinds_not_yet_kept_are_kinds() -> None:
-    assert all(set(kinds) <= set(writing.KINDS) for kinds in NOT_YET.values())
 
 
 # --- Files -----------------------------------------------------------------------------------------------------------

@@ -19,9 +19,6 @@ from llm60_jax.machine.progress import silent
 CASES = PROJECT.parent / "shared" / "cases" / "data"
 pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not here")
 
-# Cases that fail today, with the fault. A case that passes must leave this table.
-NOT_YET: dict[str, str] = {}
-
 RIVER = (
     "The river had risen in the night, and nobody in the village had slept for the noise that it made under the "
     "bridge. In the morning Anna went down to the mill with her father's lantern, though there was light enough to see "
@@ -82,15 +79,6 @@ def _formats() -> None:
     pytest.importorskip("mwparserfromhell")
 
 
-@pytest.fixture
-def fault(request: pytest.FixtureRequest) -> None:
-    """Mark a test as one that fails today if `NOT_YET` has its name, with its parameters or without."""
-    name = request.node.name.removeprefix("test_")
-    for key in (name, name.partition("[")[0]):
-        if key in NOT_YET:
-            request.applymarker(pytest.mark.xfail(strict=True, reason=NOT_YET[key]))
-
-
 def exclude(rules: str) -> Exclude:
     return Exclude() if rules == GRAMMAR else _fine_tune().exclude
 
@@ -140,7 +128,7 @@ both_rules = pytest.mark.parametrize("rules", [OWN, GRAMMAR])
 
 
 @both_rules
-def test_01_quotations_are_no_forum(fault: None, rules: str) -> None:
+def test_01_quotations_are_no_forum(rules: str) -> None:
     quoted = [
         "A story should be given time to go out of the room and come back.",
         "The light under willows deceives. I know of no better rule.",
@@ -150,13 +138,13 @@ def test_01_quotations_are_no_forum(fault: None, rules: str) -> None:
 
 
 @both_rules
-def test_03_updates_are_no_forum(fault: None, rules: str) -> None:
+def test_03_updates_are_no_forum(rules: str) -> None:
     updates = ["Update: the boat has been found.", "Edit: it was blue."]
     assert paragraphs("03-update.md", rules) == [RIVER, updates[0], MILLER, SILENCE, updates[1], LEDGER]
 
 
 @both_rules
-def test_04_two_links_are_no_social_post(fault: None, rules: str) -> None:
+def test_04_two_links_are_no_social_post(rules: str) -> None:
     linked = (
         "I have been reading an essay on rivers, and the reply of those who doubted it, and I think that the first was "
         "right in all but one thing."
@@ -165,7 +153,7 @@ def test_04_two_links_are_no_social_post(fault: None, rules: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["one-file", "twelve-essays", "thirty-mails"])
-def test_05_little_text_is_enough(fault: None, case: str, tmp_path: Path) -> None:
+def test_05_little_text_is_enough(case: str, tmp_path: Path) -> None:
     result = prepared(tmp_path, f"05-own-writing/{case}")
     assert result.problem == ""
     kept = {split: result.ledger["splits"][split]["characters"] for split in corpus.SPLITS}
@@ -175,19 +163,19 @@ def test_05_little_text_is_enough(fault: None, case: str, tmp_path: Path) -> Non
 
 
 @both_rules
-def test_06_two_books_in_one_file_are_both_kept(fault: None, rules: str) -> None:
+def test_06_two_books_in_one_file_are_both_kept(rules: str) -> None:
     assert paragraphs("06-two-books-in-one-file.txt", rules) == BOOK
 
 
 @both_rules
 @pytest.mark.parametrize("case", ["08-front-matter.md", "08c-front-matter-hugo.md"])
-def test_08_front_matter_gives_the_title(fault: None, case: str, rules: str) -> None:
+def test_08_front_matter_gives_the_title(case: str, rules: str) -> None:
     assert paragraphs(case, rules) == [RIVER, WHO, MILLER, SILENCE]
     assert documents(case, rules)[0].title == "The boat"
 
 
 @both_rules
-def test_09_obsidian(fault: None, rules: str) -> None:
+def test_09_obsidian(rules: str) -> None:
     kept = paragraphs("09-obsidian.md", rules)
     met = "I met Anna at the Old Mill, which was important to me and to her."  # a word is crossed out
     bell = "The bell was never heard again."
@@ -195,14 +183,14 @@ def test_09_obsidian(fault: None, rules: str) -> None:
 
 
 @both_rules
-def test_11_liquid(fault: None, rules: str) -> None:
+def test_11_liquid(rules: str) -> None:
     kept = paragraphs("11-liquid.md", rules)
     assert kept[:2] == [RIVER, MILLER]
     assert not re.search(r"[{}%<>]|head\.html|boat\.png|caption", "\n".join(kept))
 
 
 @both_rules
-def test_12_headings_and_items_begin_a_block(fault: None, rules: str) -> None:
+def test_12_headings_and_items_begin_a_block(rules: str) -> None:
     items = [
         "the boat, which was green or blue, as the light under the willows had it",
         "the oars, which were worth more than the rest of it",
@@ -212,23 +200,23 @@ def test_12_headings_and_items_begin_a_block(fault: None, rules: str) -> None:
 
 
 @both_rules
-def test_13_wrapped_at_100(fault: None, rules: str) -> None:
+def test_13_wrapped_at_100(rules: str) -> None:
     assert paragraphs("13-wrapped-at-100.txt", rules) == BOOK
 
 
 @both_rules
-def test_15_prose_and_verse(fault: None, rules: str) -> None:
+def test_15_prose_and_verse(rules: str) -> None:
     lamp, lantern = VERSE.format("The lamp"), VERSE.format("The lantern")
     assert paragraphs("15-prose-and-verse.txt", rules) == [RIVER, lamp, lamp, WHO, *[lantern] * 6, MILLER]
 
 
 @both_rules
-def test_17_one_sentence_a_line(fault: None, rules: str) -> None:
+def test_17_one_sentence_a_line(rules: str) -> None:
     assert paragraphs("17-one-sentence-a-line.md", rules) == [RIVER, WHO, MILLER, SILENCE]
 
 
 @both_rules
-def test_30_lines_that_begin_with_i_are_no_contents(fault: None, rules: str) -> None:
+def test_30_lines_that_begin_with_i_are_no_contents(rules: str) -> None:
     assert paragraphs("30-diary-I.txt", rules) == [
         "I got up before it was light.",
         "I made tea, and let it go cold.",
@@ -240,7 +228,7 @@ def test_30_lines_that_begin_with_i_are_no_contents(fault: None, rules: str) -> 
 
 
 @both_rules
-def test_32_times_in_a_diary_are_no_chat(fault: None, rules: str) -> None:
+def test_32_times_in_a_diary_are_no_chat(rules: str) -> None:
     assert paragraphs("32-diary-times.txt", rules) == [
         "9:15 -- Left for the mill with the lantern and a piece of bread.",
         "10:40 -- Nobody there but the cat, who had been at the flour.",
@@ -252,7 +240,7 @@ def test_32_times_in_a_diary_are_no_chat(fault: None, rules: str) -> None:
 
 
 @both_rules
-def test_33_escapes_are_no_formulas(fault: None, rules: str) -> None:
+def test_33_escapes_are_no_formulas(rules: str) -> None:
     assert paragraphs("33-escapes.md", rules) == [
         RIVER,
         "He paid $40 for the boat, $5 for the oars, and never asked what they were worth.",
@@ -262,7 +250,7 @@ def test_33_escapes_are_no_formulas(fault: None, rules: str) -> None:
 
 
 @both_rules
-def test_34_speech_is_no_post(fault: None, rules: str) -> None:
+def test_34_speech_is_no_post(rules: str) -> None:
     assert paragraphs("34-dialogue.txt", rules) == [
         RIVER,
         "\u201cI dunno,\u201d he said. \u201cI'm gonna ask my dad.\u201d",
@@ -272,7 +260,7 @@ def test_34_speech_is_no_post(fault: None, rules: str) -> None:
 
 
 @both_rules
-def test_35_a_topic_is_no_notice(fault: None, rules: str) -> None:
+def test_35_a_topic_is_no_notice(rules: str) -> None:
     assert paragraphs("35-notes-javascript.md", rules) == [
         RIVER,
         "The plugin is written in JavaScript, and I wrote it in a weekend.",
@@ -282,7 +270,7 @@ def test_35_a_topic_is_no_notice(fault: None, rules: str) -> None:
 
 
 @both_rules
-def test_50_clippings(fault: None, rules: str) -> None:
+def test_50_clippings(rules: str) -> None:
     kept = paragraphs("50-clippings.txt", rules)
     title = "The Boat and the Bell (A. Berg)"
     assert [part for part in kept if part != title] == [SILENCE, OWE]  # the book's title may stay
@@ -291,13 +279,13 @@ def test_50_clippings(fault: None, rules: str) -> None:
 # --- Drafts and journals ---------------------------------------------------------------------------------------------
 
 
-def test_28_the_last_version_stays(fault: None, tmp_path: Path) -> None:
+def test_28_the_last_version_stays(tmp_path: Path) -> None:
     final = (CASES / "28-drafts" / "bridge-final.md").read_text(encoding="utf-8").strip()
     kept = prepared_text(prepared(tmp_path, "28-drafts", "05-own-writing/twelve-essays"))
     assert all(kept.count(part) == 1 for part in final.split("\n\n"))
 
 
-def test_29_a_template_costs_no_day(fault: None, tmp_path: Path) -> None:
+def test_29_a_template_costs_no_day(tmp_path: Path) -> None:
     result = prepared(tmp_path, "29-journal", "05-own-writing/twelve-essays")
     assert result.ledger["sources"][0]["dropped"] == {}
     kept = prepared_text(result)
@@ -311,7 +299,7 @@ def test_29_a_template_costs_no_day(fault: None, tmp_path: Path) -> None:
 
 
 @both_rules
-def test_18_answers_below_and_between_stay(fault: None, rules: str) -> None:
+def test_18_answers_below_and_between_stay(rules: str) -> None:
     assert paragraphs("18-mail-answer-below.eml", rules) == [
         "Hi Tom,",
         "Yes, the miller knows it. It belonged to his cousin above the weir, and he sold it in spring to a man who "
@@ -322,17 +310,17 @@ def test_18_answers_below_and_between_stay(fault: None, rules: str) -> None:
 
 
 @both_rules
-def test_20_outlooks_quoted_mail_goes(fault: None, rules: str) -> None:
+def test_20_outlooks_quoted_mail_goes(rules: str) -> None:
     assert paragraphs("20-mail-outlook.eml", rules) == [FRIDAY, "Anna"]
 
 
 @both_rules
-def test_21_footers_go(fault: None, rules: str) -> None:
+def test_21_footers_go(rules: str) -> None:
     assert paragraphs("21-mail-footer.eml", rules) == [FRIDAY]
 
 
 @both_rules
-def test_22_apples_folder_is_read(fault: None, rules: str) -> None:
+def test_22_apples_folder_is_read(rules: str) -> None:
     assert paragraphs("22-apple-mail", rules) == [RIVER, "Anna"]
 
 
@@ -340,7 +328,7 @@ def test_22_apples_folder_is_read(fault: None, rules: str) -> None:
 
 
 @both_rules
-def test_23_templates_keep_their_words(fault: None, rules: str) -> None:
+def test_23_templates_keep_their_words(rules: str) -> None:
     kept = text("23-wikipedia.xml", rules)
     for words in (
         "The Aue (",
@@ -358,13 +346,13 @@ def test_23_templates_keep_their_words(fault: None, rules: str) -> None:
 
 
 @both_rules
-def test_24_the_article_and_not_the_page(fault: None, rules: str) -> None:
+def test_24_the_article_and_not_the_page(rules: str) -> None:
     kept = paragraphs("24-short-article.html", rules)
     assert [part for part in kept if part != "The boat"] == [RIVER, WHO]
 
 
 @both_rules
-def test_25_tags_between_words_leave_a_blank(fault: None, rules: str) -> None:
+def test_25_tags_between_words_leave_a_blank(rules: str) -> None:
     fine, affairs = (
         " ".join(" ".join(piece.text for piece in document.pieces).split())
         for document in documents("25-html-in-jsonl.jsonl", rules)
@@ -377,7 +365,7 @@ def test_25_tags_between_words_leave_a_blank(fault: None, rules: str) -> None:
 
 
 @both_rules
-def test_48_a_page_saved_as_text(fault: None, rules: str) -> None:
+def test_48_a_page_saved_as_text(rules: str) -> None:
     assert paragraphs("48-page-saved-as.txt", rules) == [RIVER, WHO]
 
 
@@ -386,17 +374,17 @@ def test_48_a_page_saved_as_text(fault: None, rules: str) -> None:
 
 @both_rules
 @pytest.mark.parametrize("case", ["39-dropcap.docx", "42-strict.docx"])
-def test_word(fault: None, case: str, rules: str) -> None:
+def test_word(case: str, rules: str) -> None:
     assert paragraphs(case, rules) == [RIVER, WHO]
 
 
 @both_rules
-def test_41_verse_of_an_e_book_keeps_its_lines(fault: None, rules: str) -> None:
+def test_41_verse_of_an_e_book_keeps_its_lines(rules: str) -> None:
     assert paragraphs("41-poem.epub", rules) == [VERSE.format("The lamp"), RIVER]
 
 
 @both_rules
-def test_43_latex(fault: None, rules: str) -> None:
+def test_43_latex(rules: str) -> None:
     kept = [part.replace("\u2019", "'") for part in paragraphs("43-essay.tex", rules)]
     assert [part for part in kept if part in ("The flood", RIVER, MILLER, SILENCE)] == [
         "The flood", RIVER, MILLER, SILENCE
@@ -407,7 +395,7 @@ def test_43_latex(fault: None, rules: str) -> None:
     assert any(re.fullmatch(last, part) for part in kept)
 
 
-def test_47_items_of_a_word_list_are_items(fault: None) -> None:
+def test_47_items_of_a_word_list_are_items() -> None:
     items = ["bread and cheese", "a length of rope", "the lantern from the mill", "oars"]
     assert lines("47-list.docx", OWN) == [*items, RIVER]
     assert all(f"- {item}" in text("47-list.docx", OWN) for item in items)
@@ -418,7 +406,7 @@ def test_47_items_of_a_word_list_are_items(fault: None) -> None:
 
 
 @both_rules
-def test_26_fractions_and_raised_signs(fault: None, rules: str) -> None:
+def test_26_fractions_and_raised_signs(rules: str) -> None:
     first, second = paragraphs("26-fractions.txt", rules)
     assert re.fullmatch(
         r"Take 1(?:\u00bd| 1[/\u2044]2) cups of flour, (?:\u00be|3[/\u2044]4) of a cup of milk and "
@@ -430,12 +418,12 @@ def test_26_fractions_and_raised_signs(fault: None, rules: str) -> None:
 
 
 @both_rules
-def test_37_soft_hyphens_join_words(fault: None, rules: str) -> None:
+def test_37_soft_hyphens_join_words(rules: str) -> None:
     assert paragraphs("37-soft-hyphens.txt", rules) == [RIVER, WHO, MILLER]
 
 
 @both_rules
-def test_44_mac_roman(fault: None, rules: str) -> None:
+def test_44_mac_roman(rules: str) -> None:
     said = (
         "It\u2019s late, she said\u2014\u201cthe caf\u00e9 is shut.\u201d "
         "He\u2019d gone home... and paid \u00a35 for it."
@@ -443,10 +431,6 @@ def test_44_mac_roman(fault: None, rules: str) -> None:
     first, *rest = paragraphs("44-macroman.txt", rules)
     assert first.replace("\u2026", "...") == said
     assert rest == [RIVER, WHO]
-
-
-def test_names_of_tests_that_fail_are_names() -> None:
-    assert [key for key in NOT_YET if f"test_{key.partition('[')[0]}" not in globals()] == []
 
 
 def test_every_case_has_its_test() -> None:

@@ -12,7 +12,7 @@ from sample_pdf import Placed, pdf, printed
 from llm60_jax.data.read import items
 from llm60_jax.data.read.items import Broken, Document
 from llm60_jax.data.read.office import pdf as reader
-from llm60_jax.data.read.office import pdf_pages, pdf_text
+from llm60_jax.data.read.office import pdf_columns, pdf_pages, pdf_text
 
 pytest.importorskip("pdfminer")
 
@@ -68,6 +68,79 @@ def test_columns_are_read_one_after_the_other(tmp_path: Path) -> None:
     (left,), (right,) = printed(STORY[:3], width=30, indent=2), printed(STORY[3:6], width=30, indent=2)
     moved = [(x + 260, y, size, text) for x, y, size, text in right]
     assert one(tmp_path, pdf([left + moved])).split("\n\n") == STORY[:6]
+
+
+def test_ragged_lines_belong_to_the_paragraph_that_an_indent_begins(tmp_path: Path) -> None:
+    lines = [line for text in STORY for line in ragged(text)]
+    placed = [(70 + 12.0 * first, 740 - 14.0 * i, 11.0, line) for i, (first, line) in enumerate(lines)]
+    assert one(tmp_path, pdf([placed])).split("\n\n") == STORY
+
+
+def ragged(text: str) -> list[tuple[bool, str]]:
+    """Break a text into lines of changing width, as one that is broken by the number of its characters."""
+    lines: list[tuple[bool, str]] = []
+    words = text.split()
+    while words:
+        width = 62 - 9 * (len(lines) % 2)
+        count = 1
+        while count < len(words) and len(" ".join(words[: count + 1])) <= width:
+            count += 1
+        lines.append((not lines, " ".join(words[:count])))
+        words = words[count:]
+    return lines
+
+
+def test_talk_of_one_line_each_is_paragraphs(tmp_path: Path) -> None:
+    talk = ["\u201cNo,\u201d she said.", "\u201cYes,\u201d he said.", "\u201cWhy?\u201d"]
+    assert one(tmp_path, pdf(printed([STORY[0], *talk, *STORY[1:]]))).split("\n\n") == [STORY[0], *talk, *STORY[1:]]
+
+
+@pytest.mark.parametrize("heads", [("The Boat", "The Boat"), ("4  The Boat", "5  The Boat"), ("The Boat", "A. Berg")])
+def test_a_head_on_two_pages_goes_if_it_stands_outside_the_text(tmp_path: Path, heads: tuple[str, str]) -> None:
+    pages = printed(STORY, lines_a_page=16)
+    assert len(pages) == 2
+    for page, head in zip(pages, heads, strict=True):
+        page.append((70, 740, 11, head))
+    expected = ["The Boat", *STORY] if heads[1] == "A. Berg" else STORY
+    assert one(tmp_path, pdf(pages)).split("\n\n") == expected
+
+
+def test_the_heads_of_chapters_stay(tmp_path: Path) -> None:
+    pages: list[list[Placed]] = []
+    for number in ("I", "II", "III"):
+        opening, following = printed(STORY[:3], lines_a_page=7)
+        opening = [(x, y - 100, size, text) for x, y, size, text in opening]
+        pages += [[*opening, (200, 650, 11, f"CHAPTER {number}")], following]
+    text = one(tmp_path, pdf(pages)).split("\n\n")
+    assert [block for block in text if block.startswith("CHAPTER")] == ["CHAPTER I", "CHAPTER II", "CHAPTER III"]
+
+
+@pytest.mark.parametrize("leading", [13, 18, 24])
+def test_columns_at_any_leading_stand_below_the_title_across_them(tmp_path: Path, leading: float) -> None:
+    (left,), (right,) = (printed(part, width=32, indent=0, gap=9, leading=leading) for part in (STORY[:3], STORY[3:6]))
+    moved = [(x + 250, y, size, text) for x, y, size, text in right]
+    title = [(120.0, 745.0, 20.0, "The News of the River and its Mill")]
+    assert one(tmp_path, pdf([title + left + moved])).split("\n\n") == [title[0][3], *STORY[:6]]
+
+
+def test_short_lines_beside_text_are_no_column() -> None:
+    names = [pdf_columns.Line(70, 700 - 14 * i, 110, 711 - 14 * i, 11, "ANNA") for i in range(9)]
+    speech = [pdf_columns.Line(170, 700 - 14 * i, 400, 711 - 14 * i, 11, STORY[0][:40]) for i in range(9)]
+    pairs = [list(pair) for pair in zip(names, speech, strict=True)]
+    assert [line.text for line in pdf_columns.in_order(pairs)] == [f"ANNA {STORY[0][:40]}"] * 9
+
+
+def test_addresses_keep_their_lines(tmp_path: Path) -> None:
+    (page,) = printed(STORY[:2], indent=0, gap=8)
+    lines = ["Agnes Miller", "12 Mill Lane", "Elmbridge"]
+    placed = [(400.0, 780 - 14.0 * i, 11.0, line) for i, line in enumerate(lines)]
+    assert "\n".join(lines) in one(tmp_path, pdf([placed + page])).split("\n\n")
+
+
+def test_a_word_that_is_always_divided_is_one_word() -> None:
+    page = ["They had fet-", "ched the oar, and she fet-", "ched the lantern."]
+    lines = [pdf_text.Line(70, 700 - 14 * i, 270, 711 - 14 * i, 11, text) for i, text in enumerate(page)]
+    assert pdf_text.prose([lines]) == "They had fetched the oar, and she fetched the lantern."
 
 
 def test_words_that_a_line_end_divides_are_joined() -> None:
@@ -199,6 +272,12 @@ def test_any_lines_become_text_that_adds_nothing(pages: list[list[pdf_text.Line]
 
 def test_a_page_with_very_many_lines_ends_soon() -> None:
     lines = [pdf_text.Line(i % 500, i % 800, i % 500 + 9, i % 800 + 9, 9, "word") for i in range(100_000)]
+    pdf_text.prose([lines])
+    pdf_columns.in_order([lines[:3_000]])
+
+
+def test_long_runs_of_one_mark_end_soon() -> None:
+    lines = [pdf_text.Line(70, 700 - 14 * i, 270, 711 - 14 * i, 11, "a" * 100_000) for i in range(9)]
     pdf_text.prose([lines])
 
 

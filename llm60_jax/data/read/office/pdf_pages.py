@@ -9,8 +9,9 @@ import contextlib
 import json
 import logging
 import sys
-from collections.abc import Iterator
 from typing import Any
+
+from llm60_jax.data.read.office.pdf_columns import Line, Page, in_order
 
 # Exit codes. 1 is any other failure.
 ENCRYPTED, TOO_LARGE = 3, 4
@@ -20,8 +21,6 @@ _LARGE = 1.6  # of the size of its line: the initial of a chapter
 INITIAL = "\x01"  # stands after such an initial
 _MARKS = frozenset("0123456789*\u2020\u2021\u00a7,\u00b9\u00b2\u00b3")
 _MIN_LETTERS = 20  # on a page; with fewer the text may lie inside a picture, as OCR puts it
-
-Line = tuple[float, float, float, float, float, str]  # x0, y0, x1, y1, size, text
 
 
 def main(path: str, characters: int, seconds: int, memory: int) -> int:
@@ -60,7 +59,7 @@ def _read(path: str, largest: int) -> dict[str, Any] | None:
     from pdfminer.pdfpage import PDFPage
     from pdfminer.pdfparser import PDFParser
 
-    pages: list[list[Line]] = []
+    pages: list[Page] = []
     characters, pictures, damaged = 0, False, False
     with open(path, "rb") as file:
         document = PDFDocument(PDFParser(file))
@@ -79,7 +78,7 @@ def _read(path: str, largest: int) -> dict[str, Any] | None:
             lines, has_picture = _lines(layout)
             pages.append(lines)
             pictures = pictures or has_picture
-            characters += sum(len(line[5]) for line in lines)
+            characters += sum(len(line.text) for line in lines)
             if characters > largest:
                 return None
         title = _title(document)
@@ -98,12 +97,12 @@ def _title(document: Any) -> str:
     return ""
 
 
-def _lines(layout: Any) -> tuple[list[Line], bool]:
+def _lines(layout: Any) -> tuple[Page, bool]:
     """Return the lines of a page in reading order, and whether it has a picture."""
     from pdfminer.layout import LTFigure, LTImage, LTTextBox
 
-    outside: list[Line] = []
-    inside: list[Line] = []  # pictures
+    outside: list[Page] = []  # boxes
+    inside: list[Page] = []  # boxes in pictures
     has_picture = False
     waiting = [(child, False) for child in reversed(list(layout))]
     while waiting:
@@ -114,31 +113,9 @@ def _lines(layout: Any) -> tuple[list[Line], bool]:
         elif isinstance(item, LTImage):
             has_picture = True
         elif isinstance(item, LTTextBox):
-            (inside if in_figure else outside).extend(_of_box(item))
-    letters = sum(map(str.isalpha, "".join(line[5] for line in outside)))
-    return (outside if letters >= _MIN_LETTERS else outside + inside), has_picture
-
-
-def _of_box(box: Any) -> Iterator[Line]:
-    """Yield the lines of a box. Parts of one line that wide spaces separate are joined."""
-    parts = sorted(filter(None, map(_line, box)), key=lambda line: -line[1])
-    row: list[Line] = []
-    for part in parts:
-        if row and part[3] - row[0][1] < 0.6 * (row[0][3] - row[0][1]):
-            yield _joined(row)
-            row = []
-        row.append(part)
-    if row:
-        yield _joined(row)
-
-
-def _joined(row: list[Line]) -> Line:
-    row.sort(key=lambda line: line[0])
-    x0, y0, x1, y1, size, _ = (
-        max(column) if i in (2, 3) else min(column) for i, column in enumerate(zip(*row, strict=True))
-    )
-    size = max((len(line[5]), line[4]) for line in row)[1]
-    return (x0, y0, x1, y1, size, " ".join(line[5] for line in row))
+            (inside if in_figure else outside).append([line for line in map(_line, item) if line])
+    letters = sum(map(str.isalpha, "".join(line.text for box in outside for line in box)))
+    return in_order(outside if letters >= _MIN_LETTERS else outside + inside), has_picture
 
 
 def _line(line: Any) -> Line | None:
@@ -169,7 +146,7 @@ def _line(line: Any) -> Line | None:
         return None
     left = min(character.x0 for character in characters if not character.get_text().isspace())
     x0, y0, x1, y1, size = (round(value, 1) for value in (left, line.y0, line.x1, line.y1, size))
-    return x0, y0, x1, y1, size, text
+    return Line(x0, y0, x1, y1, size, text)
 
 
 if __name__ == "__main__":

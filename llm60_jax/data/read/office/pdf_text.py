@@ -7,34 +7,11 @@ from collections import Counter
 from typing import NamedTuple
 
 from llm60_jax.data.read import footnotes
+from llm60_jax.data.read.office import pdf_heads
+from llm60_jax.data.read.office.pdf_columns import Line, Page
 from llm60_jax.data.read.office.pdf_pages import INITIAL
 
-
-class Line(NamedTuple):
-    """A line of a page. Places and the size of its letters are in points, from below and left."""
-
-    x0: float
-    y0: float
-    x1: float
-    y1: float
-    size: float
-    text: str
-    left: float = 0.0  # edges of its column
-    right: float = 0.0
-
-
-Page = list[Line]
-_MOST_LINES = 3_000  # of a page whose columns are looked at
-_EDGE_ROWS = 2  # rows at the top and bottom of a page that can be running heads
-_SAME_PLACE = 4.0  # points
-_MIN_RECURRENCES = 3
-_APART = 0.6  # of the size of its letters: blank space between a running head and the text
-_LONGEST_HEAD = 120  # characters
-_NUMBER = re.compile(r"\d{1,4}|\b[ivxlc]{1,7}\b", re.IGNORECASE)
-_PAGE_NUMBER = re.compile(
-    r"\W{0,4}(?:page|p\.|seite)?\s{0,3}(?:\d{1,4}|[ivxlc]{1,7})(?:\s{0,2}(?:of|/|\|)\s{0,2}\d{1,4})?\W{0,4}$",
-    re.IGNORECASE,
-)
+_MOST_LINES = 1_000  # of a page whose columns are looked at
 _ENDS = re.compile(r"[.!?:][\"'\u201d\u2019)\]]{0,3}$")
 _LONGEST_WORD = 60  # characters
 _HYPHEN = re.compile(r"([^\W\d_]+)[-\u2010\u00ac\u00ad]$")
@@ -43,12 +20,20 @@ _BULLET = re.compile(r"[\u2022\u2023\u25aa\u25cf\u25e6]\s?")
 _NOTE = re.compile(r"(?:\d{1,3}|[*\u2020\u2021])[.)]?\s?(?=\S)")
 _LONE_MARK = re.compile(r"[\d*\u2020\u2021]{1,3}$")  # of a note, above the line
 _SMALL = 0.8  # of the size of the text
+_NARROWEST = 9  # sizes of letters; shorter lines are those of addresses and the like
+_MOST_ENDED = 0.6  # of the lines before paragraphs end a sentence
+_GAP_EVERY = 15  # lines
+_FEWEST_SAMPLES = 8  # lines that end inside a sentence
+_PROSE_SLACK = 0.12  # of the column; the usual line of prose ends nearer to the edge, of verse does not
+_EVEN = 0.02  # of the column; lines that are set as full as they can be do not end earlier
+_UNEVEN_EVERY = 30  # lines inside sentences
+_LEAST_RAGGED, _MOST_RAGGED = 0.15, 0.3  # of the column
 _WORDS = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 
 
 def prose(pages: list[Page]) -> str:
     """Return the paragraphs of pages. Notes below the text stand at the end, if they are sentences."""
-    pages = _without_running_lines([page for page in pages if page])
+    pages = pdf_heads.without_running_lines([page for page in pages if page])
     sizes: Counter[float] = Counter()
     for page in pages:
         for line in page:
@@ -64,8 +49,8 @@ def prose(pages: list[Page]) -> str:
         flow.append(_with_columns(body))
         notes += below
     lines = _with_initials([line for page in flow for line in page], size)
-    words = Counter(_WORDS.findall("\n".join(line.text for line in lines).lower()))
-    blocks = _blocks(lines, _leading(lines), words)
+    words = _words(lines)
+    blocks = _blocks(lines, _setting(lines), words)
     return "\n\n".join([*blocks, *(_joined(note, words) for note in _sentences(notes))])
 
 
@@ -77,79 +62,6 @@ def _median(counts: "Counter[float]") -> float:
         if total >= half:
             return value
     return 0.0
-
-
-# Running heads
-
-
-def _without_running_lines(pages: list[Page]) -> list[Page]:
-    """Remove heads and feet that recur at one place of the pages, and page numbers."""
-    for last in range(_EDGE_ROWS):
-        rows = [_edge_rows(page) for page in pages]
-        running: list[set[Line]] = [set() for _ in pages]
-        for edge in (0, 1):
-            at_edge = [pair[edge] for pair in rows]
-            apart = [_is_apart(row, page) for row, page in zip(at_edge, pages, strict=True)]
-            for number in _running(at_edge, apart, is_foot=edge == 1, is_first=last == 0):
-                running[number].update(at_edge[number])
-        if not any(running):
-            break
-        pages = [[line for line in page if line not in gone] for page, gone in zip(pages, running, strict=True)]
-    return pages
-
-
-def _edge_rows(page: Page) -> tuple[Page, Page]:
-    """Return the highest and the lowest row of a page."""
-    if not page:
-        return [], []
-    top, bottom = max(line.y1 for line in page), min(line.y0 for line in page)
-    return (
-        sorted((line for line in page if line.y1 > top - _SAME_PLACE), key=lambda line: line.x0),
-        sorted((line for line in page if line.y0 < bottom + _SAME_PLACE), key=lambda line: line.x0),
-    )
-
-
-def _is_apart(row: Page, page: Page) -> bool:
-    """Whether more than a line's distance lies between a row at an edge and the rest of its page."""
-    if not row:
-        return False
-    top, bottom = max(line.y1 for line in row), min(line.y0 for line in row)
-    rest = [line for line in page if line.y0 >= top or line.y1 <= bottom]
-    gap = min((max(line.y0 - top, bottom - line.y1) for line in rest), default=0.0)
-    return gap > _APART * row[0].size
-
-
-def _running(rows: list[Page], apart: list[bool], is_foot: bool, is_first: bool) -> list[int]:
-    """Return the numbers of the pages whose row is a running head or foot.
-
-    Three kinds of evidence: the words recur at one height, the row counts the pages, it is a number.
-    """
-    texts = [" ".join(line.text for line in row) for row in rows]
-    keys = [_NUMBER.sub("#", text.lower()) for text in texts]
-    places = [round((row[0].y0) / _SAME_PLACE) if row else 0 for row in rows]
-    recurring = Counter(
-        (key, place + shift) for key, place in zip(keys, places, strict=True) for shift in (0, 1) if key
-    )
-    offsets: Counter[int] = Counter()
-    for number, text in enumerate(texts):
-        offsets.update({value - number for value in _outer_numbers(text)})
-    enough = min(_MIN_RECURRENCES, max(2, sum(map(bool, texts))))
-    found = []
-    for number, (text, key, place) in enumerate(zip(texts, keys, places, strict=True)):
-        if not text:
-            continue
-        recurs = max(recurring[key, place], recurring[key, place + 1]) >= enough
-        counted = any(offsets[value - number] >= enough for value in _outer_numbers(text))
-        lone = is_first and bool(_PAGE_NUMBER.match(text)) and (is_foot or counted)
-        if lone or ((counted or (recurs and apart[number])) and len(text) < _LONGEST_HEAD):
-            found.append(number)
-    return found
-
-
-def _outer_numbers(text: str) -> set[int]:
-    """Return the numbers that a text begins and ends with."""
-    words = text.split()
-    return {int(word) for word in (*words[:1], *words[-1:]) if word.isdecimal() and len(word) <= 4}
 
 
 # Notes and columns
@@ -222,71 +134,155 @@ def _with_initials(lines: Page, size: float) -> Page:
     return result
 
 
-def _leading(lines: Page) -> float:
-    """Return the usual distance from one line to the next, in sizes of letters."""
-    steps = [
-        (above.y0 - below.y0) / above.size
+# How the text is set
+
+
+class Setting(NamedTuple):
+    """How a document shows its paragraphs. Distances are in sizes of letters."""
+
+    leading: float  # the usual distance from one line to the next
+    indent: float  # of first lines; 0 if they have none
+    marked: bool  # indents or gaps show where paragraphs begin
+    ragged: float  # how far before the right edge a line ends for want of room, as a share of its column
+
+
+def _setting(lines: Page) -> Setting:
+    pairs = [
+        (above, below)
         for above, below in itertools.pairwise(lines)
-        if above.size and 0 < above.y0 - below.y0 < 4 * above.size and abs(above.size - below.size) < 1
+        if above.size and 0 < above.y0 - below.y0 < 6 * above.size and abs(above.size - below.size) < 1
     ]
-    return statistics.median(steps) if steps else 1.2
+    steps = [(above.y0 - below.y0) / above.size for above, below in pairs]
+    steps = [step for step in steps if step < 4]
+    leading = statistics.median(steps) if steps else 1.2
+    indent = _first_indent(lines, pairs)
+    gaps = [bool(_ENDS.search(above.text)) for above, below in pairs if _is_gap(above, below, leading)]
+    has_gaps = len(gaps) > 2 and _GAP_EVERY * len(gaps) > len(lines) and sum(gaps) > _MOST_ENDED * len(gaps)
+    return Setting(leading, indent, bool(indent) or has_gaps, _raggedness(pairs))
+
+
+def _is_gap(above: Line, below: Line, leading: float) -> bool:
+    return above.y0 - below.y0 > 1.3 * leading * above.size
+
+
+def _first_indent(lines: Page, pairs: list[tuple[Line, Line]]) -> float:
+    """Return the usual indent of first lines; 0 if indented lines continue a sentence, as hanging ones do."""
+    indented = sum(0.7 * line.size < line.x0 - line.left < 5 * line.size for line in lines)
+    if 40 * indented <= len(lines):
+        return 0.0
+    ended: dict[float, list[bool]] = {}
+    for above, below in pairs:
+        amount = (below.x0 - below.left) / max(1.0, below.size)
+        if 0.7 < amount < 5 and below.x0 > above.x0 + 0.5:
+            ended.setdefault(round(2 * amount) / 2, []).append(bool(_ENDS.search(above.text)))
+    firsts = {amount: len(ends) for amount, ends in ended.items() if sum(ends) > _MOST_ENDED * len(ends)}
+    return max(firsts, key=lambda amount: firsts[amount], default=0.0)
+
+
+def _raggedness(pairs: list[tuple[Line, Line]]) -> float:
+    """Return how far before the edge lines end inside sentences, as a share of the column.
+
+    Lines that are broken at a number of characters end early by chance. Verse tells nothing.
+    """
+    early = sorted(
+        max(0.0, _slack(above, below)) / (above.right - above.left)
+        for above, below in pairs
+        if above.right > above.left and below.text[:1].islower() and not _ENDS.search(above.text)
+    )
+    if len(early) < _FEWEST_SAMPLES or early[len(early) // 2] > _PROSE_SLACK:
+        return 0.0
+    uneven = sum(share > _EVEN for share in early)
+    if uneven < 3 or _UNEVEN_EVERY * uneven < len(early):
+        return 0.0
+    return min(_MOST_RAGGED, max(_LEAST_RAGGED, 1.5 * early[-1 - len(early) // 50]))
+
+
+def _slack(above: Line, below: Line) -> float:
+    """Return the space that would be left at the end of a line if the next word stood there."""
+    first = below.text.split(" ", 1)[0]
+    width = (below.x1 - below.x0) * (len(first) + 1) / max(1, len(below.text))
+    return above.right - above.x1 - width
 
 
 # Paragraphs
 
 
-def _blocks(lines: Page, leading: float, words: "Counter[str]") -> list[str]:
+def _blocks(lines: Page, setting: Setting, words: "Counter[str]") -> list[str]:
     blocks: list[str] = []
     present: list[list[str]] = []  # the lines of a block, each with the lines that it was broken into
-    indented = _has_indents(lines)
     for i, line in enumerate(lines):
-        between = _between(lines[i - 1], line, leading, indented) if i else "\n\n"
+        between = _between(lines[i - 1], line, setting) if i else "\n\n"
         if between == "\n" and len(present[-1]) > 1 and _ENDS.search(lines[i - 1].text):
             between = "\n\n"  # the short last line of a paragraph
         if between == "\n\n" and present:
-            blocks.append("\n".join(_joined(parts, words) for parts in present))
+            blocks.append(_block(present, words))
             present = []
         if between == " " and present:
             present[-1].append(line.text)
         else:
             present.append([line.text])
     if present:
-        blocks.append("\n".join(_joined(parts, words) for parts in present))
+        blocks.append(_block(present, words))
     blocks = [_BULLET.sub("- ", block) if _BULLET.match(block) else block for block in blocks]
     return [block for block in blocks if block.strip()]
 
 
-def _has_indents(lines: Page) -> bool:
-    """Whether the first lines of paragraphs are indented."""
-    indented = sum(0.7 * line.size < line.x0 - line.left < 5 * line.size for line in lines)
-    return 40 * indented > len(lines)
+def _block(lines: list[list[str]], words: "Counter[str]") -> str:
+    return "\n".join(filter(None, (_joined(parts, words).strip() for parts in lines)))
 
 
-def _between(above: Line, below: Line, leading: float, indents: bool) -> str:
+def _between(above: Line, below: Line, setting: Setting) -> str:
     """Return what separates two lines: a blank in a paragraph, a line break, or a blank line."""
     first = below.text.split(" ", 1)[0]
-    width = (below.x1 - below.x0) * (len(first) + 1) / max(1, len(below.text))
-    full = above.x1 + width > above.right - 0.3 * above.size
     ended = bool(_ENDS.search(above.text))
-    hyphened = bool(_HYPHEN.search(above.text)) and first[:1].islower()
+    slack, narrow = _slack(above, below), 0.3 * above.size
+    packed = slack < narrow
+    loose = max(narrow, setting.ragged * (above.right - above.left))
+    wide = above.x1 - above.x0 > max(_NARROWEST * above.size, 0.4 * (above.right - above.left))
+    full = slack < loose and wide and (packed or setting.marked or not ended)
+    hyphened = bool(_HYPHEN.search(above.text[-_LONGEST_WORD:])) and first[:1].islower()
     alike = abs(above.size - below.size) <= 0.12 * above.size
     if alike and (hyphened or (full and first[:1].islower() and not ended)):
         return " "
     if not alike:
         return "\n\n"
-    indent = indents and 0.7 * below.size < below.x0 - below.left < 8 * below.size and below.x0 > above.x0 + 0.5
+    indent = _is_first(above, below, setting, ended)
     step = above.y0 - below.y0
     if not 0 < step < 6 * above.size:  # the next column or page
-        if indent or (ended and not (indents and full)):
+        at_edge = below.x0 - below.left < 8 * below.size  # the head of a chapter is not
+        if indent or (ended and not (setting.indent and full and at_edge)):
             return "\n\n"
         return " " if full or first[:1].islower() else "\n\n"
-    if step > 1.3 * leading * above.size or indent:
+    if _is_gap(above, below, setting.leading) or indent:
         return "\n\n"
-    if _ITEM.match(below.text) and (_ITEM.match(above.text) or not full):
+    if _ITEM.match(below.text) and (_ITEM.match(above.text) or not full or (ended and not packed)):
         return "\n"
-    if full:
-        return " "
-    return "\n"
+    return " " if full else "\n"
+
+
+def _is_first(above: Line, below: Line, setting: Setting, ended: bool) -> bool:
+    """Whether its indent shows that a line begins a paragraph."""
+    indent = below.x0 - below.left
+    if not setting.indent or not 0.7 * below.size < indent < 8 * below.size:
+        return False
+    usual = abs(indent - setting.indent * below.size) < 0.5 * below.size
+    if below.x0 > above.x0 + 0.5:
+        return usual or not _ITEM.match(above.text)
+    # Two paragraphs of one line, as in talk.
+    return usual and ended and abs(below.x0 - above.x0) <= 0.5
+
+
+def _words(lines: Page) -> "Counter[str]":
+    """Count the words of lines, without the halves of divided ones."""
+    words: Counter[str] = Counter()
+    divided = False
+    for line in lines:
+        found = _WORDS.findall(line.text.lower())
+        words.update(found[divided:])
+        divided = bool(_HYPHEN.search(line.text[-_LONGEST_WORD:]))
+        if divided and len(found) > 1:
+            words[found[-1]] -= 1
+    return words
 
 
 def _joined(lines: list[str], words: "Counter[str]") -> str:
