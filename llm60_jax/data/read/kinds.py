@@ -44,7 +44,7 @@ _WHOLE: dict[str, Reader] = {
 }
 # Readers that take the names of a text field and a title field.
 _BY_FIELD = {
-    **dict.fromkeys(LINES, plain.json_lines),
+    **dict.fromkeys(LINES, json_files.json_lines),
     **dict.fromkeys((".json", ".ipynb"), json_files.json_file),
     ".parquet": columns.parquet,
 }
@@ -81,6 +81,8 @@ def kind_of_file(path: Path) -> str:
     Files without an extension and with an unknown one are plain text if they hold text. "" for all
     that is not read.
     """
+    if unread.is_lock(path.name):
+        return ""
     kind = kind_of(path.name)
     if kind and kind not in _MARKED:
         return kind

@@ -58,6 +58,11 @@ def is_passed_over(name: str) -> bool:
     return _extension(name) in PASSED_OVER or name.endswith("~") or name.startswith("#")
 
 
+def is_lock(name: str) -> bool:
+    """Whether a file only says that an office program has a document open, as `~$essay.docx`."""
+    return name.startswith("~$")
+
+
 def advice(names: Iterable[str]) -> list[str]:
     """Return a line for each kind of these files, the most frequent first: count, kind, what to do.
 
