@@ -11,7 +11,7 @@ from llm60_jax.data.read.items import Broken, Document
 from llm60_jax.data.read.mail import mailboxes
 from llm60_jax.data.read.markup import asciidoc, latex, markdown, org, rst
 from llm60_jax.data.read.office import epub, opendocument, pdf, rtf, word
-from llm60_jax.data.read.web import notes, webpage, wiki
+from llm60_jax.data.read.web import feeds, notes, webpage, wiki
 from llm60_jax.errors import Failure, InputError
 
 VERSION = 2  # part of every corpus digest: raise it with any change of what a reader yields
@@ -40,6 +40,7 @@ _WHOLE: dict[str, Reader] = {
     ".enex": notes.enex,
     ".fb2": notes.fb2,
     ".opml": notes.opml,
+    **dict.fromkeys((".rss", ".atom"), feeds.feed),
     **dict.fromkeys(_DUMPS, wiki.dump),
 }
 # Readers that take the names of a text field and a title field.
@@ -58,7 +59,10 @@ _MARKED = frozenset((".docx", ".odt", ".epub", ".rtf", ".pdf", *_PLAIN, ".tex", 
 
 # Libraries of the extra `formats`, and core ones: package -> (module, the kinds that need it).
 _NEEDS = {
-    "trafilatura": ("trafilatura", (".html", ".htm", ".xhtml", ".epub", ".eml", ".emlx", ".mbox", ".enex")),
+    "trafilatura": (
+        "trafilatura",
+        (".html", ".htm", ".xhtml", ".epub", ".eml", ".emlx", ".mbox", ".enex", ".rss", ".atom"),
+    ),
     "pdfminer.six": ("pdfminer", (".pdf",)),
     "markdown-it-py": ("markdown_it", _MARKDOWN),
     "mdit-py-plugins": ("mdit_py_plugins", _MARKDOWN),
@@ -84,6 +88,9 @@ def kind_of_file(path: Path) -> str:
     if unread.is_lock(path.name):
         return ""
     kind = kind_of(path.name)
+    if kind == ".xml":  # a dump of a wiki, or the export of a blog
+        found = sniffing.written(sniffing.first_bytes(path))
+        return found if found in (".rss", ".atom") else kind
     if kind and kind not in _MARKED:
         return kind
     if not kind and unread.is_passed_over(path.name):

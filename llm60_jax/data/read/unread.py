@@ -38,7 +38,7 @@ _DATA = {
         ".f90 .f .pas "
         ".yaml .yml .toml .ini .cfg .conf .properties .env .plist .lock .map .json5 .proto .graphql .wasm .o "
         ".a .so .dll "
-        ".dylib .exe .bin .dat .pyc .class .pyd .whl .vue .svelte .xsl .xslt .xsd .dtd .rss .atom .url "
+        ".dylib .exe .bin .dat .pyc .class .pyd .whl .vue .svelte .xsl .xslt .xsd .dtd .url "
         ".webloc .desktop .lnk"
     ),
     "written by TeX or for it, with no prose": ".aux .bbl .bib .blg .bst .cls .sty .toc .lof .lot .idx .ind .fls",
