@@ -70,7 +70,7 @@ def test_every_document_lands_in_one_split(tmp_path: Path, text: Path) -> None:
     made = corpus.prepare(phase(text), tmp_path / "data", silent)
     train, validation = texts_of(made, "train"), texts_of(made, "validation")
     assert sorted(train + validation) == sorted(sentences(seed, 3) for seed in range(100))
-    assert 0.1 <= sum(map(len, validation)) / sum(map(len, train + validation)) <= 0.12
+    assert 0.08 <= sum(map(len, validation)) / sum(map(len, train + validation)) <= 0.1
     ids = [[record["id"] for record in made.read(split)] for split in ("train", "validation")]
     assert max(ids[1]) < min(ids[0])
     assert [made.ids(split) for split in ("train", "validation")] == [set(split_ids) for split_ids in ids]
@@ -99,9 +99,9 @@ def test_a_moved_folder_is_the_same_corpus(tmp_path: Path, text: Path) -> None:
 
 def test_the_error_names_what_was_dropped(tmp_path: Path) -> None:
     (tmp_path / "text").mkdir()
-    (tmp_path / "text" / "a.JSONL").write_text('{"body": "misnamed"}\n' * 50)
+    (tmp_path / "text" / "a.JSONL").write_text('{"words": "misnamed"}\n' * 50)
     made = corpus.prepare(phase(tmp_path / "text"), tmp_path / "data", silent)
-    assert "50 dropped as unreadable (a.JSONL:1, a.JSONL:2" in made.problem
+    assert "50 dropped as no_field (a.JSONL:1, a.JSONL:2" in made.problem
 
 
 def test_the_split_does_not_depend_on_the_order_of_documents(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_one_file_of_ten_thousand_words_suffices(tmp_path: Path) -> None:
     made = corpus.prepare(phase(tmp_path / "text"), tmp_path / "data", silent)
     assert not made.problem
     train, validation = texts_of(made, "train"), texts_of(made, "validation")
-    assert 0.1 <= sum(map(len, validation)) / sum(map(len, train + validation)) <= 0.15
+    assert 0.05 <= sum(map(len, validation)) / sum(map(len, train + validation)) <= 0.1
     assert len(validation) >= 2
     # every paragraph is in one split, and in one piece
     both = "\n\n".join(train + validation).split("\n\n")

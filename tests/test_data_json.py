@@ -51,6 +51,41 @@ def test_a_single_note_is_a_document(tmp_path: Path) -> None:
     ]
 
 
+def test_json_lines_under_the_name_json_lose_nothing(tmp_path: Path) -> None:
+    lines = [json.dumps({"title": "T", "text": ONE}), json.dumps({"body": TWO})]
+    expected = [Document("a.json:1", "T", ONE), Document("a.json:2", "a.json:2", TWO)]
+    assert read(tmp_path / "a.json", "\n".join(lines)) == expected
+    assert read(tmp_path / "a.json", "\n".join(json.dumps(json.loads(line), indent=1) for line in lines)) == expected
+    assert texts(read(tmp_path / "a.json", f"[{lines[0]}]\n[{lines[1]}]")) == [ONE, TWO]
+    assert read(tmp_path / "a.json", f"{lines[0]}\nno JSON") == [expected[0], Broken("a.json", "unreadable")]
+
+
+@pytest.mark.parametrize("value", [{"2025-03-03": ONE, "2025-03-04": TWO}, {"a": {"text": ONE}, "b": {"body": TWO}}])
+def test_an_object_of_texts_yields_a_document_for_each_key(tmp_path: Path, value: dict[str, Any]) -> None:
+    documents = read(tmp_path / "a.json", json.dumps(value))
+    assert [(item.title, item.text) for item in documents if isinstance(item, Document)] == [
+        (key, text) for key, text in zip(value, (ONE, TWO), strict=True)
+    ]
+    assert read(tmp_path / "a.json", json.dumps(value | {"version": "1"})) == [Broken("a.json", "no_field")]
+
+
+def test_a_note_that_was_thrown_away_is_not_read(tmp_path: Path) -> None:
+    assert read(tmp_path / "a.json", json.dumps({"isTrashed": True, "textContent": ONE})) == []
+    assert texts(read(tmp_path / "a.json", json.dumps({"isTrashed": False, "textContent": ONE}))) == [ONE]
+    checklist = {"isTrashed": True, "listContent": [{"text": ONE}, {"text": TWO}]}
+    assert read(tmp_path / "a.json", json.dumps(checklist)) == []
+
+
+def test_json_lines_are_read_by_the_same_fields_as_json(tmp_path: Path) -> None:
+    lines = [{"title": "T", "content": ONE}, {"body": TWO}, {"x": 1}]
+    assert read(tmp_path / "a.jsonl", "\n".join(map(json.dumps, lines))) == [
+        Document("a.jsonl:1", "T", ONE),
+        Document("a.jsonl:2", "a.jsonl:2", TWO),
+        Broken("a.jsonl:3", "no_field"),
+    ]
+    assert read(tmp_path / "a.jsonl", json.dumps(lines[0]), "story") == [Broken("a.jsonl:1", "no_field")]
+
+
 def test_a_named_field_is_the_only_one_that_is_read(tmp_path: Path) -> None:
     data = json.dumps([{"text": ONE, "story": TWO}, {"text": ONE}])
     assert read(tmp_path / "a.json", data, "story") == [

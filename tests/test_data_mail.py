@@ -112,6 +112,8 @@ ADDED = {
     "windows": "Sent from Mail for Windows 10",
     "yahoo": "Sent from Yahoo Mail on Android",
     "proton": "Sent with Proton Mail secure email.",
+    "proton link": "Sent with [Proton Mail](https://proton.me/mail/home) secure email.",
+    "think": "Think before you print.",
     "typos": "Sent from my iPad. Please excuse any typos.",
     "typos apart": "Sent from my mobile\nPlease excuse typos and brevity",
     "german": "Von meinem iPhone gesendet",
@@ -508,6 +510,12 @@ def test_only_the_author_s_messages_are_read(tmp_path: Path) -> None:
         "From: MAILER-DAEMON@example.org",
         "From: No Reply <no-reply@example.org>",
         "List-Unsubscribe: <https://example.org>",
+        "X-Gmail-Labels: Important,Spam",
+        "X-Gmail-Labels: =?UTF-8?Q?Trash,Opened?=",
+        'X-Gmail-Labels: Inbox,"Category Promotions"',
+        "X-Gmail-Labels: Chat",
+        "X-Mozilla-Status: 0009",
+        "Subject: Boats Digest, Vol 12, Issue 3",
     ],
 )
 def test_machine_mail_is_named(headers: str) -> None:
@@ -517,6 +525,19 @@ def test_machine_mail_is_named(headers: str) -> None:
             f"--c\nContent-Type: text/plain\n\n{ONE}\n--c\nContent-Type: text/calendar; method=REQUEST\n\nx\n--c--\n"
         )
     assert own_of(f"{headers}\n\n{parts}") == "[machine_mail]"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "X-Gmail-Labels: Sent,Opened,Category Personal,Spam letters",
+        "X-Mozilla-Status: 0001",
+        "X-Mozilla-Status: nothing",
+        "Subject: The digest of volume 12",
+    ],
+)
+def test_labels_that_say_nothing_leave_a_message(headers: str) -> None:
+    assert own_of(f"{headers}\n\n{ONE}") == ONE
 
 
 def test_posts_to_lists_stay() -> None:

@@ -119,9 +119,10 @@ def test_unreadable_input_is_counted_and_named_and_ends_nothing(tmp_path: Path) 
     (tmp_path / "lines.jsonl").write_text("\n".join(lines))
     documents, ledger = read_all(folder(tmp_path))
     assert [d.text for d in documents] == ["d\u00e9j\u00e0 vu", "good"]
-    assert ledger.dropped == {"not_text": 1, "unreadable": 6}
+    assert ledger.dropped == {"not_text": 1, "unreadable": 4, "no_field": 2}
     assert ledger.examples["not_text"] == ["binary.txt"]
-    assert ledger.examples["unreadable"] == [f"lines.jsonl:{number}" for number in range(2, 8)]
+    assert ledger.examples["unreadable"] == [f"lines.jsonl:{number}" for number in (2, 5, 6, 7)]
+    assert ledger.examples["no_field"] == ["lines.jsonl:3", "lines.jsonl:4"]
     assert (ledger.repaired, ledger.examples["repaired"]) == (1, ["latin.txt"])
     assert ledger.documents_in == len(documents) + sum(ledger.dropped.values())
 

@@ -117,6 +117,40 @@ def test_verse_keeps_its_lines_and_prose_does_not() -> None:
     assert blocks(mail) == f"Hi Tom,\n\n{LONG}\n\nBest,\n\nAnna"
 
 
+SHORT_LINES = (
+    "The water went to sleep at noon,\nthe boats leaned on the shore,\na heron walked across the moon\n"
+    "and asked for nothing more."
+)
+
+
+def test_verse_of_small_letters_keeps_its_lines() -> None:
+    assert blocks(f"<p>{SHORT_LINES.replace(chr(10), '<br>')}</p>") == SHORT_LINES
+    wrapped = (
+        "we went up to the old mill with<br>a lantern and a rope, because it<br>had rained in the night and the<br>"
+        "path was gone"
+    )
+    assert blocks(f"<p>{wrapped}</p>") == wrapped.replace("<br>", " ")
+
+
+def test_a_page_that_a_word_processor_exports_is_kept_whole(tmp_path: Path) -> None:
+    page = (
+        f"<h1>Ice</h1><h2>Before</h2><ul><li>skates</li><li>a lantern</li></ul><p>{LONG}<sup><a href='#ftnt1' "
+        f"id='ftnt_ref1'>[1]</a></sup><sup><a href='#cmnt1' id='cmnt_ref1'>[a]</a></sup></p><h2>After</h2><p>Mud.</p>"
+        f"<dl><dt>Lock</dt><dd>A chamber.</dd></dl><hr><div><p><a href='#ftnt_ref1' id='ftnt1'>[1]</a><span>&nbsp;He "
+        f"fell in.</span></p></div><div class=c11><p><a href='#cmnt_ref1' id='cmnt1'>[a]</a><span>Cut this?</span></p>"
+        f"<p>And that.</p></div>"
+    )
+    assert page_text(tmp_path, page).split("\n\n") == [
+        "Ice", "Before", "- skates\n- a lantern", LONG, "After", "Mud.", "Lock", "A chamber.", "He fell in.",
+    ]  # fmt: skip
+
+
+def test_the_number_of_a_note_goes_whatever_element_holds_it() -> None:
+    mark = "<a class='footnote-anchor' href='#footnote-1'>1</a>"
+    page = f"<p>{ONE}{mark}</p><p>In <a href='#year'>1963</a> it froze.</p>"
+    assert blocks(page) == f"{ONE}\n\nIn 1963 it froze."
+
+
 @pytest.mark.parametrize("line", ["<div class='line'>{}</div>", "<p>{}</p>", "<span>{}</span><br>"])
 def test_the_lines_of_a_stanza_are_one_block(line: str) -> None:
     stanza = "<div class='stanza'>" + "".join(line.format(text) for text in POEM) + "</div>"

@@ -5,6 +5,7 @@ parts of documents, so that a tenth of a single file is enough.
 """
 
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -19,6 +20,7 @@ LEAST_CHARACTERS = 4_000  # of a phase: a quarter of less, some 250 tokens, meas
 _LEAST_HELD_OUT = 1_000  # characters, but at most a quarter of the phase
 _PART_CHARACTERS = 2_500  # the longest part, one long context
 _SHORTEST_PART_CHARACTERS = 400
+_LEAST_OF_A_TEXT = 200  # characters of a part that is not the whole text: less is a heading or an end
 _LARGE_SHARE = 0.02  # of the documents, and of the characters
 
 
@@ -74,24 +76,39 @@ def parts(texts: Sequence[Text]) -> list[list[Part]]:
     enough = target(sum(len(text.text) for text in texts))
     limit = max(_SHORTEST_PART_CHARACTERS, min(_PART_CHARACTERS, enough // 2))
     spans = [_spans(text, limit) for text in texts]
+    chosen = _chosen(texts, spans, enough)
+    return [list(_joined(text.text, spans[number], number, chosen)) for number, text in enumerate(texts)]
+
+
+def _chosen(texts: Sequence[Text], spans: Sequence[Sequence[tuple[int, int]]], enough: int) -> set[tuple[int, int]]:
+    """Return (text, place) of the parts to hold out, `enough` characters at most.
+
+    If each part is longer, as a few long answers are, the shortest one is held out.
+    """
     shared = _Shared([dedup.shingles(text.text) for text in texts])
     order = sorted(
-        (hashlib.sha256(text.text[start:stop].encode("utf-8")).hexdigest(), number, place)
+        (hashlib.sha256(text.text[start:stop].encode("utf-8")).hexdigest(), number, place, stop - start)
         for number, text in enumerate(texts)
         for place, (start, stop) in enumerate(spans[number])
+        if len(spans[number]) == 1 or stop - start >= _LEAST_OF_A_TEXT
     )
-    repeated = {digest for digest, count in Counter(digest for digest, _, _ in order).items() if count > 1}
+    repeated = {digest for digest, count in Counter(digest for digest, *_ in order).items() if count > 1}
+
+    def is_own(digest: str, number: int, place: int) -> bool:
+        start, stop = spans[number][place]
+        return digest not in repeated and not shared.repeats(texts[number].text[start:stop])
+
     chosen: set[tuple[int, int]] = set()
     characters = 0
-    for digest, number, place in order:
-        start, stop = spans[number][place]
-        if characters >= enough:
-            break
-        fits = characters + stop - start <= enough + limit
-        if fits and digest not in repeated and not shared.repeats(texts[number].text[start:stop]):
+    for digest, number, place, size in order:
+        if characters + size <= enough and is_own(digest, number, place):
             chosen.add((number, place))
-            characters += stop - start
-    return [list(_joined(text.text, spans[number], number, chosen)) for number, text in enumerate(texts)]
+            characters += size
+    if not chosen and len(order) > 1:
+        shortest = sorted(order, key=lambda part: part[3])
+        own = (part for part in shortest if is_own(*part[:3]))
+        chosen = {(number, place) for _, number, place, _ in itertools.islice(own, 1)}
+    return chosen
 
 
 def problem(phase: str, characters: int, held_out: int) -> str:
@@ -110,7 +127,7 @@ def problem(phase: str, characters: int, held_out: int) -> str:
     if not held_out:
         return (
             f"phase.{phase}.sources: nothing can be held out for validation, because every part of the "
-            f"{characters:,} characters occurs twice; add text that says something else"
+            f"{characters:,} characters occurs twice or is all there is; add text that says something else"
         )
     return ""
 

@@ -30,6 +30,9 @@ class _Value(NamedTuple):
     listed: bool  # whether it is an element of an array
 
 
+_MORE_FOLLOWS = _Value("", None, False)  # the object was one of several: JSON lines named .json
+
+
 def json_file(path: Path, name: str, text_field: str, title_field: str) -> Iterator[Document | Broken]:
     """Yield one document a record, or a string of an array. A chat export is refused by name.
 
@@ -42,6 +45,21 @@ def json_file(path: Path, name: str, text_field: str, title_field: str) -> Itera
             yield Broken(name, "chat_export")
             return
     yield from reader.finish()
+
+
+def json_lines(path: Path, name: str, text_field: str, title_field: str) -> Iterator[Document | Broken]:
+    """Yield one document per line, from the field of its record that `json_file` would take."""
+    reader = _Records(name, text_field, title_field)
+    for item in plain.records(path, name):
+        if isinstance(item, Broken):
+            yield item
+            continue
+        where, record, repaired = item
+        document = reader.of_record(record, where)
+        if document:
+            yield document._replace(repaired=document.repaired or repaired)
+        else:
+            yield Broken(where, "no_field")
 
 
 class _Records:
@@ -60,6 +78,11 @@ class _Records:
 
     def take(self, item: _Value) -> Iterator[Document | Broken]:
         """Yield the document of a value, if it is one."""
+        if item is _MORE_FOLLOWS:
+            whole, self._single = self._single, {}
+            if whole:
+                yield from self.take(_Value("", whole, True))
+            return
         if not item.listed:
             self._single[item.key] = item.value
             return
@@ -69,12 +92,12 @@ class _Records:
             self.is_chat = not self._found
         elif item.key == "cells" and isinstance(value, dict) and "cell_type" in value:
             self._add_cell(value)
-        elif not (_TRASH.search(item.key) or (isinstance(value, dict) and value.get("isTrashed") is True)):
+        elif not (_TRASH.search(item.key) or _is_trashed(value) or _is_trashed(self._single)):
             yield from self._listed(item)
 
     def _listed(self, item: _Value) -> Iterator[Document | Broken]:
         where = f"{self._name}:{self._number}"
-        document = self._document(item.value, where)
+        document = self.of_record(item.value, where)
         if item.key and isinstance(item.value, str) and len(item.value) < _MIN_STRING_CHARACTERS:
             return
         if document and item.key == "entries" and "creationDate" in item.value:  # Day One writes Markdown
@@ -97,8 +120,12 @@ class _Records:
             yield Document(self._name, title or self._name, text)
         elif {"mapping", "chat_messages"} & self._single.keys():
             yield Broken(self._name, "chat_export")
-        elif not self._found and (document := self._document(self._single, self._name)):
+        elif _is_trashed(self._single):
+            return
+        elif not self._found and (document := self.of_record(self._single, self._name)):
             yield document
+        elif not self._found and (documents := self._by_key()):
+            yield from documents
         elif not self._found and (self._number or self._single) and "nbformat" not in self._single:
             yield Broken(self._name, "no_field")
 
@@ -112,7 +139,22 @@ class _Records:
                 raise TooLarge
             self._cells.append(text.strip())
 
-    def _document(self, value: Any, where: str) -> Document | None:
+    def _by_key(self) -> list[Document]:
+        """Return the documents of an object that maps each key, such as a date, to a text."""
+        found: list[Document] = []
+        for number, (key, value) in enumerate(self._single.items(), start=1):
+            where = f"{self._name}:{number}"
+            document = self.of_record(value, where)
+            if document is None or (isinstance(value, str) and len(value) < _MIN_STRING_CHARACTERS):
+                return []
+            found.append(document._replace(title=key) if document.title == where else document)
+        return found
+
+    def of_record(self, value: Any, where: str) -> Document | None:
+        """Return the document that a record or a text is; None if it has no text."""
+        if isinstance(value, dict):  # Standard Notes and others put text and title below "content"
+            inner = next((value[field] for field in self._fields if isinstance(value.get(field), str | dict)), None)
+            value = inner if isinstance(inner, dict) else value
         if isinstance(value, str):
             text, repaired = _repaired(value)
             return Document(where, where, text, repaired=repaired)
@@ -120,14 +162,17 @@ class _Records:
             return None
         for field in self._fields:
             content = value.get(field)
-            if isinstance(content, dict):  # Standard Notes and others put both below "content"
-                return self._document(content, where)
             if isinstance(content, str):
                 text, repaired = _repaired(content)
                 title = value.get(self._title_field)
                 title = _repaired(title)[0].strip() if isinstance(title, str) else ""
                 return Document(where, title or where, text, repaired=repaired)
         return None
+
+
+def _is_trashed(record: Any) -> bool:
+    """Whether a record is a note that its author threw away, as Google Keep exports it."""
+    return isinstance(record, dict) and record.get("isTrashed") is True
 
 
 def _is_chat(key: str, value: Any) -> bool:
@@ -179,6 +224,7 @@ def _values(path: Path) -> Iterator[_Value]:
             return
         if stream.takes("["):
             yield from (_Value("", value, True) for value in stream.elements())
+            yield from _following(stream)
             return
         if not stream.takes("{"):
             raise Unreadable
@@ -193,6 +239,16 @@ def _values(path: Path) -> Iterator[_Value]:
                 yield _Value(key, stream.value(), False)
             if not stream.takes(",") and stream.peek() != "}":
                 raise Unreadable
+        yield from _following(stream)
+
+
+def _following(stream: "_Stream") -> Iterator[_Value]:
+    """Yield the values below the first one of a file."""
+    if stream.peek():
+        yield _MORE_FOLLOWS
+    while stream.peek():
+        value = stream.value()
+        yield from (_Value("", element, True) for element in (value if isinstance(value, list) else [value]))
 
 
 class _Stream:

@@ -12,7 +12,7 @@ from llm60_jax.data.read.mail import mailboxes
 from llm60_jax.data.read.markup import asciidoc, fountain, markdown, org, rst
 from llm60_jax.data.read.markup.tex import latex
 from llm60_jax.data.read.office import epub, opendocument, pdf, rtf, word
-from llm60_jax.data.read.web import notes, webpage, wiki
+from llm60_jax.data.read.web import feeds, notes, webpage, wiki
 from llm60_jax.errors import Failure, InputError
 
 VERSION = 2  # part of every corpus digest: raise it with any change of what a reader yields
@@ -42,11 +42,12 @@ _WHOLE: dict[str, Reader] = {
     ".enex": notes.enex,
     ".fb2": notes.fb2,
     ".opml": notes.opml,
+    **dict.fromkeys((".rss", ".atom"), feeds.feed),
     **dict.fromkeys(_DUMPS, wiki.dump),
 }
 # Readers that take the names of a text field and a title field.
 _BY_FIELD = {
-    **dict.fromkeys(LINES, plain.json_lines),
+    **dict.fromkeys(LINES, json_files.json_lines),
     **dict.fromkeys((".json", ".ipynb"), json_files.json_file),
     ".parquet": columns.parquet,
 }
@@ -60,7 +61,10 @@ _MARKED = frozenset((".docx", ".odt", ".epub", ".rtf", ".pdf", *_PLAIN, ".tex", 
 
 # Libraries of the extra `formats`, and core ones: package -> (module, the kinds that need it).
 _NEEDS = {
-    "trafilatura": ("trafilatura", (".html", ".htm", ".xhtml", ".epub", ".eml", ".emlx", ".mbox", ".enex")),
+    "trafilatura": (
+        "trafilatura",
+        (".html", ".htm", ".xhtml", ".epub", ".eml", ".emlx", ".mbox", ".enex", ".rss", ".atom"),
+    ),
     "pdfminer.six": ("pdfminer", (".pdf",)),
     "markdown-it-py": ("markdown_it", _MARKDOWN),
     "mdit-py-plugins": ("mdit_py_plugins", _MARKDOWN),
@@ -83,7 +87,12 @@ def kind_of_file(path: Path) -> str:
     Files without an extension and with an unknown one are plain text if they hold text. "" for all
     that is not read.
     """
+    if unread.is_lock(path.name):
+        return ""
     kind = kind_of(path.name)
+    if kind == ".xml":  # a dump of a wiki, or the export of a blog
+        found = sniffing.written(sniffing.first_bytes(path))
+        return found if found in (".rss", ".atom") else kind
     if kind and kind not in _MARKED:
         return kind
     if not kind and unread.is_passed_over(path.name):

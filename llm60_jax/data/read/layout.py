@@ -11,6 +11,7 @@ _SHORT = 60  # characters of a line of verse, mostly
 _LONG = 100  # no line of wrapped text or of common verse is longer
 _ENDS_SENTENCE = re.compile(r"[.!?\u2026][\"'\u201d\u2019)\]]{0,3}$")
 _ENDS_LINE = re.compile(r"[.!?:,\u2026][\"'\u201d\u2019)\]]{0,3}$")
+_PAUSE = re.compile(r"[.!?:;,\u2014\u2026][\"'\u201d\u2019)\]]{0,3}$")
 _OPENING = "\"'\u201c\u2018\u00ab([_*-\u2013\u2014 "
 # Characters that are frequent in code and rare in prose and verse.
 _CODE_MARKS = re.compile(r"[{}\[\]<>=;|\\$^~`+/#&@%_()]")
@@ -101,7 +102,8 @@ def _is_verse(lines: list[str]) -> bool:
         if capitals:
             return 2 * sum(length <= _SHORT for length in lengths) > count
         inner = lengths[:-1]
-        wrapped = 4 * min(inner) >= 3 * max(inner)  # all of nearly one width
+        pauses = sum(_PAUSE.search(line) is not None for line in lines[:-1])
+        wrapped = 4 * min(inner) >= 3 * max(inner) and 2 * pauses < len(inner)  # of one width, cut anywhere
         return count > 2 and not wrapped and 5 * sum(length <= _SHORT - 10 for length in lengths) >= 4 * count
     # Long lines of verse: each begins with a capital, and many end inside a sentence.
     open_ended = sum(not _ENDS_SENTENCE.search(line) for line in lines)

@@ -51,20 +51,6 @@ def records(path: Path, name: str) -> Iterator[tuple[str, dict[str, Any], bool] 
             yield (where, record, decoded[1]) if isinstance(record, dict) else Broken(where, "unreadable")
 
 
-def json_lines(path: Path, name: str, text_field: str, title_field: str) -> Iterator[Document | Broken]:
-    """Yield one document per line, from one field of its record."""
-    for item in records(path, name):
-        if isinstance(item, Broken):
-            yield item
-            continue
-        where, record, repaired = item
-        content, title = record.get(text_field), record.get(title_field)
-        if isinstance(content, str):
-            yield Document(where, title if isinstance(title, str) else where, content, repaired=repaired)
-        else:
-            yield Broken(where, "unreadable")
-
-
 def opened(path: Path) -> "Bounded":
     """Open a file. Its name decides whether it is inflated; UTF-16 and UTF-32 become UTF-8."""
     kind = path.suffix.lower()

@@ -11,7 +11,14 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x19\x1c-\x1f\x7f]")
 _SPACE = " \t\r\n\ufeff"
 _HTML = re.compile(r"(?:<\?xml[^<>]{0,200}>|<!--.{0,1000}?-->|\s)*<(?:!doctype\s+html|html)\b", re.I | re.S)
 _ROOT = re.compile(r"(?:<\?xml[^<>]{0,200}>|<!--.{0,1000}?-->|<!DOCTYPE[^<>\[]{0,300}>|\s)*<([\w-]{1,40})\b", re.S)
-_ROOTS = {"mediawiki": ".xml", "en-export": ".enex", "FictionBook": ".fb2", "opml": ".opml"}
+_ROOTS = {
+    "mediawiki": ".xml",
+    "en-export": ".enex",
+    "FictionBook": ".fb2",
+    "opml": ".opml",
+    "rss": ".rss",
+    "feed": ".atom",
+}
 _MAILBOX = re.compile(r"From \S.{0,200}\d{4}[^\n]{0,20}\n(?:>?[A-Za-z][\w-]{0,60}:|X-)")
 _HEADER = re.compile(r"([A-Za-z][A-Za-z0-9-]{1,60}):(?=[ \t\n])|[ \t]+\S")
 _DELIVERED = frozenset(("message-id", "received", "return-path", "mime-version", "delivered-to"))

@@ -38,7 +38,7 @@ _DATA = {
         ".f90 .f .pas "
         ".yaml .yml .toml .ini .cfg .conf .properties .env .plist .lock .map .json5 .proto .graphql .wasm .o "
         ".a .so .dll "
-        ".dylib .exe .bin .dat .pyc .class .pyd .whl .vue .svelte .xsl .xslt .xsd .dtd .rss .atom .url "
+        ".dylib .exe .bin .dat .pyc .class .pyd .whl .vue .svelte .xsl .xslt .xsd .dtd .url "
         ".webloc .desktop .lnk"
     ),
     "written by TeX or for it, with no prose": ".aux .bbl .bib .blg .bst .cls .sty .toc .lof .lot .idx .ind .fls",
@@ -56,6 +56,11 @@ _UNKNOWN = "not text: convert to .docx, .pdf or .txt"
 def is_passed_over(name: str) -> bool:
     """Whether a file's name says that it never holds prose."""
     return _extension(name) in PASSED_OVER or name.endswith("~") or name.startswith("#")
+
+
+def is_lock(name: str) -> bool:
+    """Whether a file only says that an office program has a document open, as `~$essay.docx`."""
+    return name.startswith("~$")
 
 
 def advice(names: Iterable[str]) -> list[str]:

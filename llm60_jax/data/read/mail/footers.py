@@ -26,11 +26,11 @@ _SENT_FROM = re.compile(
     r"(?i:iphone|ipad|ipod|samsung|galaxy|android|blackberry|windows|huawei|honor|nokia|htc|lg|sony|xperia|motorola|moto|"
     r"pixel|oneplus|xiaomi|redmi|oppo|verizon|t-mobile|sprint|mobile|phone|smartphone|cell|cellphone|tablet|kindle|"
     r"mac|macbook|palm|treo|nexus|wireless|handheld|device|alcatel)\b(?! (?:box|booth|call))"
-    r"|[Ss]ent (?:from|via|using|with|by) (?:the )?(?:Outlook|Mail for Windows|Windows Mail|Mailbox|Yahoo|"
+    r"|[Ss]ent (?:from|via|using|with|by) (?:the )?\[?(?:Outlook|Mail for Windows|Windows Mail|Mailbox|Yahoo|"
     r"Gmail|AOL|Proton|Samsung|BlackBerry|Nine|BlueMail|Spark|myMail|Hotmail|Mozilla|Thunderbird|Tuta|Airmail|Superhuman|Fastmail|Zoho|K-9|"
     r"Canary|Edison|Mailspring|Polymail|Newton|HEY|FairEmail|Android|iPhone|iPad|Rediffmail|GMX|Mobile)\b"
     r"|Get (?:Outlook|BlueMail|TypeApp|Mailbird|AOL|Yahoo|Edison|Spark|Boxer|Nine)\b.{0,30} (?:for|on)\b)"
-    r"[^.!?\n]{0,100}(?:[<(\[]?https?://\S{1,300})?(?:[.!?]{1,3} .{0,120})?[.!?>)\]]{0,3}\s{0,9}"
+    r"[^.!?\n]{0,100}(?:[<(\[]?https?://\S{1,300}(?: [^.!?\n]{1,40})?)?(?:[.!?]{1,3} .{0,120})?[.!?>)\]]{0,3}\s{0,9}"
 )
 _FOREIGN_SENT_FROM = re.compile(
     r"(?=.{0,60}\b(?:iPhone|iPad|Android|Samsung|Galaxy|BlackBerry|Outlook|Smartphone|Handy))"
@@ -60,7 +60,8 @@ _SUBJECT = re.compile(
     r"\b(?:e-?mails?|messages?|communications?|transmissions?|correspondence|notice)\b", re.IGNORECASE
 )
 _ALONE = re.compile(
-    r"consider the environment before|before printing this e-?mail|\bvirus[- ]free\b|"
+    r"consider the environment before|before printing this e-?mail|^(?:please )?think before you print\b|"
+    r"\bvirus[- ]free\b|"
     r"(?:scanned|checked) (?:for|by).{0,40}\b(?:virus|antivirus|avast|avg|mcafee|norton|kaspersky|malware|mailscanner)|"
     r"\bdo you yahoo!\?|\bget your free\b.{0,60}@|you received this (?:message|e-?mail) because|"
     r"you(?:'re| are) receiving this (?:message|e-?mail) because|you are currently subscribed to",

@@ -50,9 +50,14 @@ _HEADERS = frozenset(
         "precedence",
         "list-unsubscribe",
         "list-post",
+        "x-gmail-labels",
+        "x-mozilla-status",
         *_ROBOTS,
     )
 )
+_THROWN_AWAY = frozenset(("spam", "trash", "chat", "chats", "category promotions"))  # labels of Gmail
+_EXPUNGED = 0x0008  # Thunderbird's mark of a message that is deleted and still in its file
+_DIGEST = re.compile(r"\bdigest,? vol(?:\.|ume)? ?\d{1,5}, issue \d{1,6}\b", re.IGNORECASE)  # of Mailman
 _LATIN = frozenset(("iso8859-1", "ascii"))  # names of codecs; many programs say so of Windows-1252
 # Codecs of Python that are no encodings of mail. Some need quadratic time.
 _NO_CHARSETS = frozenset(
@@ -144,11 +149,16 @@ def _headers(message: Message) -> defaultdict[str, str]:
 
 def _subject(raw: str) -> str:
     """Return the decoded subject without "Re:" and "Fwd:"."""
+    return _ANSWERED.sub("", _words(raw)).strip()
+
+
+def _words(raw: str) -> str:
+    """Return a header's value with its encoded words decoded."""
     parts = []
     for content, charset in email.header.decode_header(raw):
         decoded = (content, False) if isinstance(content, str) else _decoded(content, charset or "")
         parts.append(decoded[0] if decoded else "")
-    return _ANSWERED.sub("", " ".join("".join(parts).split())).strip()
+    return " ".join("".join(parts).split())
 
 
 def _senders(headers: Mapping[str, str]) -> list[str]:
@@ -173,6 +183,8 @@ def _is_machine_mail(message: Message, headers: Mapping[str, str], senders: list
     submitted = headers["auto-submitted"].lower()
     if submitted and not submitted.startswith("no"):
         return True
+    if _is_thrown_away(headers) or _DIGEST.search(headers["subject"]):
+        return True
     if any(headers[name] for name in _ROBOTS):
         return True
     kinds = _kinds(message)
@@ -185,6 +197,14 @@ def _is_machine_mail(message: Message, headers: Mapping[str, str], senders: list
         return True
     # Members' mail to a list can be answered there; a newsletter cannot.
     return bool(headers["list-unsubscribe"]) and not headers["list-post"]
+
+
+def _is_thrown_away(headers: Mapping[str, str]) -> bool:
+    """Return whether a mail program marked a message as spam, as deleted, or as chat."""
+    labels = {label.strip(' "').lower() for label in _words(headers["x-gmail-labels"]).split(",")}
+    status = headers["x-mozilla-status"]
+    expunged = bool(re.fullmatch(r"[0-9A-Fa-f]{4}", status)) and bool(int(status, 16) & _EXPUNGED)
+    return expunged or not labels.isdisjoint(_THROWN_AWAY)
 
 
 def _kinds(part: Message, depth: int = 0) -> set[str]:

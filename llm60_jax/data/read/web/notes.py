@@ -18,20 +18,20 @@ _MAX_LEVEL = 50  # of an outline's indentation
 
 def enex(path: Path, name: str) -> Iterator[Document | Broken]:
     """Yield each note of an Evernote export, without attachments and encrypted parts."""
-    yield from _parse(path, _Evernote(name))
+    yield from parsed(path, _Evernote(name))
 
 
 def fb2(path: Path, name: str) -> Iterator[Document | Broken]:
     """Yield a FictionBook as one document. Verse keeps its lines; notes stand at the end."""
-    yield from _parse(path, _FictionBook(name))
+    yield from parsed(path, _FictionBook(name))
 
 
 def opml(path: Path, name: str) -> Iterator[Document | Broken]:
     """Yield an outline as one document: nested items, and their notes as paragraphs."""
-    yield from _parse(path, _Outline(name))
+    yield from parsed(path, _Outline(name))
 
 
-class _Handler:
+class Handler:
     """What happens at the marks of an XML file. `done` holds the finished documents.
 
     Args:
@@ -58,7 +58,7 @@ class _Handler:
             raise TooLarge
 
 
-def _parse(path: Path, handler: _Handler) -> Iterator[Document | Broken]:
+def parsed(path: Path, handler: Handler) -> Iterator[Document | Broken]:
     """Yield what a handler makes of a file. Raises Unreadable if it is no XML or declares entities."""
     parser = expat.ParserCreate()
     parser.buffer_text = True
@@ -80,7 +80,7 @@ def _parse(path: Path, handler: _Handler) -> Iterator[Document | Broken]:
     yield from _taken(handler)
 
 
-def _taken(handler: _Handler) -> list[Document | Broken]:
+def _taken(handler: Handler) -> list[Document | Broken]:
     done, handler.done = handler.done, []
     return done
 
@@ -89,7 +89,7 @@ def _refuse(*declaration: object) -> None:
     raise Unreadable
 
 
-class _Evernote(_Handler):
+class _Evernote(Handler):
     def __init__(self, name: str):
         super().__init__(name)
         self._number = 0
@@ -125,7 +125,7 @@ class _Evernote(_Handler):
             self.done.append(Broken(where, "unreadable"))
 
 
-class _FictionBook(_Handler):
+class _FictionBook(Handler):
     _BLOCKS = frozenset(("p", "subtitle", "text-author", "v", "td", "th"))
     _SILENT = frozenset(("binary", "description", "stylesheet"))
 
@@ -183,7 +183,7 @@ class _FictionBook(_Handler):
         self.done.append(Document(self.name, title or self.name, "\n\n".join([*self._blocks, *self._notes])))
 
 
-class _Outline(_Handler):
+class _Outline(Handler):
     def __init__(self, name: str):
         super().__init__(name)
         self._lines: list[str] = []

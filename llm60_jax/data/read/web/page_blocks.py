@@ -39,6 +39,8 @@ _NOTE_START = re.compile(r"(?:\[?\(?(?:\d{1,4}|[*\u2020\u2021])[\])]?[.:]?|\[?Fo
 # A reference to a note, and the way back from it.
 _NOTE_MARK = re.compile(r"[\[(]?(?:\d{1,4}|[*\u2020\u2021\u00a7]{1,3}|[a-z]|[ivx]{1,6})[\])]?$")
 _LONGEST_NOTE_MARK = 8  # characters
+_NOTE_TARGET = re.compile(r"#_?(?:fn|ftnt?|footnote|endnote|edn)[-_:]?\w{1,40}$", re.IGNORECASE)
+_EDITORS_COMMENT = re.compile(r"cmnt\d{1,6}$")  # below a document of Google Docs
 _BACK = re.compile(r"[\u21a9\u2191\u23ce\u21b5\ufe0e\ufe0f^]{1,4}$")
 _CODE_NAME = re.compile(r".{0,40}(?:highlight|code|language-)", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]")
@@ -166,6 +168,8 @@ class _Reader:
             return tag != "nav" or 2 * self._sizes[element] <= self._sizes[self._tree]
         if tag == "table":
             return not _is_layout(element, self._sizes)
+        if tag in ("div", "p") and _is_editors_comment(element):
+            return True
         types = html_tree.types_of(element)
         if types & {"pagebreak", "noteref", "backlink"} or types & self._skip:
             return True
@@ -237,7 +241,7 @@ def _is_note_mark(element: Any, tag: str) -> bool:
         inside = element.getparent()
         raised = inside is not None and html_tree.tag_of(inside) == "sup"
         return target.startswith("#") and bool(
-            _BACK.match(text) or (text[:1] == "[" and _NOTE_MARK.match(text)) or (raised and _NOTE_MARK.match(text))
+            _BACK.match(text) or ((text[:1] == "[" or raised or _NOTE_TARGET.match(target)) and _NOTE_MARK.match(text))
         )
     linked = next((child for child in element.iter() if html_tree.tag_of(child) == "a"), None)
     return bool(_NOTE_MARK.match(text)) and (linked is not None or not text.isdigit())
@@ -255,3 +259,15 @@ def _is_layout(table: Any, sizes: Mapping[Any, int]) -> bool:
         elif tag:
             stack.extend(element)
     return table.get("role") == "presentation" or 2 * long > size
+
+
+def _is_editors_comment(element: Any) -> bool:
+    """Whether an element begins with the anchor of a comment that somebody wrote on a document."""
+    first = element
+    for _ in range(2):
+        first = first[0] if len(first) and not (first.text or "").strip() else None
+        if first is None:
+            return False
+        if html_tree.tag_of(first) == "a":
+            return _EDITORS_COMMENT.match(first.get("id") or "") is not None
+    return False

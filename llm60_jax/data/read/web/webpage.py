@@ -80,6 +80,8 @@ def _chosen(page: list[Block], extract: str) -> list[Block]:
     trafilatura says where the article stands. It loses code, captions, and paragraphs that recur;
     the blocks of the page have them.
     """
+    if _is_document(page):
+        return page
     covered = _covered(page, extract)
     kept = _filled(page, covered)
     article = sum(len(block.text) for block, keep in zip(page, kept, strict=True) if keep)
@@ -89,6 +91,14 @@ def _chosen(page: list[Block], extract: str) -> list[Block]:
     if is_book or (article < _NEARLY_NOTHING and prose > article):
         return _without_edges(page)
     return list(itertools.compress(page, kept))
+
+
+def _is_document(page: list[Block]) -> bool:
+    """Whether a page has no menu, no comments and no links to other pages beside its text.
+
+    Word processors and notebooks export such pages: all of it is the document.
+    """
+    return not any(block.aside or 2 * block.linked > len(block.text) for block in page)
 
 
 def _covered(page: list[Block], extract: str) -> list[bool]:
