@@ -194,7 +194,7 @@ def test_preparing_accounts_for_every_document_and_character(tree, texts, tmp_pa
         assert (tool["characters_in"], tool["characters_kept"]) == (len(code), 0)
     assert prepare_data.main([*command, "--samples", "2"]) == 0
     output = capsys.readouterr().out
-    assert "mixed, list: - bread - salt - tea" in output
+    assert "mixed, list, 20 characters in one piece, essay.txt: - bread - salt - tea" in output
     assert "phase fine_tune: documents after cutting: train 40, validation 20" in output
     assert prepare_data.main([*command, "--phase", "gramar"]) == 2
     assert "--phase" in capsys.readouterr().err
