@@ -127,8 +127,8 @@ class Exclude:
     min_prose: Share = 0.5  # share of characters; a document that keeps less is dropped
     code_share: Share = 0.5  # code: share of a block's lines
     chat_lines: Positive = 3  # chat: messages in a row
-    forum_marks: Positive = 2  # forum: headers, quotations and signatures in one block
-    social_marks: Positive = 2  # social: handles, hashtags, links and emoji in one line
+    forum_marks: Positive = 2  # forum: times that a mark which only posts have recurs
+    social_marks: Positive = 2  # social: handles, hashtags, links, emoji; of two kinds, or nothing else
     informal_share: Share = 0.05  # post: informal marks per word of a paragraph
     list_items: Positive = 3  # list: items in a row
     list_item_characters: Positive = 250  # list: longer items, on average, are numbered prose

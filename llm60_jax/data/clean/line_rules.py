@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from llm60_jax.config import Exclude
-from llm60_jax.data.clean.lines import Lines, Mask, blocks, groups, runs, words
+from llm60_jax.data.clean.lines import ROMAN, Lines, Mask, blocks, groups, roman, runs, words
 
 _BULLET = r"[-+*\u2022\u2023\u25aa\u25cf\u25e6\u00b7\u2043\u2713\u2714\u25a1\u25ba]"
 _ITEM = re.compile(
@@ -26,8 +26,6 @@ _ROW = re.compile(
     r"|^\s*\|.*\|\s*$|^[^,.\s][^,.]{0,40}(?:,[^,\s][^,.]{0,40}){2,}$",  # a row of a table; values between commas
     re.IGNORECASE,
 )
-_ROMAN = re.compile(r"(?=[ivxlc])c{0,3}(?:xc|xl|l?x{0,3})(?:ix|iv|v?i{0,3})$", re.IGNORECASE)
-_ROMAN_VALUES = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100}
 _SENTENCE_END = re.compile(r"[.!?,;:\u2026][\"'\u201d\u2019)\]]*$")
 
 
@@ -110,19 +108,14 @@ def _contents(lines: Lines) -> Mask:
             continue
         number = match["number"]
         if match["part"] or match["dot"] or not _SENTENCE_END.search(line):
-            hits[i] = number.isdigit() or bool(match["part"] and _ROMAN.match(number))
-        if hits[i] or not _ROMAN.match(number):
+            hits[i] = number.isdigit() or bool(match["part"] and ROMAN.match(number))
+        if hits[i] or not ROMAN.match(number):
             continue
-        value = _roman(number)
+        value = roman(number)
         if before >= 0 and value > last and (match["dot"] or not _SENTENCE_END.search(line)):
             hits[before] = hits[i] = True
         before, last = i, value
     return hits
-
-
-def _roman(number: str) -> int:
-    values = [_ROMAN_VALUES[letter] for letter in number.lower()]
-    return sum(-a if a < b else a for a, b in zip(values, [*values[1:], 0], strict=True))
 
 
 _THESIS = re.compile(r"^\s*\(?(?:\d|[ivxl]+[.)]).*[.!?][\"'\u201d\u2019)]*$", re.IGNORECASE | re.DOTALL)
@@ -152,7 +145,7 @@ def _is_prose(lines: Lines, items: Sequence[tuple[int, int]]) -> bool:
 def _is_counted(letters: Sequence[str]) -> bool:
     """Whether the letters before items count them: a, b, c or i, ii, iii, not A, B, A."""
     singles = [ord(letter.lower()) for letter in letters if len(letter) == 1]
-    romans = [_roman(letter) for letter in letters if _ROMAN.match(letter)]
+    romans = [roman(letter) for letter in letters if ROMAN.match(letter)]
     grows = [all(a < b for a, b in itertools.pairwise(row)) for row in (singles, romans)]
     return (len(singles) == len(letters) and grows[0]) or (len(romans) == len(letters) and grows[1])
 

@@ -1,10 +1,13 @@
 """Runs of lines: what the exclusion rules for lines share."""
 
 import itertools
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 Lines = Sequence[str]
 Mask = list[bool]  # for each line, whether to drop it
+ROMAN = re.compile(r"(?=[ivxlc])c{0,3}(?:xc|xl|l?x{0,3})(?:ix|iv|v?i{0,3})$", re.IGNORECASE)
+_ROMAN_VALUES = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100}
 
 
 def blocks(lines: Lines) -> Iterator[tuple[int, int]]:
@@ -56,3 +59,9 @@ def runs(lines: Lines, hits: Mask, least: int, gap: int = 0) -> Mask:
         if sum(hits[start:stop]) >= least:
             mask[start:stop] = [True] * (stop - start)
     return mask
+
+
+def roman(number: str) -> int:
+    """Return the value of a Roman numeral, up to 399."""
+    values = [_ROMAN_VALUES[letter] for letter in number.lower()]
+    return sum(-a if a < b else a for a, b in zip(values, [*values[1:], 0], strict=True))
