@@ -21,7 +21,6 @@ _SUPERSCRIPTS = str.maketrans(
     "0123456789+-", "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b"
 )
 _WORD = re.compile(r"[^\W_]+")
-# What a note has that only names a source.
 
 
 class Block(NamedTuple):
