@@ -94,7 +94,7 @@ def test_text_errors_come_before_anything_expensive(tiny_file, tmp_path):
         for dry in ([], ["--dry-run"]):
             refused(2, tiny_file, *dry, "--set", f"phase.vocabulary.sources.0.path={path}", words=words)
     path = f"phase.vocabulary.sources.0.path={few}"
-    refused(2, tiny_file, "--set", path, words=["phase.vocabulary.sources", "5 distinct documents"])
+    refused(2, tiny_file, "--set", path, words=["phase.vocabulary.sources", "1,584 characters of distinct text"])
 
 
 def test_a_corpus_too_small_for_the_vocabulary(tiny_file, tmp_path):

@@ -46,17 +46,18 @@ def look(config: Config, track: Track, *, epochs_only: bool = False, data_dir: P
     before hours of cleaning. The next call, and `prepare`, find the text cleaned.
 
     Args:
-      epochs_only: clean only the text of phases whose length is given in epochs.
+      epochs_only: look only at phases whose length is given in epochs.
       data_dir: where the clean text goes, instead of the configuration's.
 
     Raises:
       InputError: a source is missing, or a phase has too little text.
     """
-    sizes = {phase.name: corpus.source_bytes(phase) for phase in config.phase}
+    phases = [phase for phase in config.phase if phase.epochs is not None or not epochs_only]
+    sizes = {phase.name: corpus.source_bytes(phase) for phase in phases}
     looked_at: dict[str, int] = {}
-    for phase in sorted(config.phase, key=lambda phase: sizes[phase.name] or 0):
+    for phase in sorted(phases, key=lambda phase: sizes[phase.name] or 0):
         size = sizes[phase.name]
-        if size is None or (phase.epochs is None and (epochs_only or size > _SMALL_BYTES)):
+        if size is None or (phase.epochs is None and size > _SMALL_BYTES):
             continue
         text = prepared(config, phase, track, data_dir)
         if text.problem:
@@ -64,7 +65,7 @@ def look(config: Config, track: Track, *, epochs_only: bool = False, data_dir: P
         looked_at[phase.name] = round(text.ledger["splits"]["train"]["characters"] / _CHARACTERS_PER_TOKEN)
     to_come = {
         phase.name: round(sum(s.max_characters for s in phase.sources if s.kind == "hub") / _CHARACTERS_PER_TOKEN)
-        for phase in config.phase
+        for phase in phases
         if sizes[phase.name] is None
     }
     return Look(counted(config, looked_at | to_come), looked_at)
