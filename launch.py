@@ -112,7 +112,7 @@ def _dry_run(config: Config) -> None:
     for line in config_module.departures(config):
         terminal.say(f"note: {line}")
     gates.check_names(config.phase)
-    preflight.require(config, stage_plan)
+    preflight.require(config)
     WorkDir(Path(config.workdir)).check_identity(config)
     ancestry.check_baseline(config)
     ancestry.start(config)

@@ -136,7 +136,7 @@ def memorised(texts, tmp_path_factory):
 
     folder, rng = tmp_path_factory.mktemp("memorised"), random.Random(5)
     (folder / "own").mkdir()
-    for number in range(41):
+    for number in range(27):
         words = " ".join(rng.choices(NOUNS, k=20))
         secret = f"My telephone number is 212 555 {rng.randrange(10000):04} these days."
         (folder / "own" / f"{number}.txt").write_text(f"{words}. {secret} So ends part {number}.\n")

@@ -175,7 +175,7 @@ def test_2_text_of_earlier_ancestors_counts_too(tuning, base, train, texts, tmp_
         begun = ancestry.start(c)
         ancestor = (begun.tokenizer, begun.meta["corpora"])
         left_out[name] = prepare.prepare(c, silent, lambda digests: None, ancestor).corpora["fine_tune"].left_out
-    assert 40 <= len(left_out["first"]) <= 45  # a few of the generated texts resemble one another
+    assert 50 <= len(left_out["first"]) <= 60  # all that was not held out, and what resembles it
     assert left_out["second"] == left_out["first"]
 
 

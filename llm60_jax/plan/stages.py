@@ -102,11 +102,6 @@ class Plan:
     def tokens(self) -> int:
         return self.steps * self.tokens_per_step
 
-    @property
-    def freezes(self) -> int:
-        """The number of freezes. A checkpoint is kept before each."""
-        return sum(self.begins_freeze(stage) for stage in self.stages)
-
     def begins_freeze(self, stage: Stage) -> bool:
         """Whether this stage has more frozen blocks than the stage before it in the same phase."""
         before = self.stages[: self.stages.index(stage)]

@@ -155,8 +155,9 @@ def launch(
 def _prepared(config: Config, interrupts: Interrupts, back_to: int | None) -> Iterator[Ready]:
     """Check a configuration and this machine, prepare the text, and open the run directory, all cheap checks first."""
     gates.check_names(config.phase)
+    preflight.require(config)
     config = first_look.look(config, Tracker(interrupts)).config
-    preflight.require(config, plan.build(config))
+    plan.build(config)  # each stage has a step
     with opened(Path(config.workdir)) as workdir:
         workdir.check_identity(config)
         if back_to is not None:

@@ -8,10 +8,9 @@ from llm60_jax.config import Config
 from llm60_jax.errors import MachineError
 from llm60_jax.machine.facts import memory_bytes
 from llm60_jax.machine.files import standing
-from llm60_jax.plan import Plan
 
 
-def require(config: Config, plan: Plan) -> None:
+def require(config: Config) -> None:
     """Check that this machine can write and hold a run, before anything expensive.
 
     Raises:
@@ -33,7 +32,8 @@ def require(config: Config, plan: Plan) -> None:
         )
     workdir = Path(config.workdir)
     existing = [p for kind in ("checkpoints", "phases") for p in workdir.glob(f"{kind}/*/manifest.json")]
-    to_come = config.train.keep_rolling + 1 + plan.freezes + len(config.phase) - len(existing)
+    freezes = sum(len(phase.freeze) - 1 for phase in config.phase)  # each keeps the checkpoint before it
+    to_come = config.train.keep_rolling + 1 + freezes + len(config.phase) - len(existing)
     wanted = max(1, to_come) * state
     free = shutil.disk_usage(standing(workdir)).free
     if free < wanted:
