@@ -76,7 +76,7 @@ def test_what_runs_short_is_told_once(plain, train, monkeypatch, caplog):
     monkeypatch.setattr(facts.shutil, "disk_usage", lambda path: facts.shutil._ntuple_diskusage(1, 1, 10**6))
     low = facts.psutil.virtual_memory()._replace(available=1)
     monkeypatch.setattr(facts.psutil, "virtual_memory", lambda: low)
-    monkeypatch.setattr(preflight, "require", lambda config, plan: None)
+    monkeypatch.setattr(preflight, "require", lambda config: None)
     monkeypatch.setattr(store, "require_room", lambda place, needed: None)
     monkeypatch.setattr(store, "nbytes", lambda state: 10**6)
     plain["train"]["evaluate_every"] = 1
