@@ -236,7 +236,7 @@ def test_any_source_becomes_tidy_text(source: str) -> None:
         assert "  " not in text.replace("\n  ", "\n")
 
 
-def test_case_files_of_the_workplace() -> None:
+def test_a_book_on_mathematics_is_dropped_as_such() -> None:
     case = Path(__file__).resolve().parents[2] / "shared" / "data" / "dirty" / "math_41568.tex"
     if not case.is_file():
         pytest.skip("the data is not here")
