@@ -208,9 +208,7 @@ def post(paragraph: Paragraph, limits: Exclude) -> bool:
         text = paragraph.text
     words = paragraph.words
     kinds = (
-        sum(word in _SHORTHAND for word in words),
-        sum(word in _SPOKEN for word in words),
-        sum(word in _MISSPELT for word in words),
+        *(sum(map(kind.__contains__, words)) for kind in (_SHORTHAND, _SPOKEN, _MISSPELT)),
         sum(map(text.count, _SMALL_WORDS)),
         len(_EXCLAIMED.findall(text)),
         len(_SMILE.findall(text)),
@@ -300,7 +298,7 @@ def non_english(paragraph: Paragraph, limits: Exclude) -> bool:
     words = paragraph.words
     if len(words) < _MIN_LANGUAGE_WORDS:
         return len(words) > 2 and not any(map(str.isascii, words))
-    share = sum(word in _FUNCTION_WORDS for word in words) / len(words)
+    share = sum(map(_FUNCTION_WORDS.__contains__, words)) / len(words)
     return share < limits.function_words * (1 + min(1.0, len(words) / 100)) and _language(paragraph.text) != "en"
 
 
