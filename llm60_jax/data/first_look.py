@@ -4,7 +4,7 @@ It finds missing sources and too little text of one's own, and estimates the tok
 length is given in epochs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,22 +53,32 @@ def look(config: Config, track: Track, *, epochs_only: bool = False, data_dir: P
       InputError: a source is missing, or a phase has too little text.
     """
     phases = [phase for phase in config.phase if phase.epochs is not None or not epochs_only]
-    sizes = {phase.name: corpus.source_bytes(phase) for phase in phases}
     looked_at: dict[str, int] = {}
-    for phase in sorted(phases, key=lambda phase: sizes[phase.name] or 0):
-        size = sizes[phase.name]
-        if size is None or (phase.epochs is None and size > _SMALL_BYTES):
-            continue
-        text = prepared(config, phase, track, data_dir)
-        if text.problem:
-            raise InputError(text.problem)
-        looked_at[phase.name] = round(text.ledger["splits"]["train"]["characters"] / _CHARACTERS_PER_TOKEN)
-    to_come = {
-        phase.name: round(sum(s.max_characters for s in phase.sources if s.kind == "hub") / _CHARACTERS_PER_TOKEN)
-        for phase in phases
-        if sizes[phase.name] is None
-    }
+    to_come: dict[str, int] = {}
+    for phase, size in smallest_first(phases):
+        if size is None:
+            characters = sum(source.max_characters for source in phase.sources if source.kind == "hub")
+            to_come[phase.name] = round(characters / _CHARACTERS_PER_TOKEN)
+        elif phase.epochs is not None or size <= _SMALL_BYTES:
+            text = prepared(config, phase, track, data_dir)
+            require_enough(text)
+            looked_at[phase.name] = round(text.ledger["splits"]["train"]["characters"] / _CHARACTERS_PER_TOKEN)
     return Look(counted(config, looked_at | to_come), looked_at)
+
+
+def smallest_first(phases: Iterable[Phase]) -> list[tuple[Phase, int | None]]:
+    """Return phases with the bytes of their source files, those to be downloaded (None) last.
+
+    Raises InputError if a source is missing.
+    """
+    sized = [(phase, corpus.source_bytes(phase)) for phase in phases]
+    return sorted(sized, key=lambda pair: (pair[1] is None, pair[1] or 0))
+
+
+def require_enough(text: Corpus) -> None:
+    """Raise InputError if a phase has too little text."""
+    if text.problem:
+        raise InputError(text.problem)
 
 
 def counted(config: Config, tokens: Mapping[str, int]) -> Config:

@@ -148,11 +148,9 @@ def prepare(
       MachineError: a file cannot be read or written.
     """
     data_dir, inherited = Path(config.data_dir), start[1] if start else {}
-    first_look.look(config, track)
-    corpora = prepare_text(config, track, inherited)
-    for text in corpora.values():
-        if text.problem:
-            raise InputError(text.problem)
+    corpora = prepare_text(config, track, inherited, first_look.require_enough)
+    for text in corpora.values():  # less may be left once all phases are kept apart
+        first_look.require_enough(text)
     digests = {f"data of phase {name}": text.digest for name, text in corpora.items()}
     check(digests)
     words = tokenizer.Tokenizer.load(start[0]) if start else tokenizer.prepare(config, corpora, data_dir, track)
@@ -188,15 +186,26 @@ def _held_out_before(config: Config, inherited: Mapping[str, Any], words: tokeni
     return {label: shard for label, shard in held_out.items() if shard.documents}
 
 
-def prepare_text(config: Config, track: Track, inherited: Mapping[str, Any]) -> dict[str, Corpus]:
+def prepare_text(
+    config: Config,
+    track: Track,
+    inherited: Mapping[str, Any],
+    check: Callable[[Corpus], None] = lambda text: None,
+) -> dict[str, Corpus]:
     """Prepare the clean text of all phases, without documents that must be kept apart.
 
     This is the first half of `prepare`. A corpus may be too small: its `problem` says so.
 
     Args:
       inherited: the `record` of the checkpoint that the run starts from.
+      check: receives each phase's text, the smallest phase first, before the next one is cleaned
+        or downloaded.
     """
-    corpora = {phase.name: first_look.prepared(config, phase, track) for phase in config.phase}
+    made: dict[str, Corpus] = {}
+    for phase, _ in first_look.smallest_first(config.phase):
+        made[phase.name] = first_look.prepared(config, phase, track)
+        check(made[phase.name])
+    corpora = {phase.name: made[phase.name] for phase in config.phase}
     return _without_validation_text(_keep_apart(config, corpora, inherited))
 
 

@@ -63,10 +63,10 @@ class WorkDir:
         """Raise InputError if a stored configuration, such as a checkpoint's, is not the same run as `config`."""
         old = flat(_as_of_now(stored))
         new = flat(config_module.to_tree(config))
-        for name in [name for name in new if name.endswith(".epochs") and new[name] == old.get(name) is not None]:
-            # counted from the text, whose digest is compared too
-            old.pop(name.replace(".epochs", ".tokens"), None), new.pop(name.replace(".epochs", ".tokens"), None)
-        changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+        in_epochs = [name for name in new if name.endswith(".epochs") and new[name] == old.get(name) is not None]
+        counted = {name.removesuffix("epochs") + "tokens" for name in in_epochs}  # from text whose digest is compared
+        names = sorted((old.keys() | new.keys()) - counted)
+        changed = [name for name in names if old.get(name) != new.get(name)]
         if changed:
             lines = [f"{name}: {_show(old.get(name))} in the run, {_show(new.get(name))} now" for name in changed[:5]]
             raise InputError(

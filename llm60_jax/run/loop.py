@@ -47,9 +47,8 @@ class Override(NamedTuple):
 class Ready(NamedTuple):
     """What a run is opened with, once all is checked and prepared."""
 
-    config: Config  # with counted tokens
     workdir: WorkDir
-    data: Prepared
+    data: Prepared  # with the configuration of counted tokens
     versions: dict[str, str]
     start: ancestry.Start | None
 
@@ -140,7 +139,7 @@ def launch(
     try:
         with _prepared(config, interrupts, back_to) as ready, kept_awake(config.train.keep_awake):
             rows = MetricsLog(ready.workdir)
-            opening = (ready.config, ready.workdir, rows, ready.data, ready.versions, interrupts, ready.start)
+            opening = (ready.data.config, ready.workdir, rows, ready.data, ready.versions, interrupts, ready.start)
             while True:
                 try:  # no name holds the run, so that a rewind frees its memory before the next one opens
                     _train_watched(open_run(*opening), override, span, watching)
@@ -171,7 +170,7 @@ def _prepared(config: Config, interrupts: Interrupts, back_to: int | None) -> It
         config = tuning.settled(config, Tracker(interrupts))
         data = prepare(config, Tracker(interrupts), workdir.check_digests, start.data if start else None)
         workdir.begin(data.config, data.digests, data.tokenizer.path)
-        yield Ready(data.config, workdir, data, versions, start)
+        yield Ready(workdir, data, versions, start)
 
 
 def _go_back(workdir: WorkDir, step: int) -> None:
