@@ -76,7 +76,7 @@ def spec(source: Source) -> dict[str, Any]:
 
 def readers_identity(inputs: Sequence[HashedFile]) -> list[Any]:
     """Return what determines how files are read: our readers, and their libraries."""
-    return [kinds.VERSION, kinds.libraries({kinds.kind_of_file(file.path) for file, _ in inputs})]
+    return [kinds.VERSION, kinds.libraries({file.kind for file, _ in inputs})]
 
 
 def rules_identity(exclude: Exclude, evaluation: Sequence[HashedFile]) -> dict[str, Any]:

@@ -133,15 +133,21 @@ def require(kinds_of_files: Mapping[str, str]) -> None:
 
 
 def read(
-    path: Path, name: str, text_field: str = "text", title_field: str = "title", author: Sequence[str] = ()
+    path: Path,
+    name: str,
+    text_field: str = "text",
+    title_field: str = "title",
+    author: Sequence[str] = (),
+    kind: str | None = None,
 ) -> Iterator[Document | Broken]:
     """Yield the documents of a file, and a `Broken` for each part that cannot be read.
 
     Args:
       text_field, title_field: of records.
       author: addresses whose mail counts; () for everybody's.
+      kind: of `kind_of_file`, if it is known.
     """
-    kind = kind_of_file(path)
+    kind = kind_of_file(path) if kind is None else kind
     if kind in _BY_FIELD:
         return guarded(_BY_FIELD[kind](path, name, text_field, title_field), name)
     if kind in _MAIL:

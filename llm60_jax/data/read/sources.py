@@ -23,10 +23,14 @@ UNREADABLE = "unreadable"  # instead of the digest of a file that cannot be read
 
 @dataclass(frozen=True)
 class InputFile:
-    """A file of a source. `name` is relative to the folder or package: equal on all machines."""
+    """A file of a source. `name` is relative to the folder or package: equal on all machines.
+
+    `kind` is what `kinds.kind_of_file` said when the source was listed: its content can decide it.
+    """
 
     path: Path
     name: str
+    kind: str
 
     def digest(self) -> str:
         """Return the SHA-256 in hex; `UNREADABLE` if the file cannot be read."""
@@ -71,13 +75,13 @@ def inputs(source: Source) -> tuple[InputFile, ...]:
       MachineError: a folder cannot be listed.
     """
     if isinstance(source, PackageSource):
-        paths = packages.inputs(source)
+        found = [InputFile(path, name, kinds.kind_of_file(path)) for name, path in packages.inputs(source).items()]
     elif isinstance(source, HubSource):
-        paths = {path.name: path for path in hub.parts(source)}
+        found = [InputFile(path, path.name, kinds.kind_of_file(path)) for path in hub.parts(source)]
     else:
-        paths = {_printable(name): path for name, path in _folder_inputs(source).items()}
-        kinds.require({name: kinds.kind_of_file(paths[name]) for name in sorted(paths)})
-    return tuple(InputFile(paths[name], name) for name in sorted(paths))
+        found = _folder_inputs(source)
+        kinds.require({file.name: file.kind for file in found})
+    return tuple(sorted(found, key=lambda file: file.name))
 
 
 def others(source: Source) -> list[str]:
@@ -115,8 +119,8 @@ def _items(source: Source, file: InputFile) -> Iterator[Document | Broken]:
     if isinstance(source, InstructionSource):
         return kinds.guarded(_answers(file), file.name)
     if isinstance(source, HubSource):
-        return kinds.read(file.path, file.name)
-    return kinds.read(file.path, file.name, source.text_field, source.title_field, source.author)
+        return kinds.read(file.path, file.name, kind=file.kind)
+    return kinds.read(file.path, file.name, source.text_field, source.title_field, source.author, file.kind)
 
 
 def _answers(file: InputFile) -> Iterator[Document | Broken]:
@@ -136,28 +140,30 @@ def _answers(file: InputFile) -> Iterator[Document | Broken]:
 # Folders
 
 
-def _folder_inputs(source: FolderSource | InstructionSource) -> dict[str, Path]:
+def _folder_inputs(source: FolderSource | InstructionSource) -> list[InputFile]:
     root = Path(source.path)
     accepted = kinds.EXTENSIONS if isinstance(source, FolderSource) else kinds.LINES
     extensions = ", ".join(accepted)
     if root.is_file():
-        if kinds.kind_of_file(root) not in accepted:
+        kind = kinds.kind_of_file(root)
+        if kind not in accepted:
             raise InputError(
                 f"source path '{source.path}': not a text file of a known kind ({unread.advice([root.name])[0]}); "
                 f"accepted are {extensions}"
             )
-        return {root.name: root}
+        return [InputFile(root, _printable(root.name), kind)]
     if not root.is_dir():
         raise InputError(f"source path '{source.path}': no such file or folder; give a folder with {extensions} files")
     names = _matching_names(source)
-    paths = {name: root / name for name in names if kinds.kind_of_file(root / name) in accepted}
-    if not paths:
+    listed = (InputFile(root / name, _printable(name), kinds.kind_of_file(root / name)) for name in names)
+    found = [file for file in listed if file.kind in accepted]
+    if not found:
         unread_files = f" ({len(names)} files of other kinds: {'; '.join(unread.advice(names))})" if names else ""
         raise InputError(
             f"source path '{source.path}': the folder holds no text files{unread_files} that match '{source.pattern}'; "
             f"accepted are {extensions}"
         )
-    return paths
+    return found
 
 
 def _matching_names(source: FolderSource | InstructionSource) -> list[str]:
