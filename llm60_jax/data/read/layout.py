@@ -1,4 +1,4 @@
-"""Blocks of text and the line breaks inside them, alike for pages, e-books and word processors."""
+"""Blocks of text as all readers join them, and line breaks in pages, e-books and word processors."""
 
 import itertools
 import re
@@ -130,6 +130,16 @@ def _unwrapped(lines: list[str]) -> list[str]:
     return found
 
 
+def laid_out(text: str) -> list[str]:
+    """Return the lines of a text that is laid out by hand, without blank lines at its ends."""
+    lines = [line.rstrip() for line in text.expandtabs(4).split("\n")]
+    while lines and not lines[0]:
+        del lines[0]
+    while lines and not lines[-1]:
+        del lines[-1]
+    return lines
+
+
 def preformatted(text: str, code: bool) -> list[Block]:
     """Return blocks of text whose lines are laid out by hand.
 
@@ -138,11 +148,7 @@ def preformatted(text: str, code: bool) -> list[Block]:
     Args:
       code: whether the text is known to be code.
     """
-    lines = [line.rstrip() for line in text.expandtabs(4).split("\n")]
-    while lines and not lines[0]:
-        del lines[0]
-    while lines and not lines[-1]:
-        del lines[-1]
+    lines = laid_out(text)
     if not lines:
         return []
     body = "\n".join(lines)
@@ -199,9 +205,13 @@ def table(rows: list[list[list[Block]]]) -> Iterator[Block]:
         yield from (block for row in rows for cell in row for block in cell)
         return
     for row in rows:
-        cells = [" ".join(" ".join(block.text for block in cell).split()) for cell in row]
-        if any(cells):
-            yield Block(f"| {' | '.join(cells)} |", "row", group=2)
+        if line := row_of([" ".join(" ".join(block.text for block in cell).split()) for cell in row]):
+            yield Block(line, "row", group=2)
+
+
+def row_of(cells: list[str]) -> str:
+    """Return a row of a table on one line; "" if all cells are empty."""
+    return f"| {' | '.join(cells)} |" if any(cells) else ""
 
 
 def power(before: str, digits: str) -> str:

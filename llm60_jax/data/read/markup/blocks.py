@@ -7,12 +7,14 @@ item begins with "- " or "1. ", a row of a table is `| a | b |`, code stands bet
 import itertools
 import re
 
+from llm60_jax.data.read import layout
+from llm60_jax.data.read.layout import FENCE, Block
+
 GAP = "\x00"  # stands where a reader took something out; `tidy` closes the hole
 BREAK = "\x01"  # a line end that the author asked for
 BLOCK = "\x02"  # the end of a block, inside a run of text
 HELD = "\x03"  # stands around what a reader sets aside for a while
 _MARKS = re.compile(f"[{GAP}{BREAK}{BLOCK}{HELD}]")
-FENCE = "```"
 _MAX_VERSE_LINE = 60  # characters, where the author asked for the line ends
 _SHORT_LINE = 50
 _NOT_LETTERS = "\"'\u201c\u2018([_-\u2014 "
@@ -23,7 +25,6 @@ _NARROW_PROSE = 34  # ... but few do
 _GAPS = re.compile(f" ?{GAP}[ {GAP}]*")
 _EMPTY_BRACKETS = re.compile(f"\\([ ,;]*{GAP}[ ,;{GAP}]*\\)")
 _CLOSING = frozenset(".,;:!?)]}\u201d\u2019")
-# What only a citation has: a year in brackets, pages, a volume, an address.
 _PROSE_SIGNS = frozenset(" \t\n,.;:!?'\"-()\u2018\u2019\u201c\u201d\u2014\u2013\u2026")
 SENTENCE_END = re.compile(r"[.!?\u2026][\"'\u201d\u2019)*_]*$")
 
@@ -94,19 +95,13 @@ def _is_filled(lines: list[str], width: int) -> bool:
 
 def fenced(code: str) -> str:
     """Return code between two fences, "" if there is none."""
-    lines = [line.rstrip() for line in unmarked(code).expandtabs(4).split("\n")]
-    while lines and not lines[0]:
-        lines.pop(0)
-    while lines and not lines[-1]:
-        lines.pop()
-    body = "\n".join(line for line in lines if not line.startswith(FENCE))
+    body = "\n".join(line for line in layout.laid_out(unmarked(code)) if not line.startswith(FENCE))
     return f"{FENCE}\n{body}\n{FENCE}" if body.strip() else ""
 
 
 def row(cells: list[str]) -> str:
     """Return a row of a table; "" if all cells are empty."""
-    texts = [" ".join(paragraphs(cell)).replace("\n", " ") for cell in cells]
-    return f"| {' | '.join(texts)} |" if any(texts) else ""
+    return layout.row_of([" ".join(paragraphs(cell)).replace("\n", " ") for cell in cells])
 
 
 def item(text: str, marker: str, depth: int) -> str:
@@ -134,30 +129,26 @@ def may_be_prose(text: str) -> bool:
 
 
 class Writer:
-    """Collects blocks and joins them: a line end between items of one list, else a blank line."""
+    """Collects blocks. Items, or rows, that follow one another belong to one list, or table."""
 
     def __init__(self) -> None:
-        self._parts: list[str] = []  # in turn what stands between blocks, and a block
-        self._after_item = self._after_row = False
+        self._blocks: list[Block] = []
 
     def block(self, text: str) -> None:
         """Add a block; nothing if it is empty."""
         if text:
-            self._parts += ("\n\n", text)
-            self._after_item = self._after_row = False
+            self._blocks.append(Block(text))
 
     def row(self, text: str) -> None:
         """Add a row of a table; nothing if it is empty."""
         if text:
-            self._parts += ("\n" if self._after_row else "\n\n", text)
-            self._after_item, self._after_row = False, True
+            self._blocks.append(Block(text, "row"))
 
     def item(self, text: str, marker: str, depth: int) -> None:
         """Add an item of a list; nothing if it is empty."""
         if text.strip():
-            self._parts += ("\n" if self._after_item else "\n\n", item(text, marker, depth))
-            self._after_item, self._after_row = True, False
+            self._blocks.append(Block(item(text, marker, depth), "item"))
 
     def text(self) -> str:
         """Return all blocks as one text."""
-        return "".join(self._parts[1:])
+        return layout.joined(self._blocks)

@@ -2,7 +2,8 @@
 
 import re
 
-from llm60_jax.data.read import footnotes
+from llm60_jax.data.read import footnotes, layout
+from llm60_jax.data.read.layout import FENCE, Block
 from llm60_jax.data.read.markup.tex import paragraph
 
 _DEEPEST = 20  # levels of a list that show in its indentation
@@ -16,7 +17,7 @@ class Page:
         self.depth = 0  # lists that are open
         self._words: list[str] = []  # of the present paragraph
         self._outside: list[list[str]] = []  # paragraphs that a note interrupts
-        self._blocks: list[tuple[bool, str]] = []  # (whether it is an item, text)
+        self._blocks: list[Block] = []
         self._notes: list[str] = []
 
     @property
@@ -27,12 +28,7 @@ class Page:
     def text(self) -> str:
         """Return the text: blocks with blank lines between them, items of a list without."""
         self.end_section()
-        parts: list[str] = []
-        before = False
-        for is_item, block in self._blocks:
-            parts += ["\n" if is_item and before else "\n\n", block]
-            before = is_item
-        return "".join(parts).strip()
+        return layout.joined(self._blocks).strip()
 
     def add(self, words: str) -> None:
         """Add words, or a mark of `paragraph`, to the present paragraph."""
@@ -55,15 +51,15 @@ class Page:
         self._words = []
         if self.marker and text:
             indent = "  " * (min(self.depth, _DEEPEST) - 1)
-            self._blocks.append((True, f"{indent}{self.marker}{text}"))
+            self._blocks.append(Block(f"{indent}{self.marker}{text}", "item"))
             self.marker = ""
         elif text:
-            self._blocks.append((False, text))
+            self._blocks.append(Block(text))
 
     def end_section(self) -> None:
         """End the paragraph; the notes of the section follow it."""
         self.end_paragraph()
-        self._blocks += ((False, note) for note in self._notes)
+        self._blocks += map(Block, self._notes)
         self._notes = []
 
     def begin_note(self) -> None:
@@ -90,4 +86,4 @@ class Page:
         lines = [line.rstrip() for line in code.split("\n")]
         body = re.sub(r"\n{2,}", "\n", "\n".join(lines)).strip("\n")
         if body.strip():
-            self._blocks.append((False, f"```\n{body}\n```"))
+            self._blocks.append(Block(f"{FENCE}\n{body}\n{FENCE}"))
