@@ -35,6 +35,8 @@ from llm60_jax import config as config_module  # noqa: E402
 from llm60_jax.record.history import without_time as without_time  # noqa: E402
 
 PROJECT = Path(__file__).resolve().parents[1]
+# Processes that tests start run the checkout beside them, also where another one is installed.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
 
 NOUNS = ["river", "garden", "letter", "captain", "window", "harbour", "teacher", "kitchen", "lantern", "orchard"]
 VERBS = ["crossed", "remembered", "opened", "followed", "painted", "found", "carried", "watched", "repaired"]
