@@ -19,7 +19,7 @@ from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.config import Config
 from llm60_jax.errors import InputError
-from llm60_jax.machine import cli, terminal
+from llm60_jax.machine import cli, shipped, terminal
 
 EXAMPLES = """examples:
   python launch.py configs/quickstart.toml              the embedded default, all three phases
@@ -39,7 +39,8 @@ exit codes:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = _parse(arguments)
-    command = shlex.join(["python", *_to_go_on(sys.argv if arguments is None else ["launch.py", *arguments])])
+    typed = sys.argv[1:] if arguments is None else arguments
+    command = f"{shipped.invocation(shipped.TRAIN)} {shlex.join(_to_go_on(typed))}"
     logs: list[Path] = []
 
     def body() -> None:

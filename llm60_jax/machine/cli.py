@@ -5,6 +5,7 @@ A tool's main builds a `parser` or `config_parser`, adds its options, and return
 
 import argparse
 import contextlib
+import difflib
 import logging
 import signal
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from llm60_jax.config import Config, Phase
 from llm60_jax.errors import Failure, InputError, MachineError
+from llm60_jax.machine import shipped
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.machine.terminal import PrintableFormatter, log, printable
 
@@ -21,14 +23,19 @@ from llm60_jax.machine.terminal import PrintableFormatter, log, printable
 def parser(description: str | None, examples: str) -> argparse.ArgumentParser:
     """Return a command's parser. Its help shows the examples below the options, line by line."""
     return argparse.ArgumentParser(
-        description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=shipped.program(),
+        description=description,
+        epilog=shipped.spoken(examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
 
 def config_parser(description: str | None, examples: str) -> argparse.ArgumentParser:
     """Return the parser of a command that takes a configuration: CONFIG and `--set`."""
     result = parser(description, examples)
-    result.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file; see configs/")
+    result.add_argument(
+        "config", type=_config_file, metavar="CONFIG", help="a TOML file, or the name of one in configs/: quickstart"
+    )
     result.add_argument(
         "--set",
         action="append",
@@ -37,6 +44,16 @@ def config_parser(description: str | None, examples: str) -> argparse.ArgumentPa
         help="override any field, for example seed=1 or phase.grammar.tokens=204800; may be repeated",
     )
     return result
+
+
+def _config_file(text: str) -> Path:
+    """Return the file that CONFIG means. A path that is missing is reported by whoever reads it."""
+    path = shipped.config_file(text)
+    if not path.exists() and text.isidentifier():
+        near = difflib.get_close_matches(text, shipped.configs(), 1)
+        hint = f"; did you mean '{near[0]}'?" if near else f"; those are {', '.join(shipped.configs())}"
+        raise argparse.ArgumentTypeError(f"'{text}' is no file and no configuration of the package{hint}")
+    return path
 
 
 def phase_of(config: Config, name: str) -> Phase:
@@ -73,11 +90,13 @@ def guarded(command: str, body: Callable[[], None], log_file: Callable[[], Path 
     Print one message for the exception that ends it, if any.
 
     Args:
-      command: the name of the command. Every message begins with it.
+      command: the file name of the command. Every message begins with it, or with the words that
+        started it through `llm60`.
       body: the work.
       log_file: returns the log that holds the traceback of a bug. Without a log the message holds
         it.
     """
+    command = shipped.program() or command
     try:
         with _messages(command):
             body()
@@ -126,4 +145,4 @@ def _messages(command: str) -> Iterator[None]:
 
 def _tell(command: str, message: str) -> None:
     with contextlib.suppress(OSError):
-        print(f"{command}: {printable(message)}", file=sys.stderr, flush=True)
+        print(f"{command}: {printable(shipped.spoken(message))}", file=sys.stderr, flush=True)
