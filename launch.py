@@ -39,6 +39,7 @@ exit codes:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = _parse(arguments)
+    terminal.console.is_verbose = options.verbose
     typed = sys.argv[1:] if arguments is None else arguments
     command = f"{shipped.invocation(shipped.TRAIN)} {shlex.join(_to_go_on(typed))}"
     logs: list[Path] = []
@@ -68,6 +69,7 @@ def _to_go_on(command: list[str]) -> list[str]:
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = cli.config_parser(__doc__, EXAMPLES)
     parser.add_argument("--workdir", metavar="DIR", help="run directory, instead of the configuration's")
+    parser.add_argument("--verbose", action="store_true", help="print all that log.txt holds")
     parser.add_argument("--dry-run", action="store_true", help="check everything, print the plan, and stop")
     parser.add_argument("--override-gate", metavar="PHASE", help="close this phase against its gate; stays on record")
     parser.add_argument("--why", metavar="REASON", help="reason for the override")

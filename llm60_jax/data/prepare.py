@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from llm60_jax import plan
 from llm60_jax.config import RULE_2, Config, Phase
 from llm60_jax.data import first_look
 from llm60_jax.data.clean import canaries, private
 from llm60_jax.data.clean.dedup import Sketches
-from llm60_jax.data.corpus import account, corpus, joining
+from llm60_jax.data.corpus import corpus, joining
 from llm60_jax.data.corpus.corpus import Corpus
 from llm60_jax.data.tokens import bigrams, fertility, loader, shards, tokenizer, weights
 from llm60_jax.data.tokens.shards import TokenShard
@@ -49,9 +50,8 @@ class Prepared(NamedTuple):
         return names[: names.index(phase)]
 
     def describe(self, phase: Phase) -> str:
-        """Return lines for the terminal: a phase's sources, size and epochs."""
+        """Return a phase's size and epochs, for the terminal."""
         shard = self.shards[phase.name].train
-        sources = [f"{phase.name}: {line}" for line in self.corpora[phase.name].summary()]
         passes = loader.epochs(shard, phase.tokens)
         size = (
             f"phase {phase.name}: {shard.documents:,} documents, {shard.token_count:,} tokens to train on; "
@@ -63,7 +63,7 @@ class Prepared(NamedTuple):
                 f". More than {MANY_EPOCHS} epochs teach little and the model learns the text by heart: "
                 f"add text, or lower phase.{phase.name}.{field}"
             )
-        return "\n".join([*sources, size])
+        return size
 
     def facts(self, phase: Phase) -> dict[str, Any]:
         """Return figures of a phase's text for the doctor and the report, as JSON values."""
@@ -73,7 +73,7 @@ class Prepared(NamedTuple):
         fit = fertility.fit(
             islice((record["text"] for record in text.read("validation")), _FIT_DOCUMENTS), self.tokenizer
         ).to_tree()
-        ledgers = account.ledgers(text)
+        ledgers = text.ledgers
         characters_in = max(1, sum(ledger.characters_in for ledger in ledgers))
         duplicated = sum(
             ledger.characters_dropped.get(reason, 0) for ledger in ledgers for reason in ("duplicate", "near_duplicate")
@@ -169,7 +169,7 @@ def prepare(
 def _held_out_before(config: Config, inherited: Mapping[str, Any], words: tokenizer.Tokenizer) -> dict[str, TokenShard]:
     """Return the validation text of earlier runs' phases, as far as it is still here.
 
-    Each has up to `train.validation_tokens` tokens.
+    Each has as many tokens as an evaluation may score.
     """
     held_out: dict[str, TokenShard] = {}
     for name, entry in inherited.items():
@@ -182,7 +182,9 @@ def _held_out_before(config: Config, inherited: Mapping[str, Any], words: tokeni
         label = entry["phase"]
         while label in held_out or any(label == phase.name for phase in config.phase):
             label += " before"
-        held_out[label] = shards.in_memory(text.read("validation"), words, config.train.validation_tokens)
+        held_out[label] = shards.in_memory(
+            text.read("validation"), words, config.train.validation_tokens or plan.MOST_SCORED
+        )
     return {label: shard for label, shard in held_out.items() if shard.documents}
 
 

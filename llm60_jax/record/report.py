@@ -89,6 +89,27 @@ def summary(run: History, phase: Phase) -> str:
     return "\n".join(lines)
 
 
+def time_spent(run: History, phase: Phase) -> str:
+    """Return how long a phase took and what share of it was evaluation; "" before its first stage has ended.
+
+    Where that share is above the plan's, name the settings that decide it.
+    """
+    shares = {share.name: share.share for share in doctor.time_of(run, phase)}
+    if not shares:
+        return ""
+    line = (
+        f"{duration(doctor.seconds_of(run, phase))}, {shares['steps']:.0%} of it steps, {shares['evaluation']:.0%} "
+        "evaluation"
+    )
+    if shares["evaluation"] <= plan.EVALUATION_SHARE:
+        return line
+    every, tokens = plan.evaluate_every(run.config, phase), plan.validation_tokens(run.config, phase)
+    return (
+        f"{line}, which is more than {plan.EVALUATION_SHARE:.0%}: every {every:,} steps and for the gate it scores "
+        f"{tokens:,} tokens of each phase's text (train.evaluate_every, train.validation_tokens)"
+    )
+
+
 def _planned_time(run: History, phase: Phase) -> list[str]:
     """Return a line that compares the time of a phase's steps with its forecast, where there was one."""
     ends = [row["stage_end"] for row in run.of(phase, "stage_end")]

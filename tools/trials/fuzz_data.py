@@ -266,7 +266,7 @@ def check(folder: Path, data_dir: Path) -> None:
         sources=(corpus.sources.folder(str(folder)),),
     )
     made = corpus.prepare(phase, data_dir, silent)
-    (ledger,) = account.ledgers(made)
+    (ledger,) = made.ledgers
     dropped = sum(ledger.dropped.values())
     balance = f"{ledger.documents_in} in, {ledger.documents_kept} kept, {ledger.dropped}"
     assert ledger.documents_in == ledger.documents_kept + dropped, balance

@@ -49,15 +49,23 @@ class Corpus:
     notes: tuple[str, ...] = ()
 
     def summary(self) -> list[str]:
-        """Return lines for each source (read, kept, repaired, dropped, suspicious losses), then the notes."""
-        ledgers = [Ledger.of(tree) for tree in self.ledger["sources"]]
-        return [*(line for ledger in ledgers for line in (ledger.summary(), *ledger.warnings())), *self.notes]
+        """Return a line for each source (read, kept, repaired, dropped), then the notes."""
+        return [*(ledger.summary() for ledger in self.ledgers), *self.notes]
+
+    def warnings(self) -> list[str]:
+        """Return lines about suspicious losses."""
+        return [line for ledger in self.ledgers for line in ledger.warnings()]
+
+    @property
+    def ledgers(self) -> list[Ledger]:
+        """The ledgers of the sources, in their order."""
+        return [Ledger.of(tree) for tree in self.ledger["sources"]]
 
     @property
     def problem(self) -> str:
         """Why this text cannot train a model; "" if it can."""
         if self.ledger["too_few"]:
-            return f"{self.ledger['too_few']}. " + "; ".join(self.summary())
+            return f"{self.ledger['too_few']}. " + "; ".join([*self.summary(), *self.warnings()])
         for split in SPLITS:
             if not self.ids(split):
                 return (

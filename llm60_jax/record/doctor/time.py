@@ -91,7 +91,8 @@ def mostly_not_training(history: History, phase: Phase) -> Iterator[Finding]:
         return
     largest = max(("evaluation", "samples", "saving"), key=lambda name: spent[name])
     field = {"evaluation": "evaluate_every", "samples": "save_every", "saving": "save_every"}[largest]
-    now = getattr(history.config.train, field)
+    config = history.config
+    now = plan.evaluate_every(config, phase) if field == "evaluate_every" else config.train.save_every
     yield Finding(
         "trains too little of its time",
         phase.name,
