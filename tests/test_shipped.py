@@ -81,6 +81,13 @@ def test_what_is_not_there_is_named(arguments, code, words, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_windows_gets_one_message(tmp_path):
+    done = run("-c", "import sys; sys.platform = 'win32'; import llm60_jax", cwd=tmp_path)
+    assert done.returncode == 5
+    assert done.stderr.count("\n") == 1
+    assert "WSL 2" in done.stderr
+
+
 @pytest.mark.slow
 def test_a_wheel_has_the_command_the_tools_and_the_configurations(tmp_path):
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
