@@ -22,10 +22,12 @@ from llm60_jax.data.corpus.corpus import Corpus
 from llm60_jax.data.tokens import bigrams, fertility, loader, shards, tokenizer, weights
 from llm60_jax.data.tokens.shards import TokenShard
 from llm60_jax.errors import InputError
+from llm60_jax.machine import unfinished
 from llm60_jax.machine.progress import Track
 
 MANY_EPOCHS = 4  # more passes over the same text teach little
 _LOG = logging.getLogger("llm60_jax")
+_BUILT_IN = ("processed", "screened", "screened/*", "tokenized", "tokenizers", "words", "measured/*", "compiled/*")
 _FIT_DOCUMENTS = 200  # held-out documents that the vocabulary is measured on
 _WINDOW = 256  # consecutive tokens in a sample of the training text
 
@@ -196,19 +198,30 @@ def prepare_text(
 ) -> dict[str, Corpus]:
     """Prepare the clean text of all phases, without documents that must be kept apart.
 
-    This is the first half of `prepare`. A corpus may be too small: its `problem` says so.
+    This is the first half of `prepare`. A corpus may be too small: its `problem` says so. What
+    killed processes have left unfinished in `data_dir` is removed.
 
     Args:
       inherited: the `record` of the checkpoint that the run starts from.
       check: receives each phase's text, the smallest phase first, before the next one is cleaned
         or downloaded.
     """
+    _remove_unfinished(config)
     made: dict[str, Corpus] = {}
     for phase, _ in first_look.smallest_first(config.phase):
         made[phase.name] = first_look.prepared(config, phase, track)
         check(made[phase.name])
     corpora = {phase.name: made[phase.name] for phase in config.phase}
     return _without_validation_text(_keep_apart(config, corpora, inherited))
+
+
+def _remove_unfinished(config: Config) -> None:
+    """Remove what killed processes have left in the folders of prepared text, and warn."""
+    data_dir = Path(config.data_dir)
+    downloads = [Path(source.path) for phase in config.phase for source in phase.sources if source.kind == "hub"]
+    removed = unfinished.remove([data_dir, *(place for kind in _BUILT_IN for place in data_dir.glob(kind)), *downloads])
+    if removed:
+        _LOG.warning("%s: %s", data_dir, removed)
 
 
 def _keep_apart(config: Config, corpora: dict[str, Corpus], inherited: Mapping[str, Any]) -> dict[str, Corpus]:

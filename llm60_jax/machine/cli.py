@@ -15,7 +15,7 @@ from pathlib import Path
 
 from llm60_jax.config import Config, Phase
 from llm60_jax.errors import Failure, InputError, MachineError
-from llm60_jax.machine import shipped
+from llm60_jax.machine import environment, shipped
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.machine.terminal import PrintableFormatter, log, printable
 
@@ -78,6 +78,7 @@ def run_tool(
       arguments: the command line; None takes that of this process.
       body: the work. Signals are taken over before it begins, and it should check them.
     """
+    environment.read_names_as_utf8()
     options = command_line.parse_args(arguments)
     interrupts = Interrupts()
     interrupts.install()

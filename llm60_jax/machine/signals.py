@@ -58,9 +58,9 @@ class Interrupts:
         grace = self.grace
         _tell(f"Stopping at the next safe point, or in {grace:.0f} s. Send the signal again to leave at once.")
         if select.select([waiting], [], [], grace)[0]:
-            _leave(waiting.recv(1)[0])
+            leave(128 + waiting.recv(1)[0])
         _tell(f"{grace:.0f} s are over: leaving at once. Everything saved before is intact.")
-        _leave(first)
+        leave(128 + first)
 
 
 def _tell(text: str) -> None:
@@ -68,11 +68,17 @@ def _tell(text: str) -> None:
         os.write(2, f"\n{text}\n".encode())
 
 
-def _leave(number: int) -> NoReturn:
+def leave(code: int) -> NoReturn:
+    """End this process with an exit code, and its children, without a wait for any thread."""
     import psutil  # here, because signals are taken over before any slow import
 
+    with contextlib.suppress(ImportError):
+        from multiprocessing import util
+
+        # Semaphores of process pools: the tracker of multiprocessing would warn of those that are left.
+        util._run_finalizers(0)  # type: ignore[attr-defined]
     with contextlib.suppress(psutil.Error):
         for child in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 child.kill()
-    os._exit(128 + number)
+    os._exit(code)

@@ -25,7 +25,7 @@ import numpy as np
 from llm60_jax import config as config_module
 from llm60_jax.config import Config
 from llm60_jax.errors import DamageError, Failure, InputError, MachineError
-from llm60_jax.machine import files
+from llm60_jax.machine import files, unfinished
 from llm60_jax.machine.locks import Lock
 from llm60_jax.machine.terminal import PrintableFormatter
 
@@ -184,6 +184,8 @@ class WorkDir:
 def opened(path: Path) -> Iterator[WorkDir]:
     """Create a run directory, readable by its owner only, lock it to this process, and log to its log.txt.
 
+    What a killed process has left unfinished there is removed.
+
     Raises:
       MachineError: the path cannot be written.
       InputError: another process trains there.
@@ -208,6 +210,8 @@ def opened(path: Path) -> Iterator[WorkDir]:
                 "or the power was cut. Resuming from its last save",
                 path, left_behind,
             )  # fmt: skip
+        if removed := unfinished.remove([path, *(folder for folder in path.iterdir() if folder.is_dir())]):
+            logger.warning("%s: %s", path, removed)
         try:
             yield WorkDir(path)
         except Failure as failure:

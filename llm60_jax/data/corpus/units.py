@@ -12,7 +12,6 @@ import json
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,7 +30,7 @@ from llm60_jax.data.corpus.pieces import Piece, ScreenedDocument
 from llm60_jax.data.read import kinds, sources
 from llm60_jax.data.read.ledger import Ledger
 from llm60_jax.errors import DamageError, InputError, MachineError
-from llm60_jax.machine import files, manifest
+from llm60_jax.machine import files, manifest, signals, unfinished
 from llm60_jax.machine.progress import Track, silent
 
 _FORMAT = 2  # raise with any change of the folder's content
@@ -183,16 +182,16 @@ def _make_in_processes(units: list[Unit], parent: Path, track: Track, descriptio
                 "set processes to a smaller number and run the same command again. Finished parts are kept"
             ) from None
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
             for child in multiprocessing.active_children():
-                child.terminate()  # the next attempt makes its unfinished unit again
+                child.kill()  # the next attempt makes its unfinished unit again
+            pool.shutdown(cancel_futures=True)
+            unfinished.remove([parent])
             raise
 
 
 def _begin_worker(parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process decides
-    # An exit, unlike a kill, removes the scratch folder.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    for number in signals.SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # the first process decides
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
