@@ -56,7 +56,7 @@ def test_folder_reads_text_markdown_and_json_lines_in_order(tmp_path: Path) -> N
     assert sources.label(folder(tmp_path)) == tmp_path.name
     assert ledger.documents_in == 4
     assert not ledger.dropped
-    assert sources.others(folder(tmp_path)) == ["picture.png"]
+    assert sources.others(folder(tmp_path)) == ("picture.png",)
 
 
 def test_a_single_file_is_a_source(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ without findings.
 
 
 def as_json(run: History) -> dict[str, object]:
-    """Return `findings`, each with symptom, phase, evidence, cause and fix, and `time` by phase and
-    activity."""
+    """Return `findings`, each with symptom, phase, evidence, cause and fix, `time` by phase and
+    activity, and `skipped`: a line for each file of which a part cannot be read."""
     return {
         "run": str(run.path),
         "findings": [finding._asdict() for finding in doctor.examine(run)],
@@ -35,6 +35,7 @@ def as_json(run: History) -> dict[str, object]:
             for phase in run.begun
             if (shares := doctor.time_of(run, phase))
         },
+        "skipped": list(run.skipped),
     }
 
 
@@ -53,7 +54,14 @@ def as_text(run: History) -> str:
 
 def write_page(run: Path) -> None:
     """Write a run's report.html anew, and print its path."""
-    print(report.write(history.read(run)))
+    whole = history.read(run)
+    _warn(whole)
+    print(report.write(whole))
+
+
+def _warn(run: History) -> None:
+    for line in run.skipped:
+        terminal.log.warning("%s: %s", run.path, line)
 
 
 def _diagnose(options: argparse.Namespace, interrupts: Interrupts) -> None:
@@ -61,6 +69,7 @@ def _diagnose(options: argparse.Namespace, interrupts: Interrupts) -> None:
         write_page(options.run)
         return
     run = history.read(options.run)
+    _warn(run)
     print(json.dumps(as_json(run), indent=2) if options.json else as_text(run))
 
 

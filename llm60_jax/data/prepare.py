@@ -208,9 +208,11 @@ def prepare_text(
     """
     _remove_unfinished(config)
     made: dict[str, Corpus] = {}
-    for phase, _ in first_look.smallest_first(config.phase):
-        made[phase.name] = first_look.prepared(config, phase, track)
-        check(made[phase.name])
+    found = first_look.listed(config, config.phase)
+    first_look.shared(config, found)
+    for files in first_look.smallest_first(found):
+        text = made[files.phase.name] = first_look.prepared(config, files.phase, track)
+        check(text)
     corpora = {phase.name: made[phase.name] for phase in config.phase}
     return _without_validation_text(_keep_apart(config, corpora, inherited))
 

@@ -57,7 +57,9 @@ def page(run: History) -> str:
         "depth": curves.depth(run),
         "time": _time(run),
     }
-    return pages.render(_TEMPLATE, name=str(run.path.name or run.path), headline=_headline(run), content=content)
+    return pages.render(
+        _TEMPLATE, name=str(run.path.name or run.path), headline=_headline(run), skipped=run.skipped, content=content
+    )
 
 
 def summary(run: History, phase: Phase) -> str:
@@ -74,8 +76,9 @@ def summary(run: History, phase: Phase) -> str:
             f"({last['bits_per_byte']:.3f} bits per byte)"
         )
     for name, score in last.get("earlier_phases", {}).items():
-        before = first["earlier_phases"][name]["validation_loss"]
-        lines.append(f"  held-out loss of {name}: {before:.3f} -> {score['validation_loss']:.3f}")
+        before = first.get("earlier_phases", {}).get(name)
+        start = f"{before['validation_loss']:.3f} -> " if before else ""
+        lines.append(f"  held-out loss of {name}: {start}{score['validation_loss']:.3f}")
     if "grammar_mean" in evidence:
         lines.append(f"  minimal pairs: {evidence['grammar_mean']:.1%} right")
     if rare := evidence.get("rare_words"):

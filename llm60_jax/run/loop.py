@@ -178,9 +178,12 @@ def _prepared(config: Config, interrupts: Interrupts, back_to: int | None) -> It
     """Check a configuration and this machine, prepare the text, and open the run directory, all cheap checks first."""
     gates.check_names(config.phase)
     preflight.require(config)
-    config = first_look.look(config, Tracker(interrupts)).config
+    look = first_look.look(config, Tracker(interrupts))
+    config = look.config
     plan.build(config)  # each stage has a step
     with opened(Path(config.workdir)) as workdir:
+        for line in look.notes:
+            say(f"note: {line}")
         workdir.check_identity(config)
         if back_to is not None:
             _go_back(workdir, back_to)
