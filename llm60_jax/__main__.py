@@ -5,6 +5,7 @@ import runpy
 import sys
 from collections.abc import Sequence
 
+import llm60_jax
 from llm60_jax.machine import shipped
 
 _EXIT_INPUT = 2
@@ -14,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the first argument names. It ends the process with its own exit code.
 
     Returns:
-      2 where there is no such command; 0 after the list of all.
+      2 where there is no such command; 0 after the list of all, or the version.
     """
     entry = shipped.ENTRIES[1 if sys.argv[0].endswith("__main__.py") else 0]
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
@@ -25,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.argv[1:] = rest
         sys.path.insert(0, str(script.parent))  # as for a script that Python starts
         runpy.run_path(str(script), run_name="__main__")
+        return 0
+    if name == "--version":
+        print(f"llm60_jax {llm60_jax.__version__}")
         return 0
     if name in ("-h", "--help"):
         print(_overview(entry))

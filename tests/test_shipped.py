@@ -68,6 +68,7 @@ def test_the_module_runs_a_script_with_its_messages_and_exit_code(tmp_path):
     ("arguments", "code", "words"),
     [
         ([], 0, "llm60_jax COMMAND"),
+        (["--version"], 0, "llm60_jax 0."),
         (["trian"], 2, "did you mean 'train'?"),
         (["train", "quikstart"], 2, "did you mean 'quickstart'?"),
         (["train", "other"], 2, "those are bench_data,"),
