@@ -234,7 +234,7 @@ def cleaning(texts: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interruption_in_cleaning_leaves_neither_folders_nor_warnings(cleaning, tmp_path, number):
     done = cleaning(number)
     assert done.returncode == 128 + number
