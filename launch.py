@@ -151,7 +151,8 @@ def _run(config: Config, command: str, options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     code = main()
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it was closed from the start
+            sys.stdout.flush()
     except OSError:  # the reader is gone, and Python would replace our exit code
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if code > 128:  # all is saved; do not wait for a program that is compiling in the background

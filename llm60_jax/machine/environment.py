@@ -48,20 +48,21 @@ _THREADS = 32 + 4 * (os.cpu_count() or 1)  # of Python, JAX and XLA's compiler
 _PATIENCE = 60.0  # seconds for XLA to read its flags
 
 
-def settle(folder: Path) -> None:
-    """Check and settle the environment of a process that computes. It does nothing the second time.
+def settle(folder: Path | None = None) -> None:
+    """Check and settle the environment of a process that computes. It changes nothing the second time.
 
     Call it before JAX computes, and before JAX is imported if a wrong value should be named.
 
     Args:
-      folder: where accepted flags are remembered, `data_dir`.
+      folder: `data_dir`, where accepted flags are remembered.
 
     Raises:
       MachineError: a variable or a limit with which JAX cannot work.
     """
-    _require_limits()
+    require_address_space(_ADDRESS_BYTES, "JAX with the smallest model")
+    _require_threads()
     _require_variables()
-    _require_flags(folder / _ACCEPTED)
+    _require_flags(folder / _ACCEPTED if folder else None)
     changes = {name: needed for name, needed in _IGNORED.items() if _is_set(name, needed)}
     if changes:
         log.warning("ignored, because no step can be compiled under it: %s", ", ".join(changes))
@@ -84,6 +85,16 @@ def settle(folder: Path) -> None:
 def decisive() -> dict[str, str]:
     """Return the variables of the environment that a bitwise resumption depends on."""
     return {name: os.environ[name] for name in _DECISIVE if name in os.environ}
+
+
+def require_address_space(needed: int, user: str) -> None:
+    """Raise MachineError if this process may not map as many bytes as `user` needs. It would hang or crash."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < needed:
+        raise MachineError(
+            f"the address space of this process is limited to {limit / 1e9:.1f} GB (ulimit -v), and {user} needs "
+            f"{needed / 1e9:.1f} GB; raise the limit: ulimit -v unlimited"
+        )
 
 
 def read_names_as_utf8() -> None:
@@ -124,14 +135,8 @@ def _require_variables() -> None:
             raise MachineError(f"{name} is {os.environ[name]!r}, and with it no step can be compiled; unset {name}")
 
 
-def _require_limits() -> None:
-    """Raise MachineError if a limit of the system leaves no room for JAX, which would abort or hang."""
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit != resource.RLIM_INFINITY and limit < _ADDRESS_BYTES:
-        raise MachineError(
-            f"the address space of this process is limited to {limit / 1e9:.1f} GB (ulimit -v), and JAX needs "
-            f"{_ADDRESS_BYTES / 1e9:.1f} GB for the smallest model; raise the limit: ulimit -v unlimited"
-        )
+def _require_threads() -> None:
+    """Raise MachineError if JAX could not start its threads. It would end the process."""
     done, threads = threading.Event(), []
     try:
         for _ in range(_THREADS):
@@ -149,7 +154,7 @@ def _require_limits() -> None:
             thread.join()
 
 
-def _require_flags(path: Path) -> None:
+def _require_flags(path: Path | None) -> None:
     """Raise MachineError if XLA does not accept XLA_FLAGS. It would end the process.
 
     So a child process tries them once. Flags that pass are remembered with the version.
@@ -160,11 +165,11 @@ def _require_flags(path: Path) -> None:
     from llm60_jax.machine import remembered  # here, because NumPy itself may fail under a limit
 
     version = importlib.metadata.version("jaxlib")
-    if remembered.read(path).get(flags) == version:
+    if path and remembered.read(path).get(flags) == version:
         return
     if fault := _fault():
         raise MachineError(f"XLA_FLAGS is {flags!r}: {fault}; correct it or unset it")
-    if flags.startswith("--"):  # and not the name of a file, which may change
+    if path and path.parent.is_dir() and flags.startswith("--"):  # and not the name of a file, which may change
         remembered.add(path, {flags: version})
 
 

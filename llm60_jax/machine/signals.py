@@ -40,8 +40,9 @@ class Interrupts:
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._receive)
-        # The thread keeps both ends open; a closed end would lose all signals.
-        threading.Thread(target=self._watch, args=(waiting, arriving), name="signals", daemon=True).start()
+        with contextlib.suppress(RuntimeError):  # no room for a thread: `environment.settle` says so
+            # The thread keeps both ends open; a closed end would lose all signals.
+            threading.Thread(target=self._watch, args=(waiting, arriving), name="signals", daemon=True).start()
 
     def check(self) -> None:
         """Raise Interrupted if a signal has arrived."""
