@@ -76,6 +76,14 @@ def test_a_whole_run_is_read_without_a_word(run: Path) -> None:
     assert len(read.samples) == 1
 
 
+def test_samples_come_in_the_order_of_steps(run: Path) -> None:
+    for name, step in (("4", 100), ("6", 20), ("7", 3)):
+        (run / "samples" / f"{name}.json").write_text(json.dumps({"step": step, "phase": "grammar", "texts": []}))
+    assert [sample["step"] for sample in history.read(run).samples] == [3, 5, 20, 100]
+    for name in "467":
+        (run / "samples" / f"{name}.json").unlink()
+
+
 POSITION = {"step": 3, "tokens": 3 * 128, "phase": "grammar", "stage": 0}
 STEP = POSITION | {"loss": 2.0, "context": 16, "frozen": 0, "learning_rate": 1e-3}
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from llm60_jax import config
 from llm60_jax.machine import cli, terminal
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.record import doctor, history, report
@@ -26,7 +27,8 @@ without findings.
 
 def as_json(run: History) -> dict[str, object]:
     """Return `findings`, each with symptom, phase, evidence, cause and fix, `time` by phase and
-    activity, and `skipped`: a line for each file of which a part cannot be read."""
+    activity, `departures` from the playbook, and `skipped`: a line for each file of which a part
+    cannot be read."""
     return {
         "run": str(run.path),
         "findings": [finding._asdict() for finding in doctor.examine(run)],
@@ -35,6 +37,7 @@ def as_json(run: History) -> dict[str, object]:
             for phase in run.begun
             if (shares := doctor.time_of(run, phase))
         },
+        "departures": config.departures(run.config),
         "skipped": list(run.skipped),
     }
 
@@ -49,6 +52,7 @@ def as_text(run: History) -> str:
             spent = ", ".join(f"{share.name} {share.share:.1%}" for share in shares)
             total = terminal.duration(doctor.seconds_of(run, phase))
             parts.append(f"{phase.name}: {total}: {spent}")
+    parts += [f"by choice: {line}" for line in config.departures(run.config)]
     return terminal.printable("\n".join(parts))
 
 
