@@ -10,10 +10,11 @@ from typing import Any
 
 from llm60_jax import config as config_module
 from llm60_jax import plan
-from llm60_jax.config import Config
+from llm60_jax.config import Config, to_tree
 from llm60_jax.data import first_look
 from llm60_jax.errors import InputError
 from llm60_jax.machine import cli, compilation_cache, devices, terminal
+from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.plan import Stage, StepKey, flops, hours
 from llm60_jax.training import costs, tuning
@@ -110,15 +111,17 @@ def _plan(options: argparse.Namespace, interrupts: Interrupts) -> None:
     if options.rounds < 1:
         raise InputError(f"--rounds: {options.rounds}, but it must be 1 or more")
     given = config_module.load(options.config, options.set)
-    look = first_look.look(given, terminal.Tracker(interrupts, quiet=options.json), epochs_only=True)
+    look = first_look.look(given, terminal.Tracker(interrupts, on_stderr=options.json), epochs_only=True)
     config = tuning.recalled(look.config)
     stage_plan = plan.build(config)
     if options.measure:
         devices.ready(config)
-        cache = compilation_cache.open_in(Path(config.data_dir))
-        track = terminal.Tracker(interrupts, quiet=options.json)
-        costs.remember(config, costs.measure(config, stage_plan, options.rounds, track))
-        compilation_cache.seal(cache)
+        track, identity = terminal.Tracker(interrupts, on_stderr=options.json), [to_tree(config), options.rounds]
+        with (
+            compilation_cache.shared(Path(config.data_dir)),
+            Unfinished(config.data_dir, "plan", identity, anew=options.anew) as unfinished,
+        ):
+            costs.measure(config, stage_plan, options.rounds, track, unfinished)
     rows = rows_of(stage_plan.stages, config, costs.recall(config, stage_plan))
     sums = totals(stage_plan.stages, rows)
     if options.json:
@@ -142,6 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = cli.config_parser(__doc__, EXAMPLES)
     parser.add_argument("--measure", action="store_true", help="run a few steps of every program on this machine")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="steps measured of each program (default 3)")
+    cli.add_anew(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return cli.run_tool("plan.py", parser, arguments, _plan)
 
