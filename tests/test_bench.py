@@ -11,7 +11,7 @@ from conftest import to_toml
 @pytest.fixture
 def command(tree, tmp_path):
     (tmp_path / "c.toml").write_text(to_toml(tree))
-    return ["--config", str(tmp_path / "c.toml"), "--rounds", "2"]
+    return [str(tmp_path / "c.toml"), "--rounds", "2"]
 
 
 @pytest.mark.slow
