@@ -85,7 +85,7 @@ def _check_privacy(options: argparse.Namespace, interrupts: Interrupts) -> None:
     trained = checkpoint.open_(options.checkpoint)
     settings = privacy.PrivacySettings(options.prefixes, options.secrets, options.decoys, options.seed)
     data_dir = options.data_dir or Path(trained.config.data_dir)
-    report = check(trained, data_dir, settings, terminal.Tracker(interrupts, quiet=options.json))
+    report = check(trained, data_dir, settings, terminal.Tracker(interrupts, on_stderr=options.json))
     run = trained.folder.absolute().parents[1]
     path = privacy.keep(run, trained.folder, report, options.why)
     if options.json:

@@ -32,7 +32,7 @@ are in the folder data.
 
 def _evaluate(options: argparse.Namespace, interrupts: Interrupts) -> None:
     model = open_(options.checkpoint)
-    results = judgement.judge(model, options.blimp, options.text, terminal.Tracker(interrupts, quiet=options.json))
+    results = judgement.judge(model, options.blimp, options.text, terminal.Tracker(interrupts, on_stderr=options.json))
     if options.json:
         print(json.dumps(results))
         return

@@ -115,7 +115,7 @@ def _inspect(options: argparse.Namespace, interrupts: Interrupts) -> None:
     phase = cli.phase_of(config, options.phase)
     if options.weights:
         token_weights.reweighted(config, phase.name)
-    data = ancestry.prepared(config, terminal.Tracker(interrupts, quiet=options.json))
+    data = ancestry.prepared(config, terminal.Tracker(interrupts, on_stderr=options.json))
     config, phase = data.config, cli.phase_of(data.config, options.phase)
     stages = plan.build(config).phase_stages(phase.name)
     if not 1 <= options.stage <= len(stages):

@@ -72,7 +72,7 @@ def _token_weights(options: argparse.Namespace, interrupts: Interrupts) -> None:
         raise InputError(f"--top: {options.top}, but it must be 1 or more")
     config = config_module.load(options.config, options.set)
     phases = reweighted(config, options.phase)
-    prepared = ancestry.prepared(config, terminal.Tracker(interrupts, quiet=options.json))
+    prepared = ancestry.prepared(config, terminal.Tracker(interrupts, on_stderr=options.json))
     tables = {phase.name: weights_of(prepared, phase) for phase in phases}
     if options.json:
         print(json.dumps(tables, ensure_ascii=False))

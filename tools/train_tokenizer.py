@@ -55,7 +55,7 @@ def report(config: Config, track: Track) -> dict[str, Any]:
 
 def _train_tokenizer(options: argparse.Namespace, interrupts: Interrupts) -> None:
     config = config_module.load(options.config, options.set, options.workdir)
-    facts = report(config, terminal.Tracker(interrupts, quiet=options.json))
+    facts = report(config, terminal.Tracker(interrupts, on_stderr=options.json))
     if options.json:
         print(json.dumps(facts, ensure_ascii=False))
     else:
