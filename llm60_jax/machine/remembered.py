@@ -18,6 +18,8 @@ import llm60_jax
 from llm60_jax.errors import Interrupted, MachineError
 from llm60_jax.machine import facts, files
 
+# Returns a part of a measurement by its name: one that was kept, or a new one by the function.
+Keep = Callable[[str, Callable[[], Any]], Any]
 _WRITES_APART_SECONDS = 2.0  # of an unfinished measurement, whose parts may take milliseconds
 
 
@@ -39,6 +41,11 @@ def add(path: Path, entries: Mapping[str, Any]) -> None:
     with contextlib.suppress(OSError, MachineError):
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_text(path, files.dump({**read(path), **entries}))
+
+
+def not_kept(name: str, measure: Callable[[], Any]) -> Any:
+    """Measure a part; a `Keep` that keeps nothing."""
+    return measure()
 
 
 class Unfinished:

@@ -4,10 +4,11 @@ line.
 Not for use by itself.
 """
 
+import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ from llm60_jax import config as config_module
 from llm60_jax import generate, plan
 from llm60_jax.config import Config, Model, Phase
 from llm60_jax.machine import cli, devices, facts
+from llm60_jax.machine.signals import Interrupts
 from llm60_jax.model import groups, losses
 from llm60_jax.plan import StepKey
 from llm60_jax.training import costs, phase_groups, step, tuning
@@ -167,16 +169,17 @@ def _median(function: Callable[[], Any], times: int) -> float:
     return statistics.median(seconds)
 
 
-def main() -> int:
+def _serve(options: argparse.Namespace, interrupts: Interrupts) -> None:
+    config = tuning.recalled(config_module.load(options.config, options.set))
+    devices.ready(config)
+    serve(JaxWorker(config, cli.phase_of(config, options.phase)), jax.__version__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until bench.py closes the pipe."""
     parser = cli.config_parser(__doc__, "")
     parser.add_argument("--phase", metavar="NAME", required=True, help="the phase to time")
-    options = parser.parse_args()
-    config = tuning.recalled(config_module.load(options.config, options.set))
-    devices.ready(config)
-    worker = JaxWorker(config, config.phase_named(options.phase))
-    serve(worker, jax.__version__)
-    return 0
+    return cli.run_tool("bench_jax.py", parser, arguments, _serve)
 
 
 if __name__ == "__main__":
