@@ -192,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", action="store_true", help="show the loss weights of the phase's tokens")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random choice (default 0)")
     parser.add_argument("--json", action="store_true", help="print one JSON object, texts in full")
-    return cli.run_tool("inspect_data.py", parser, arguments, _inspect)
+    return cli.run_tool("inspect_data.py", parser, arguments, _inspect, cli.PREPARED)
 
 
 if __name__ == "__main__":

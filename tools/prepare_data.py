@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tokens", action="store_true", help="learn the tokenizer and write the token shards, too")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the ledger as a page, with samples")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return cli.run_tool("prepare_data.py", parser, arguments, _prepare)
+    return cli.run_tool("prepare_data.py", parser, arguments, _prepare, cli.PREPARED)
 
 
 if __name__ == "__main__":

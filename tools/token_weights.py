@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--phase", metavar="NAME", help="this phase only")
     parser.add_argument("--top", type=int, default=TOP, metavar="N", help=f"tokens at either end (default {TOP})")
     parser.add_argument("--json", action="store_true", help="print every token as one JSON object")
-    return cli.run_tool("token_weights.py", parser, arguments, _token_weights)
+    return cli.run_tool("token_weights.py", parser, arguments, _token_weights, cli.PREPARED)
 
 
 if __name__ == "__main__":

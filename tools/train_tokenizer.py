@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = cli.config_parser(__doc__, EXAMPLES)
     parser.add_argument("--workdir", metavar="DIR", help="the run directory, instead of the configuration's")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return cli.run_tool("train_tokenizer.py", parser, arguments, _train_tokenizer)
+    return cli.run_tool("train_tokenizer.py", parser, arguments, _train_tokenizer, cli.PREPARED)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ from llm60_jax.errors import Failure, InputError, Interrupted, MachineError
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.machine.terminal import PrintableFormatter, log, printable
 
+# What an interrupted call keeps that prepares text.
+PREPARED = "finished parts of the text are kept; the same command goes on from there"
+
 
 def parser(description: str | None, examples: str) -> argparse.ArgumentParser:
     """Return a command's parser. Its help shows the examples below the options, line by line."""

@@ -176,8 +176,12 @@ class _Search:
         self._trials += race.trials(stage)
         self._races.append(race)
         for other in [other for other in self._to_do if _open(other) == _open(key)]:
-            del self._to_do[other]
-            self._to_compile.discard(other)
+            self._forget(other)
+
+    def _forget(self, key: StepKey) -> None:
+        """Expect no more of a program."""
+        self._to_do.pop(key, None)
+        self._to_compile.discard(key)
 
     def _climb(self, race: "_Race", sizes: Sequence[Candidate]) -> Iterator[None]:
         """Begin sizes from a middle one up, then down, on each side until one is clearly slower.
@@ -203,6 +207,9 @@ class _Search:
     def _begin(self, race: "_Race", candidate: Candidate) -> Iterator[None]:
         race.begin(candidate)
         key = race.key_of(candidate)
+        if key not in self._to_do:  # a policy was expected with another size
+            expected = (other for other in self._to_compile if _open(other) == _open(key) and other.remat == key.remat)
+            self._forget(next(expected, key))
         self._to_compile.discard(key)
         self._to_do[key] = self._later_steps if race.fits(candidate) else 0.0
         yield
