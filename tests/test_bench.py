@@ -11,7 +11,7 @@ from conftest import to_toml
 @pytest.fixture
 def command(tree, tmp_path):
     (tmp_path / "c.toml").write_text(to_toml(tree))
-    return ["--config", str(tmp_path / "c.toml"), "--rounds", "2"]
+    return [str(tmp_path / "c.toml"), "--rounds", "2"]
 
 
 @pytest.mark.slow
@@ -74,11 +74,11 @@ def test_both_sides_train_alike(tree):
     on."""
     pytest.importorskip("torch")
     import bench_jax
-    import bench_torch
     import jax
     import jax.numpy as jnp
     import numpy as np
     import torch
+    import torch_side
     import worker_process
 
     from llm60_jax import config as config_module
@@ -90,8 +90,8 @@ def test_both_sides_train_alike(tree):
     batch, state = costs.made_up_batch(c, key), step.init(c)
     batch["weights"][0, 0, :7] = 0
     facts = worker_process.facts_of(c, c.phase[0])
-    worker = bench_torch.TorchWorker({**facts, "dropout": 0.0}, bench_jax.flat(c.model, state.params))
-    worker.optimizer = bench_torch.Adafactor(worker._set_up(64, 0, "eager"), **facts["optimizer"])
+    worker = torch_side.TorchWorker({**facts, "dropout": 0.0}, bench_jax.flat(c.model, state.params))
+    worker.optimizer = torch_side.Adafactor(worker._set_up(64, 0, "eager"), **facts["optimizer"])
     worker.optimizer.rate = 1e-3
     arrays = [torch.from_numpy(batch[name]) for name in ("tokens", "targets", "segments")]
     arrays[1] = torch.where(torch.from_numpy(batch["weights"]) > 0, arrays[1], -100)

@@ -15,9 +15,13 @@ from xml.etree import ElementTree
 import bench_writing
 import pytest
 import writing
+from conftest import PROJECT
 from writing import pdfs, truth
 from writing.author import Author
 from writing.truth import Block, Sample
+
+from llm60_jax import config as config_module
+from llm60_jax.machine.remembered import Unfinished
 
 OWN, WHOLE = 0.97, 0.95  # the least shares of the author's characters kept, and of whole paragraphs
 DOCUMENTS = 2  # of each kind
@@ -38,15 +42,19 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, S
 
 
 @pytest.fixture(scope="module")
-def measured(samples: tuple[Path, dict[str, Sample]]) -> Callable[[str, bool], dict[str, bench_writing.Result]]:
+def measured(
+    samples: tuple[Path, dict[str, Sample]], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, bool], dict[str, bench_writing.Result]]:
     """`measured(rules, slow)` gives the results of the quick or of the slow kinds; each is measured once."""
     pytest.importorskip("trafilatura")
+    phase = config_module.load(PROJECT / "configs" / "quickstart.toml").phase_named("fine_tune")
 
     @functools.cache
     def measure(rules: str, slow: bool) -> dict[str, bench_writing.Result]:
         folder, written = samples
         some = {kind: sample for kind, sample in written.items() if (kind in SLOW) == slow}
-        return bench_writing.measure(folder, some, rules)
+        with Unfinished(tmp_path_factory.mktemp("data"), "test", []) as unfinished:
+            return bench_writing.measure(folder, some, rules, phase, unfinished)
 
     return measure
 

@@ -10,6 +10,7 @@ from conftest import metrics
 from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.machine.progress import silent
+from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.plan import flops
 from llm60_jax.run import clock
 from llm60_jax.training import costs
@@ -28,13 +29,13 @@ def alone(tree, tmp_path):
 def test_every_program_is_measured_once_and_cached(alone):
     stage_plan = plan.build(alone)
     assert costs.recall(alone, stage_plan) == {}
-    measured = costs.measure(alone, stage_plan, 2, silent)
+    with Unfinished(alone.data_dir, "test", []) as unfinished:
+        measured = costs.measure(alone, stage_plan, 2, silent, unfinished)
     assert set(measured) == set(costs.keys_of(alone, stage_plan))
     for cost in measured.values():
         assert len(cost.seconds) == 2
         assert min(cost.seconds) > 0
         assert cost.temporary_bytes > 0
-    costs.remember(alone, measured)
     assert costs.recall(alone, stage_plan) == measured
 
 
@@ -130,7 +131,8 @@ def test_steps_of_any_phase_can_be_measured(tuning):
     c = config_module.parse(tuning, "tuning")
     (key,) = set(costs.keys_of(c, plan.build(c)))
     assert key.prefix_cached
-    (cost,) = costs.measure(c, plan.build(c), 1, silent).values()
+    with Unfinished(c.data_dir, "test", []) as unfinished:
+        (cost,) = costs.measure(c, plan.build(c), 1, silent, unfinished).values()
     assert cost.middle > 0
     plain = dataclasses.asdict(c.phase[0])["lora"]
     assert plain["rank"] == 2

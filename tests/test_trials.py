@@ -17,6 +17,7 @@ from conftest import PROJECT, tiny_tree, to_toml
 
 from llm60_jax import config as config_module
 from llm60_jax.machine.progress import silent
+from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.record import checkpoints
 
 QUICK = PROJECT / "tests" / "quick_launch.py"
@@ -76,7 +77,8 @@ def test_damage_is_named_and_unnoticed_without_digests(short):
     run = folder / "few"
     for checkpoint in checkpoints.listed(folder / "reference")[:2]:
         shutil.copytree(checkpoint, run / checkpoint.relative_to(folder / "reference"))
-    tried, wrong = fault_trial.try_damage(run, silent)
+    with Unfinished(folder / "kept", "test", []) as unfinished:
+        tried, wrong = fault_trial.try_damage(run, silent, unfinished, "damage")
     assert wrong == []
     assert tried > 60
     path = checkpoints.listed(run)[0] / "meta.json"
@@ -94,8 +96,15 @@ def test_a_disk_that_fills_up_loses_nothing(short):
     assert ended == "exit code 5"
 
 
-def test_broken_configurations_are_refused_and_unknown_fields_noticed():
-    result = fuzz_files.try_configs(100, 1, silent)
+@pytest.fixture
+def trials(tmp_path):
+    with Unfinished(tmp_path / "kept", "test", []) as unfinished:
+        yield fuzz_files.Trials(silent, unfinished)
+
+
+@pytest.mark.parametrize("name", ["quickstart", "tiny"])
+def test_broken_configurations_are_refused_and_unknown_fields_noticed(name, trials):
+    result = fuzz_files.try_configs(PROJECT / "configs" / f"{name}.toml", 50, 1, trials)
     assert result.wrong == []
     assert all(result.controls.values())
 
@@ -127,7 +136,7 @@ def _shard(config, run):
 
 @pytest.mark.slow
 def test_broken_files_are_refused(small):
-    assert list(fuzz_runs.break_files(small, 10, 2, silent)) == []
+    assert [fault for number in range(10) for fault in fuzz_runs.break_file(small, number, 2)] == []
 
 
 HOSTILE = (
@@ -143,13 +152,13 @@ HOSTILE = (
 
 
 @pytest.mark.slow
-def test_hostile_files_do_no_harm(small, monkeypatch):
+def test_hostile_files_do_no_harm(small, monkeypatch, trials):
     real = fuzz_attacks.attacks
     monkeypatch.setattr(
         fuzz_attacks, "attacks",
         lambda canary: {name: attack for name, attack in real(canary).items() if name.startswith(HOSTILE)},
     )  # fmt: skip
     assert len(real(small.path)) >= 60
-    result = fuzz_files.try_hostile(small, silent)
+    result = fuzz_files.try_hostile(small, trials)
     assert result.wrong == []
     assert all(result.controls.values()), result.controls

@@ -1,5 +1,6 @@
 """`micro_batch = "auto"`: its choice, its memory budget and its cache."""
 
+import itertools
 import json
 
 import pytest
@@ -8,9 +9,9 @@ from conftest import metrics, to_toml
 
 from llm60_jax import config as config_module
 from llm60_jax import plan
-from llm60_jax.errors import InputError, MachineError
+from llm60_jax.errors import InputError, Interrupted, MachineError
 from llm60_jax.machine.progress import silent
-from llm60_jax.plan import StepKey
+from llm60_jax.plan import StepKey, flops
 from llm60_jax.training import costs, tuning
 
 MB = 10**6
@@ -28,11 +29,13 @@ class FakeSteps:
     """Steps with time and memory by a formula."""
 
     timed: list[StepKey]
+    asked: list[StepKey]  # of programs, once for each candidate
 
     def __init__(self, config, phase):
         self.compiled = self
 
     def __getitem__(self, key):
+        FakeSteps.asked.append(key)
         return key
 
     def release(self, keep):
@@ -53,7 +56,7 @@ class FakeSteps:
 
 @pytest.fixture
 def fake_steps(monkeypatch):
-    FakeSteps.timed = []
+    FakeSteps.timed, FakeSteps.asked = [], []
     monkeypatch.setattr(costs, "Steps", FakeSteps)
     monkeypatch.setattr(tuning.facts, "resident_bytes", lambda: 100 * MB)
     return FakeSteps
@@ -119,6 +122,85 @@ def test_a_malformed_cache_entry_is_measured_anew(auto, fake_steps, entry, tmp_p
     path.write_text(json.dumps(dict.fromkeys(json.loads(path.read_text()), entry)))
     assert tuning.recalled(asked) == asked
     assert tuning.settled(asked, silent) == found
+
+
+def stopped_after(count: int):
+    """A `Track` that Ctrl-C ends after `count` items."""
+
+    def track(items, description, total=None, remaining=None):
+        for number, item in enumerate(items):
+            if number == count:
+                raise Interrupted("interrupted by SIGINT", 2)
+            yield item
+
+    return track
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 7, 12, 20])
+def test_an_interrupted_search_goes_on_and_finds_the_same(auto, fake_steps, count, tmp_path):
+    asked = config_module.parse(auto, "auto")
+    whole = tuning.tuned(config_module.parse(auto | {"data_dir": str(tmp_path / "other")}, "other"), silent)[1]
+    steps, candidates = len(fake_steps.timed), list(fake_steps.asked)
+    with pytest.raises(Interrupted):
+        tuning.tuned(asked, stopped_after(count))
+    assert tuning.recalled(asked) == asked
+    before = len(fake_steps.timed) - steps
+    assert tuning.tuned(asked, silent)[1] == whole
+    assert fake_steps.asked == 2 * candidates  # each once, before the interruption or after it
+    after = len(fake_steps.timed) - steps - before
+    assert after <= steps - before + 7  # only the rounds of the race under way are taken again, each program warmed
+    count_now = len(fake_steps.timed)
+    tuning.tuned(asked, silent)  # a finished search is measured anew
+    assert len(fake_steps.timed) - count_now == steps
+
+
+def test_a_search_begins_anew_if_it_is_asked_to(auto, fake_steps):
+    asked = config_module.parse(auto, "auto")
+    with pytest.raises(Interrupted):
+        tuning.tuned(asked, stopped_after(20))
+    fake_steps.timed.clear()
+    tuning.tuned(asked, silent, anew=True)
+    anew = len(fake_steps.timed)
+    fake_steps.timed.clear()
+    tuning.tuned(asked, silent)
+    assert len(fake_steps.timed) == anew
+
+
+def test_what_cannot_win_does_not_run(auto, fake_steps):
+    """A size beyond a clearly slower one, and a policy that lost where it stood better."""
+    found = tuning.tuned(config_module.parse(auto, "auto"), silent)[1]
+    sizes = {trial.micro_batch * trial.context for trial in found.trials}
+    assert 2048 in sizes  # it was the first size after 1,024, and clearly slower
+    assert 128 not in sizes
+    first, second = [
+        {trial.remat for trial in found.trials if trial.context == 16 and trial.frozen_blocks == frozen}
+        for frozen in (0, 2)
+    ]
+    assert first == {"full", "attention", "products", "none"}
+    assert second == {"attention", "products", "none"}  # `full` lost by 1.2; `none` won, but only once blocks froze
+    assert len(found.trials) < tuning.most_programs(config_module.parse(auto, "auto"))
+
+
+def test_the_time_left_is_told_by_operations(auto, fake_steps, monkeypatch):
+    monkeypatch.setattr(
+        FakeSteps, "time", lambda self, key: (flops.step_flops(self.config.model, key) / 1e6, 0.0), raising=True
+    )
+    monkeypatch.setattr(FakeSteps, "__init__", lambda self, config, phase: setattr(self, "config", config))
+    monkeypatch.setattr(FakeSteps, "compiled", property(lambda self: self), raising=False)
+    told = []
+
+    def track(items, description, total, remaining):
+        assert remaining() == 0  # nothing is known before the first step
+        for item in items:
+            yield item
+            told.append(remaining())
+
+    c = config_module.parse(auto, "auto")
+    tuning.tuned(c, track)
+    whole = sum(2 * flops.step_flops(c.model, key) for key in tuning._possible(c)) / 1e6
+    assert 0.8 * whole < told[0] < whole
+    assert all(later <= earlier + 0.03 * whole for earlier, later in itertools.pairwise(told))
+    assert told[-1] < 0.1 * whole
 
 
 def test_less_memory_wins_among_equals(auto, fake_steps, monkeypatch):

@@ -1,6 +1,7 @@
 """Measure what a trained model reveals of its training text, before you share it."""
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from llm60_jax.errors import DamageError, GateError, InputError
 from llm60_jax.evaluate import privacy
 from llm60_jax.machine import cli, manifest, terminal
 from llm60_jax.machine.progress import Track
+from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.machine.signals import Interrupts
 
 EXAMPLES = """examples:
@@ -61,7 +63,9 @@ def texts_of(trained: Trained, data_dir: Path) -> tuple[list[Mapping[str, str]],
     return records["train"], records["validation"]
 
 
-def check(trained: Trained, data_dir: Path, settings: privacy.PrivacySettings, track: Track) -> privacy.PrivacyReport:
+def check(
+    trained: Trained, data_dir: Path, settings: privacy.PrivacySettings, track: Track, anew: bool
+) -> privacy.PrivacyReport:
     """Measure a checkpoint, and beside it the checkpoint that its phase began from."""
     training, held_out = texts_of(trained, data_dir)
     run = trained.folder.absolute().parents[1]
@@ -73,7 +77,10 @@ def check(trained: Trained, data_dir: Path, settings: privacy.PrivacySettings, t
         except (InputError, DamageError) as error:
             terminal.say(f"note: {error}")
     planted = privacy.planted_in(trained)
-    return privacy.check(trained, before, training, held_out, planted, settings, track)
+    states = [model and model.meta["state_sha256"] for model in (trained, before)]
+    identity = [states, trained.meta["corpora"], dataclasses.asdict(settings)]
+    with Unfinished(data_dir, "check_privacy", identity, anew=anew) as unfinished:
+        return privacy.check(trained, before, training, held_out, planted, settings, track, unfinished.part)
 
 
 def _check_privacy(options: argparse.Namespace, interrupts: Interrupts) -> None:
@@ -85,7 +92,7 @@ def _check_privacy(options: argparse.Namespace, interrupts: Interrupts) -> None:
     trained = checkpoint.open_(options.checkpoint)
     settings = privacy.PrivacySettings(options.prefixes, options.secrets, options.decoys, options.seed)
     data_dir = options.data_dir or Path(trained.config.data_dir)
-    report = check(trained, data_dir, settings, terminal.Tracker(interrupts, quiet=options.json))
+    report = check(trained, data_dir, settings, terminal.Tracker(interrupts, options.json), options.anew)
     run = trained.folder.absolute().parents[1]
     path = privacy.keep(run, trained.folder, report, options.why)
     if options.json:
@@ -110,6 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where the prepared text is, if you moved it")
     parser.add_argument("--accept-leak-risk", action="store_true", help="let a refused model pass; needs --why")
     parser.add_argument("--why", metavar="REASON", help="why the risk is acceptable; recorded for good")
+    cli.add_anew(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return cli.run_tool("check_privacy.py", parser, arguments, _check_privacy)
 

@@ -12,6 +12,7 @@ from llm60_jax.checkpoint import open_
 from llm60_jax.evaluate import judgement
 from llm60_jax.evaluate.grammar.scoring import PairScore
 from llm60_jax.machine import cli, terminal
+from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.machine.signals import Interrupts
 
 EXAMPLES = """examples:
@@ -32,7 +33,9 @@ are in the folder data.
 
 def _evaluate(options: argparse.Namespace, interrupts: Interrupts) -> None:
     model = open_(options.checkpoint)
-    results = judgement.judge(model, options.blimp, options.text, terminal.Tracker(interrupts, quiet=options.json))
+    track, identity = terminal.Tracker(interrupts, on_stderr=options.json), model.meta["state_sha256"]
+    with Unfinished(model.config.data_dir, "evaluate", identity, anew=options.anew) as unfinished:
+        results = judgement.judge(model, options.blimp, options.text, track, unfinished.part)
     if options.json:
         print(json.dumps(results))
         return
@@ -66,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a run directory or a checkpoint")
     parser.add_argument("--blimp", type=Path, metavar="DIR", help="a folder with BLiMP's .jsonl files")
     parser.add_argument("--text", type=Path, nargs="+", default=[], metavar="FILE", help="texts to score")
+    cli.add_anew(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return cli.run_tool("evaluate.py", parser, arguments, _evaluate)
 

@@ -115,7 +115,7 @@ def _inspect(options: argparse.Namespace, interrupts: Interrupts) -> None:
     phase = cli.phase_of(config, options.phase)
     if options.weights:
         token_weights.reweighted(config, phase.name)
-    data = ancestry.prepared(config, terminal.Tracker(interrupts, quiet=options.json))
+    data = ancestry.prepared(config, terminal.Tracker(interrupts, on_stderr=options.json))
     config, phase = data.config, cli.phase_of(data.config, options.phase)
     stages = plan.build(config).phase_stages(phase.name)
     if not 1 <= options.stage <= len(stages):
@@ -192,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", action="store_true", help="show the loss weights of the phase's tokens")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random choice (default 0)")
     parser.add_argument("--json", action="store_true", help="print one JSON object, texts in full")
-    return cli.run_tool("inspect_data.py", parser, arguments, _inspect)
+    return cli.run_tool("inspect_data.py", parser, arguments, _inspect, cli.PREPARED)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 hours."""
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,10 +11,14 @@ from typing import Any
 
 from llm60_jax import config as config_module
 from llm60_jax import plan
-from llm60_jax.config import Config
+from llm60_jax.config import Config, to_tree
 from llm60_jax.data import first_look
-from llm60_jax.errors import InputError
-from llm60_jax.machine import cli, compilation_cache, devices, terminal
+from llm60_jax.data.corpus import units
+from llm60_jax.data.first_look import Look
+from llm60_jax.data.read import sources
+from llm60_jax.errors import DamageError, InputError
+from llm60_jax.machine import cli, compilation_cache, devices, manifest, terminal
+from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.plan import Stage, StepKey, flops, hours
 from llm60_jax.training import costs, tuning
@@ -26,6 +31,10 @@ EXAMPLES = """examples:
   python tools/plan.py configs/llm60.toml --measure
   # measure other settings, for scripts
   python tools/plan.py configs/llm60.toml --measure --json --set train.remat=products > plan.json
+
+One epoch trains on each token of a phase's training text once. The plan says how many epochs the
+tokens of a phase are, if its length is given in epochs or its text is prepared
+(tools/prepare_data.py). Tokens of text are estimated from its characters.
 
 Measurements are cached below data_dir, and so are the step times of runs. Later plans and the ETA
 of a run use them. Hours count training steps only; evaluation, saving and texts add a few per cent.
@@ -106,27 +115,58 @@ def table(rows: list[dict[str, Any]]) -> str:
     return terminal.columns(headings, lines)
 
 
+def with_prepared_text(look: Look) -> Look:
+    """Return a look that counts the text of more phases: what was prepared from files of the same names.
+
+    It reads the record of the newest such text, and lists the files of the sources.
+    """
+    tokens = dict(look.tokens)
+    for phase in look.config.phase:
+        prepared = Path(look.config.data_dir, "processed").glob(f"{phase.name}-*")
+        for folder in sorted(prepared, key=lambda path: path.stat().st_mtime):
+            # unfinished, or of another version, or the sources are gone
+            with contextlib.suppress(DamageError, InputError, OSError, KeyError, TypeError):
+                record = manifest.read(folder)
+                if _sources_of(record) == [
+                    [json.loads(json.dumps(units.spec(s))), [f.name for f in sources.inputs(s)]] for s in phase.sources
+                ]:
+                    characters = record["facts"]["splits"]["train"]["characters"]
+                    tokens[phase.name] = round(characters / first_look._CHARACTERS_PER_TOKEN)
+    return look._replace(tokens=tokens)
+
+
+def _sources_of(record: dict[str, Any]) -> list[list[Any]]:
+    """Return the settings and the file names of the sources that a prepared text records."""
+    return [[source["spec"], [name for name, _ in source["files"]]] for source in record["identity"]["sources"]]
+
+
 def _plan(options: argparse.Namespace, interrupts: Interrupts) -> None:
     if options.rounds < 1:
         raise InputError(f"--rounds: {options.rounds}, but it must be 1 or more")
     given = config_module.load(options.config, options.set)
-    look = first_look.look(given, terminal.Tracker(interrupts, quiet=options.json), epochs_only=True)
+    look = first_look.look(given, terminal.Tracker(interrupts, on_stderr=options.json), epochs_only=True)
+    look = with_prepared_text(look)
     config = tuning.recalled(look.config)
     stage_plan = plan.build(config)
     if options.measure:
         devices.ready(config)
-        cache = compilation_cache.open_in(Path(config.data_dir))
-        track = terminal.Tracker(interrupts, quiet=options.json)
-        costs.remember(config, costs.measure(config, stage_plan, options.rounds, track))
-        compilation_cache.seal(cache)
+        track, identity = terminal.Tracker(interrupts, on_stderr=options.json), [to_tree(config), options.rounds]
+        with (
+            compilation_cache.shared(Path(config.data_dir)),
+            Unfinished(config.data_dir, "plan", identity, anew=options.anew) as unfinished,
+        ):
+            costs.measure(config, stage_plan, options.rounds, track, unfinished)
     rows = rows_of(stage_plan.stages, config, costs.recall(config, stage_plan))
     sums = totals(stage_plan.stages, rows)
+    epochs = {phase.name: phase.tokens / n for phase in config.phase if (n := look.tokens.get(phase.name))}
     if options.json:
-        print(json.dumps({"stages": rows, "hours": sums, "text_tokens": look.tokens}, indent=1))
+        print(json.dumps({"stages": rows, "hours": sums, "text_tokens": look.tokens, "epochs": epochs}, indent=1))
         return
     terminal.say(table(rows))
     for line in look.describe():
         terminal.say(line)
+    if epochs:
+        terminal.say("one epoch: each token of the phase's training text once")
     for name, spread in sums.items():
         terminal.say(
             f"{name}: {spread['median']:,.1f} hours of steps ({spread['least']:,.1f} to {spread['most']:,.1f})"
@@ -142,6 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = cli.config_parser(__doc__, EXAMPLES)
     parser.add_argument("--measure", action="store_true", help="run a few steps of every program on this machine")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="steps measured of each program (default 3)")
+    cli.add_anew(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return cli.run_tool("plan.py", parser, arguments, _plan)
 

@@ -62,7 +62,7 @@ def _prepare(options: argparse.Namespace, interrupts: Interrupts) -> None:
         raise InputError(f"--samples: {options.samples}, but it must be 0 or more")
     config = config_module.load(options.config, options.set)
     phases = config.phase if options.phase is None else [cli.phase_of(config, options.phase)]
-    corpora, tokens = prepared(config, options.tokens, terminal.Tracker(interrupts, quiet=options.json))
+    corpora, tokens = prepared(config, options.tokens, terminal.Tracker(interrupts, on_stderr=options.json))
     if options.html:
         page = account.page([(corpora[phase.name], tokens[phase.name]) for phase in phases])
         files.write_text(options.html, page)
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tokens", action="store_true", help="learn the tokenizer and write the token shards, too")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the ledger as a page, with samples")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return cli.run_tool("prepare_data.py", parser, arguments, _prepare)
+    return cli.run_tool("prepare_data.py", parser, arguments, _prepare, cli.PREPARED)
 
 
 if __name__ == "__main__":

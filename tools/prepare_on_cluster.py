@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=-1, metavar="N", help="tasks at a time (default: all)")
     parser.add_argument("--partition", metavar="NAME", help="slurm: the partition")
     parser.add_argument("--time", default="24:00:00", metavar="HH:MM:SS", help="slurm: the limit (default 24:00:00)")
-    return cli.run_tool("prepare_on_cluster.py", parser, arguments, _prepare)
+    return cli.run_tool("prepare_on_cluster.py", parser, arguments, _prepare, cli.PREPARED)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def _token_weights(options: argparse.Namespace, interrupts: Interrupts) -> None:
         raise InputError(f"--top: {options.top}, but it must be 1 or more")
     config = config_module.load(options.config, options.set)
     phases = reweighted(config, options.phase)
-    prepared = ancestry.prepared(config, terminal.Tracker(interrupts, quiet=options.json))
+    prepared = ancestry.prepared(config, terminal.Tracker(interrupts, on_stderr=options.json))
     tables = {phase.name: weights_of(prepared, phase) for phase in phases}
     if options.json:
         print(json.dumps(tables, ensure_ascii=False))
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--phase", metavar="NAME", help="this phase only")
     parser.add_argument("--top", type=int, default=TOP, metavar="N", help=f"tokens at either end (default {TOP})")
     parser.add_argument("--json", action="store_true", help="print every token as one JSON object")
-    return cli.run_tool("token_weights.py", parser, arguments, _token_weights)
+    return cli.run_tool("token_weights.py", parser, arguments, _token_weights, cli.PREPARED)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def report(config: Config, track: Track) -> dict[str, Any]:
 
 def _train_tokenizer(options: argparse.Namespace, interrupts: Interrupts) -> None:
     config = config_module.load(options.config, options.set, options.workdir)
-    facts = report(config, terminal.Tracker(interrupts, quiet=options.json))
+    facts = report(config, terminal.Tracker(interrupts, on_stderr=options.json))
     if options.json:
         print(json.dumps(facts, ensure_ascii=False))
     else:
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = cli.config_parser(__doc__, EXAMPLES)
     parser.add_argument("--workdir", metavar="DIR", help="the run directory, instead of the configuration's")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return cli.run_tool("train_tokenizer.py", parser, arguments, _train_tokenizer)
+    return cli.run_tool("train_tokenizer.py", parser, arguments, _train_tokenizer, cli.PREPARED)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from llm60_jax.machine.signals import Interrupts
 from llm60_jax.training import tuning
 
 EXAMPLES = """examples:
-  # a minute or two
+  # a few minutes
   python tools/tune.py configs/quickstart.toml
-  # a memory budget of 6 GB: about ten minutes on two CPU cores
+  # a memory budget of 6 GB
   python tools/tune.py configs/llm60.toml --memory-gb 6
   # micro-batches alone
   python tools/tune.py configs/llm60.toml --set train.remat=full
@@ -27,6 +27,10 @@ EXAMPLES = """examples:
 Tuning changes how a step is cut, not what it computes: tokens and gradient stay the same. The
 answer is cached; runs whose configuration says `micro_batch = "auto"` or `remat = "auto"` use it,
 or measure it themselves. The printed lines are the same settings, written out.
+
+Every candidate runs whole steps. So the time depends on the machine: the tool says how many
+programs it may try, and from the first step on how long the rest takes at most. The 60 layers take
+some ten minutes on two cores that have bfloat16 products, and hours on older ones.
 """
 
 
@@ -78,10 +82,15 @@ def _tune(options: argparse.Namespace, interrupts: Interrupts) -> None:
         raise InputError(f"--memory-gb: {options.memory_gb:g}, but it must be above 0")
     config = _untuned(options)
     devices.ready(config)
-    cache = compilation_cache.open_in(Path(config.data_dir))
-    track = terminal.Tracker(interrupts, quiet=options.json)
-    tuned, answer = tuning.tuned(config, track, options.rounds)
-    compilation_cache.seal(cache)
+    track = terminal.Tracker(interrupts, on_stderr=options.json)
+    programs, tokens = tuning.most_programs(config), config.train.tokens_per_step
+    with terminal.hushed(options.json):
+        terminal.say(
+            f"up to {programs} programs, each compiled and timed with steps of {tokens:,} tokens; "
+            "the first step shows how long it takes"
+        )
+    with compilation_cache.shared(Path(config.data_dir)):
+        tuned, answer = tuning.tuned(config, track, options.rounds, options.anew)
     if options.json:
         trials = [trial._asdict() for trial in answer.trials]
         print(json.dumps({"micro_batch": answer.micro_batch, "remat": answer.remat, "trials": trials}, indent=1))
@@ -96,6 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = cli.config_parser(__doc__, EXAMPLES)
     parser.add_argument("--memory-gb", type=float, metavar="GB", help="memory that a run may use (train.memory_gb)")
     parser.add_argument("--rounds", type=int, default=2, metavar="N", help="steps of each candidate (default 2)")
+    cli.add_anew(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return cli.run_tool("tune.py", parser, arguments, _tune)
 

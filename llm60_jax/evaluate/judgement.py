@@ -16,14 +16,19 @@ from llm60_jax.errors import InputError
 from llm60_jax.evaluate import validation
 from llm60_jax.evaluate.grammar import scoring, suite
 from llm60_jax.evaluate.subject import Subject
+from llm60_jax.machine import files
 from llm60_jax.machine.progress import Track
+from llm60_jax.machine.remembered import Keep, not_kept
 
 
-def judge(model: Subject, blimp: Path | None, texts: Sequence[Path], track: Track) -> dict[str, Any]:
+def judge(
+    model: Subject, blimp: Path | None, texts: Sequence[Path], track: Track, keep_part: Keep = not_kept
+) -> dict[str, Any]:
     """Return the object that `tools/evaluate.py --json` prints.
 
     `overall`, `groups` and `ties` are BLiMP's if its folder is given, else those of our own pairs.
-    `bits_per_byte` is taken over all texts together; it is None without texts.
+    `bits_per_byte` is taken over all texts together; it is None without texts. `keep_part` keeps the
+    scores of each batch.
 
     Raises InputError for pairs or texts that cannot be read, before any scoring.
     """
@@ -32,7 +37,7 @@ def judge(model: Subject, blimp: Path | None, texts: Sequence[Path], track: Trac
 
     def score(sentences: list[str]) -> np.ndarray:
         context = model.config.model.max_context
-        return scoring.log_probabilities(sentences, model.tokenizer, model.score_rows, context, track)
+        return scoring.log_probabilities(sentences, model.tokenizer, model.score_rows, context, track, keep_part)
 
     verdicts = scoring.judge((pair for pairs in suite.suite().values() for pair in pairs), score)
     result: dict[str, Any] = {
@@ -50,7 +55,7 @@ def judge(model: Subject, blimp: Path | None, texts: Sequence[Path], track: Trac
         figures = scoring.blimp(scoring.judge(pairs, score), groups)
         result |= {"overall": figures.overall, "groups": figures.groups, "ties": figures.ties}
         result["blimp"] = {name: verdict.to_tree() for name, verdict in figures.paradigms.items()}
-    nats = {name: total_nats(model, shard, track) for name, shard in encoded.items()}
+    nats = {name: total_nats(model, shard, track, keep_part) for name, shard in encoded.items()}
     total_bytes = sum(shard.bytes.sum() for shard in encoded.values())
     result["bits_per_byte"] = sum(nats.values()) / math.log(2) / total_bytes if nats else None
     result["texts"] = {name: value / math.log(2) / int(encoded[name].bytes.sum()) for name, value in nats.items()}
@@ -67,13 +72,17 @@ def encode(model: Subject, path: Path) -> TokenShard:
     return shards.in_memory(({"text": text} for text in texts), model.tokenizer)
 
 
-def total_nats(model: Subject, shard: TokenShard, track: Track) -> float:
+def total_nats(model: Subject, shard: TokenShard, track: Track, keep_part: Keep = not_kept) -> float:
     """Return the summed cross-entropy of a shard in nats, in windows of the longest context."""
     rows, _ = packing.validation_rows(shard, model.config.model.max_context, shard.token_count)
     total = 0.0
     starts = range(0, len(rows["tokens"]), validation.ROWS)
     for start in track(starts, "scoring text, by batches", len(starts)):
         part = {name: array[start : start + validation.ROWS] for name, array in rows.items()}
-        nll = np.asarray(model.score_rows(validation.padded(part)), np.float64)[: len(part["tokens"])]
-        total += float((nll * part["weights"]).sum())
+
+        def scored(part: dict[str, np.ndarray] = part) -> float:
+            nll = np.asarray(model.score_rows(validation.padded(part)), np.float64)[: len(part["tokens"])]
+            return float((nll * part["weights"]).sum())
+
+        total += keep_part(f"text {files.digest_of([part['tokens'].tolist(), part['segments'].tolist()])}", scored)
     return total

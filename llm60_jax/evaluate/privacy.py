@@ -26,6 +26,7 @@ from llm60_jax.evaluate import prediction
 from llm60_jax.evaluate.subject import Subject
 from llm60_jax.machine import files
 from llm60_jax.machine.progress import Track
+from llm60_jax.machine.remembered import Keep, not_kept
 
 PREFIX, CONTINUED = 32, 32  # tokens that are given, and tokens that must follow word for word
 DRAWS = 20  # draws of a continuation; none of them should be the text's own
@@ -145,6 +146,7 @@ def check(
     planted: Sequence[canaries.Canary],
     settings: PrivacySettings,
     track: Track,
+    keep_part: Keep = not_kept,
 ) -> PrivacyReport:
     """Measure a model.
 
@@ -153,6 +155,7 @@ def check(
       training: the documents of the phase, as a corpus yields them.
       held_out: documents that no phase was trained on.
       planted: the canaries in the training text.
+      keep_part: keeps scores, by batch and by string. It gets no text.
     """
     rng = random.Random(settings.seed)
     training, held_out = list(training), list(held_out)
@@ -165,15 +168,15 @@ def check(
     spoken = (word for record in held_out for word in record["text"].split())
     vocabulary = sorted({word for word in spoken if word.isalpha() and word.islower()})
     # All four draw from `rng`; their order is part of the result.
-    trained_on = _continued(trained, training, settings.prefixes, rng, track, "training text")
-    unseen = _continued(trained, held_out, settings.prefixes, rng, track, "held-out text")
+    trained_on = _continued(trained, training, settings.prefixes, rng, track, "training text", keep_part)
+    unseen = _continued(trained, held_out, settings.prefixes, rng, track, "held-out text", keep_part)
     secrets = [
-        _rank(trained, before, _secret_probe(record, string), vocabulary, settings.decoys, rng)
-        for record, string in track(chosen, "private strings", len(chosen))
+        _rank(trained, before, _secret_probe(*pair), vocabulary, settings.decoys, rng, f"private string {n}", keep_part)
+        for n, pair in enumerate(track(chosen, "private strings", len(chosen)))
     ]
     ranked_canaries = [
-        _rank(trained, before, _canary_probe(canary), (), settings.decoys, rng)
-        for canary in track(planted, "canaries", len(planted))
+        _rank(trained, before, _canary_probe(canary), (), settings.decoys, rng, f"canary {n}", keep_part)
+        for n, canary in enumerate(track(planted, "canaries", len(planted)))
     ]
     return PrivacyReport(
         checkpoint=str(trained.folder),
@@ -189,7 +192,13 @@ def check(
 
 
 def _continued(
-    trained: Subject, documents: Sequence[Mapping[str, str]], count: int, rng: random.Random, track: Track, what: str
+    trained: Subject,
+    documents: Sequence[Mapping[str, str]],
+    count: int,
+    rng: random.Random,
+    track: Track,
+    what: str,
+    keep_part: Keep,
 ) -> Continued:
     """Measure whether the model continues documents word for word, at random places.
 
@@ -204,12 +213,17 @@ def _continued(
     starts = range(0, len(rows), prediction.ROWS)
     for at in track(starts, f"{what}, by batches", len(starts)):
         batch = slice(at, at + prediction.ROWS)
-        logs, is_likeliest = prediction.predict(trained, rows[batch])
-        first = length - min(CONTINUED, length // 2) - 1  # the target at i is the token at i + 1
-        is_whole = [bool(row.all()) for row in is_likeliest[:, first:]]
+
+        def measured(batch: slice = batch) -> tuple[list[bool], list[float]]:
+            logs, is_likeliest = prediction.predict(trained, rows[batch])
+            first = length - min(CONTINUED, length // 2) - 1  # the target at i is the token at i + 1
+            chance = np.exp(logs[:, first:].sum(-1))
+            drawn = (-np.expm1(DRAWS * np.log1p(-np.minimum(chance, 1 - 1e-12)))).tolist()
+            return [bool(row.all()) for row in is_likeliest[:, first:]], drawn
+
+        is_whole, chances = keep_part(f"{what} {at}", measured)
         greedy += is_whole
-        chance = np.exp(logs[:, first:].sum(-1))
-        drawn += (-np.expm1(DRAWS * np.log1p(-np.minimum(chance, 1 - 1e-12)))).tolist()
+        drawn += chances
         continued += [name for name, whole in zip(names[batch], is_whole, strict=True) if whole]
     n = max(1, len(rows))
     return Continued(len(rows), sum(greedy) / n, sum(drawn) / n, sorted(set(continued)))
@@ -264,13 +278,20 @@ def _rank(
     vocabulary: Sequence[str],
     decoys: int,
     rng: random.Random,
+    name: str,
+    keep_part: Keep,
 ) -> Ranked:
     """Rank a string among decoys of its form, in the same context."""
     others = sorted({private.alike(probe.secret, vocabulary, rng) for _ in range(decoys)} - {probe.secret})
     candidates = [probe.secret, *others]
-    scores = prediction.candidate_scores(trained, probe.context, candidates, PREFIX)
-    if before is not None:
-        scores = scores - prediction.candidate_scores(before, probe.context, candidates, PREFIX)
+
+    def measured() -> list[float]:
+        scores = prediction.candidate_scores(trained, probe.context, candidates, PREFIX)
+        if before is not None:
+            scores = scores - prediction.candidate_scores(before, probe.context, candidates, PREFIX)
+        return scores.tolist()
+
+    scores = np.array(keep_part(name, measured))
     secret, rest = scores[0], scores[1:]
     deviation = float(rest.std()) or 1e-9
     rank = 1 + int((rest >= secret).sum())

@@ -14,10 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from llm60_jax.config import Config, Phase
-from llm60_jax.errors import Failure, InputError, MachineError
+from llm60_jax.errors import Failure, InputError, Interrupted, MachineError
 from llm60_jax.machine import environment, shipped
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.machine.terminal import PrintableFormatter, log, printable
+
+# What an interrupted call keeps that prepares text.
+PREPARED = "finished parts of the text are kept; the same command goes on from there"
 
 
 def parser(description: str | None, examples: str) -> argparse.ArgumentParser:
@@ -30,12 +33,20 @@ def parser(description: str | None, examples: str) -> argparse.ArgumentParser:
     )
 
 
-def config_parser(description: str | None, examples: str) -> argparse.ArgumentParser:
-    """Return the parser of a command that takes a configuration: CONFIG and `--set`."""
+def config_parser(description: str | None, examples: str, default: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of a command that takes a configuration: CONFIG and `--set`.
+
+    Args:
+      default: the name of the configuration of a call without CONFIG; None requires one.
+    """
     result = parser(description, examples)
-    result.add_argument(
-        "config", type=_config_file, metavar="CONFIG", help="a TOML file, or the name of one in configs/: quickstart"
-    )
+    text = "a TOML file, or the name of one in configs/: quickstart"
+    if default is None:
+        result.add_argument("config", type=_config_file, metavar="CONFIG", help=text)
+    else:
+        path = shipped.configs()[default]
+        text += f" (default: {default})"
+        result.add_argument("config", type=_config_file, nargs="?", default=path, metavar="CONFIG", help=text)
     result.add_argument(
         "--set",
         action="append",
@@ -56,6 +67,16 @@ def _config_file(text: str) -> Path:
     return path
 
 
+def add_anew(command_line: argparse.ArgumentParser) -> None:
+    """Add the option of every tool that measures for long: whether kept parts are used."""
+    command_line.add_argument(
+        "--anew",
+        action="store_true",
+        help="measure all parts anew. Otherwise the same command goes on from the parts that an interrupted call "
+        "finished, with the same code, on the same kind of machine. A call that ended forgets its parts",
+    )
+
+
 def phase_of(config: Config, name: str) -> Phase:
     """Return the phase that the user named with `--phase`. Raise InputError if there is none."""
     try:
@@ -69,6 +90,7 @@ def run_tool(
     command_line: argparse.ArgumentParser,
     arguments: Sequence[str] | None,
     body: Callable[[argparse.Namespace, Interrupts], None],
+    after_interruption: str = "run the same command to start again",
 ) -> int:
     """Run a tool from its command line and return its exit code.
 
@@ -77,12 +99,23 @@ def run_tool(
       command_line: the parser of its options.
       arguments: the command line; None takes that of this process.
       body: the work. Signals are taken over before it begins, and it should check them.
+      after_interruption: what an interrupted call keeps and the user can do, unless the exception
+        has a note that says so.
     """
     environment.read_names_as_utf8()
     options = command_line.parse_args(arguments)
     interrupts = Interrupts()
     interrupts.install()
-    return guarded(name, lambda: body(options, interrupts))
+
+    def work() -> None:
+        try:
+            body(options, interrupts)
+        except Interrupted as stop:
+            if not getattr(stop, "__notes__", ()):
+                stop.add_note(after_interruption)
+            raise
+
+    return guarded(name, work)
 
 
 def guarded(command: str, body: Callable[[], None], log_file: Callable[[], Path | None] = lambda: None) -> int:
@@ -102,10 +135,10 @@ def guarded(command: str, body: Callable[[], None], log_file: Callable[[], Path 
         with _messages(command):
             body()
     except Failure as failure:
-        _tell(command, str(failure))
+        _tell(command, "; ".join([str(failure), *getattr(failure, "__notes__", ())]))
         return failure.exit_code
     except KeyboardInterrupt:
-        _tell(command, "interrupted; run the same command to start again")
+        _tell(command, "interrupted; run the same command again")
         return 128 + signal.SIGINT
     except Exception as error:
         device_is_full = type(error).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(error)

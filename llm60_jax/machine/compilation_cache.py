@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -59,6 +60,16 @@ def seal(folder: Path | None) -> None:
         digests = {path.name: before.get(path.name) or files.sha256_of(path) for path in _entries(folder)}
         if digests != before:
             files.write_text(folder / INDEX, files.dump(digests))
+
+
+@contextlib.contextmanager
+def shared(data_dir: Path) -> Iterator[None]:
+    """Use the cache inside the block, and seal it however the block ends."""
+    folder = open_in(data_dir)
+    try:
+        yield
+    finally:
+        seal(folder)
 
 
 def _delete_unsealed(folder: Path) -> int:

@@ -13,11 +13,11 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from llm60_jax.machine.signals import Interrupts
 
@@ -114,29 +114,73 @@ def put(text: str, end: str = "\n") -> None:
         console.print(text, end=end)
 
 
-class Tracker:
-    """A `progress.Track` with a bar.
+_stderr_console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+_FIRST_LINE_SECONDS, _LINES_APART_SECONDS = 10.0, 300.0  # until the first line of progress, and at most between two
 
-    It checks the signals between items; with `quiet` it does only that.
+
+class Tracker:
+    """A `progress.Track` with a bar on a terminal, and a line now and then elsewhere.
+
+    Its last line is a detail if the work was short.
+
+    It checks the signals between items. With `on_stderr` all of it goes to stderr, for commands
+    whose output is one JSON object.
     """
 
-    def __init__(self, interrupts: Interrupts, quiet: bool = False):
-        self._interrupts, self._quiet = interrupts, quiet
+    def __init__(self, interrupts: Interrupts, on_stderr: bool = False):
+        self._interrupts = interrupts
+        self._console = _stderr_console if on_stderr else console
 
-    def __call__(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-        start, count = time.monotonic(), 0
-        parts = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        with Progress(
-            *parts, console=console, transient=True, disable=self._quiet or not console.is_terminal
-        ) as progress:
-            task = progress.add_task(description, total=total)
+    def __call__(
+        self,
+        items: Iterable[T],
+        description: str,
+        total: int | None = None,
+        remaining: Callable[[], float] | None = None,
+    ) -> Iterator[T]:
+        start, count, due = time.monotonic(), 0, _FIRST_LINE_SECONDS
+        columns_shown = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}")]
+        bar = Progress(
+            *columns_shown,
+            TextColumn("{task.fields[left]}") if remaining else TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+            refresh_per_second=4,  # the work beside it may be timed
+        )
+        with bar:
+            task = bar.add_task(description, total=total, count="", left="")
             for item in items:
                 self._interrupts.check()
                 yield item
                 count += 1
-                progress.advance(task)
-        if not self._quiet:
-            say(f"{description}: {count:,} in {time.monotonic() - start:.1f} s")
+                elapsed = time.monotonic() - start
+                left = _left(count, total, elapsed) if remaining is None else remaining()
+                of_total = f"{count:,}" + (f" of {total:,}" if total else "")
+                if remaining is None:
+                    bar.update(task, completed=count, count=of_total)
+                else:
+                    about = f"about {duration(left)} left"
+                    bar.update(task, completed=elapsed, total=elapsed + left, count=of_total, left=about)
+                if elapsed >= due and count != total and not self._console.is_terminal:
+                    self._say(f"{description}: {of_total}" + (f", about {duration(left)} left" if left else ""))
+                    due = elapsed + min(elapsed / 2 + _FIRST_LINE_SECONDS / 2, _LINES_APART_SECONDS)
+        elapsed = time.monotonic() - start
+        self._say(f"{description}: {count:,} in {elapsed:.1f} s", is_detail=elapsed < _FIRST_LINE_SECONDS)
+
+    def _say(self, text: str, is_detail: bool = False) -> None:
+        if self._console is _stderr_console:
+            with contextlib.suppress(OSError):  # the terminal is gone
+                self._console.print(printable(text))
+        elif is_detail:
+            detail(text)
+        else:
+            say(text)
+
+
+def _left(count: int, total: int | None, elapsed: float) -> float:
+    """Return the seconds left if all items take equally long; 0 if their number is not known."""
+    return elapsed / count * (total - count) if total else 0.0
 
 
 def columns(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

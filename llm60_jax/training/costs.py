@@ -15,13 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import llm60_jax
 from llm60_jax.config import Config, Phase, to_tree
 from llm60_jax.data.tokens import loader
 from llm60_jax.data.tokens.shards import TokenShard
 from llm60_jax.machine import facts, files, remembered
 from llm60_jax.machine.progress import Track
-from llm60_jax.plan import Plan, Stage, StepKey
+from llm60_jax.machine.remembered import Unfinished
+from llm60_jax.plan import Plan, Stage, StepKey, flops
 from llm60_jax.plan import key as key_of
 from llm60_jax.training import optim, phase_groups, programs, step
 
@@ -63,19 +63,22 @@ class Steps:
         jax.block_until_ready(self.state)
         return time.perf_counter() - start, loss
 
-    def in_turn(self, keys: Iterable[StepKey], rounds: int, track: Track) -> dict[StepKey, list[float]]:
+    def in_turn(
+        self, keys: Iterable[StepKey], rounds: int, track: Track, unfinished: Unfinished
+    ) -> dict[StepKey, list[float]]:
         """Return seconds of whole steps by program.
 
         A first round compiles and warms up. Then each round times one step of every program, so a
-        slow moment of the machine affects all of them.
+        slow moment of the machine affects all of them. A finished round is kept.
         """
-        seconds: dict[StepKey, list[float]] = {key: [] for key in keys}
-        for key in track(seconds, "compiling programs", len(seconds)):
+        order = list(dict.fromkeys(keys))
+        names = [f"round {number + 1}" for number in range(rounds)]
+        to_do = [name for name in names if name not in unfinished]
+        for key in track(order if to_do else (), "compiling programs", len(order) if to_do else 0):
             self.time(key)
-        for _ in track(range(rounds), "timing, rounds", rounds):
-            for key, times in seconds.items():
-                times.append(self.time(key)[0])
-        return seconds
+        for name in to_do:
+            unfinished[name] = [self.time(key)[0] for key in track(order, f"timing, {name} of {rounds}", len(order))]
+        return {key: [unfinished[name][number] for name in names] for number, key in enumerate(order)}
 
     def optimizer_seconds(self, keys: Sequence[StepKey], rounds: int = 5) -> dict[int, float]:
         """Return median seconds of the optimizer's update alone, by number of frozen blocks."""
@@ -127,19 +130,59 @@ def made_up_loader(config: Config, stage: Stage) -> Any:
     return loader.batches(shard, stage, config.seed)
 
 
-def measure(config: Config, plan: Plan, rounds: int, track: Track) -> dict[StepKey, Cost]:
-    """Time `rounds` steps of each program of a plan in turn, each program after a warm-up step."""
+def measure(config: Config, plan: Plan, rounds: int, track: Track, unfinished: Unfinished) -> dict[StepKey, Cost]:
+    """Time `rounds` steps of each program of a plan in turn, each program after a warm-up step.
+
+    Each program's cost is cached as soon as it is measured.
+    """
     costs: dict[StepKey, Cost] = {}
+    to_do, pace = dict.fromkeys(keys_of(config, plan), rounds + 1.0), Pace(config)  # steps by program
     for phase in config.phase:
-        keys = {key_of(config, stage) for stage in plan.phase_stages(phase.name)} - costs.keys()
-        steps = Steps(config, phase) if keys else None
-        for key in track(sorted(keys, key=lambda key: key[:4]), f"{phase.name}: programs", len(keys)):
-            assert steps is not None
-            steps.time(key)
-            seconds = tuple(steps.time(key)[0] for _ in range(rounds))
-            costs[key] = Cost(seconds, steps.compiled.temporary_bytes(key), facts.peak_bytes())
-            steps.compiled.release(())
+        digests = _digests(config, {key_of(config, stage) for stage in plan.phase_stages(phase.name)} - costs.keys())
+        steps: Steps | None = None
+        ordered = sorted(digests, key=lambda key: key[:4])
+        for key in track(ordered, f"{phase.name}: programs", len(ordered), lambda: pace.remaining(len(to_do), to_do)):
+            if digests[key] not in unfinished:
+                steps = steps or Steps(config, phase)
+                pace.compile(steps, key)
+                seconds = [pace.step(steps, key) for _ in range(rounds + 1)][1:]
+                cost = Cost(tuple(seconds), steps.compiled.temporary_bytes(key), facts.peak_bytes())
+                unfinished[digests[key]] = cost._asdict()
+                steps.compiled.release(())
+            costs[key] = _cost(unfinished[digests[key]])
+            remember(config, {key: costs[key]})
+            del to_do[key]
     return costs
+
+
+class Pace:
+    """How fast this machine compiles and steps so far, to tell how long the rest takes."""
+
+    def __init__(self, config: Config):
+        self._model = config.model
+        self._compile_seconds: list[float] = []
+        self._flops, self._seconds = 0, 0.0  # of all steps so far
+
+    def compile(self, steps: Steps, key: StepKey) -> None:
+        """Compile a program and count the time."""
+        start = time.perf_counter()
+        _ = steps.compiled[key]
+        self._compile_seconds.append(time.perf_counter() - start)
+
+    def step(self, steps: Steps, key: StepKey) -> float:
+        """Return the seconds of a step and count them."""
+        seconds = steps.time(key)[0]
+        self._flops += flops.step_flops(self._model, key)
+        self._seconds += seconds
+        return seconds
+
+    def remaining(self, to_compile: int, steps: Mapping[StepKey, float]) -> float:
+        """Return the seconds to compile so many programs and take steps, by operations; 0 before the first step."""
+        if not self._flops:
+            return 0.0
+        operations = sum(count * flops.step_flops(self._model, key) for key, count in steps.items())
+        compiling = statistics.fmean(self._compile_seconds) if self._compile_seconds else 0.0
+        return to_compile * compiling + operations * self._seconds / self._flops
 
 
 # --- Cache ----------------------------------------------------------------------------------------
@@ -151,11 +194,16 @@ def recall(config: Config, plan: Plan) -> dict[StepKey, Cost]:
     costs: dict[StepKey, Cost] = {}
     for key, digest in _digests(config, keys_of(config, plan)).items():
         with contextlib.suppress(KeyError, TypeError, ValueError):  # missing or malformed
-            entry = entries[digest]
-            seconds = tuple(float(value) for value in entry["seconds"])
-            if seconds and min(seconds) > 0:
-                costs[key] = Cost(seconds, int(entry["temporary_bytes"]), int(entry["peak_bytes"]))
+            cost = _cost(entries[digest])
+            if cost.seconds and min(cost.seconds) > 0:
+                costs[key] = cost
     return costs
+
+
+def _cost(entry: Mapping[str, Any]) -> Cost:
+    """Read a cost from its JSON values. Raise KeyError, TypeError or ValueError if it is malformed."""
+    seconds = tuple(float(value) for value in entry["seconds"])
+    return Cost(seconds, int(entry["temporary_bytes"]), int(entry["peak_bytes"]))
 
 
 def remember(config: Config, costs: Mapping[StepKey, Cost]) -> None:
@@ -171,8 +219,7 @@ def keys_of(config: Config, plan: Plan) -> list[StepKey]:
 
 def place(config: Config, kind: str) -> Path:
     """Return the cache file of a kind of figures, for this kind of machine and this version."""
-    folder = files.digest_of([*facts.fingerprint(), llm60_jax.__version__])[:16]
-    return Path(config.data_dir, "measured", folder, f"{kind}.json")
+    return remembered.folder(config.data_dir) / f"{kind}.json"
 
 
 def programs_of(config: Config, keys: Iterable[StepKey]) -> list[Any]:

@@ -6,7 +6,7 @@ configuration, so no other module sees "auto". They are cached for later runs.
 """
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, get_args
 
 from llm60_jax import config as config_module
@@ -16,14 +16,17 @@ from llm60_jax.config.schema import Remat
 from llm60_jax.errors import InputError, MachineError
 from llm60_jax.machine import facts, files, remembered
 from llm60_jax.machine.progress import Track
-from llm60_jax.plan import Stage, StepKey
+from llm60_jax.machine.remembered import Unfinished
+from llm60_jax.plan import Stage, StepKey, flops
 from llm60_jax.training import costs
 
 _MIN_TOKENS = 256  # of a micro-batch
+_FIRST_TOKENS = 1024  # of the micro-batch that is tried first
 _SIZING_REMAT: Remat = "products"  # policy under which micro-batch sizes are compared
 # Multiples of the fastest seconds; slower candidates drop out, after their first step or later.
 _FIRST_SLACK, _LATER_SLACK = 1.3, 1.1
 _EQUAL_SLACK = 1.02  # within this multiple, less memory wins
+_EXPECTED_SHARE = 0.5  # of candidates that are still running in the later rounds, for the estimate of the time
 
 
 class Candidate(NamedTuple):
@@ -76,14 +79,17 @@ def settled(config: Config, track: Track) -> Config:
     return tuned(config, track)[0] if cached.train.is_auto else cached
 
 
-def tuned(config: Config, track: Track, rounds: int = 2) -> tuple[Config, Answer]:
-    """Measure the values anew, cache them, and return the configuration with them.
+def tuned(config: Config, track: Track, rounds: int = 2, anew: bool = False) -> tuple[Config, Answer]:
+    """Measure the values, cache them, and return the configuration with them.
+
+    An interrupted measurement goes on from its finished parts, unless it is to begin `anew`.
 
     Raises:
       MachineError: no candidate fits the memory budget.
     """
-    answer = find(config, track, rounds)
-    remembered.add(costs.place(config, "tuned"), {_identity(config): answer._asdict()})
+    with Unfinished(config.data_dir, "tuning", [_identity(config), rounds], anew=anew) as unfinished:
+        answer = find(config, track, rounds, unfinished)
+        remembered.add(costs.place(config, "tuned"), {_identity(config): answer._asdict()})
     return _filled(config, answer.micro_batch, answer.remat), answer
 
 
@@ -93,100 +99,258 @@ def budget(config: Config) -> int:
     return facts.memory_bytes() // 2 if gigabytes is None else int(gigabytes * 1e9)
 
 
-def find(config: Config, track: Track, rounds: int) -> Answer:
+def find(config: Config, track: Track, rounds: int, unfinished: Unfinished) -> Answer:
     """Find the fastest micro-batch of each context, then the fastest policy of each stage.
 
     A context is sized in its first stage, which has the most live blocks. Stages with the same
     program share its policy.
     """
-    stages = plan.build(config).stages
-    sizes: dict[int, int] = {}
-    policies: dict[StepKey, Remat] = {}
-    remat: dict[str, list[list[Any]]] = {}
-    trials: list[Timed] = []
-    base = 0
-    for phase in config.phase:
-        phase_stages = [stage for stage in stages if stage.phase == phase.name]
-        fixed = config.train.remat != "auto" or phase.remat
-        steps: costs.Steps | None = None
-        for stage in track(phase_stages, f"{phase.name}: finding micro-batches, stages", len(phase_stages)):
-            key = plan.key(config, stage)
-            if key not in policies:
-                steps = steps or costs.Steps(config, phase)
-                base = base or facts.resident_bytes()  # includes the state, which every program reuses
-                race = _Race(steps, key, base, budget(config), rounds)
-                if stage.context not in sizes:
-                    sizing = key.remat if fixed else _SIZING_REMAT
-                    sizes[stage.context] = race.run([Candidate(n, sizing) for n in _sizes(config, stage)]).micro_batch
-                choices = (key.remat,) if fixed else get_args(Remat)
-                best = race.run([Candidate(sizes[stage.context], policy) for policy in choices])
-                policies[key] = best.remat
-                trials += race.trials(stage, best)
-                steps.compiled.release(())
-            if not fixed:
-                remat.setdefault(phase.name, []).append([phase.breakpoints[stage.index], policies[key]])
-    return Answer([[context, size] for context, size in sorted(sizes.items())], remat, trials)
+    search = _Search(config, rounds, unfinished)
+    for _ in track(search.run(), "finding micro-batches and remat, steps", None, search.remaining):
+        pass
+    return search.answer
+
+
+def most_programs(config: Config) -> int:
+    """Return the number of programs that a search compiles and times, at most."""
+    return len(_possible(config))
+
+
+class _Search:
+    """The search over all stages, one race after another."""
+
+    def __init__(self, config: Config, rounds: int, unfinished: Unfinished):
+        self._config, self._rounds, self._unfinished = config, rounds, unfinished
+        self._pace = costs.Pace(config)
+        self._later_steps = _EXPECTED_SHARE * rounds  # expected of each program, after its first
+        self._to_do = dict.fromkeys(_possible(config), 1 + self._later_steps)  # steps
+        self._to_compile = set(self._to_do)
+        self._sizes: dict[int, int] = {}
+        self._policies: dict[StepKey, Remat] = {}
+        self._remat: dict[str, list[list[Any]]] = {}
+        self._trials: list[Timed] = []
+        self._races: list[_Race] = []
+
+    @property
+    def answer(self) -> Answer:
+        return Answer([[context, size] for context, size in sorted(self._sizes.items())], self._remat, self._trials)
+
+    def remaining(self) -> float:
+        """Return the seconds of the rest, if every candidate must run; 0 before the first step."""
+        return self._pace.remaining(len(self._to_compile), self._to_do)
+
+    def run(self) -> Iterator[None]:
+        """Search, and yield after each step."""
+        config, base = self._config, 0
+        stages = plan.build(config).stages
+        for phase in config.phase:
+            steps: costs.Steps | None = None
+            for stage in (stage for stage in stages if stage.phase == phase.name):
+                key = plan.key(config, stage)
+                if key not in self._policies:
+                    steps = steps or costs.Steps(config, phase)
+                    # includes the state, which every program reuses
+                    base = base or facts.resident_bytes()
+                    race = _Race(config, steps, key, base, self._unfinished, self._pace)
+                    yield from self._decide(stage, key, race)
+                    steps.compiled.release(())
+                if not _is_fixed(config, stage):
+                    place = phase.breakpoints[stage.index]
+                    self._remat.setdefault(phase.name, []).append([place, self._policies[key]])
+
+    def _decide(self, stage: Stage, key: StepKey, race: "_Race") -> Iterator[None]:
+        """Size the context, if this is its first stage, and choose the policy of a program."""
+        if stage.context not in self._sizes:
+            policy = key.remat if _is_fixed(self._config, stage) else _SIZING_REMAT
+            yield from self._climb(race, [Candidate(size, policy) for size in _sizes(self._config, stage)])
+            yield from self._finish(race, "sizes")
+            self._sizes[stage.context] = race.best.micro_batch
+        size, won = self._sizes[stage.context], {earlier.best.remat for earlier in self._races}
+        race.candidates = []
+        # earlier winners first, because they may show that others need not run
+        for policy in sorted(_policies(self._config, stage, key), key=lambda policy: policy not in won):
+            if not any(race.is_lost(Candidate(size, policy), earlier) for earlier in self._races):
+                yield from self._begin(race, Candidate(size, policy))
+        yield from self._finish(race, "policies")
+        self._policies[key] = race.best.remat
+        self._trials += race.trials(stage)
+        self._races.append(race)
+        for other in [other for other in self._to_do if _open(other) == _open(key)]:
+            self._forget(other)
+
+    def _forget(self, key: StepKey) -> None:
+        """Expect no more of a program."""
+        self._to_do.pop(key, None)
+        self._to_compile.discard(key)
+
+    def _climb(self, race: "_Race", sizes: Sequence[Candidate]) -> Iterator[None]:
+        """Begin sizes from a middle one up, then down, on each side until one is clearly slower.
+
+        A step is slow with small micro-batches, and with large ones again, so what is beyond a size
+        that is clearly slower need not run. What is beyond a size that does not fit cannot.
+        """
+        middle = min(range(len(sizes)), key=lambda n: abs(sizes[n].micro_batch * race.key.context - _FIRST_TOKENS))
+        previous = sizes[middle]
+        yield from self._begin(race, previous)
+        for candidate in sizes[middle + 1 :]:
+            if not race.is_near(previous):
+                break
+            yield from self._begin(race, candidate)
+            previous = candidate
+        previous = sizes[middle]
+        for candidate in sizes[:middle][::-1]:
+            if race.fits(previous) and not race.is_near(previous):
+                break
+            yield from self._begin(race, candidate)
+            previous = candidate
+
+    def _begin(self, race: "_Race", candidate: Candidate) -> Iterator[None]:
+        race.begin(candidate)
+        key = race.key_of(candidate)
+        if key not in self._to_do:  # a policy was expected with another size
+            expected = (other for other in self._to_compile if _open(other) == _open(key) and other.remat == key.remat)
+            self._forget(next(expected, key))
+        self._to_compile.discard(key)
+        self._to_do[key] = self._later_steps if race.fits(candidate) else 0.0
+        yield
+
+    def _finish(self, race: "_Race", name: str) -> Iterator[None]:
+        for key in race.finish(name, self._rounds):
+            self._to_do[key] = max(0.0, self._to_do[key] - 1)
+            yield
 
 
 class _Race:
     """Time whole steps of several candidates for one stage in turn; slow ones drop out."""
 
-    def __init__(self, steps: costs.Steps, key: StepKey, base: int, most_bytes: int, rounds: int):
-        self._steps, self._key, self._base, self._budget, self._rounds = steps, key, base, most_bytes, rounds
+    def __init__(
+        self, config: Config, steps: costs.Steps, key: StepKey, base: int, unfinished: Unfinished, pace: costs.Pace
+    ):
+        self.key = key
+        self.candidates: list[Candidate] = []  # that take part
+        self.best: Candidate
+        self._lost: set[Remat] = set()  # policies that were clearly slower
+        self._model, self._budget, self._base = config.model, budget(config), base
+        self._steps, self._unfinished, self._pace = steps, unfinished, pace
         self._bytes: dict[Candidate, int] = {}
         self._first: dict[Candidate, float] = {}  # seconds of each first step, which is slower than later ones
         self._seconds: dict[Candidate, list[float]] = {}  # of the steps after the first
+        self._warm: set[Candidate] = set()  # whose program has run in this process
 
-    def run(self, candidates: Sequence[Candidate]) -> Candidate:
-        """Return the fastest candidate that fits; among equals, the one with the least memory.
+    def begin(self, candidate: Candidate) -> None:
+        """Let a candidate take part: compile it and, if it fits, time its first step, once."""
+        self.candidates.append(candidate)
+        if candidate not in self._bytes:
+            temporary, first = self._unfinished.part(repr(self.key_of(candidate)), lambda: self._measured(candidate))
+            self._bytes[candidate] = self._base + temporary
+            if first is not None:
+                self._first[candidate], self._seconds[candidate] = first, []
+
+    def finish(self, name: str, rounds: int) -> Iterator[StepKey]:
+        """Time the candidates in turn, and set `best`: of the fastest, the one with the least memory.
+
+        Yield the program after each step. The finished rounds are kept under the name.
 
         Raises:
           MachineError: no candidate fits the memory budget.
         """
-        for candidate in candidates:
-            if candidate not in self._bytes:
-                self._begin(candidate)
-        first = {candidate: self._first[candidate] for candidate in candidates if candidate in self._first}
+        first = {candidate: self._first[candidate] for candidate in self.candidates if candidate in self._first}
         if not first:
-            least, smallest = min((self._bytes[candidate], candidate) for candidate in candidates)
+            least, smallest = min((self._bytes[candidate], candidate) for candidate in self.candidates)
             raise MachineError(
-                f"train.memory_gb: nothing fits into {self._budget / 1e9:.1f} GB: at context {self._key.context} "
+                f"train.memory_gb: nothing fits into {self._budget / 1e9:.1f} GB: at context {self.key.context} "
                 f"micro-batches of {smallest.micro_batch} with remat '{smallest.remat}' take {least / 1e9:.1f} GB; "
                 "raise train.memory_gb"
             )
-        running = _near(first, _FIRST_SLACK)
-        for _ in range(self._rounds):
-            for candidate in running:
-                self._seconds[candidate].append(self._steps.time(self._key_of(candidate))[0])
-            running = _near({candidate: min(self._seconds[candidate]) for candidate in running}, _LATER_SLACK)
+        part = f"{name}, {self.key!r}"
+        if part not in self._unfinished:
+            running = _near(first, _FIRST_SLACK)
+            for candidate in [candidate for candidate in running if candidate not in self._warm]:
+                self._step(candidate)
+            for _ in range(rounds):
+                for candidate in running:
+                    self._seconds[candidate].append(self._step(candidate))
+                    yield self.key_of(candidate)
+                running = _near({candidate: min(self._seconds[candidate]) for candidate in running}, _LATER_SLACK)
+            self._unfinished[part] = [running, [[candidate, times] for candidate, times in self._seconds.items()]]
+        in_the_end, seconds = self._unfinished[part]
+        running = [Candidate(*values) for values in in_the_end]
+        self._seconds = {Candidate(*values): times for values, times in seconds}
+        self._lost = {candidate.remat for candidate in first if candidate not in running}
         medians = {candidate: statistics.median(self._seconds[candidate]) for candidate in running}
-        return min(_near(medians, _EQUAL_SLACK), key=self._bytes.__getitem__)
+        self.best = min(_near(medians, _EQUAL_SLACK), key=self._bytes.__getitem__)
 
-    def trials(self, stage: Stage, best: Candidate) -> list[Timed]:
+    def fits(self, candidate: Candidate) -> bool:
+        """Return whether a candidate has begun and is within the memory budget."""
+        return candidate in self._first
+
+    def is_near(self, candidate: Candidate) -> bool:
+        """Return whether a candidate's first step is about as fast as the fastest one."""
+        return candidate in _near(self._first, _FIRST_SLACK) if self._first else False
+
+    def is_lost(self, candidate: Candidate, earlier: "_Race") -> bool:
+        """Return whether an earlier race shows that a policy is slower than its winner here, too.
+
+        To recompute more than the winner pays where it saves memory traffic. A block that freezes
+        and a smaller micro-batch have less traffic to save, a longer context has more to recompute.
+        """
+        winner = candidate._replace(remat=earlier.best.remat)
+        return (
+            candidate.remat in earlier._lost
+            and self.fits(winner)
+            and self._flops(candidate) > self._flops(winner)
+            and _alike(self.key) == _alike(earlier.key)
+            and self.key.context >= earlier.key.context
+            and self.key.frozen_blocks >= earlier.key.frozen_blocks
+            and self.key.context * candidate.micro_batch <= earlier.key.context * earlier.best.micro_batch
+        )
+
+    def trials(self, stage: Stage) -> list[Timed]:
         """Return every measured candidate, for a report."""
         place = stage.phase, stage.index + 1, stage.context, stage.frozen_blocks
         return [
-            Timed(*place, *candidate, size, self._speed(candidate), candidate == best)
+            Timed(*place, *candidate, size, self._speed(candidate), candidate == self.best)
             for candidate, size in self._bytes.items()
         ]
 
-    def _begin(self, candidate: Candidate) -> None:
-        """Compile a candidate and, if it fits, time its first step."""
-        key = self._key_of(candidate)
-        _ = self._steps.compiled[key]
-        self._bytes[candidate] = self._base + self._steps.compiled.temporary_bytes(key)
-        if self._bytes[candidate] <= self._budget:
-            self._first[candidate], self._seconds[candidate] = self._steps.time(key)[0], []
+    def key_of(self, candidate: Candidate) -> StepKey:
+        """Return the program of a candidate."""
+        return _program(self.key, candidate)
 
-    def _key_of(self, candidate: Candidate) -> StepKey:
-        accumulation = self._key.tokens // (self._key.context * candidate.micro_batch)
-        return self._key._replace(micro_batch=candidate.micro_batch, accumulation=accumulation, remat=candidate.remat)
+    def _measured(self, candidate: Candidate) -> tuple[int, float | None]:
+        """Return the temporary bytes of a candidate and, if it fits, the seconds of its first step."""
+        key = self.key_of(candidate)
+        self._pace.compile(self._steps, key)
+        temporary = self._steps.compiled.temporary_bytes(key)
+        return temporary, self._step(candidate) if self._base + temporary <= self._budget else None
+
+    def _step(self, candidate: Candidate) -> float:
+        self._warm.add(candidate)
+        return self._pace.step(self._steps, self.key_of(candidate))
+
+    def _flops(self, candidate: Candidate) -> int:
+        return flops.step_flops(self._model, self.key_of(candidate))
 
     def _speed(self, candidate: Candidate) -> float | None:
         """Return tokens per second, None beyond the budget."""
         if candidate not in self._first:
             return None
-        return self._key.tokens / statistics.median(self._seconds[candidate] or [self._first[candidate]])
+        return self.key.tokens / statistics.median(self._seconds[candidate] or [self._first[candidate]])
+
+
+def _program(key: StepKey, candidate: Candidate) -> StepKey:
+    accumulation = key.tokens // (key.context * candidate.micro_batch)
+    return key._replace(micro_batch=candidate.micro_batch, accumulation=accumulation, remat=candidate.remat)
+
+
+def _open(key: StepKey) -> StepKey:
+    """Return a key without what a search chooses."""
+    return key._replace(micro_batch=0, accumulation=0, remat="full")
+
+
+def _alike(key: StepKey) -> StepKey:
+    """Return a key without what differs between the stages of a phase, either."""
+    return _open(key)._replace(context=0, frozen_blocks=0, embedding_frozen=False)
 
 
 def _near(seconds: dict[Candidate, float], slack: float) -> list[Candidate]:
@@ -200,6 +364,31 @@ def _sizes(config: Config, stage: Stage) -> list[int]:
         return [stage.micro_batch]
     choices = config.train.choices(stage.context)
     return [n for n in choices if n * stage.context >= _MIN_TOKENS] or choices[-1:]
+
+
+def _is_fixed(config: Config, stage: Stage) -> bool:
+    """Return whether the configuration says the policy of a stage."""
+    return config.train.remat != "auto" or bool(config.phase_named(stage.phase).remat)
+
+
+def _policies(config: Config, stage: Stage, key: StepKey) -> tuple[Remat, ...]:
+    """Return the policies to try in a stage."""
+    return (key.remat,) if _is_fixed(config, stage) else get_args(Remat)
+
+
+def _possible(config: Config) -> list[StepKey]:
+    """Return all programs that a search may run, each policy with one size of micro-batch."""
+    programs: dict[StepKey, None] = {}
+    sized: set[int] = set()
+    for stage in plan.build(config).stages:
+        key = plan.key(config, stage)
+        sizes, policies = _sizes(config, stage), _policies(config, stage, key)
+        policy = policies[0] if len(policies) == 1 else _SIZING_REMAT
+        candidates = [Candidate(size, policy) for size in sizes if stage.context not in sized]
+        candidates += [Candidate(sizes[len(sizes) // 2], policy) for policy in policies]
+        programs |= dict.fromkeys(_program(key, candidate) for candidate in candidates)
+        sized.add(stage.context)
+    return list(programs)
 
 
 def _filled(config: Config, micro_batch: Any, remat: dict[str, Any]) -> Config:

@@ -3,6 +3,7 @@ PyTorch."""
 
 import argparse
 import contextlib
+import functools
 import json
 import statistics
 import sys
@@ -15,17 +16,18 @@ from worker_process import WorkerProcess, require_torch, torch_worker
 
 from llm60_jax import config as config_module
 from llm60_jax import plan
-from llm60_jax.config import Config, Phase
+from llm60_jax.config import Config, Phase, to_tree
 from llm60_jax.errors import InputError
 from llm60_jax.machine import cli, terminal
 from llm60_jax.machine.progress import Track
+from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.plan import hours
 from llm60_jax.training import tuning
 
 EXAMPLES = """examples:
   # every stage of the first phase
-  python tools/bench.py --config configs/quickstart.toml
+  python tools/bench.py configs/quickstart.toml
   # other settings
   python tools/bench.py --set 'train.micro_batch=[[128,8],[256,4],[512,2]]' --set train.remat=products
   # against PyTorch: some twenty minutes on two cores
@@ -62,7 +64,8 @@ def workers(
     weights and rows."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench")))
-        jax_side = WorkerProcess("bench_jax.py", str(options.config), phase.name, *options.set)
+        overrides = [item for setting in options.set for item in ("--set", setting)]
+        jax_side = WorkerProcess("bench_jax.py", str(options.config), "--phase", phase.name, *overrides)
         stack.callback(jax_side.close)
         if not options.against_torch:
             yield jax_side, None, None
@@ -143,6 +146,7 @@ def against_flat(
     rounds: int,
     variants: Sequence[str],
     track: Track,
+    unfinished: Unfinished,
 ) -> tuple[float, float]:
     """Time PyTorch trained without a plan: at the largest context, with nothing frozen.
 
@@ -153,16 +157,19 @@ def against_flat(
     context = max(row["context"] for row in rows)
     micro_batch = next(row["micro_batch"] for row in rows if row["context"] == context)
     steps = sum(row["steps"] for row in rows)
-    results = []
-    for variant in variants:
+
+    def measured(variant: str) -> tuple[float, float]:
         torch_side.ask("stage", context=context, frozen=0, micro_batch=micro_batch, variant=variant)
         flat, ratios = [], []
         for _ in track(range(rounds), f"flat at {context} {variant}", rounds):
             flat.append(torch_side.ask("step")["seconds"])
             ours = sum(row["steps"] * jax_side.ask("step", index=row["stage"] - 1)["seconds"] for row in rows)
             ratios.append(steps * flat[-1] / ours)
-        results.append((statistics.median(ratios), statistics.median(flat)))
-    ratio, seconds = min(results)
+        return statistics.median(ratios), statistics.median(flat)
+
+    ratio, seconds = min(
+        unfinished.part(f"flat, {variant}", functools.partial(measured, variant)) for variant in variants
+    )
     return seconds, ratio
 
 
@@ -220,13 +227,24 @@ def _bench(options: argparse.Namespace, interrupts: Interrupts) -> None:
     if options.against_torch:
         require_torch(config, phase, "--against-torch")
     stages = chosen(config, phase, options.stages)
-    track = terminal.Tracker(interrupts, quiet=options.json)
-    with workers(config, phase, options) as (jax_side, torch_side, losses):
-        rows = [measure_stage(jax_side, torch_side, stage.index, options.rounds, variants, track) for stage in stages]
+    track = terminal.Tracker(interrupts, on_stderr=options.json)
+    asked = [phase.name, options.rounds, options.against_torch and variants]
+    identity, here = [to_tree(config), *asked], Path(__file__).parent
+    with (
+        Unfinished(config.data_dir, "bench", identity, here, anew=options.anew) as unfinished,
+        workers(config, phase, options) as (jax_side, torch_side, losses),
+    ):
+        rows = [
+            unfinished.part(
+                f"stage {stage.index + 1}",
+                functools.partial(measure_stage, jax_side, torch_side, stage.index, options.rounds, variants, track),
+            )
+            for stage in stages
+        ]
         flat, whole = None, None
         if torch_side:
-            flat, whole = against_flat(jax_side, torch_side, rows, options.rounds, variants, track)
-        generation = jax_side.ask("generation")
+            flat, whole = against_flat(jax_side, torch_side, rows, options.rounds, variants, track, unfinished)
+        generation = unfinished.part("generation", lambda: jax_side.ask("generation"))
         versions = {"jax": jax_side.version, "torch": torch_side.version if torch_side else None}
     projected, left_out = projected_hours(config, rows)
     report = {
@@ -266,15 +284,7 @@ def _show(report: dict[str, Any], config: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    parser = cli.parser(__doc__, EXAMPLES)
-    parser.add_argument(
-        "--config",
-        type=Path,
-        default=Path("configs/llm60.toml"),
-        metavar="CONFIG",
-        help="a TOML file (default configs/llm60.toml)",
-    )
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="override any field")
+    parser = cli.config_parser(__doc__, EXAMPLES, default="llm60")
     parser.add_argument("--phase", metavar="NAME", help="the phase to time (default: the first)")
     parser.add_argument("--stages", default="", metavar="N,N", help="stages of the phase, from 1 (default: all)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="steps timed on each side (default 5)")
@@ -282,6 +292,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--variants", default=",".join(VARIANTS), metavar="V,V", help="variants of PyTorch (default: all)"
     )
+    cli.add_anew(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return cli.run_tool("bench.py", parser, arguments, _bench)
 

@@ -13,19 +13,21 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from llm60_jax import config as config_module
 from llm60_jax import plan
-from llm60_jax.config import Config
+from llm60_jax.config import Config, to_tree
 from llm60_jax.data.clean import cleaning, dedup
 from llm60_jax.data.corpus import pieces
 from llm60_jax.data.read import sources
 from llm60_jax.data.read.ledger import Ledger
 from llm60_jax.data.tokens import loader
 from llm60_jax.errors import InputError
-from llm60_jax.machine import cli, terminal
-from llm60_jax.machine.progress import Track, silent
+from llm60_jax.machine import cli, files, terminal
+from llm60_jax.machine.progress import Track
+from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.run import ancestry
 
@@ -121,38 +123,43 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def measure(config: Config, megabytes: float, rounds: int, track: Track = silent) -> dict[str, Any]:
-    """Return all figures as JSON values, each the median of the rounds."""
-    texts = documents(config, megabytes)
+def measure(
+    config: Config, texts: list[sources.Document], rounds: int, unfinished: Unfinished, track: Track
+) -> dict[str, Any]:
+    """Return all figures as JSON values, each the median of the rounds. A finished round is kept."""
     size = sum(len(document.text.encode("utf-8", errors="replace")) for document in texts) / 1e6
     prepared = ancestry.prepared(config, track)
     peer = datatrove_pipeline()
     prepare_here(config, texts[:20])  # loads models and caches before the clock starts
     if peer:
         peer(texts[:20])
-    ours, theirs, tokenizing = [], [], []
-    for _ in track(range(rounds), "rounds", rounds):
-        ours.append(seconds(lambda: prepare_here(config, texts)))
-        if peer:
-            theirs.append(seconds(lambda: peer(texts)))
-        tokenizing.append(seconds(lambda: [prepared.tokenizer.encode(document.text) for document in texts]))
+
+    def one_round() -> list[float | None]:
+        ours = seconds(lambda: prepare_here(config, texts))
+        theirs = seconds(lambda: peer(texts)) if peer else None
+        return [ours, theirs, seconds(lambda: [prepared.tokenizer.encode(document.text) for document in texts])]
+
+    done = [unfinished.part(f"round {n + 1}", one_round) for n in track(range(rounds), "rounds", rounds)]
+    ours, theirs, tokenizing = map(list, zip(*done, strict=True))
+    shard = prepared.shards[config.phase[0].name].train
     return {
         "megabytes": size,
         "documents": len(texts),
         "rounds": rounds,
         "prepare_mb_per_second": size / statistics.median(ours),
-        "datatrove_mb_per_second": size / statistics.median(theirs) if theirs else None,
-        "ratio": statistics.median(b / a for a, b in zip(ours, theirs, strict=True)) if theirs else None,
+        "datatrove_mb_per_second": size / statistics.median(theirs) if peer else None,
+        "ratio": statistics.median(b / a for a, b in zip(ours, theirs, strict=True)) if peer else None,
         "tokenize_mb_per_second": size / statistics.median(tokenizing),
-        "loader": loader_speeds(config, prepared.shards[config.phase[0].name].train, rounds),
+        "loader": unfinished.part("loader", lambda: loader_speeds(config, shard, rounds, track)),
     }
 
 
-def loader_speeds(config: Config, shard: Any, rounds: int) -> list[dict[str, Any]]:
+def loader_speeds(config: Config, shard: Any, rounds: int, track: Track) -> list[dict[str, Any]]:
     """Return the tokens a second of packed batches, through Grain, for each stage of the first
     phase."""
     rows = []
-    for stage in plan.build(config).phase_stages(config.phase[0].name):
+    stages = plan.build(config).phase_stages(config.phase[0].name)
+    for stage in track(stages, "loading, stages", len(stages)):
         steps = min(_MOST_BATCHES, stage.steps)
         speeds = []
         for _ in range(rounds):
@@ -169,7 +176,10 @@ def _bench(options: argparse.Namespace, interrupts: Interrupts) -> None:
     if options.rounds < 1:
         raise InputError(f"--rounds: {options.rounds}, but it must be 1 or more")
     config = config_module.load(options.config, options.set)
-    figures = measure(config, options.megabytes, options.rounds, terminal.Tracker(interrupts, quiet=True))
+    texts, track = documents(config, options.megabytes), terminal.Tracker(interrupts, on_stderr=options.json)
+    identity = [to_tree(config), files.digest_of([document.text for document in texts]), options.rounds]
+    with Unfinished(config.data_dir, "bench_data", identity, Path(__file__).parent, anew=options.anew) as unfinished:
+        figures = measure(config, texts, options.rounds, unfinished, track)
     if options.json:
         print(json.dumps(figures))
     else:
@@ -196,6 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = cli.config_parser(__doc__, EXAMPLES)
     parser.add_argument("--megabytes", type=float, default=4.0, metavar="N", help="MB of raw text (default 4)")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds of each measurement (default 3)")
+    cli.add_anew(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return cli.run_tool("bench_data.py", parser, arguments, _bench)
 

@@ -8,8 +8,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,7 +19,8 @@ from worker_process import serve
 from llm60_jax import config as config_module
 from llm60_jax import generate, plan
 from llm60_jax.config import Config, Model, Phase
-from llm60_jax.machine import devices, facts
+from llm60_jax.machine import cli, devices, facts
+from llm60_jax.machine.signals import Interrupts
 from llm60_jax.model import groups, losses
 from llm60_jax.plan import StepKey
 from llm60_jax.training import costs, phase_groups, step, tuning
@@ -35,6 +35,7 @@ class JaxWorker:
         self.config, self.phase = config, phase
         self.stages = plan.build(config).phase_stages(phase.name)
         self.steps = costs.Steps(config, phase)
+        self.warm: set[int] = set()  # stages whose program has run
         matrix = jnp.ones((CEILING_SIZE, CEILING_SIZE), jnp.bfloat16)
         self.product = jax.jit(lambda a, b: jnp.dot(a, b, preferred_element_type=jnp.float32)), matrix
 
@@ -53,6 +54,7 @@ class JaxWorker:
         """Compile a stage's program and do its first step."""
         key, compiled = self._key(index), self.steps.compiled
         self.steps.time(key)
+        self.warm.add(index)
         return {
             "context": key.context,
             "frozen": key.frozen_blocks,
@@ -68,6 +70,8 @@ class JaxWorker:
 
     def step(self, index: int) -> dict[str, Any]:
         """Time one whole step."""
+        if index not in self.warm:  # an interrupted call has measured the stage
+            self.stage(index)
         seconds, loss = self.steps.time(self._key(index))
         return {"seconds": seconds, "loss": loss, "peak_bytes": facts.peak_bytes()}
 
@@ -165,18 +169,17 @@ def _median(function: Callable[[], Any], times: int) -> float:
     return statistics.median(seconds)
 
 
-def main() -> int:
-    """Serve until bench.py closes the pipe."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file")
-    parser.add_argument("phase", metavar="PHASE", help="the phase to time")
-    parser.add_argument("settings", nargs="*", metavar="FIELD=VALUE", help="fields to override")
-    options = parser.parse_args()
-    config = tuning.recalled(config_module.load(options.config, options.settings))
+def _serve(options: argparse.Namespace, interrupts: Interrupts) -> None:
+    config = tuning.recalled(config_module.load(options.config, options.set))
     devices.ready(config)
-    worker = JaxWorker(config, config.phase_named(options.phase))
-    serve(worker, jax.__version__)
-    return 0
+    serve(JaxWorker(config, cli.phase_of(config, options.phase)), jax.__version__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until bench.py closes the pipe."""
+    parser = cli.config_parser(__doc__, "")
+    parser.add_argument("--phase", metavar="NAME", required=True, help="the phase to time")
+    return cli.run_tool("bench_jax.py", parser, arguments, _serve)
 
 
 if __name__ == "__main__":

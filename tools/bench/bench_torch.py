@@ -1,278 +1,38 @@
 """Run the same model and train step in PyTorch, in a process that tools/bench.py times, one JSON
 object a line.
 
-Not for use by itself. It does what a careful user of PyTorch would write: scaled dot product
-attention under the same document mask, bfloat16 autocast, non-reentrant checkpointing of every live
-block, the frozen blocks under no_grad, gradients accumulated over the same micro-batches, Adafactor
-in its multi-tensor form.
+Not for use by itself. It needs the extra torch: pip install -e '.[torch]'
 """
 
 import argparse
-import contextlib
 import json
-import math
-import resource
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from worker_process import serve
 
-
-def rope_tables(length: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
-    """Return cosines and sines, float32 [length, head_dim / 2]."""
-    angles = torch.arange(length)[:, None] * base ** (-torch.arange(0, head_dim, 2) / head_dim)
-    return angles.cos(), angles.sin()
+from llm60_jax.errors import InputError
+from llm60_jax.machine import cli, files
+from llm60_jax.machine.signals import Interrupts
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Apply RoPE."""
-    low, high = x.chunk(2, dim=-1)
-    return torch.cat([low * cos - high * sin, high * cos + low * sin], dim=-1)
+def _serve(options: argparse.Namespace, interrupts: Interrupts) -> None:
+    try:
+        import torch
+        from torch_side import TorchWorker
+    except ImportError:
+        raise InputError("PyTorch is not installed; pip install -e '.[torch]'") from None
+    facts = json.loads(files.read_text(options.facts))
+    serve(TorchWorker(facts, np.load(facts["weights"], allow_pickle=False)), torch.__version__)
 
 
-class TorchBlock(nn.Module):
-    """Pre-LN: attention, then an MLP with GELU in its tanh form."""
-
-    def __init__(self, dim: int, heads: int, hidden_dim: int, dropout: float):
-        super().__init__()
-        self.heads, self.dropout = heads, dropout
-        self.attention_norm, self.mlp_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.qkv, self.out = nn.Linear(dim, 3 * dim, bias=False), nn.Linear(dim, dim, bias=False)
-        self.up, self.down = nn.Linear(dim, hidden_dim, bias=False), nn.Linear(hidden_dim, dim, bias=False)
-
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
-        B, T, D = x.shape
-        q, k, v = self.qkv(self.attention_norm(x)).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        q, k = rotate(q, cos, sin).to(v.dtype), rotate(k, cos, sin).to(v.dtype)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        x = x + self.out(mixed.transpose(1, 2).reshape(B, T, D))
-        hidden = F.gelu(self.up(self.mlp_norm(x)), approximate="tanh")
-        return x + self.down(F.dropout(hidden, self.dropout, self.training))
-
-
-class TorchTransformer(nn.Module):
-    """A decoder with a tied head; its forward pass ends in the sum of the cross-entropies."""
-
-    def __init__(self, model: dict[str, Any], dropout: float):
-        super().__init__()
-        self.embedding = nn.Parameter(torch.empty(model["vocab_size"], model["dim"]))
-        sizes = model["dim"], model["heads"], model["hidden_dim"], dropout
-        self.blocks = nn.ModuleList(TorchBlock(*sizes) for _ in range(model["layers"]))
-        self.norm = nn.LayerNorm(model["dim"])
-        self.loss: Callable[[Tensor, Tensor], Tensor] = self.head
-
-    def forward(self, tokens, segments, targets, rope, frozen: int, remat: bool) -> Tensor:
-        T = tokens.shape[1]
-        causal = torch.ones(T, T, dtype=torch.bool).tril()
-        mask = ((segments[:, :, None] == segments[:, None, :]) & causal)[:, None]
-        with torch.no_grad() if frozen else contextlib.nullcontext():
-            x = F.embedding(tokens, self.embedding)
-            for block in self.blocks[:frozen]:
-                x = block(x, *rope, mask)
-        for block in self.blocks[frozen:]:
-            x = checkpoint(block, x, *rope, mask, use_reentrant=False) if remat else block(x, *rope, mask)
-        return self.loss(x, targets)
-
-    def head(self, x: Tensor, targets: Tensor) -> Tensor:
-        logits = F.linear(self.norm(x), self.embedding)
-        return F.cross_entropy(logits.view(-1, logits.shape[-1]).float(), targets.view(-1), reduction="sum")
-
-    def take(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Set the parameters, by the names of `bench_jax.flat`."""
-        with torch.no_grad():
-            for name, parameters in self.places().items():
-                values = weights[name] if name.startswith("blocks.") else weights[name][None]
-                for place, value in zip(parameters, values, strict=True):
-                    place.copy_(torch.from_numpy(value.T if name.endswith("kernel") else value))
-
-    def give(self) -> dict[str, np.ndarray]:
-        """Return the parameters in the form that `take` reads."""
-        arrays = {}
-        for name, parameters in self.places().items():
-            values = [place.detach().T if name.endswith("kernel") else place.detach() for place in parameters]
-            arrays[name] = torch.stack(values).numpy() if name.startswith("blocks.") else values[0].numpy()
-        return arrays
-
-    def places(self) -> dict[str, list[nn.Parameter]]:
-        """Return the parameters behind each name: one for each block, bottom first, or a single
-        one."""
-        names = {
-            "attention_norm.scale": "attention_norm.weight", "attention_norm.bias": "attention_norm.bias",
-            "mlp_norm.scale": "mlp_norm.weight", "mlp_norm.bias": "mlp_norm.bias",
-            "attention.qkv.kernel": "qkv.weight", "attention.out.kernel": "out.weight",
-            "mlp.up.kernel": "up.weight", "mlp.down.kernel": "down.weight",
-        }  # fmt: skip
-        blocks = [dict(block.named_parameters()) for block in self.blocks]
-        stacked = {f"blocks.{name}": [block[place] for block in blocks] for name, place in names.items()}
-        single = {"embedding": self.embedding, "norm.scale": self.norm.weight, "norm.bias": self.norm.bias}
-        return stacked | {name: [parameter] for name, parameter in single.items()}
-
-
-class Adafactor:
-    """Adafactor with absolute rates and a bound on each matrix's update, the rule of
-    llm60_jax/training/optim.py.
-
-    torch.optim's Adafactor scales its rate by the size of the parameter. Compared trainings need
-    one rule.
-    """
-
-    def __init__(self, parameters: list[nn.Parameter], weight_decay: float, clip_rms: float, decay_exponent: float):
-        self.parameters, self.rate, self.steps = parameters, 0.0, 0
-        self.weight_decay, self.clip_rms, self.decay_exponent = weight_decay, clip_rms, decay_exponent
-        self.means: dict[tuple[int, str], Tensor] = {}
-
-    @torch.no_grad()
-    def step(self) -> None:
-        self.steps += 1
-        for number, p in enumerate(self.parameters):
-            assert p.grad is not None
-            squared = p.grad.square() + 1e-30
-            if p.ndim == 2 and min(p.shape) >= 32:
-                row, column = self._mean(number, "row", squared.mean(1)), self._mean(number, "column", squared.mean(0))
-                update = p.grad * (row / row.mean()).rsqrt()[:, None] * column.rsqrt()
-            else:
-                update = p.grad * self._mean(number, "whole", squared).rsqrt()
-            update /= max(1.0, float(update.square().mean().sqrt()) / self.clip_rms)
-            if p.ndim == 2:
-                update.add_(p, alpha=self.weight_decay)
-            p.sub_(update, alpha=self.rate)
-
-    def zero_grad(self, set_to_none: bool) -> None:
-        for p in self.parameters:
-            p.grad = None
-
-    def _mean(self, number: int, name: str, value: Tensor) -> Tensor:
-        """Return the running mean of a value; the first value counts whole."""
-        keep = 1 - self.steps**-self.decay_exponent
-        old = self.means.setdefault((number, name), torch.zeros_like(value))
-        return old.mul_(keep).add_(value, alpha=1 - keep)
-
-
-class TorchWorker:
-    """Answers the requests of bench.py."""
-
-    def __init__(self, facts: dict[str, Any], weights: Mapping[str, np.ndarray]):
-        torch.manual_seed(facts["seed"])
-        self.facts = facts
-        self.model = TorchTransformer(facts["model"], facts["dropout"])
-        self.model.take(weights)
-
-    def stage(self, context: int, frozen: int, micro_batch: int, variant: str) -> dict[str, Any]:
-        """Set a stage up and do its first step, which compiles if the variant does."""
-        trained = self._set_up(context, frozen, variant)
-        self.optimizer: Any = torch.optim.Adafactor(trained, lr=self.facts["learning_rate"], foreach=True)
-        shape = self.facts["tokens_per_step"] // (context * micro_batch), micro_batch, context
-        self.batch = [torch.randint(4, self.facts["model"]["vocab_size"], shape) for _ in range(2)]
-        # Three documents in each row, like costs.documents on the other side.
-        self.segments = (1 + torch.arange(context) // -(-context // 3)).expand(shape)
-        return {"compile_seconds": self.step()["seconds"]}
-
-    def _set_up(self, context: int, frozen: int, variant: str) -> list[nn.Parameter]:
-        """Freeze and compile the blocks as a stage needs them, and return the parameters that
-        train."""
-        torch._dynamo.reset()
-        block: Any
-        for number, block in enumerate(self.model.blocks):
-            block.requires_grad_(number >= frozen)
-            block.dropout = 0.0 if number < frozen else self.facts["dropout"]
-            # Block by block, as PyTorch advises for repeated layers: the blocks share one program.
-            # Compiling the whole model of 60 blocks took more than seven minutes for two stages.
-            block._compiled_call_impl = torch.compile(block._call_impl) if variant == "compiled" else None
-        head: Any = self.model.head
-        self.model.loss = torch.compile(head) if variant == "compiled" else head
-        self.frozen, self.remat, self.rope = frozen, variant == "remat", self._rope(context)
-        return [p for p in self.model.parameters() if p.requires_grad]
-
-    def _rope(self, length: int) -> tuple[Tensor, Tensor]:
-        model = self.facts["model"]
-        return rope_tables(length, model["dim"] // model["heads"], model["rope_base"])
-
-    def step(self) -> dict[str, Any]:
-        """Time one whole step."""
-        start = time.perf_counter()
-        tokens, targets = self.batch
-        total = self._step(tokens, targets, self.segments)
-        return {"seconds": time.perf_counter() - start, "loss": total, "peak_bytes": peak_bytes()}
-
-    def _step(self, tokens: Tensor, targets: Tensor, segments: Tensor) -> float:
-        """Do one step over micro-batches [G, B, T], and return the mean loss of the targets that
-        count."""
-        self.model.train()
-        total, count = 0.0, int((targets >= 0).sum())
-        for micro in zip(tokens, segments, targets, strict=True):
-            with torch.autocast("cpu", torch.bfloat16):
-                part = self.model(*micro, self.rope, self.frozen, self.remat)
-            part = part / count
-            part.backward()
-            total += float(part.detach())
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return total
-
-    def restore(self, weights: str) -> dict[str, Any]:
-        """Set the stored weights."""
-        self.model.take(np.load(weights, allow_pickle=False))
-        return {}
-
-    def train(
-        self, rows: str, variant: str, seconds: float, rates: list[float], warmup: float, weights: str
-    ) -> dict[str, Any]:
-        """Train on stored batches for `seconds`, nothing frozen and compilation not counted, and
-        save the weights.
-
-        The rate warms up and then falls along a cosine, both by the share of the time that has
-        passed.
-        """
-        stored = np.load(rows, allow_pickle=False)
-        tokens, targets, segments = (torch.from_numpy(stored[name]) for name in ("tokens", "targets", "segments"))
-        trained = self._set_up(tokens.shape[-1], 0, variant)
-        before = self.model.give()
-        self.optimizer = Adafactor(trained, **self.facts["optimizer"])
-        self._step(tokens[0].long(), targets[0].long(), segments[0])  # compiles; its rate is 0
-        self.model.take(before)
-        self.optimizer = Adafactor(trained, **self.facts["optimizer"])
-        peak, final = rates
-        start, done, total = time.perf_counter(), 0, 0.0
-        while (passed := (time.perf_counter() - start) / seconds) < 1:
-            falling = final + (peak - final) * 0.5 * (1 + math.cos(math.pi * (passed - warmup) / (1 - warmup)))
-            self.optimizer.rate = peak * passed / warmup if passed < warmup else falling
-            number = done % len(tokens)
-            total = self._step(tokens[number].long(), targets[number].long(), segments[number])
-            done += 1
-        np.savez(weights, **self.model.give())  # type: ignore[arg-type]
-        return {"seconds": time.perf_counter() - start, "steps": done, "loss": total}
-
-    def loss(self, batch: str) -> dict[str, Any]:
-        """Return the mean cross-entropy of a stored batch, without noise."""
-        stored = np.load(batch, allow_pickle=False)
-        tokens, targets, segments = (torch.from_numpy(stored[n]).long() for n in ("tokens", "targets", "segments"))
-        rope = self._rope(tokens.shape[1])
-        self.model.train(False)
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            return {"loss": float(self.model(tokens, segments, targets, rope, 0, False)) / targets.numel()}
-
-
-def peak_bytes() -> int:
-    """Return the largest resident set of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until bench.py closes the pipe."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.parser(__doc__, "")
     parser.add_argument("facts", type=Path, metavar="FACTS", help="a JSON file that bench.py writes")
-    facts = json.loads(parser.parse_args().facts.read_text(encoding="utf-8"))
-    worker = TorchWorker(facts, np.load(facts["weights"], allow_pickle=False))
-    serve(worker, torch.__version__)
-    return 0
+    return cli.run_tool("bench_torch.py", parser, arguments, _serve)
 
 
 if __name__ == "__main__":

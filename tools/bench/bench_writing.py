@@ -4,6 +4,7 @@ itself."""
 import argparse
 import contextlib
 import dataclasses
+import functools
 import json
 import sys
 import tempfile
@@ -17,18 +18,21 @@ from writing import truth
 from writing.truth import Kept, Sample
 
 from llm60_jax import config as config_module
-from llm60_jax.config import Exclude, FolderSource, Phase
+from llm60_jax.config import Exclude, FolderSource, Phase, to_tree
 from llm60_jax.data.corpus import corpus, pieces
 from llm60_jax.data.read import sources
 from llm60_jax.data.read.ledger import Ledger
 from llm60_jax.errors import InputError
 from llm60_jax.machine import cli, terminal
 from llm60_jax.machine.progress import Track, silent
+from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.machine.signals import Interrupts
 
 EXAMPLES = """examples:
-  # all kinds, by the rules of a fine_tune phase
+  # all kinds, by the rules of the quickstart's fine_tune phase
   python tools/bench_writing.py
+  # by the rules of another configuration
+  python tools/bench_writing.py configs/own.toml
   # two kinds, by all rules; the files stay in a folder
   python tools/bench_writing.py --kinds latex mail-gmail --rules all --keep /tmp/writing
   # what is kept of a folder of real files, by extension, and what each rule takes
@@ -39,8 +43,7 @@ author's, for each 1,000 of the author's. whole is the share of paragraphs that 
 again with the same words. lost counts documents of which nothing is left. The last columns name
 what took most, and how much of all it took. Of a folder of real files nobody knows what is junk.
 """
-RULES = ("fine_tune", "all")
-_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.toml"
+RULES = ("phase", "all")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +82,9 @@ class _Record(Ledger):
         self.parts: dict[str, list[str]] = {}
 
 
-def limits(rules: str) -> Exclude:
+def limits(rules: str, phase: Phase) -> Exclude:
     """Return the rules of a phase of one's own writing, or all rules."""
-    return Exclude() if rules == "all" else _fine_tune().exclude
+    return Exclude() if rules == "all" else phase.exclude
 
 
 def screen(source: FolderSource, exclude: Exclude, track: Track = silent) -> Screened:
@@ -105,9 +108,11 @@ def screen(source: FolderSource, exclude: Exclude, track: Track = silent) -> Scr
     return Screened(texts, ledger.parts, ledger)
 
 
-def prepared(folders: dict[str, FolderSource], exclude: Exclude, track: Track = silent) -> dict[str, list[str]]:
+def prepared(
+    phase: Phase, folders: dict[str, FolderSource], exclude: Exclude, track: Track = silent
+) -> dict[str, list[str]]:
     """Return the texts of the corpus of all sources, by the name of their folder."""
-    phase: Phase = dataclasses.replace(cast(Any, _fine_tune()), sources=tuple(folders.values()), exclude=exclude)
+    phase = dataclasses.replace(cast(Any, phase), sources=tuple(folders.values()), exclude=exclude)
     texts: dict[str, list[str]] = {name: [] for name in folders}
     with tempfile.TemporaryDirectory(prefix="llm60_jax-bench-") as folder:
         result = corpus.prepare(phase, Path(folder), track)
@@ -117,27 +122,47 @@ def prepared(folders: dict[str, FolderSource], exclude: Exclude, track: Track = 
     return texts
 
 
-def measure(folder: Path, samples: dict[str, Sample], rules: str, track: Track = silent) -> dict[str, Result]:
-    """Return what came out of each kind, whose files `writing.write` wrote below `folder`."""
-    exclude, uncounted = limits(rules), truth.NO_PROSE if rules == "all" else ()
-    screened: dict[str, Screened] = {}
+def measure(
+    folder: Path,
+    samples: dict[str, Sample],
+    rules: str,
+    phase: Phase,
+    unfinished: Unfinished,
+    track: Track = silent,
+) -> dict[str, Result]:
+    """Return what came out of each kind, whose files `writing.write` wrote below `folder`.
+
+    A screened kind is kept, and so is the corpus of all.
+    """
+    exclude, uncounted = limits(rules, phase), truth.NO_PROSE if rules == "all" else ()
+    screened: dict[str, dict[str, Any]] = {}
     refusals: dict[str, str] = {}
-    for kind in track(samples, "kinds of files", len(samples)):
+
+    def screening(kind: str) -> dict[str, Any] | str:
         try:
-            screened[kind] = screen(sources.folder(str(folder / kind)), exclude)
+            result = screen(sources.folder(str(folder / kind)), exclude)
         except InputError as error:
-            refusals[kind] = str(error)
-    kept = prepared({kind: sources.folder(str(folder / kind)) for kind in screened}, exclude) if screened else {}
+            return str(error)
+        return {"texts": result.texts, "parts": result.parts, "dropped": result.ledger.dropped}
+
+    for kind in track(samples, "kinds of files", len(samples)):
+        result = unfinished.part(kind, functools.partial(screening, kind))
+        if isinstance(result, str):
+            refusals[kind] = result
+        else:
+            screened[kind] = result
+    places = {kind: sources.folder(str(folder / kind)) for kind in screened}
+    kept = unfinished.part("the corpus", lambda: prepared(phase, places, exclude, track)) if screened else {}
     results = {}
     for kind, sample in samples.items():
         texts = kept.get(kind, [])
         measured = truth.measure(sample.documents, texts, uncounted)
         dropped, causes = dict[str, int](), dict[str, list[str]]()
         if kind in screened:
-            dropped = screened[kind].ledger.dropped
-            causes = {**screened[kind].parts, "duplicate": screened[kind].texts}
+            dropped = screened[kind]["dropped"]
+            causes = {**screened[kind]["parts"], "duplicate": screened[kind]["texts"]}
             # A small corpus is cut anywhere to hold parts of it out, so paragraphs are judged before.
-            whole = truth.measure(sample.documents, screened[kind].texts, uncounted).whole
+            whole = truth.measure(sample.documents, screened[kind]["texts"], uncounted).whole
             measured = dataclasses.replace(measured, whole=whole)
         results[kind] = Result(
             measured,
@@ -169,17 +194,15 @@ def by_extension(ledger: Ledger) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def _fine_tune() -> Phase:
-    return config_module.load(_CONFIG).phase_named("fine_tune")
-
-
 # --- Command line ----------------------------------------------------------------------------------------------------
 
 
 def _bench(options: argparse.Namespace, interrupts: Interrupts) -> None:
-    track = terminal.Tracker(interrupts, quiet=options.json)
+    track = terminal.Tracker(interrupts, on_stderr=options.json)
+    config = config_module.load(options.config, options.set)
+    phase = cli.phase_of(config, options.phase)
     if options.folder is not None:
-        ledger = screen(sources.folder(str(options.folder)), limits(options.rules), track).ledger
+        ledger = screen(sources.folder(str(options.folder)), limits(options.rules, phase), track).ledger
         rows = by_extension(ledger)
         if options.json:
             print(json.dumps({"extensions": rows, "documents_dropped": ledger.dropped}))
@@ -191,7 +214,11 @@ def _bench(options: argparse.Namespace, interrupts: Interrupts) -> None:
     with contextlib.ExitStack() as stack:
         folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="llm60_jax-writing-")))
         samples = writing.write(folder, options.documents, options.seed, options.kinds)
-        results = measure(folder, samples, options.rules, track)
+        identity = [to_tree(config), options.phase, options.rules, options.documents, options.seed, list(samples)]
+        unfinished = stack.enter_context(
+            Unfinished(config.data_dir, "bench_writing", identity, Path(__file__).parent, anew=options.anew)
+        )
+        results = measure(folder, samples, options.rules, phase, unfinished, track)
     if options.json:
         print(json.dumps({"kinds": {kind: _tree(r) for kind, r in results.items()}, "total": _tree(_sum(results))}))
     else:
@@ -247,16 +274,18 @@ def _show_folder(rows: dict[str, dict[str, Any]], ledger: Ledger) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    parser = cli.parser(__doc__, EXAMPLES)
+    parser = cli.config_parser(__doc__, EXAMPLES, default="quickstart")
+    parser.add_argument("--phase", default="fine_tune", metavar="NAME", help="whose rules (default fine_tune)")
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--kinds", nargs="+", default=(), choices=tuple(writing.KINDS), metavar="KIND", help="these kinds (default all)"
     )
     what.add_argument("--folder", type=Path, metavar="PATH", help="measure a folder of real files instead")
-    parser.add_argument("--rules", choices=RULES, default="fine_tune", help="rules of a phase (default fine_tune)")
+    parser.add_argument("--rules", choices=RULES, default="phase", help="those of the phase, or all (default phase)")
     parser.add_argument("--documents", type=int, default=4, metavar="N", help="documents of each kind (default 4)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the texts (default 0)")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="write the files there and leave them")
+    cli.add_anew(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return cli.run_tool("bench_writing.py", parser, arguments, _bench)
 

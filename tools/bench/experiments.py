@@ -155,9 +155,8 @@ def train(todo: Sequence[ArmRun], jobs: int, interrupts: Interrupts) -> None:
                 process.send_signal(signal.SIGINT)
         for _, process, _ in slots.values():
             process.wait()
-        raise Interrupted(
-            "stopped; the runs under way are saved. Run the same command to resume", stop.exit_code - 128
-        ) from None
+        stop.add_note("the runs under way are saved; the same command goes on from there")
+        raise
     if failed is not None:
         failure = Failure(f"{failed[0].arm}, seed {failed[0].seed}: failed; its output is in {_output(failed[0])}")
         failure.exit_code = failed[1] if failed[1] > 0 else 1

@@ -18,11 +18,12 @@ import numpy as np
 
 from llm60_jax import config as config_module
 from llm60_jax import plan
-from llm60_jax.config import Config
+from llm60_jax.config import Config, to_tree
 from llm60_jax.data.prepare import Prepared, prepare
 from llm60_jax.errors import InputError
 from llm60_jax.machine import cli, compilation_cache, devices, terminal
 from llm60_jax.machine.progress import Track
+from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.plan import StepKey
 from llm60_jax.training import costs, optim, step, tuning
@@ -67,7 +68,7 @@ def row(name: str, on: list[float], off: list[float]) -> dict[str, Any]:
     return {"what": name, "seconds": statistics.median(on), "seconds_without": statistics.median(off), "times": ratio}
 
 
-def of_steps(config: Config, rounds: int, track: Track) -> tuple[list[dict[str, Any]], float]:
+def of_steps(config: Config, rounds: int, track: Track, unfinished: Unfinished) -> tuple[list[dict[str, Any]], float]:
     """Return the rows of what acts inside compiled steps, and the seconds of the first stage's
     step."""
     phase = config.phase[0]
@@ -81,7 +82,7 @@ def of_steps(config: Config, rounds: int, track: Track) -> tuple[list[dict[str, 
         stages = plan.build(variant).phase_stages(phase.name)
         keys |= {plan.key(variant, stage) for stage in stages}
     steps = costs.Steps(config, phase)
-    seconds = steps.in_turn(sorted(keys, key=repr), rounds, track)
+    seconds = steps.in_turn(sorted(keys, key=repr), rounds, track, unfinished)
     none = seconds[key._replace(remat="none")]
     rows = [
         row("bfloat16 products, against float32", seconds[key], seconds[key._replace(dtype="float32")]),
@@ -159,14 +160,22 @@ def _measure(options: argparse.Namespace, interrupts: Interrupts) -> None:
         raise InputError(f"--rounds: {options.rounds}, but it must be 1 or more")
     config = tuning.recalled(config_module.load(options.config, options.set))
     devices.ready(config)
-    cache = compilation_cache.open_in(Path(config.data_dir))
-    track = terminal.Tracker(interrupts, quiet=options.json)
+    track = terminal.Tracker(interrupts, on_stderr=options.json)
     prepared = prepare(config, track, lambda digests: None)
-    rows, step_seconds = of_steps(config, options.rounds, track)
-    rows += [*of_text(config, prepared, step_seconds), of_optimizer(config, options.rounds)]
-    if not options.no_jit:
-        rows.insert(0, of_jit(config, step_seconds))
-    compilation_cache.seal(cache)
+    identity, here = [to_tree(config), prepared.digests, options.rounds], Path(__file__).parent
+    with (
+        compilation_cache.shared(Path(config.data_dir)),
+        Unfinished(config.data_dir, "optimizations", identity, here, anew=options.anew) as unfinished,
+    ):
+        rows, step_seconds = of_steps(config, options.rounds, track, unfinished)
+        parts: dict[str, Callable[[], list[dict[str, Any]]]] = {
+            "text": lambda: of_text(config, prepared, step_seconds),
+            "optimizer": lambda: [of_optimizer(config, options.rounds)],
+        }
+        if not options.no_jit:
+            parts["jit"] = lambda: [of_jit(config, step_seconds)]
+        for name in track(parts, "text, optimizer and jit", len(parts)):
+            rows += unfinished.part(name, parts[name])
     if options.json:
         print(json.dumps({"rows": rows}, indent=1))
     else:
@@ -178,6 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = cli.config_parser(__doc__, EXAMPLES)
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="steps timed of each kind (default 3)")
     parser.add_argument("--no-jit", action="store_true", help="leave out the run without jit")
+    cli.add_anew(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return cli.run_tool("optimizations.py", parser, arguments, _measure)
 

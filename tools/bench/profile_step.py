@@ -1,6 +1,7 @@
 """Time the compiled train steps of a configuration, and show where a step's time and memory go."""
 
 import argparse
+import functools
 import json
 import statistics
 import sys
@@ -14,9 +15,10 @@ from bench import chosen
 
 from llm60_jax import config as config_module
 from llm60_jax import plan
-from llm60_jax.config import Config, Phase
+from llm60_jax.config import Config, Phase, to_tree
 from llm60_jax.errors import InputError
 from llm60_jax.machine import cli, devices, terminal
+from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.plan import Stage, StepKey
 from llm60_jax.training import costs, profiling, step, tuning
@@ -25,9 +27,9 @@ EXAMPLES = """examples:
   # every stage of the first phase
   python tools/profile_step.py configs/quickstart.toml
   # one stage
-  python tools/profile_step.py configs/llm60.toml --stage 5
+  python tools/profile_step.py configs/llm60.toml --stages 5
   # two stages, with traces for ui.perfetto.dev
-  python tools/profile_step.py configs/llm60.toml --stage 1,5 --trace trace
+  python tools/profile_step.py configs/llm60.toml --stages 1,5 --trace trace
   # another phase, fewer rounds
   python tools/profile_step.py configs/llm60.toml --phase fine_tune --rounds 3
   # with the prefix cache and without it, in pairs
@@ -60,14 +62,15 @@ def timed_steps(config: Config, phase: Phase, stages: Sequence[Stage]) -> list[T
     return timed
 
 
-def profiled(steps: costs.Steps, timed: TimedStep, folder: Path) -> str:
-    """Record one step, its batch packed by the loader, and return its tables."""
+def profiled(steps: costs.Steps, timed: TimedStep, folder: Path) -> tuple[str, Any]:
+    """Record one step, its batch packed by the loader; return its tables and its figures."""
     batches = costs.made_up_loader(steps.config, timed.stage)
     with profiling.recording(folder):
         with profiling.data():
             next(batches)
         steps.time(timed.key)
-    return profiling.write(folder, steps.compiled, timed.key, 1)
+    tables = profiling.write(folder, steps.compiled, timed.key, 1)
+    return tables, json.loads((folder / "profile.json").read_text(encoding="utf-8"))
 
 
 def report(
@@ -76,6 +79,7 @@ def report(
     """Return a row for each timed step, as plain values."""
     rows = []
     for name, _, key in timed:
+        _ = steps.compiled[key]  # not yet, if an interrupted call has timed all rounds
         frozen_groups = step.frozen_groups_of(steps.config.model, key, steps.state.params)
         state_bytes = {
             group: sum(leaf.nbytes for leaf in jax.tree.leaves(leaves))
@@ -136,20 +140,25 @@ def _profile(options: argparse.Namespace, interrupts: Interrupts) -> None:
         raise InputError(f"--rounds: {options.rounds}, but it must be 1 or more")
     config = tuning.recalled(config_module.load(options.config, options.set))
     phase = cli.phase_of(config, options.phase) if options.phase else config.phase[0]
-    timed = timed_steps(config, phase, chosen(config, phase, options.stage))
+    timed = timed_steps(config, phase, chosen(config, phase, options.stages))
     device = devices.ready(config)["device"]
-    steps, track = costs.Steps(config, phase), terminal.Tracker(interrupts, quiet=options.json)
-    times = steps.in_turn((subject.key for subject in timed), options.rounds, track)
-    # A step with nothing frozen is the reference for what freezing saves the optimizer.
-    whole = timed[0].key._replace(frozen_blocks=0, embedding_frozen=phase.lora is not None)
-    optimizer = steps.optimizer_seconds([whole, *times], options.rounds)
-    rows = report(steps, timed, times, optimizer)
-    tables = {}
-    with tempfile.TemporaryDirectory(prefix="profile") as scratch:
-        for row, subject in zip(rows, timed, strict=True):
+    steps, track = costs.Steps(config, phase), terminal.Tracker(interrupts, on_stderr=options.json)
+    identity = [to_tree(config), phase.name, [subject.name for subject in timed], options.rounds, str(options.trace)]
+    with (
+        Unfinished(config.data_dir, "profile_step", identity, Path(__file__).parent, anew=options.anew) as unfinished,
+        tempfile.TemporaryDirectory(prefix="profile") as scratch,
+    ):
+        times = steps.in_turn((subject.key for subject in timed), options.rounds, track, unfinished)
+        # A step with nothing frozen is the reference for what freezing saves the optimizer.
+        whole = timed[0].key._replace(frozen_blocks=0, embedding_frozen=phase.lora is not None)
+        updates = unfinished.part(
+            "optimizer", lambda: list(steps.optimizer_seconds([whole, *times], options.rounds).items())
+        )
+        rows, tables = report(steps, timed, times, dict(updates)), {}
+        for row, subject in track(list(zip(rows, timed, strict=True)), "recording steps", len(timed)):
             folder = (options.trace or Path(scratch)) / f"stage {subject.name}".replace(", ", " ").replace(" ", "-")
-            tables[subject.name] = profiled(steps, subject, folder)
-            row["profile"] = json.loads((folder / "profile.json").read_text(encoding="utf-8"))
+            recording = functools.partial(profiled, steps, subject, folder)
+            tables[subject.name], row["profile"] = unfinished.part(f"recorded, stage {subject.name}", recording)
     if options.json:
         print(json.dumps({"device": device, "phase": phase.name, "steps": rows}, indent=1))
         return
@@ -164,9 +173,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     parser = cli.config_parser(__doc__, EXAMPLES)
     parser.add_argument("--phase", metavar="NAME", help="the phase to time (default: the first)")
-    parser.add_argument("--stage", "--stages", default="", metavar="N,N", help="its stages, from 1 (default: all)")
+    parser.add_argument("--stages", default="", metavar="N,N", help="its stages, from 1 (default: all)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="steps timed for each stage (default 5)")
     parser.add_argument("--trace", type=Path, metavar="DIR", help="keep the traces, in a folder for each stage")
+    cli.add_anew(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return cli.run_tool("profile_step.py", parser, arguments, _profile)
 

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from bench_jax import flat, unflat
-from experiments import LAUNCH
+from experiments import ArmRun, train
 from optimizations import schedules
 from worker_process import WorkerProcess, require_torch, torch_worker
 
@@ -25,10 +24,11 @@ from llm60_jax.checkpoint import Trained, open_
 from llm60_jax.config import Config
 from llm60_jax.data.prepare import Prepared, prepare
 from llm60_jax.data.tokens import loader, packing
-from llm60_jax.errors import Failure, InputError
+from llm60_jax.errors import InputError
 from llm60_jax.evaluate import judgement, validation
 from llm60_jax.machine import cli, devices, files, terminal
 from llm60_jax.machine.progress import Track
+from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.record.workdir import WorkDir
 from llm60_jax.training import costs, step
@@ -53,7 +53,8 @@ _HELD_OUT = 131_072  # tokens at most that both sides are scored on
 def fitting(config: Config, seconds: float, track: Track) -> int:
     """Return the tokens of the planned phase that train in `seconds`."""
     stage_plan = plan.build(config)
-    measured = costs.measure(config, stage_plan, 3, track)
+    with Unfinished(config.data_dir, "quality", config_module.to_tree(config)) as unfinished:
+        measured = costs.measure(config, stage_plan, 3, track, unfinished)
     whole = sum(
         stage.steps * measured[key].middle
         for stage, key in zip(stage_plan.stages, costs.keys_of(config, stage_plan), strict=True)
@@ -61,16 +62,14 @@ def fitting(config: Config, seconds: float, track: Track) -> int:
     return round(seconds / (whole / stage_plan.steps)) * stage_plan.tokens_per_step
 
 
-def train_ours(options: argparse.Namespace, tokens: int, seed: int, workdir: Path) -> float:
+def train_ours(options: argparse.Namespace, tokens: int, seed: int, workdir: Path, interrupts: Interrupts) -> float:
     """Train one run by the command that a user types, and return the seconds of its steps. Raises
     Failure."""
     phase = config_module.load(options.config, options.set).phase[0].name
     settings = *options.set, f"seed={seed}", f"phase.{phase}.tokens={tokens}"
     overrides = [item for setting in settings for item in ("--set", setting)]
-    command = [sys.executable, str(LAUNCH), str(options.config), *overrides, "--workdir", str(workdir)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise Failure(f"{workdir}: ended with exit code {done.returncode}:\n{done.stderr[-2000:]}")
+    arguments = str(options.config), *overrides, "--workdir", str(workdir)
+    train([ArmRun("ours", seed, workdir, arguments, None)], 1, interrupts)
     ends = [row["stage_end"]["seconds"] for row in WorkDir(workdir).rows() if "stage_end" in row]
     return sum(end["steps"] + end.get("data", 0.0) for end in ends)
 
@@ -121,7 +120,7 @@ def judged(model: Trained, prepared: Prepared, blimp: Path | None, track: Track)
 
 
 def compare(
-    options: argparse.Namespace, seed: int, tokens: int, variant: str | None, track: Track
+    options: argparse.Namespace, seed: int, tokens: int, variant: str | None, track: Track, interrupts: Interrupts
 ) -> list[dict[str, Any]]:
     """Train and score both sides with one seed, and return their rows.
 
@@ -131,7 +130,7 @@ def compare(
     workdir = options.dir / f"ours-{seed}"
     config = config_module.load(options.config, [*options.set, f"seed={seed}"])
     phase = config.phase[0]
-    seconds = train_ours(options, tokens, seed, workdir)
+    seconds = train_ours(options, tokens, seed, workdir, interrupts)
     ours = open_(workdir)
     steps = int(ours.meta["step"])
     prepared = prepare(config, track, lambda digests: None, None)
@@ -193,16 +192,25 @@ def _compare(options: argparse.Namespace, interrupts: Interrupts) -> None:
     if len(config.phase) > 1:
         raise InputError(f"{options.config}: has {len(config.phase)} phases, but the tool compares one; leave one")
     devices.ready(config)
-    track = terminal.Tracker(interrupts, quiet=options.json)
+    track = terminal.Tracker(interrupts, on_stderr=options.json)
     options.dir.mkdir(parents=True, exist_ok=True)
     path = options.dir / "quality.json"
-    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
-    tokens = fitting(config, 60 * options.minutes, track)
-    for seed in map(int, options.seeds.split(",")):
-        if seed not in [row["seed"] for row in rows]:
-            variant = next((row["variant"] for row in rows if row["side"] == "torch"), None)
-            rows += compare(options, seed, tokens, variant, track)
-            files.write_text(path, files.dump({"rows": rows, "summary": summary(rows)}))
+    # All seeds train on as many tokens, so they are measured once for the folder.
+    record: dict[str, Any] = {"minutes": options.minutes, "tokens": None, "rows": []}
+    if path.exists():
+        record |= json.loads(path.read_text(encoding="utf-8"))
+    if record["minutes"] != options.minutes:
+        raise InputError(f"--minutes: {options.minutes:g}, but {path} has {record['minutes']:g}; choose another --dir")
+    rows = record["rows"]
+    with terminal.hushed(options.json):
+        record["tokens"] = record["tokens"] or fitting(config, 60 * options.minutes, track)
+        files.write_text(path, files.dump(record))
+        seeds = [int(part) for part in options.seeds.split(",")]
+        for seed in track(seeds, "seeds", len(seeds)):
+            if seed not in [row["seed"] for row in rows]:
+                variant = next((row["variant"] for row in rows if row["side"] == "torch"), None)
+                rows += compare(options, seed, record["tokens"], variant, track, interrupts)
+                files.write_text(path, files.dump(record | {"summary": summary(rows)}))
     if options.json:
         print(json.dumps({"rows": rows, "summary": summary(rows)}, indent=1))
         return
@@ -226,7 +234,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--dir", type=Path, default=Path("runs/quality"), metavar="DIR", help="where runs go (default runs/quality)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return cli.run_tool("quality.py", parser, arguments, _compare)
+    finished = "finished trainings and runs under way are kept in --dir; the same command goes on from there"
+    return cli.run_tool("quality.py", parser, arguments, _compare, finished)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,10 +25,17 @@ LEAVES_WITHIN_SECONDS = 2.0  # limit for a process to end after a second signal
 class Tally:
     """Counts and faults of the disturbed processes."""
 
-    def __init__(self) -> None:
-        self.disturbed = self.while_saving = self.completed = 0
-        self.seconds: list[float] = []  # from the signal to the end of each process
-        self.faults: list[str] = []
+    def __init__(
+        self,
+        disturbed: int = 0,
+        while_saving: int = 0,
+        completed: int = 0,
+        seconds: Iterable[float] = (),
+        faults: Iterable[str] = (),
+    ) -> None:
+        self.disturbed, self.while_saving, self.completed = disturbed, while_saving, completed
+        self.seconds = list(seconds)  # from the signal to the end of each process
+        self.faults = list(faults)
 
     def to_tree(self) -> dict[str, Any]:
         return {**vars(self), "seconds": [round(value, 2) for value in self.seconds]}

@@ -275,14 +275,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if unknown := [name for name in names if name not in TRIALS]:
             raise InputError(f"--only: there is no trial '{unknown[0]}'; there are {', '.join(TRIALS)}")
         with terminal.hushed(options.json):
-            for name in names:
+            for name in terminal.Tracker(interrupts, options.json)(names, "known cases", len(names)):
                 diagnoses.append(run(name, options.folder / name, options.data_dir, interrupts))
         if options.json:
             print(json.dumps([item._asdict() | {"passed": item.passed} for item in diagnoses], indent=2))
         else:
             print(terminal.columns(("trial", "expected", "the doctor", ""), _rows(diagnoses)))
 
-    code = cli.run_tool("doctor_trial.py", parser, arguments, body)
+    kept = "finished runs are kept in --folder; the same command goes on from there"
+    code = cli.run_tool("doctor_trial.py", parser, arguments, body, kept)
     named = [diagnosis.passed for diagnosis in diagnoses if diagnosis.expected]
     left_alone = [diagnosis.passed for diagnosis in diagnoses if not diagnosis.expected]
     allowed = MISSES_ALLOWED if len(named) > 1 else 0

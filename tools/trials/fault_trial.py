@@ -3,6 +3,7 @@ lost."""
 
 import argparse
 import contextlib
+import functools
 import json
 import logging
 import math
@@ -20,17 +21,20 @@ from unittest import mock
 import trial
 from trial import Training
 
+from llm60_jax import config as config_module
+from llm60_jax.config import to_tree
 from llm60_jax.errors import DamageError, Failure, InputError
 from llm60_jax.machine import cli, manifest, terminal
 from llm60_jax.machine.progress import Track
+from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.record import checkpoints, store
 
 EXAMPLES = """examples:
   # every file of a checkpoint, damaged in seven ways
-  python tools/fault_trial.py damage configs/tiny.toml
+  python tools/fault_trial.py configs/tiny.toml damage
   # 20 disks that fill up while a run saves (Linux, as root)
-  sudo python tools/fault_trial.py disk configs/tiny.toml
+  sudo python tools/fault_trial.py configs/tiny.toml disk
 
 damage: for any damaged file of a checkpoint, restoring must name the file, and the run must resume
 from the checkpoint before. With all checkpoints damaged it must refuse.
@@ -62,26 +66,32 @@ def damages(content: bytes) -> Iterator[tuple[str, bytes | None]]:
             yield f"bit flipped ({number + 1})", bytes(flipped)
 
 
-def try_damage(run: Path, track: Track) -> tuple[int, list[str]]:
+def try_damage(run: Path, track: Track, unfinished: Unfinished, name: str) -> tuple[int, list[str]]:
     """Damage each file of a run's newest checkpoint in turn. Return the number of trials and the
-    faults."""
+    faults. A finished file is kept under the name of the trial."""
     newest, second = checkpoints.listed(run)[:2]
     states = {folder.relative_to(run).as_posix(): _state(folder) for folder in checkpoints.listed(run)}
     files = sorted(path for path in newest.rglob("*") if path.is_file())
-    done, wrong = 0, []
-    for path in track(files, "files damaged", len(files)):
-        content = path.read_bytes()
-        for name, result in damages(content):
+    done, wrong = 0, list[str]()
+
+    def damaged(path: Path) -> tuple[int, list[str]]:
+        content, count, faults = path.read_bytes(), 0, list[str]()
+        for kind, result in damages(content):
             if result == content:
                 continue
-            done += 1
+            count += 1
             with tempfile.TemporaryDirectory(dir=run.parent) as home:
                 copy = Path(home, "run")
                 shutil.copytree(run, copy, symlinks=True)
                 place = copy / path.relative_to(run)
                 place.unlink() if result is None else place.write_bytes(result)
-                what = f"{path.relative_to(run)} {name}"
-                wrong += [f"{what}: {fault}" for fault in _after_damage(copy, place, newest.name, states)]
+                what = f"{path.relative_to(run)} {kind}"
+                faults += [f"{what}: {fault}" for fault in _after_damage(copy, place, newest.name, states)]
+        return count, faults
+
+    for path in track(files, "files damaged", len(files)):
+        count, faults = unfinished.part(f"{name}, {path.relative_to(run)}", functools.partial(damaged, path))
+        done, wrong = done + count, wrong + faults
     return done + 1, wrong + list(_all_damaged(run, second))
 
 
@@ -131,16 +141,16 @@ def _unchecked() -> Any:
     return mock.patch.object(manifest, "verify", manifest.read)
 
 
-def damage(training: Training, folder: Path, track: Track) -> dict[str, Any]:
+def damage(training: Training, folder: Path, track: Track, unfinished: Unfinished) -> dict[str, Any]:
     """Run the trial of damage and its control."""
     trial.undisturbed(training, folder)
     run = folder / "three_checkpoints"
     shutil.rmtree(run, ignore_errors=True)
     for checkpoint in checkpoints.listed(folder / "reference")[:3]:
         shutil.copytree(checkpoint, run / checkpoint.relative_to(folder / "reference"))
-    tried, wrong = try_damage(run, track)
+    tried, wrong = try_damage(run, track, unfinished, "damage")
     with _unchecked():
-        _, control = try_damage(run, track)
+        _, control = try_damage(run, track, unfinished, "control")
     return {"tried": tried, "wrong": wrong, "controls": {"files are not hashed": len(control)}}
 
 
@@ -218,7 +228,7 @@ def _believe_every_save() -> None:
 SABOTAGES: dict[str, Callable[[], None]] = {"every save is believed": _believe_every_save}
 
 
-def disk(training: Training, folder: Path, sizes: int, track: Track) -> dict[str, Any]:
+def disk(training: Training, folder: Path, sizes: int, track: Track, unfinished: Unfinished) -> dict[str, Any]:
     """Run the trial over disks with room for nothing up to three checkpoints, and its control."""
     trial.undisturbed(training, folder)
     checkpoint = checkpoints.listed(folder / "reference")[0]
@@ -227,7 +237,7 @@ def disk(training: Training, folder: Path, sizes: int, track: Track) -> dict[str
     rooms = [0] + [round(whole * 0.05 * 60 ** (i / max(1, sizes - 2))) for i in range(sizes - 1)]
     wrong, ends = [], {}
     for room in track(rooms, "disks", len(rooms)):
-        ends[room], room_faults = try_disk(training, folder, room)
+        ends[room], room_faults = unfinished.part(f"{room}", functools.partial(try_disk, training, folder, room))
         wrong += [f"{room:,} bytes left: {fault}" for fault in room_faults]
     name = next(iter(SABOTAGES))
     through = (str(Path(__file__).resolve()), "--sabotaged", name)
@@ -251,12 +261,15 @@ def passed(report: dict[str, Any]) -> bool:
 
 def _try(options: argparse.Namespace, interrupts: Interrupts) -> dict[str, Any]:
     logging.getLogger("llm60_jax").setLevel(logging.ERROR)  # warnings of damage are expected here
-    track = terminal.Tracker(interrupts, quiet=options.json)
+    track = terminal.Tracker(interrupts, on_stderr=options.json)
     options.folder.mkdir(parents=True, exist_ok=True)
     training = trial.training(options.config, options.set, options.steps)
-    if options.trial == "damage":
-        return damage(training, options.folder, track)
-    return disk(training, options.folder, options.sizes, track)
+    config = config_module.load(options.config, options.set)
+    identity = [to_tree(config), options.trial, options.steps, options.sizes, str(options.folder)]
+    with Unfinished(config.data_dir, "fault_trial", identity, Path(__file__).parent, anew=options.anew) as unfinished:
+        if options.trial == "damage":
+            return damage(training, options.folder, track, unfinished)
+        return disk(training, options.folder, options.sizes, track, unfinished)
 
 
 def _show(name: str, report: dict[str, Any]) -> None:
@@ -275,10 +288,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["--sabotaged"]:
         trial.sabotaged(SABOTAGES, *arguments[1:])
         return 0
-    parser = cli.parser(__doc__, EXAMPLES)
+    parser = cli.config_parser(__doc__, EXAMPLES)
     parser.add_argument("trial", choices=["damage", "disk"], help="what to break")
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file; see configs/")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="override any field")
     parser.add_argument("--steps", type=int, default=5, metavar="N", help="steps of each phase (default 5)")
     parser.add_argument(
         "--sizes", type=int, default=DISK_SIZES, metavar="N", help=f"number of disks (default {DISK_SIZES})"
@@ -287,6 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--folder", type=Path, default=Path("runs/fault_trial"), metavar="DIR",
         help="where the runs stay (default runs/fault_trial)",
     )  # fmt: skip
+    cli.add_anew(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     reports: list[dict[str, Any]] = []
 

@@ -15,7 +15,6 @@ from typing import Any
 from fuzz_runs import ESCAPE, BreakableRun, faults_of, reseal, rewrite_meta
 
 from llm60_jax.machine import files, manifest
-from llm60_jax.machine.progress import Track
 from llm60_jax.record import history, report, store
 from llm60_jax.record.workdir import TOKENIZER
 
@@ -38,30 +37,28 @@ def attacks(canary: Path) -> dict[str, Attack]:
     }
 
 
-def hostile(run: BreakableRun, track: Track, of: str = "") -> Iterator[str]:
-    """Run the attacks whose name begins with `of`, and yield the harm they do."""
+def attack(run: BreakableRun, name: str) -> Iterator[str]:
+    """Run an attack by its name, and yield the harm it does."""
     canary = run.path.parent / "canary"
-    chosen = {name: attack for name, attack in attacks(canary).items() if name.startswith(of)}
-    for name, attack in track(chosen.items(), "attacks", len(chosen)):
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        with tempfile.TemporaryDirectory(dir=run.path.parent) as home:
-            copy = run.copied(Path(home))
-            attack(copy)
-            for fault in faults_of(copy):
-                yield f"{name}: {fault}"
-            with contextlib.suppress(Exception):
-                page = report.write(history.read(copy.path)).read_text(encoding="utf-8")
-                if SCRIPT in page or "\x1b" in page:
-                    yield f"{name}: the report obeys the text"
-            outside = [Path(home, "escaped"), run.path.parent / "escaped", Path("/tmp/escaped")]
-            if any(path.exists() for path in outside):
-                yield f"{name}: wrote elsewhere"
-        if canary.exists():
-            yield f"{name}: CODE WAS RUN"
-            canary.unlink()
-        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-        if grown > MEGABYTES:
-            yield f"{name}: memory grew by {grown:.0f} MB"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with tempfile.TemporaryDirectory(dir=run.path.parent) as home:
+        copy = run.copied(Path(home))
+        attacks(canary)[name](copy)
+        for fault in faults_of(copy):
+            yield f"{name}: {fault}"
+        with contextlib.suppress(Exception):
+            page = report.write(history.read(copy.path)).read_text(encoding="utf-8")
+            if SCRIPT in page or "\x1b" in page:
+                yield f"{name}: the report obeys the text"
+        outside = [Path(home, "escaped"), run.path.parent / "escaped", Path("/tmp/escaped")]
+        if any(path.exists() for path in outside):
+            yield f"{name}: wrote elsewhere"
+    if canary.exists():
+        yield f"{name}: CODE WAS RUN"
+        canary.unlink()
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    if grown > MEGABYTES:
+        yield f"{name}: memory grew by {grown:.0f} MB"
 
 
 # --- The attacks -----------------------------------------------------------------------------------------------------

@@ -1,18 +1,19 @@
 """Broken configurations, each given to launch.py as a dry run."""
 
 import contextlib
+import functools
 import io
 import random
 import runpy
+import tempfile
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import trial
 from fuzz_runs import ESCAPE, SECONDS
 from trial import TooSlow, limited
-
-from llm60_jax.machine.progress import Track
 
 VALUES = (
     "0", "-1", "1e400", "nan", "inf", "true", '""', '"x"', "[]", "{}", "[[]]", "[0.0, 64]", "1979-05-27T07:32:00Z",
@@ -59,29 +60,30 @@ def broken(text: str, rng: random.Random) -> tuple[bytes, str]:
     return "\n".join(lines).encode(), ""
 
 
-def configs(count: int, seed: int, track: Track, folder: Path) -> Iterator[str]:
-    """Try `count` broken configurations. Yield what goes wrong."""
-    rng = random.Random(seed)
-    originals = [path.read_text(encoding="utf-8") for path in sorted(trial.LAUNCH.parent.glob("configs/*.toml"))]
-    command = runpy.run_path(str(trial.LAUNCH))["main"]
-    for number in track(range(count), "configurations", count):
-        data, key = broken(rng.choice(originals), rng)
-        path = folder / f"{number}.toml"
+def try_one(original: str, number: int, seed: int) -> Iterator[str]:
+    """Try a broken configuration by its number. Yield what goes wrong."""
+    data, key = broken(original, random.Random(f"{seed} {number}"))
+    out, errors = io.StringIO(), io.StringIO()
+    with tempfile.TemporaryDirectory() as home:
+        path = Path(home, f"{number}.toml")
         path.write_bytes(data)
-        out, errors = io.StringIO(), io.StringIO()
         try:
             with limited(SECONDS), contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
-                code = command([str(path), "--dry-run"])
+                code = _launch()([str(path), "--dry-run"])
         except (Exception, TooSlow, SystemExit):
             yield f"configuration {number}: {traceback.format_exc()}"
-            continue
-        said = errors.getvalue()
-        if code not in (0, 2, 5) or "Traceback" in said:
-            yield f"configuration {number}: exit code {code}: {said[:500]}"
-        if code and not said.startswith("launch.py: "):
-            yield f"configuration {number}: no message: {said[:500]}"
-        if code == 0 and key:
-            yield f"configuration {number}: '{key}' was ignored"
-        if "\x1b" in said + out.getvalue():
-            yield f"configuration {number}: its text reaches the terminal"
-        path.unlink()
+            return
+    said = errors.getvalue()
+    if code not in (0, 2, 5) or "Traceback" in said:
+        yield f"configuration {number}: exit code {code}: {said[:500]}"
+    if code and not said.startswith("launch.py: "):
+        yield f"configuration {number}: no message: {said[:500]}"
+    if code == 0 and key:
+        yield f"configuration {number}: '{key}' was ignored"
+    if "\x1b" in said + out.getvalue():
+        yield f"configuration {number}: its text reaches the terminal"
+
+
+@functools.cache
+def _launch() -> Any:
+    return runpy.run_path(str(trial.LAUNCH))["main"]

@@ -4,6 +4,7 @@ nothing breaks."""
 import argparse
 import bz2
 import email.message
+import functools
 import gzip
 import io
 import json
@@ -22,16 +23,20 @@ from typing import Any, cast
 
 from trial import TooSlow, limited
 
-from llm60_jax.config import Phase
+from llm60_jax import config as config_module
+from llm60_jax.config import Exclude, Phase, to_tree
 from llm60_jax.data.corpus import account, corpus, joining
 from llm60_jax.errors import Failure, InputError
 from llm60_jax.machine import cli, terminal
 from llm60_jax.machine.progress import Track, silent
+from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.machine.signals import Interrupts
 
 EXAMPLES = """examples:
   # 500 corpora
   python tools/fuzz_data.py
+  # by the rules of a configuration
+  python tools/fuzz_data.py configs/own.toml
   # corpus 137 again, its files kept in broken/
   python tools/fuzz_data.py --corpora 1 --first 137 --keep broken
 
@@ -254,9 +259,9 @@ def make(folder: Path, number: int) -> None:
 # --- One corpus ------------------------------------------------------------------------------------------------------
 
 
-def check(folder: Path, data_dir: Path) -> None:
-    """Prepare a folder as a phase and check its ledger. Raises AssertionError, or whatever
-    broke."""
+def check(folder: Path, data_dir: Path, exclude: Exclude) -> None:
+    """Prepare a folder as a phase with some rules, and check its ledger. Raises AssertionError, or
+    whatever broke."""
     phase: Phase = cast(Any, Phase)(
         name="fuzz",
         tokens=1,
@@ -264,6 +269,7 @@ def check(folder: Path, data_dir: Path) -> None:
         freeze=((0.0, 0),),
         learning_rate=(1e-3, 1e-4),
         sources=(corpus.sources.folder(str(folder)),),
+        exclude=exclude,
     )
     made = corpus.prepare(phase, data_dir, silent)
     (ledger,) = made.ledgers
@@ -281,24 +287,33 @@ def check(folder: Path, data_dir: Path) -> None:
             record["text"].encode("utf-8")
 
 
-def fuzz(first: int, count: int, keep: Path | None, track: Track) -> list[str]:
+def fuzz(
+    first: int, count: int, exclude: Exclude, keep: Path | None, unfinished: Unfinished, track: Track
+) -> list[str]:
     """Make and check `count` corpora. Return a text for each failure."""
     broken = []
     for number in track(range(first, first + count), "corpora", count):
-        with tempfile.TemporaryDirectory(prefix="llm60_jax-fuzz-") as home:
-            folder = Path(home, "text")
-            make(folder, number)
-            if keep is not None:
-                shutil.copytree(folder, keep / str(number), symlinks=True, dirs_exist_ok=True, ignore=_fifos)
-            try:
-                with limited(SECONDS):
-                    check(folder, Path(home, "data"))
-            except Failure as failure:
-                broken.append(f"corpus {number}: refused: {failure}")
-            except (Exception, TooSlow):
-                broken.append(f"corpus {number}: {traceback.format_exc()}")
-            if list(Path(home).rglob("escaped.txt")) or Path("/escaped.txt").exists():
-                broken.append(f"corpus {number}: an archive wrote outside of itself")
+        broken += unfinished.part(str(number), functools.partial(failures, number, exclude, keep))
+    return broken
+
+
+def failures(number: int, exclude: Exclude, keep: Path | None) -> list[str]:
+    """Make and check one corpus. Return a text for each failure."""
+    broken = []
+    with tempfile.TemporaryDirectory(prefix="llm60_jax-fuzz-") as home:
+        folder = Path(home, "text")
+        make(folder, number)
+        if keep is not None:
+            shutil.copytree(folder, keep / str(number), symlinks=True, dirs_exist_ok=True, ignore=_fifos)
+        try:
+            with limited(SECONDS):
+                check(folder, Path(home, "data"), exclude)
+        except Failure as failure:
+            broken.append(f"corpus {number}: refused: {failure}")
+        except (Exception, TooSlow):
+            broken.append(f"corpus {number}: {traceback.format_exc()}")
+        if list(Path(home).rglob("escaped.txt")) or Path("/escaped.txt").exists():
+            broken.append(f"corpus {number}: an archive wrote outside of itself")
     return broken
 
 
@@ -309,8 +324,13 @@ def _fifos(folder: str, names: list[str]) -> list[str]:
 def _fuzz(options: argparse.Namespace, interrupts: Interrupts) -> None:
     if options.corpora < 1 or options.first < 0:
         raise InputError(f"--corpora {options.corpora}, --first {options.first}: they must be at least 1 and 0")
+    config = config_module.load(options.config, options.set)
+    phase = cli.phase_of(config, options.phase) if options.phase else config.phase[0]
     before, start = _megabytes(), time.monotonic()
-    broken = fuzz(options.first, options.corpora, options.keep, terminal.Tracker(interrupts))
+    identity = [to_tree(config), phase.name, options.first, options.corpora, str(options.keep)]
+    with Unfinished(config.data_dir, "fuzz_data", identity, Path(__file__).parent, anew=options.anew) as unfinished:
+        track = terminal.Tracker(interrupts)
+        broken = fuzz(options.first, options.corpora, phase.exclude, options.keep, unfinished, track)
     grown = _megabytes() - before
     for text in broken:
         terminal.say(text)
@@ -329,10 +349,12 @@ def _megabytes() -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    parser = cli.parser(__doc__, EXAMPLES)
+    parser = cli.config_parser(__doc__, EXAMPLES, default="quickstart")
+    parser.add_argument("--phase", metavar="NAME", help="whose rules (default: the first phase)")
     parser.add_argument("--corpora", type=int, default=500, metavar="N", help="number of corpora (default 500)")
     parser.add_argument("--first", type=int, default=0, metavar="N", help="number of the first corpus (default 0)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the files of each corpus in this folder")
+    cli.add_anew(parser)
     return cli.run_tool("fuzz_data.py", parser, arguments, _fuzz)
 
 

@@ -2,10 +2,10 @@
 them in order."""
 
 import argparse
+import functools
 import json
 import sys
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -18,20 +18,23 @@ import numpy as np
 import trial
 from fuzz_runs import BreakableRun
 
+from llm60_jax import config as config_module
 from llm60_jax.config import config as config_reader
-from llm60_jax.errors import Failure, InputError
+from llm60_jax.config import to_tree
+from llm60_jax.errors import Failure
 from llm60_jax.machine import cli, files, pages, terminal
 from llm60_jax.machine.progress import Track
+from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.record import store
 
 EXAMPLES = """examples:
-  # 1,000 broken configurations: about 2 minutes
-  python tools/fuzz_files.py configs
+  # 1,000 broken forms of a configuration whose dry run passes
+  python tools/fuzz_files.py configs/quickstart.toml configs
   # 200 broken files of a run, half of them with right digests
-  python tools/fuzz_files.py files configs/tiny.toml
+  python tools/fuzz_files.py configs/tiny.toml files
   # files that try to run code, fill the memory, write elsewhere, or command the terminal
-  python tools/fuzz_files.py hostile configs/tiny.toml
+  python tools/fuzz_files.py configs/tiny.toml hostile
 
 The program must read each of them, or refuse it with one message: no traceback, no hang, no full
 memory, no code run. Then the trial removes a protection, and must notice. The exit code is 0 if all
@@ -52,12 +55,34 @@ class FuzzResult(NamedTuple):
         return not self.wrong and all(self.controls.values())
 
 
-def try_configs(count: int, seed: int, track: Track) -> FuzzResult:
+class Trials:
+    """Inputs tried one by one; the faults of each are kept until all are done."""
+
+    def __init__(self, track: Track, unfinished: Unfinished):
+        self._track, self._unfinished = track, unfinished
+
+    def faults(self, what: str, inputs: Collection[Any], one: Callable[[Any], Iterable[str]]) -> list[str]:
+        """Return the faults of all inputs; `one` yields those of one input."""
+        wrong = []
+        for item in self._track(inputs, what, len(inputs)):
+            wrong += self._unfinished.part(f"{what}, {item}", functools.partial(_listed, one, item))
+        return wrong
+
+
+def _listed(one: Callable[[Any], Iterable[str]], item: Any) -> list[str]:
+    return list(one(item))
+
+
+def try_configs(config: Path, count: int, seed: int, trials: Trials) -> FuzzResult:
     """Try broken configurations; the control ignores unknown fields."""
-    with tempfile.TemporaryDirectory() as home:
-        wrong = list(fuzz_configs.configs(count, seed, track, Path(home)))
-        with _unknown_fields_ignored():
-            noticed = sum("was ignored" in line for line in fuzz_configs.configs(100, seed, track, Path(home)))
+    original = config.read_text(encoding="utf-8")
+
+    def one(number: int) -> Iterator[str]:
+        return fuzz_configs.try_one(original, number, seed)
+
+    wrong = trials.faults("configurations", range(count), one)
+    with _unknown_fields_ignored():
+        noticed = sum("was ignored" in line for line in trials.faults("control", range(100), one))
     return FuzzResult(count, wrong, {"unknown fields are dropped": noticed})
 
 
@@ -82,22 +107,25 @@ def _without(tree: Any, message: str) -> Any:
     return [_without(value, message) for value in tree] if isinstance(tree, list) else tree
 
 
-def try_files(run: BreakableRun, count: int, seed: int, track: Track) -> FuzzResult:
+def try_files(run: BreakableRun, count: int, seed: int, trials: Trials) -> FuzzResult:
     """Try broken files; the control does not check metadata."""
-    wrong = list(fuzz_runs.break_files(run, count, seed, track))
+    wrong = trials.faults("files", range(count), lambda number: fuzz_runs.break_file(run, number, seed))
 
     def trusting(folder: Path) -> dict[str, Any]:
         return dict(json.loads((folder / store.META).read_text(encoding="utf-8")))
 
     with mock.patch.object(store, "read_meta", trusting):
-        noticed = len(list(fuzz_runs.break_files(run, 40, seed, track, store.META)))
-    return FuzzResult(count, wrong, {"metadata is not checked": noticed})
+        noticed = trials.faults(
+            "control", range(40), lambda number: fuzz_runs.break_file(run, number, seed, store.META)
+        )
+    return FuzzResult(count, wrong, {"metadata is not checked": len(noticed)})
 
 
-def try_hostile(run: BreakableRun, track: Track) -> FuzzResult:
+def try_hostile(run: BreakableRun, trials: Trials) -> FuzzResult:
     """Try all attacks; the controls load objects from arrays, and escape nothing in the report."""
-    wrong = list(fuzz_attacks.hostile(run, track))
-    count = len(fuzz_attacks.attacks(run.path))
+    names = list(fuzz_attacks.attacks(run.path))
+    attack = functools.partial(fuzz_attacks.attack, run)
+    wrong = trials.faults("attacks", names, attack)
 
     def trusting(path: Path) -> np.ndarray:
         return np.load(path, **{"allow_" + "pickle": True})  # type: ignore[arg-type]
@@ -105,24 +133,27 @@ def try_hostile(run: BreakableRun, track: Track) -> FuzzResult:
     def unescaped(**options: Any) -> jinja2.Environment:
         return jinja2.Environment(**options | {"autoescape": False})
 
+    objects, scripts = ([name for name in names if name.startswith(start)] for start in ("objects", "a script"))
     with mock.patch.object(files, "read_array", trusting):
-        fired = sum("CODE WAS RUN" in line for line in fuzz_attacks.hostile(run, track, "objects"))
+        fired = sum("CODE WAS RUN" in line for line in trials.faults("control of arrays", objects, attack))
     with mock.patch.object(pages, "Environment", unescaped):
-        shown = sum("the report obeys" in line for line in fuzz_attacks.hostile(run, track, "a script"))
-    return FuzzResult(count, wrong, {"objects in arrays are read": fired, "nothing is escaped": shown})
+        shown = sum("the report obeys" in line for line in trials.faults("control of pages", scripts, attack))
+    return FuzzResult(len(names), wrong, {"objects in arrays are read": fired, "nothing is escaped": shown})
 
 
 def _try(options: argparse.Namespace, interrupts: Interrupts) -> FuzzResult:
-    if (options.config is None) != (options.what == "configs"):
-        raise InputError("files and hostile need a CONFIG, configs takes none")
-    track = terminal.Tracker(interrupts, quiet=options.json)
-    if options.what == "configs":
-        return try_configs(options.count or 1000, options.seed, track)
-    options.folder.mkdir(parents=True, exist_ok=True)
-    run = fuzz_runs.small_run(trial.training(options.config, options.set, options.steps), options.folder)
-    if options.what == "files":
-        return try_files(run, options.count or 200, options.seed, track)
-    return try_hostile(run, track)
+    config = config_module.load(options.config, options.set)
+    track, what = terminal.Tracker(interrupts, on_stderr=options.json), options.what
+    identity = [to_tree(config), what, options.count, options.seed, options.steps, str(options.folder)]
+    with Unfinished(config.data_dir, "fuzz_files", identity, Path(__file__).parent, anew=options.anew) as unfinished:
+        trials = Trials(track, unfinished)
+        if what == "configs":
+            return try_configs(options.config, options.count or 1000, options.seed, trials)
+        options.folder.mkdir(parents=True, exist_ok=True)
+        run = fuzz_runs.small_run(trial.training(options.config, options.set, options.steps), options.folder)
+        if what == "files":
+            return try_files(run, options.count or 200, options.seed, trials)
+        return try_hostile(run, trials)
 
 
 def _show(what: str, result: FuzzResult) -> None:
@@ -135,10 +166,8 @@ def _show(what: str, result: FuzzResult) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    parser = cli.parser(__doc__, EXAMPLES)
-    parser.add_argument("what", choices=["configs", "files", "hostile"], help="what to feed the program")
-    parser.add_argument("config", type=Path, nargs="?", metavar="CONFIG", help="configuration of the run to break")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="override any field")
+    parser = cli.config_parser(__doc__, EXAMPLES)
+    parser.add_argument("what", choices=["configs", "files", "hostile"], help="what to break and feed the program")
     parser.add_argument(
         "--count", type=int, metavar="N", help="number of inputs (default 1000 configurations, 200 files)"
     )
@@ -148,6 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--folder", type=Path, default=Path("runs/fuzz_files"), metavar="DIR",
         help="where that run stays (default runs/fuzz_files)",
     )  # fmt: skip
+    cli.add_anew(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     results: list[FuzzResult] = []
 

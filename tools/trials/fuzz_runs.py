@@ -20,7 +20,6 @@ from llm60_jax import config as config_module
 from llm60_jax.data.tokens import shards
 from llm60_jax.errors import Failure
 from llm60_jax.machine import files, manifest
-from llm60_jax.machine.progress import Track
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.record import checkpoints, history, report, store
 from llm60_jax.record.metrics import MetricsLog
@@ -107,11 +106,9 @@ def _resume(run: BreakableRun) -> None:
     opening.open_run(run.config, workdir, MetricsLog(workdir), data, {}, Interrupts(), None)
 
 
-def faults_of(run: BreakableRun, names: tuple[str, ...] = ()) -> Iterator[str]:
+def faults_of(run: BreakableRun) -> Iterator[str]:
     """Read a broken run, and yield what goes wrong: anything but success and an orderly refusal."""
     for name, use in uses(run).items():
-        if names and name not in names:
-            continue
         said = io.StringIO()
         try:
             with limited(SECONDS), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
@@ -168,24 +165,23 @@ def _other(tree: Any, rng: random.Random) -> Any:
     return rng.choice(odd)
 
 
-def break_files(run: BreakableRun, count: int, seed: int, track: Track, only: str = "") -> Iterator[str]:
-    """Break `count` files, half of them with right digests; with `only`, files of that name, all
-    with right digests.
+def break_file(run: BreakableRun, number: int, seed: int, only: str = "") -> Iterator[str]:
+    """Break a file by its number, half of them with right digests; with `only`, files of that name,
+    all with right digests.
 
     Yield what goes wrong.
     """
-    rng = random.Random(seed)
-    for number in track(range(count), "files", count):
-        with tempfile.TemporaryDirectory(dir=run.path.parent) as home:
-            copy = run.copied(Path(home))
-            path = rng.choice([path for path in copy.files() if path.name == only or not only])
-            path.write_bytes(mutated(path.read_bytes(), path.name, rng))
-            folder = copy.shard if path.is_relative_to(copy.shard) else copy.newest
-            sealed = (rng.random() < 0.5 or bool(only)) and path.name != manifest.NAME
-            if sealed:
-                reseal(folder)
-            for fault in faults_of(copy):
-                yield f"file {number}, {path.relative_to(home)}{', with right digests' if sealed else ''}: {fault}"
+    rng = random.Random(f"{seed} {number}")
+    with tempfile.TemporaryDirectory(dir=run.path.parent) as home:
+        copy = run.copied(Path(home))
+        path = rng.choice([path for path in copy.files() if path.name == only or not only])
+        path.write_bytes(mutated(path.read_bytes(), path.name, rng))
+        folder = copy.shard if path.is_relative_to(copy.shard) else copy.newest
+        sealed = (rng.random() < 0.5 or bool(only)) and path.name != manifest.NAME
+        if sealed:
+            reseal(folder)
+        for fault in faults_of(copy):
+            yield f"file {number}, {path.relative_to(home)}{', with right digests' if sealed else ''}: {fault}"
 
 
 def small_run(training: trial.Training, folder: Path) -> BreakableRun:

@@ -18,8 +18,12 @@ from typing import Any
 import trial
 from disturbing import Disturbance, Tally, disturb
 
+from llm60_jax import config as config_module
+from llm60_jax.config import to_tree
 from llm60_jax.errors import DamageError, InputError
 from llm60_jax.machine import cli, manifest, terminal
+from llm60_jax.machine.progress import Track
+from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.machine.signals import Interrupts
 
 EXAMPLES = """examples:
@@ -99,6 +103,8 @@ SABOTAGES: dict[str, Callable[[], None]] = {
 def controls(training: trial.Training, folder: Path, names: list[str]) -> Iterator[tuple[str, list[str]]]:
     """Yield each sabotage with the faults of a run resumed under it; the checks fail if there are
     none."""
+    if not names:
+        return
     reference, cut = folder / "reference", folder / "cut"
     middle = _middle_of_a_stage(reference)
     shutil.rmtree(cut, ignore_errors=True)
@@ -138,14 +144,15 @@ def _run_until(training: trial.Training, workdir: Path, step: int, sabotage: str
 
 
 def verify(
-    training: trial.Training, folder: Path, options: argparse.Namespace, interrupts: Interrupts
+    training: trial.Training, folder: Path, options: argparse.Namespace, track: Track, unfinished: Unfinished
 ) -> dict[str, Any]:
-    """Run the trials that the options ask for, and return JSON values. Raises Failure."""
+    """Run the trials that the options ask for, and return JSON values. Raises Failure.
+
+    The tally of a trial is kept after each process, and each control.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     terminal.say(f"the undisturbed run, in {folder / 'reference'}")
     trial.undisturbed(training, folder)
-    rng = random.Random(options.seed)
-    track = terminal.Tracker(interrupts)
     report: dict[str, Any] = {}
     number = signal.Signals[f"SIG{options.signal}"]
     for what, way, count in (
@@ -153,13 +160,18 @@ def verify(
         (number.name, Disturbance(number), options.interrupts),
         (f"{number.name} twice", Disturbance(number, twice=True), options.twice),
     ):
-        tally = Tally()
+        tally = Tally(**unfinished.part(what, dict))
         if count:
+            rng = random.Random(f"{options.seed} {what} {tally.disturbed}")
             done = disturb(training, folder, way, count, rng, options.fresh_data, tally)
-            list(track(done, what, count))
-            report[what] = tally.to_tree()
+            for _ in track(done, what, count - tally.disturbed):
+                unfinished[what] = tally.to_tree()
+            report[what] = unfinished[what] = tally.to_tree()
     if not options.no_controls:
-        report["controls"] = dict(track(controls(training, folder, list(SABOTAGES)), "controls", len(SABOTAGES)))
+        to_do = [name for name in SABOTAGES if f"control, {name}" not in unfinished]
+        for name, faults in track(controls(training, folder, to_do), "controls", len(to_do)):
+            unfinished[f"control, {name}"] = faults
+        report["controls"] = {name: unfinished[f"control, {name}"] for name in SABOTAGES}
     return report
 
 
@@ -209,6 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the moments to strike (default 0)")
     parser.add_argument("--no-controls", action="store_true", help="leave out the negative controls")
+    cli.add_anew(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     reports: list[dict[str, Any]] = []
 
@@ -217,8 +230,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if getattr(options, name) < least:
                 raise InputError(f"--{name}: {getattr(options, name)}, but it must be {least} or more")
         training = trial.training(options.config, options.set, options.steps)
-        with terminal.hushed(options.json):
-            reports.append(verify(training, options.folder, options, interrupts))
+        config, track = config_module.load(options.config, options.set), terminal.Tracker(interrupts, options.json)
+        changing = {"anew", "json", "config", "set", "folder"}
+        asked = {name: value for name, value in vars(options).items() if name not in changing}
+        identity, here = [to_tree(config), asked, str(options.folder)], Path(__file__).parent
+        with (
+            terminal.hushed(options.json),
+            Unfinished(config.data_dir, "verify_resume", identity, here, anew=options.anew) as unfinished,
+        ):
+            reports.append(verify(training, options.folder, options, track, unfinished))
         print(json.dumps(reports[0], indent=1)) if options.json else terminal.say(as_text(reports[0]))
 
     return cli.run_tool("verify_resume.py", parser, arguments, body) or int(not all(map(passed, reports)))

@@ -19,7 +19,9 @@ from llm60_jax.data.tokens.tokenizer import Tokenizer
 from llm60_jax.errors import InputError
 from llm60_jax.evaluate import validation
 from llm60_jax.evaluate.grammar.suite import Pair
+from llm60_jax.machine import files
 from llm60_jax.machine.progress import Track
+from llm60_jax.machine.remembered import Keep, not_kept
 
 _WIDTH_MULTIPLE = 4  # tokens; row widths are rounded up, so few programs are compiled
 _TOKENS_PER_BATCH = 2048
@@ -65,6 +67,7 @@ def log_probabilities(
     score_rows: Callable[[Rows], Any],
     max_context: int,
     track: Track,
+    keep_part: Keep = not_kept,
 ) -> np.ndarray:
     """Return the log-probability of each sentence in nats, float64 [N].
 
@@ -72,6 +75,7 @@ def log_probabilities(
       score_rows: rows [B, T] (see `packing`) -> cross-entropy of each target in nats, float32 [B,
         T].
       max_context: the most tokens that a sentence may have, BOS not counted.
+      keep_part: keeps the scores of each batch.
 
     Raises InputError for a longer sentence, and for an empty one.
     """
@@ -81,9 +85,14 @@ def log_probabilities(
             raise InputError(f"a sentence of {len(ids) - 1} tokens, but 1 to {max_context} can be scored: {sentence!r}")
     scores = np.zeros(len(sentences))
     for numbers in track(_batches([len(ids) for ids in encoded]), "scoring sentences, by batches"):
-        rows = _rows([encoded[number] for number in numbers], tokenizer.pad)
-        nll = np.asarray(score_rows(rows), np.float64)
-        scores[numbers] = -(nll * rows["weights"]).sum(1)[: len(numbers)]
+        batch = [encoded[number] for number in numbers]
+
+        def scored(batch: list[list[int]] = batch) -> list[float]:
+            rows = _rows(batch, tokenizer.pad)
+            nll = np.asarray(score_rows(rows), np.float64)
+            return (-(nll * rows["weights"]).sum(1)[: len(batch)]).tolist()
+
+        scores[numbers] = keep_part(f"sentences {files.digest_of(batch)}", scored)
     return scores
 
 
