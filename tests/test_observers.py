@@ -169,9 +169,9 @@ def test_evaluation_that_takes_more_than_its_share_is_said(tmp_path, short, monk
 
 def test_a_narrow_or_plain_terminal_gets_a_line_without_a_bar(console):
     shown = console(is_terminal=True)
-    assert terminal.bar(0.5, 10) == "━" * 5 + "─" * 5
-    assert terminal.bar(2.0, 10) == "━" * 10
-    assert terminal.bar(0.5, 4) == ""
+    assert terminal.meter(0.5, 10) == "━" * 5 + "─" * 5
+    assert terminal.meter(2.0, 10) == "━" * 10
+    assert terminal.meter(0.5, 4) == ""
     shown.width = 30
     terminal.redraw(0.5, "grammar 1/5", "50% | loss 4.123 | 1,234 tokens/s")
     assert len(shown.file.getvalue().rstrip("\r")) == 29

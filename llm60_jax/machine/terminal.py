@@ -79,12 +79,12 @@ def redraw(share: float, head: str, rest: str) -> None:
     if not console.is_terminal:
         return
     width = console.width - 1
-    line = " ".join([head, bar(share, min(_BAR, width - len(head) - len(rest) - 2)), rest])
+    line = " ".join([head, meter(share, min(_BAR, width - len(head) - len(rest) - 2)), rest])
     put(printable(line)[:width].ljust(width), end="\r")
     console.line_is_open = True
 
 
-def bar(share: float, width: int) -> str:
+def meter(share: float, width: int) -> str:
     """Return a bar of `width` characters, of which a share is filled; "" if it would be too short to read."""
     full, empty = ("#", "-") if console.options.ascii_only else ("━", "─")
     filled = round(min(1.0, max(0.0, share)) * width)
