@@ -92,8 +92,8 @@ def _span(text: str) -> tuple[int, int]:
 
 
 def _dry_run(config: Config) -> None:
-    from llm60_jax.data import first_look
-    from llm60_jax.data.read import hub, sources
+    from llm60_jax.data import survey
+    from llm60_jax.data.read import sources
     from llm60_jax.machine import devices, unfinished
     from llm60_jax.record.workdir import WorkDir
     from llm60_jax.run import ancestry, gates, preflight
@@ -101,36 +101,36 @@ def _dry_run(config: Config) -> None:
 
     devices.ready(config)
     with unfinished.folder() as scratch:  # a dry run leaves nothing behind
-        look = first_look.look(config, terminal.Tracker(INTERRUPTS), epochs_only=True, data_dir=scratch)
-    config = tuning.recalled(look.config)
-    if config.train.is_auto:
-        terminal.say('note: "auto" is not measured on this machine yet; the run measures first, or tools/tune.py does')
-    stage_plan = plan.build(config)
-    terminal.say(plan.plan_table(plan.to_rows(stage_plan, config)))
-    terminal.say(
-        f"{stage_plan.steps:,} steps of {stage_plan.tokens_per_step:,} tokens, {stage_plan.tokens:,} in all; "
-        f"{config.model.parameter_count:,} parameters"
-    )
-    for line in look.describe():
-        terminal.say(line)
-    for line in config_module.departures(config):
+        track = terminal.Tracker(INTERRUPTS)
+        in_epochs = survey.look(config, [phase for phase in config.phase if phase.epochs is not None], track, scratch)
+        config = tuning.recalled(survey.counted(config, in_epochs))
+        if config.train.is_auto:
+            terminal.say(
+                'note: "auto" is not measured on this machine yet; the run measures first, or tools/tune.py does'
+            )
+        stage_plan = plan.build(config)
+        terminal.say(plan.plan_table(plan.to_rows(stage_plan, config)))
+        terminal.say(
+            f"{stage_plan.steps:,} steps of {stage_plan.tokens_per_step:,} tokens, {stage_plan.tokens:,} in all; "
+            f"{config.model.parameter_count:,} parameters"
+        )
+        for line in config_module.departures(config):
+            terminal.say(f"note: {line}")
+        gates.check_names(config.phase)
+        preflight.require(config)
+        WorkDir(Path(config.workdir)).check_identity(config)
+        ancestry.check_baseline(config)
+        start = ancestry.start(config)
+        for path in config.evaluation_text:
+            sources.inputs(sources.folder(path))
+        looked = survey.look(config, config.phase, track, scratch)
+        left = survey.require_enough(config, looked, start.data[1] if start else {}, track, scratch)
+    terminal.say(terminal.columns(survey.HEADINGS, survey.rows(config, looked)))
+    for line in survey.notes(config, looked):
         terminal.say(f"note: {line}")
-    gates.check_names(config.phase)
-    preflight.require(config)
-    WorkDir(Path(config.workdir)).check_identity(config)
-    ancestry.check_baseline(config)
-    ancestry.start(config)
-    for phase in config.phase:
-        for source in phase.sources:
-            if source.kind == "hub" and not hub.is_complete(source):
-                terminal.say(f"note: phase {phase.name}: {source.name} will be downloaded into {source.path}")
-            else:
-                sources.inputs(source)
-    for path in config.evaluation_text:
-        sources.inputs(sources.folder(path))
     terminal.say(
-        "The configuration is valid, its sources exist, and this machine can hold the run. Preparing the text at the "
-        "start of the run shows whether it suffices for validation and vocabulary"
+        "The configuration is valid, its sources exist, and this machine can hold the run. "
+        + (f"Not looked at: {'; '.join(left)}" if left else "Its text suffices for training, validation and vocabulary")
     )
 
 

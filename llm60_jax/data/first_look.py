@@ -1,7 +1,7 @@
 """A first look at the text of a configuration, before any long work.
 
-It finds missing sources and too little text of one's own, and estimates the tokens of phases whose
-length is given in epochs.
+It finds missing sources, too little text of one's own, and phases that share all their text. It
+estimates the tokens of phases whose length is given in epochs.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -72,7 +72,7 @@ class Look(NamedTuple):
         ]
 
 
-def look(config: Config, track: Track, *, epochs_only: bool = False, data_dir: Path | None = None) -> Look:
+def look(config: Config, track: Track, *, epochs_only: bool = False) -> Look:
     """Check all sources, and clean the text of the small phases, the smallest first.
 
     So missing files and too little text of one's own are found before anything is downloaded and
@@ -80,7 +80,6 @@ def look(config: Config, track: Track, *, epochs_only: bool = False, data_dir: P
 
     Args:
       epochs_only: look only at phases whose length is given in epochs.
-      data_dir: where the clean text goes, instead of the configuration's.
 
     Raises:
       InputError: a source is missing, or a phase has too little text.
@@ -95,7 +94,7 @@ def look(config: Config, track: Track, *, epochs_only: bool = False, data_dir: P
         if phase_files.to_download:
             to_come[phase.name] = tokens_of(sum(source.max_characters for source in phase_files.to_download))
         elif phase.epochs is not None or phase_files.size <= SMALL_BYTES:
-            text = prepared(config, phase, track, data_dir)
+            text = prepared(config, phase, track)
             require_enough(text)
             looked_at[phase.name] = tokens_of(text.ledger["splits"]["train"]["characters"])
     return Look(counted(config, looked_at | to_come), looked_at, notes)
@@ -141,10 +140,12 @@ def shared(config: Config, found: Sequence[PhaseFiles]) -> list[str]:
     Raises InputError for a phase that would lose all.
     """
     lines = []
-    tuning = [files for files in found if config.goal(files.phase) == "fine_tune"]
+    tuning = [(files, files.identities) for files in found if config.goal(files.phase) == "fine_tune"]
     for files in found:
-        for other in tuning if files not in tuning else []:
-            ours, theirs = files.identities, other.identities
+        if config.goal(files.phase) == "fine_tune":
+            continue
+        ours = files.identities
+        for other, theirs in tuning:
             common = ours.keys() & theirs.keys()
             if not common:
                 continue

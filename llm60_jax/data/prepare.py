@@ -214,6 +214,11 @@ def prepare_text(
         text = made[files.phase.name] = first_look.prepared(config, files.phase, track)
         check(text)
     corpora = {phase.name: made[phase.name] for phase in config.phase}
+    return kept_apart(config, corpora, inherited)
+
+
+def kept_apart(config: Config, corpora: dict[str, Corpus], inherited: Mapping[str, Any]) -> dict[str, Corpus]:
+    """Return the text of all phases without what another phase, or an earlier run, reserves."""
     return _without_validation_text(_keep_apart(config, corpora, inherited))
 
 

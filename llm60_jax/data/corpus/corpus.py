@@ -19,6 +19,7 @@ from llm60_jax.data.corpus.joining import SPLITS, Split
 from llm60_jax.data.corpus.units import Unit
 from llm60_jax.data.read import folders, hub, sources
 from llm60_jax.data.read.ledger import Ledger
+from llm60_jax.errors import DamageError
 from llm60_jax.machine import files, manifest
 from llm60_jax.machine.locks import Lock
 from llm60_jax.machine.progress import Track
@@ -177,6 +178,16 @@ class Recipe:
         return files.digest_of(self.identity)
 
     @property
+    def folder(self) -> Path:
+        """The folder of the corpus."""
+        return self.data_dir / "processed" / f"{self.phase.name}-{self.digest[:16]}"
+
+    def corpus(self, ledger: dict[str, Any]) -> Corpus:
+        """Return the corpus in the folder."""
+        train, validation = (self.folder / f"{split}.jsonl" for split in SPLITS)
+        return Corpus(self.phase.name, self.digest, self.folder, train, validation, ledger)
+
+    @property
     def parts(self) -> Path:
         """The folder of the units. It is deleted once the corpus is whole."""
         return self.data_dir / "screened" / f"{self.phase.name}-{self.digest[:16]}"
@@ -201,7 +212,6 @@ def prepare(
       MachineError: `data_dir` cannot be written.
     """
     recipe = Recipe(phase, data_dir, track, evaluation)
-    folder = recipe.data_dir / "processed" / f"{phase.name}-{recipe.digest[:16]}"
     groups = recipe.units()
 
     def build(scratch: Path) -> dict[str, Any]:
@@ -210,9 +220,21 @@ def prepare(
         return joining.join(phase, groups, recipe.parts, recipe.others, scratch, track)
 
     with _alone(recipe.parts, track):
-        ledger = manifest.build_once(folder, recipe.identity, build, f"corpus of phase '{phase.name}'")["facts"]
+        ledger = manifest.build_once(recipe.folder, recipe.identity, build, f"corpus of phase '{phase.name}'")["facts"]
         shutil.rmtree(recipe.parts, ignore_errors=True)
-    return Corpus(phase.name, recipe.digest, folder, folder / "train.jsonl", folder / "validation.jsonl", ledger)
+    return recipe.corpus(ledger)
+
+
+def found(phase: Phase, data_dir: Path, track: Track, evaluation: Sequence[str] = ()) -> Corpus | None:
+    """Return the corpus of a phase if it is prepared. Only its manifest is read.
+
+    Raise InputError as `prepare`.
+    """
+    recipe = Recipe(phase, data_dir, track, evaluation)
+    try:
+        return recipe.corpus(manifest.read(recipe.folder)["facts"])
+    except DamageError:  # absent, or to be built again
+        return None
 
 
 @contextlib.contextmanager

@@ -18,7 +18,17 @@ from llm60_jax.machine import manifest
 MARK = ".llm60_jax"  # a file in every data_dir
 # What this program writes into a data_dir. The rest, such as raw/, is the user's.
 PREPARED = frozenset(
-    ("screened", "processed", "tokenizers", "tokenized", "words", "compiled", "measured", "devices.json")
+    (
+        "screened",
+        "processed",
+        "tokenizers",
+        "tokenized",
+        "words",
+        "compiled",
+        "measured",
+        "devices.json",
+        "xla_flags.json",
+    )
 )
 _MARK_TEXT = """This file marks a data_dir of llm60_jax. A source that lists this folder passes over
 what the program writes here: {names}. All else, such as raw/, is read.
