@@ -4,7 +4,6 @@ import argparse
 import os
 import shlex
 import sys
-import tempfile
 from pathlib import Path
 
 from llm60_jax.machine.signals import Interrupts
@@ -19,7 +18,7 @@ from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.config import Config
 from llm60_jax.errors import InputError
-from llm60_jax.machine import cli, terminal
+from llm60_jax.machine import cli, environment, shipped, signals, terminal
 
 EXAMPLES = """examples:
   python launch.py configs/quickstart.toml              the embedded default, all three phases
@@ -38,13 +37,17 @@ exit codes:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    environment.read_names_as_utf8()
     options = _parse(arguments)
-    command = shlex.join(["python", *_to_go_on(sys.argv if arguments is None else ["launch.py", *arguments])])
+    terminal.console.is_verbose = options.verbose
+    typed = sys.argv[1:] if arguments is None else arguments
+    command = f"{shipped.invocation(shipped.TRAIN)} {shlex.join(_to_go_on(typed))}"
     logs: list[Path] = []
 
     def body() -> None:
         config = config_module.load(options.config, options.set, options.workdir)
         logs.append(Path(config.workdir, "log.txt"))
+        environment.settle(Path(config.data_dir))  # before any import of JAX, which reads the environment
         if options.dry_run:
             _dry_run(config)
         else:
@@ -67,6 +70,7 @@ def _to_go_on(command: list[str]) -> list[str]:
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = cli.config_parser(__doc__, EXAMPLES)
     parser.add_argument("--workdir", metavar="DIR", help="run directory, instead of the configuration's")
+    parser.add_argument("--verbose", action="store_true", help="print all that log.txt holds")
     parser.add_argument("--dry-run", action="store_true", help="check everything, print the plan, and stop")
     parser.add_argument("--override-gate", metavar="PHASE", help="close this phase against its gate; stays on record")
     parser.add_argument("--why", metavar="REASON", help="reason for the override")
@@ -90,14 +94,14 @@ def _span(text: str) -> tuple[int, int]:
 def _dry_run(config: Config) -> None:
     from llm60_jax.data import first_look
     from llm60_jax.data.read import hub, sources
-    from llm60_jax.machine import devices
+    from llm60_jax.machine import devices, unfinished
     from llm60_jax.record.workdir import WorkDir
     from llm60_jax.run import ancestry, gates, preflight
     from llm60_jax.training import tuning
 
     devices.ready(config)
-    with tempfile.TemporaryDirectory() as scratch:  # a dry run leaves nothing behind
-        look = first_look.look(config, terminal.Tracker(INTERRUPTS), epochs_only=True, data_dir=Path(scratch))
+    with unfinished.folder() as scratch:  # a dry run leaves nothing behind
+        look = first_look.look(config, terminal.Tracker(INTERRUPTS), epochs_only=True, data_dir=scratch)
     config = tuning.recalled(look.config)
     if config.train.is_auto:
         terminal.say('note: "auto" is not measured on this machine yet; the run measures first, or tools/tune.py does')
@@ -147,9 +151,10 @@ def _run(config: Config, command: str, options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     code = main()
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it was closed from the start
+            sys.stdout.flush()
     except OSError:  # the reader is gone, and Python would replace our exit code
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if code > 128:  # all is saved; do not wait for a program that is compiling in the background
-        os._exit(code)
+        signals.leave(code)
     sys.exit(code)

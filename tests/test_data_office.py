@@ -261,3 +261,16 @@ def test_a_word_document_keeps_all_its_letters(tmp_path_factory: pytest.TempPath
     assert sorted("".join(item.text.replace("-", "").split())) == sorted(
         "".join(letters.replace("<w:t>", "").replace("</w:t>", "").split())
     )
+
+
+def test_an_e_book_with_two_editions_is_read_from_the_first(tmp_path: Path) -> None:
+    pages, members = {}, {}
+    for name, text in (("first", ONE), ("second", TWO)):
+        pages[name] = (
+            f'<package xmlns="o"><manifest><item id="a" href="{name}.xhtml"/></manifest>'
+            '<spine><itemref idref="a"/></spine></package>'
+        )
+        members |= {f"{name}.opf": pages[name], f"{name}.xhtml": f"<html><body><p>{text}</p></body></html>"}
+    box = "".join(f'<rootfile full-path="{name}.opf"/>' for name in pages)
+    box = f'<container xmlns="c"><rootfiles>{box}</rootfiles></container>'
+    assert texts(read(tmp_path / "a.epub", zipped({"META-INF/container.xml": box, **members}))) == [ONE]

@@ -56,7 +56,15 @@ def test_folder_reads_text_markdown_and_json_lines_in_order(tmp_path: Path) -> N
     assert sources.label(folder(tmp_path)) == tmp_path.name
     assert ledger.documents_in == 4
     assert not ledger.dropped
-    assert sources.others(folder(tmp_path)) == ["picture.png"]
+    assert sources.others(folder(tmp_path)) == ("picture.png",)
+
+
+def test_a_file_counts_by_its_whole_digest(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"abc")
+    (file,) = sources.inputs(folder(tmp_path))
+    assert file.digest() == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    (tmp_path / "a.txt").unlink()
+    assert file.digest() == sources.UNREADABLE
 
 
 def test_a_single_file_is_a_source(tmp_path: Path) -> None:

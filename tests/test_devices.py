@@ -152,6 +152,7 @@ def test_an_unknown_device_is_refused_by_name(tmp_path, monkeypatch):
 
 def test_without_plugins_nothing_is_tested_and_jax_chooses(tmp_path, monkeypatch):
     monkeypatch.delenv("JAX_PLATFORMS")
+    monkeypatch.delenv("XLA_FLAGS")  # accepted flags are remembered in the folder
     monkeypatch.setattr(devices, "probed", lambda *a: pytest.fail("tried"))
     devices.settle("auto", tmp_path)
     assert "JAX_PLATFORMS" not in os.environ

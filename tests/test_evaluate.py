@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from conftest import metrics
 
+from llm60_jax.data.tokens.packing import validation_rows
+from llm60_jax.data.tokens.shards import TokenShard
 from llm60_jax.evaluate import validation
 
 
@@ -75,6 +77,42 @@ def test_a_fall_is_compared_piece_by_piece():
     assert fall.error < 0.01 < validation.mean(before, tokens).error
     with pytest.raises(ValueError, match="two different texts"):
         validation.fall(pieces[0], pieces[1][1:])
+    with pytest.raises(ValueError, match="two different texts"):
+        validation.fall(pieces[0], [])
+
+
+def test_a_short_evaluation_is_compared_with_what_a_long_one_scored_of_the_same_text():
+    rng = np.random.default_rng(2)
+    sizes = rng.integers(5, 90, 40)
+    shard = TokenShard(rng.integers(4, 50, sizes.sum()).astype(np.uint16), np.cumsum([0, *sizes]), sizes, 0 * sizes)
+
+    def score(params, rows):  # whatever a model would say of a target, it says again
+        return 0.1 * rows["targets"] + params
+
+    def pieces(most, loss):
+        rows, text_bytes = validation_rows(shard, 64, most)
+        return validation.score(score, loss, rows, text_bytes, np.zeros(50, np.int64)).pieces
+
+    short, long = pieces(200, 2.0), pieces(2000, 1.0)
+    assert 0 < len(short) < len(long)
+    assert validation.fall(short, long).value == pytest.approx(1.0)
+    assert validation.fall(long, short).value == pytest.approx(-1.0)
+
+
+def test_random_weights_are_scored_on_a_few_rows_and_without_pairs(tree, train):
+    """Nobody waits for the first step of a deep model. The gate compares the same text at the end of the phase."""
+    del tree["train"]["validation_tokens"]
+    tree["tokenizer"] = {"phases": ["grammar"]}
+    tree["phase"] = [tree["phase"][0] | {"tokens": 2 * 128, "context": [[0.0, 16]], "freeze": [[0.0, 0]]}]
+    tree["model"]["max_context"] = 32
+    run = train(tree)
+    first, *_, last = [row for row in metrics(run) if "validation_loss" in row]
+    assert first["validation_tokens"] <= 8 * 32 < last["validation_tokens"]
+    assert "minimal_pairs" not in first
+    gate = json.loads((run / "gates" / "grammar.json").read_text())["evidence"]["fall"]
+    compared = list(zip(first["pieces"]["grammar"], last["pieces"]["grammar"], strict=False))
+    fall = sum(a - b for (a, _), (b, _) in compared) / sum(size for (_, size), _ in compared)
+    assert gate["value"] == pytest.approx(fall, abs=1e-4)
 
 
 def test_a_run_scores_the_held_out_text_of_the_run_before_it(tuning, base, train):
@@ -82,7 +120,7 @@ def test_a_run_scores_the_held_out_text_of_the_run_before_it(tuning, base, train
     run = train(tuning)
     scored = [row for row in metrics(run) if "validation_loss" in row]
     ended = [row for row in metrics(base) if "validation_loss" in row][-1]
-    assert [set(row["earlier_phases"]) for row in scored] == [{"grammar"}] * len(scored)
+    assert [set(row.get("earlier_phases", {})) for row in scored] == [{"grammar"}, set(), set(), {"grammar"}]
     assert scored[0]["earlier_phases"]["grammar"]["validation_loss"] == ended["validation_loss"]
     gate = json.loads((run / "gates" / "fine_tune.json").read_text())
     rise = scored[-1]["earlier_phases"]["grammar"]["validation_loss"] - ended["validation_loss"]

@@ -1,7 +1,5 @@
 """Folders that are whole or absent, after a crash, beside a second process, on a full disk."""
 
-import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +64,6 @@ def test_a_full_disk_is_a_machine_error(tmp_path: Path) -> None:
 
     with pytest.raises(MachineError, match=r"cannot write the thing: No space left on device; free some space"):
         manifest.build_once(tmp_path / "x", IDENTITY, fill, "thing")
-
-
-def test_unfinished_builds_are_removed_after_a_day(tmp_path: Path) -> None:
-    old, new = tmp_path / ".x.partial-1", tmp_path / ".x.partial-2"
-    for folder in (old, new):
-        folder.mkdir()
-    os.utime(old, (time.time() - 2 * 86_400,) * 2)
-    manifest.build_once(tmp_path / "x", IDENTITY, build, "thing")
-    assert not old.exists()
-    assert new.exists()
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"files": []}', '{"files": {"a": 1}}', '{"files": {}}', "[" * 100_000])

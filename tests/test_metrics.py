@@ -12,14 +12,14 @@ from llm60_jax.record.workdir import opened
 
 
 def row(step, **fields):
-    return {"step": step, "phase": "grammar", **fields}
+    return {"step": step, "tokens": 128 * step, "phase": "grammar", "stage": 0, **fields}
 
 
 def test_rows_survive_a_cut_line_and_rewind(tmp_path):
     with opened(tmp_path) as workdir:
         log = MetricsLog(workdir)
         for step in (1, 2, 3):
-            log.add(row(step, loss=step / 3))
+            log.add(row(step, loss=step / 3, context=16, frozen=0, learning_rate=1e-3))
         with log.path.open("a") as file:
             file.write('null\n[3]\n{"phase": "x"}\n{"step": 4, "lo')
         with log.path.open("ab") as file:

@@ -133,3 +133,54 @@ def test_the_learning_rate_does_not_depend_on_stages():
 def test_neither_config_nor_plan_imports_jax():
     code = "import sys, llm60_jax.plan, llm60_jax.config; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT).returncode == 0
+
+
+# --- Evaluation ------------------------------------------------------------------------------------------------------
+
+
+def scored_share(config, phase):
+    """Held-out tokens that a phase scores, for each token that it trains."""
+    stage_plan = plan.build(config)
+    start, stop = stage_plan.phase_span(phase.name)
+    texts, tokens = config.phase.index(phase) + 1, plan.validation_tokens(config, phase)
+    dues = [plan.due(config, stage_plan, phase, step) for step in range(start, stop)]
+    scored = sum(texts if due.evaluate else due.plateau for due in dues) + texts  # and at the end
+    return scored * tokens / ((stop - start) * config.train.tokens_per_step)
+
+
+@pytest.mark.parametrize("name", ["llm60", "llm60_hub", "llm60_patient"])
+def test_evaluation_takes_a_twentieth_of_the_tokens_at_most(name):
+    config = config_module.load(PROJECT / "configs" / f"{name}.toml")
+    assert max(scored_share(config, phase) for phase in config.phase) <= plan.EVALUATION_SHARE
+
+
+def test_a_short_phase_scores_enough_for_its_gate():
+    config = config_module.load(PROJECT / "configs" / "quickstart.toml")
+    assert [plan.validation_tokens(config, phase) for phase in config.phase] == [8192, 8192, 8192]
+    assert scored_share(config, config.phase[0]) <= plan.EVALUATION_SHARE
+    assert scored_share(config, config.phase[2]) > plan.EVALUATION_SHARE  # which the end of the phase says
+
+
+def test_settings_of_evaluation_are_obeyed():
+    settings = ["train.evaluate_every=7", "train.validation_tokens=99"]
+    config = config_module.load(PROJECT / "configs" / "llm60.toml", settings)
+    stage_plan, phase = plan.build(config), config.phase[1]
+    start = stage_plan.phase_span(phase.name)[0]
+    assert plan.validation_tokens(config, phase) == 99
+    assert [step for step in range(30) if plan.due(config, stage_plan, phase, start + step).evaluate] == [
+        0,
+        7,
+        14,
+        21,
+        28,
+    ]
+
+
+def test_the_plateau_test_scores_the_own_text_alone():
+    config = config_module.load(PROJECT / "configs" / "llm60.toml")
+    stage_plan, phase = plan.build(config), config.phase[2]
+    late = [step for step in range(*stage_plan.phase_span(phase.name)) if stage_plan.is_late_mark(phase.name, step)]
+    dues = [plan.due(config, stage_plan, phase, step) for step in late]
+    assert len(late) == 6
+    assert [(due.evaluate, due.plateau) for due in dues] == [(False, True)] * 6
+    assert all(due.anything for due in dues)

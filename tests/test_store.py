@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import subprocess
 import sys
 
@@ -12,7 +13,8 @@ import pytest
 from conftest import PROJECT
 
 from llm60_jax.errors import DamageError, InputError, MachineError
-from llm60_jax.record import checkpoints, store
+from llm60_jax.machine import unfinished
+from llm60_jax.record import checkpoints, store, workdir
 from llm60_jax.record.progress import Progress
 from llm60_jax.training import phase_groups, step
 
@@ -125,11 +127,12 @@ def printed(monkeypatch):
     """What Python would print of errors that nobody can catch."""
     messages = []
     monkeypatch.setattr(sys, "unraisablehook", lambda error: messages.append(str(error.exc_value)))
+    monkeypatch.setattr(logging.getLogger("asyncio"), "filters", [])
     return messages
 
 
 @pytest.mark.parametrize("failing", ["save", "load"])
-def test_late_errors_after_a_failure_are_not_printed(state, tmp_path, monkeypatch, printed, failing):
+def test_late_errors_after_a_failure_are_not_printed(state, tmp_path, monkeypatch, printed, caplog, failing):
     def fail(*arguments):
         raise ValueError("broken")
 
@@ -141,6 +144,9 @@ def test_late_errors_after_a_failure_are_not_printed(state, tmp_path, monkeypatc
     for message in ("Event loop is closed", "something else"):
         Late(message)
     assert printed == ["something else"]
+    for message in ("Task exception was never retrieved", "another error"):
+        logging.getLogger("asyncio").error(message)
+    assert [record.getMessage() for record in caplog.records] == ["another error"]
 
 
 def test_late_errors_after_a_failure_and_a_success_are_not_printed(state, tmp_path, monkeypatch, printed):
@@ -158,6 +164,7 @@ def test_a_success_leaves_the_hook_of_the_process_alone(state, tmp_path, printed
     before = sys.unraisablehook
     store.save(tmp_path / "3", state, meta(3))
     store.load(tmp_path / "3")
+    assert logging.getLogger("asyncio").filters == []
     assert sys.unraisablehook is before
     Late("Event loop is closed")
     assert printed == ["Event loop is closed"]
@@ -171,14 +178,15 @@ def test_a_phase_checkpoint_is_never_overwritten(state, tmp_path):
     assert store.read_meta(run.phase("grammar"))["step"] == 3
 
 
-def test_an_unfinished_save_is_no_checkpoint_and_is_cleared_away(state, tmp_path):
+def test_an_unfinished_save_is_no_checkpoint_and_goes_at_the_next_start(state, tmp_path, caplog):
     run = checkpoints.Checkpoints(tmp_path, keep_rolling=2)
     run.save_rolling(state, meta(1))
-    rest = tmp_path / "checkpoints" / ".2.partial-killed"
+    rest = tmp_path / "checkpoints" / unfinished.name_of("2", "1")
     (tmp_path / "checkpoints" / "1").rename(rest)
     assert run.all() == []
-    checkpoints.Checkpoints(tmp_path, keep_rolling=2)
-    assert not rest.exists()
+    with workdir.opened(tmp_path):
+        assert not rest.exists()
+    assert "1 unfinished file or folder of an earlier process removed" in caplog.text
 
 
 def test_other_shapes_are_refused(tiny, state, tmp_path, tree):

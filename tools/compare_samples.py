@@ -53,7 +53,7 @@ def _compare_samples(options: argparse.Namespace, interrupts: Interrupts) -> Non
     for prompt in prompts if options.prompt is None else [options.prompt]:
         for record in records:
             for text in record["texts"]:
-                if (text["prompt"], text["kind"]) == (prompt, kind):
+                if (text["prompt"], text.get("kind", "short")) == (prompt, kind):
                     head = f"step {record['step']:>7,} {record['phase']:<12} "
                     body = printable(text["text"].replace("\n", " "))
                     print(textwrap.fill(head + body, 118, subsequent_indent=" " * len(head)))

@@ -14,7 +14,7 @@ from unittest import mock
 import config_page
 
 from llm60_jax.errors import InputError
-from llm60_jax.machine import cli, files
+from llm60_jax.machine import cli, files, shipped
 from llm60_jax.machine.signals import Interrupts
 
 EXAMPLES = """examples:
@@ -36,11 +36,8 @@ FLOORS_BEGIN, FLOORS_END = "<!-- floors -->", "<!-- /floors -->"
 
 
 def commands() -> list[Path]:
-    """Return launch.py and the user tools: scripts in tools/ with a `main`, short names left out."""
-    scripts = sorted(PROJECT.glob("tools/*.py"))
-    longer = {path.name for path in PROJECT.glob("tools/*/*.py")}
-    has_main = (path for path in scripts if path.name not in longer and "\ndef main(" in path.read_text("utf-8"))
-    return [PROJECT / "launch.py", *has_main]
+    """Return launch.py and the user tools."""
+    return [path for path in shipped.scripts().values() if path.parent in (PROJECT, PROJECT / "tools")]
 
 
 def help_of(script: Path) -> str:

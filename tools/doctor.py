@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from llm60_jax import config
 from llm60_jax.machine import cli, terminal
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.record import doctor, history, report
@@ -25,8 +26,9 @@ without findings.
 
 
 def as_json(run: History) -> dict[str, object]:
-    """Return `findings`, each with symptom, phase, evidence, cause and fix, and `time` by phase and
-    activity."""
+    """Return `findings`, each with symptom, phase, evidence, cause and fix, `time` by phase and
+    activity, `departures` from the playbook, and `skipped`: a line for each file of which a part
+    cannot be read."""
     return {
         "run": str(run.path),
         "findings": [finding._asdict() for finding in doctor.examine(run)],
@@ -35,6 +37,8 @@ def as_json(run: History) -> dict[str, object]:
             for phase in run.begun
             if (shares := doctor.time_of(run, phase))
         },
+        "departures": config.departures(run.config),
+        "skipped": list(run.skipped),
     }
 
 
@@ -48,12 +52,20 @@ def as_text(run: History) -> str:
             spent = ", ".join(f"{share.name} {share.share:.1%}" for share in shares)
             total = terminal.duration(doctor.seconds_of(run, phase))
             parts.append(f"{phase.name}: {total}: {spent}")
+    parts += [f"by choice: {line}" for line in config.departures(run.config)]
     return terminal.printable("\n".join(parts))
 
 
 def write_page(run: Path) -> None:
     """Write a run's report.html anew, and print its path."""
-    print(report.write(history.read(run)))
+    whole = history.read(run)
+    _warn(whole)
+    print(report.write(whole))
+
+
+def _warn(run: History) -> None:
+    for line in run.skipped:
+        terminal.log.warning("%s: %s", run.path, line)
 
 
 def _diagnose(options: argparse.Namespace, interrupts: Interrupts) -> None:
@@ -61,6 +73,7 @@ def _diagnose(options: argparse.Namespace, interrupts: Interrupts) -> None:
         write_page(options.run)
         return
     run = history.read(options.run)
+    _warn(run)
     print(json.dumps(as_json(run), indent=2) if options.json else as_text(run))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llm60_jax.errors import DamageError
-from llm60_jax.machine import cli, manifest, terminal
+from llm60_jax.machine import cli, environment, manifest, terminal
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.record import checkpoints, store
 from llm60_jax.record.workdir import flat
@@ -173,6 +173,7 @@ def _show_differences(differences: dict[str, Any]) -> None:
 
 
 def _inspect(options: argparse.Namespace, interrupts: Interrupts) -> None:
+    environment.settle()
     folder = checkpoints.find(options.checkpoint)
     facts = compare(folder, checkpoints.find(options.against)) if options.against else describe(folder)
     if options.json:

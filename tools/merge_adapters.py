@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llm60_jax import checkpoint
 from llm60_jax.errors import DamageError, InputError
-from llm60_jax.machine import cli, manifest, terminal
+from llm60_jax.machine import cli, environment, manifest, terminal
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.record import store
 from llm60_jax.record.workdir import TOKENIZER
@@ -56,6 +56,7 @@ def merge(folder: Path, out: Path, base: Path | None) -> Path:
     recorded = checkpoint.base_of(workdir, meta)
     if recorded is not None and base is not None:
         recorded = base, recorded[1]
+    environment.settle(Path(config.data_dir))
     state = phase_groups.end(phase, checkpoint.read_state(folder, meta, config, recorded))
     tokenizer = workdir / TOKENIZER
     if not tokenizer.is_file():

@@ -40,7 +40,7 @@ def samples(corpus: Corpus, count: int) -> str:
     return "\n".join(
         f"{ledger.source}, {rule}, {part.characters:,} characters in one piece, {part.file}: "
         + " ".join(part.text.split())
-        for ledger in account.ledgers(corpus)
+        for ledger in corpus.ledgers
         for rule, parts in ledger.samples.items()
         for part in parts[:count]
     )

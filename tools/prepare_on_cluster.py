@@ -12,7 +12,7 @@ from llm60_jax import config as config_module
 from llm60_jax.data.corpus.corpus import Recipe
 from llm60_jax.data.corpus.units import UNIT_BYTES
 from llm60_jax.errors import InputError, MachineError
-from llm60_jax.machine import cli, terminal
+from llm60_jax.machine import cli, shipped, terminal
 from llm60_jax.machine.signals import Interrupts
 
 EXAMPLES = """examples:
@@ -60,7 +60,7 @@ def _check(options: argparse.Namespace) -> None:
     if options.executor == "slurm" and not options.partition:
         raise InputError("--executor slurm needs --partition NAME")
     if importlib.util.find_spec("datatrove") is None:
-        raise InputError("datatrove is not installed: pip install '.[cluster]'")
+        raise InputError(f"datatrove is not installed: {shipped.extra('cluster')}")
     if options.executor == "ray" and importlib.util.find_spec("ray") is None:
         raise InputError("--executor ray: ray is not installed: pip install ray")
 

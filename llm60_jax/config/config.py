@@ -44,14 +44,14 @@ class Train:
     dtype: Dtype = "bfloat16"  # operands of matrix products; use float32 if the CPU has no bfloat16
     document_mask: bool = True  # attention stays inside documents (playbook, section 17.4)
     log_every: Positive = 10  # steps
-    evaluate_every: Positive = 500  # steps
+    evaluate_every: Positive | None = None  # steps; None is 500 or more, so that evaluation takes about 5 % of the time
     save_every: Positive = 500  # steps
     keep_rolling: Positive = 2  # rolling checkpoints; those before a freeze or at a phase end are never deleted
     most_refused: Positive = 3  # skipped steps in a row that stop the run (training/spikes.py)
     rewinds: Count = 0  # times that the run rewinds to its newest checkpoint, at half the rate, instead of stopping
     keep_awake: bool = False  # keep the computer from sleeping while the run trains
     tensorboard: bool = False  # also write TensorBoard event files; needs the extra `tensorboard`
-    validation_tokens: Positive = 65_536  # most tokens that one evaluation scores, per phase
+    validation_tokens: Positive | None = None  # most held-out tokens scored per phase; None is 8,192 to 32,768
 
     def __post_init__(self) -> None:
         contexts = self.contexts

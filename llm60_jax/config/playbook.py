@@ -3,12 +3,14 @@
 from llm60_jax.config.config import Config
 from llm60_jax.config.phase import Phase
 
+_LEAST_CONTEXT = 64  # tokens; a shorter context needs no ramp
+
 
 def departures(config: Config) -> list[str]:
     """Return a line for each departure: the field, its value, and what the playbook asks for."""
     lines: list[str] = []
     for phase in config.phase:
-        lines += _of_phase(config, phase) + _of_gate(config, phase)
+        lines += _of_schedule(config, phase) + _of_phase(config, phase) + _of_gate(config, phase)
     if not 8 <= config.train.tokens_per_step / config.model.max_context <= 32:
         rows = config.train.tokens_per_step / config.model.max_context
         lines.append(f"train.tokens_per_step: {rows:g} sequences of full length; section 9 asks for 8 to 32")
@@ -18,6 +20,25 @@ def departures(config: Config) -> list[str]:
         lines.append(f"optimizer.name: {config.optimizer.name}; section 8 prefers adafactor")
     if config.train.remat == "none":
         lines.append("train.remat: nothing is recomputed; section 10 requires it for every block")
+    return lines
+
+
+def _of_schedule(config: Config, phase: Phase) -> list[str]:
+    """Return a line for each departure in the contexts and freezes of a phase."""
+    where, model, lines = f"phase.{phase.name}", config.model, []
+    depths, contexts = [depth for _, depth in phase.freeze], [context for _, context in phase.context]
+    if phase == config.phase[0] and config.start is None and depths[0]:
+        lines.append(
+            f"{where}.freeze: blocks 1 to {depths[0]} of {model.layers} are frozen from step 0 and never train; "
+            "section 7 freezes blocks that have converged"
+        )
+    if config.goal(phase) == "fine_tune":
+        return lines
+    if len(contexts) == 1 and model.max_context >= _LEAST_CONTEXT:
+        ramp = f"[[0.0, {model.max_context // 4}], [0.3, {model.max_context // 2}], [0.7, {model.max_context}]]"
+        lines.append(f"{where}.context: {contexts[0]} from the first token to the last; section 6 asks for {ramp}")
+    if not any(depths) and len(model.stacks) > 1:
+        lines.append(f"{where}.freeze: no block ever freezes; section 7 asks for it from 20 % and 50 % of the phase on")
     return lines
 
 

@@ -12,19 +12,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from llm60_jax import plan
 from llm60_jax.config import RULE_2, Config, Phase
 from llm60_jax.data import first_look
 from llm60_jax.data.clean import canaries, private
 from llm60_jax.data.clean.dedup import Sketches
-from llm60_jax.data.corpus import account, corpus, joining
+from llm60_jax.data.corpus import corpus, joining
 from llm60_jax.data.corpus.corpus import Corpus
 from llm60_jax.data.tokens import bigrams, fertility, loader, shards, tokenizer, weights
 from llm60_jax.data.tokens.shards import TokenShard
 from llm60_jax.errors import InputError
+from llm60_jax.machine import unfinished
 from llm60_jax.machine.progress import Track
 
 MANY_EPOCHS = 4  # more passes over the same text teach little
 _LOG = logging.getLogger("llm60_jax")
+_BUILT_IN = ("processed", "screened", "screened/*", "tokenized", "tokenizers", "words", "measured/*", "compiled/*")
 _FIT_DOCUMENTS = 200  # held-out documents that the vocabulary is measured on
 _WINDOW = 256  # consecutive tokens in a sample of the training text
 
@@ -49,9 +52,8 @@ class Prepared(NamedTuple):
         return names[: names.index(phase)]
 
     def describe(self, phase: Phase) -> str:
-        """Return lines for the terminal: a phase's sources, size and epochs."""
+        """Return a phase's size and epochs, for the terminal."""
         shard = self.shards[phase.name].train
-        sources = [f"{phase.name}: {line}" for line in self.corpora[phase.name].summary()]
         passes = loader.epochs(shard, phase.tokens)
         size = (
             f"phase {phase.name}: {shard.documents:,} documents, {shard.token_count:,} tokens to train on; "
@@ -63,7 +65,7 @@ class Prepared(NamedTuple):
                 f". More than {MANY_EPOCHS} epochs teach little and the model learns the text by heart: "
                 f"add text, or lower phase.{phase.name}.{field}"
             )
-        return "\n".join([*sources, size])
+        return size
 
     def facts(self, phase: Phase) -> dict[str, Any]:
         """Return figures of a phase's text for the doctor and the report, as JSON values."""
@@ -73,7 +75,7 @@ class Prepared(NamedTuple):
         fit = fertility.fit(
             islice((record["text"] for record in text.read("validation")), _FIT_DOCUMENTS), self.tokenizer
         ).to_tree()
-        ledgers = account.ledgers(text)
+        ledgers = text.ledgers
         characters_in = max(1, sum(ledger.characters_in for ledger in ledgers))
         duplicated = sum(
             ledger.characters_dropped.get(reason, 0) for ledger in ledgers for reason in ("duplicate", "near_duplicate")
@@ -169,7 +171,7 @@ def prepare(
 def _held_out_before(config: Config, inherited: Mapping[str, Any], words: tokenizer.Tokenizer) -> dict[str, TokenShard]:
     """Return the validation text of earlier runs' phases, as far as it is still here.
 
-    Each has up to `train.validation_tokens` tokens.
+    Each has as many tokens as an evaluation may score.
     """
     held_out: dict[str, TokenShard] = {}
     for name, entry in inherited.items():
@@ -182,7 +184,9 @@ def _held_out_before(config: Config, inherited: Mapping[str, Any], words: tokeni
         label = entry["phase"]
         while label in held_out or any(label == phase.name for phase in config.phase):
             label += " before"
-        held_out[label] = shards.in_memory(text.read("validation"), words, config.train.validation_tokens)
+        held_out[label] = shards.in_memory(
+            text.read("validation"), words, config.train.validation_tokens or plan.MOST_SCORED
+        )
     return {label: shard for label, shard in held_out.items() if shard.documents}
 
 
@@ -194,19 +198,32 @@ def prepare_text(
 ) -> dict[str, Corpus]:
     """Prepare the clean text of all phases, without documents that must be kept apart.
 
-    This is the first half of `prepare`. A corpus may be too small: its `problem` says so.
+    This is the first half of `prepare`. A corpus may be too small: its `problem` says so. What
+    killed processes have left unfinished in `data_dir` is removed.
 
     Args:
       inherited: the `record` of the checkpoint that the run starts from.
       check: receives each phase's text, the smallest phase first, before the next one is cleaned
         or downloaded.
     """
+    _remove_unfinished(config)
     made: dict[str, Corpus] = {}
-    for phase, _ in first_look.smallest_first(config.phase):
-        made[phase.name] = first_look.prepared(config, phase, track)
-        check(made[phase.name])
+    found = first_look.listed(config, config.phase)
+    first_look.shared(config, found)
+    for files in first_look.smallest_first(found):
+        text = made[files.phase.name] = first_look.prepared(config, files.phase, track)
+        check(text)
     corpora = {phase.name: made[phase.name] for phase in config.phase}
     return _without_validation_text(_keep_apart(config, corpora, inherited))
+
+
+def _remove_unfinished(config: Config) -> None:
+    """Remove what killed processes have left in the folders of prepared text, and warn."""
+    data_dir = Path(config.data_dir)
+    downloads = [Path(source.path) for phase in config.phase for source in phase.sources if source.kind == "hub"]
+    removed = unfinished.remove([data_dir, *(place for kind in _BUILT_IN for place in data_dir.glob(kind)), *downloads])
+    if removed:
+        _LOG.warning("%s: %s", data_dir, removed)
 
 
 def _keep_apart(config: Config, corpora: dict[str, Corpus], inherited: Mapping[str, Any]) -> dict[str, Corpus]:

@@ -70,10 +70,12 @@ def fall(before: Pieces, after: Pieces) -> Mean:
     """Return how much the loss on the same text fell, in nats per token.
 
     The comparison is made piece by piece: most of the difference in difficulty between texts
-    cancels. Raises ValueError for two different texts.
+    cancels. One evaluation may score more of the text than the other; what both scored is compared.
+    Raises ValueError for two different texts.
     """
-    old, new = np.asarray(before, np.float64).reshape(-1, 2), np.asarray(after, np.float64).reshape(-1, 2)
-    if old.shape != new.shape or not np.array_equal(old[:, 1], new[:, 1]):
+    both = min(len(before), len(after))
+    old, new = (np.asarray(some[:both], np.float64).reshape(-1, 2) for some in (before, after))
+    if both == 0 or old.shape != new.shape or not np.array_equal(old[:, 1], new[:, 1]):
         raise ValueError("losses of two different texts cannot be compared piece by piece")
     return mean(old[:, 0] - new[:, 0], new[:, 1])
 

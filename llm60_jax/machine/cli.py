@@ -5,6 +5,7 @@ A tool's main builds a `parser` or `config_parser`, adds its options, and return
 
 import argparse
 import contextlib
+import difflib
 import logging
 import signal
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from llm60_jax.config import Config, Phase
 from llm60_jax.errors import Failure, InputError, Interrupted, MachineError
+from llm60_jax.machine import environment, shipped
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.machine.terminal import PrintableFormatter, log, printable
 
@@ -24,7 +26,10 @@ PREPARED = "finished parts of the text are kept; the same command goes on from t
 def parser(description: str | None, examples: str) -> argparse.ArgumentParser:
     """Return a command's parser. Its help shows the examples below the options, line by line."""
     return argparse.ArgumentParser(
-        description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=shipped.program(),
+        description=description,
+        epilog=shipped.spoken(examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
 
@@ -32,14 +37,16 @@ def config_parser(description: str | None, examples: str, default: str | None = 
     """Return the parser of a command that takes a configuration: CONFIG and `--set`.
 
     Args:
-      default: the configuration of a call without CONFIG, below the project; None requires one.
+      default: the name of the configuration of a call without CONFIG; None requires one.
     """
     result = parser(description, examples)
+    text = "a TOML file, or the name of one in configs/: quickstart"
     if default is None:
-        result.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file; see configs/")
+        result.add_argument("config", type=_config_file, metavar="CONFIG", help=text)
     else:
-        path, text = Path(__file__).parents[2] / default, f"a TOML file; see configs/ (default {default})"
-        result.add_argument("config", type=Path, nargs="?", default=path, metavar="CONFIG", help=text)
+        path = shipped.configs()[default]
+        text += f" (default: {default})"
+        result.add_argument("config", type=_config_file, nargs="?", default=path, metavar="CONFIG", help=text)
     result.add_argument(
         "--set",
         action="append",
@@ -48,6 +55,16 @@ def config_parser(description: str | None, examples: str, default: str | None = 
         help="override any field, for example seed=1 or phase.grammar.tokens=204800; may be repeated",
     )
     return result
+
+
+def _config_file(text: str) -> Path:
+    """Return the file that CONFIG means. A path that is missing is reported by whoever reads it."""
+    path = shipped.config_file(text)
+    if not path.exists() and text.isidentifier():
+        near = difflib.get_close_matches(text, shipped.configs(), 1)
+        hint = f"; did you mean '{near[0]}'?" if near else f"; those are {', '.join(shipped.configs())}"
+        raise argparse.ArgumentTypeError(f"'{text}' is no file and no configuration of the package{hint}")
+    return path
 
 
 def add_anew(command_line: argparse.ArgumentParser) -> None:
@@ -85,6 +102,7 @@ def run_tool(
       after_interruption: what an interrupted call keeps and the user can do, unless the exception
         has a note that says so.
     """
+    environment.read_names_as_utf8()
     options = command_line.parse_args(arguments)
     interrupts = Interrupts()
     interrupts.install()
@@ -106,11 +124,13 @@ def guarded(command: str, body: Callable[[], None], log_file: Callable[[], Path 
     Print one message for the exception that ends it, if any.
 
     Args:
-      command: the name of the command. Every message begins with it.
+      command: the file name of the command. Every message begins with it, or with the words that
+        started it through `llm60`.
       body: the work.
       log_file: returns the log that holds the traceback of a bug. Without a log the message holds
         it.
     """
+    command = shipped.program() or command
     try:
         with _messages(command):
             body()
@@ -159,4 +179,4 @@ def _messages(command: str) -> Iterator[None]:
 
 def _tell(command: str, message: str) -> None:
     with contextlib.suppress(OSError):
-        print(f"{command}: {printable(message)}", file=sys.stderr, flush=True)
+        print(f"{command}: {printable(shipped.spoken(message))}", file=sys.stderr, flush=True)

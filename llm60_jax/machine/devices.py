@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from llm60_jax.config import Config
 from llm60_jax.errors import MachineError
-from llm60_jax.machine import facts, files, remembered
+from llm60_jax.machine import environment, facts, files, remembered
 
 log = logging.getLogger("llm60_jax")
 PATIENCE = 180.0  # seconds for a plug-in to train a tiny model
@@ -56,7 +56,7 @@ def ready(config: Config) -> dict[str, str]:
 
 
 def settle(device: str, folder: Path) -> None:
-    """Choose the device that JAX uses.
+    """Choose the device that JAX uses, in an environment that is settled (`environment.settle`).
 
     Call it before JAX opens any. JAX_PLATFORMS, if the user set it, overrides it.
 
@@ -65,8 +65,10 @@ def settle(device: str, folder: Path) -> None:
       folder: the folder for verdicts.
 
     Raises:
-      MachineError: a plug-in that `device` names is not installed, or failed.
+      MachineError: a plug-in that `device` names is not installed, or failed; or JAX cannot work in
+        this environment.
     """
+    environment.settle(folder)
     if os.environ.get("JAX_PLATFORMS"):
         return
     installed = plugins()
@@ -167,9 +169,9 @@ def difference(device: dict[str, Any], cpu: dict[str, Any]) -> str | None:
 def probed(platforms: str, without: list[str]) -> dict[str, Any] | str:
     """Return the numbers that training/device_probe.py prints on a platform, or how it failed."""
     command = [sys.executable, "-m", "llm60_jax.training.device_probe", *without]
-    environment = os.environ | {"JAX_PLATFORMS": platforms}
+    variables = os.environ | {"JAX_PLATFORMS": platforms}
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         return f"it hangs: no answer within {PATIENCE:.0f} s"
     if done.returncode < 0:

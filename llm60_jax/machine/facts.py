@@ -15,10 +15,11 @@ import psutil
 
 import llm60_jax
 from llm60_jax.errors import InputError, MachineError
+from llm60_jax.machine import environment
 
 
 def versions(devices: int = 1) -> dict[str, str]:
-    """Return the versions and the device that bitwise resumption depends on.
+    """Return the versions, device and variables that bitwise resumption depends on.
 
     Raises:
       MachineError: JAX finds no device, or fewer than `devices`.
@@ -46,7 +47,8 @@ def versions(devices: int = 1) -> dict[str, str]:
         raise InputError(f"{jax.process_count()} processes were started; one process trains a run, on all its devices")
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "sentencepiece")
     libraries = {name: importlib.metadata.version(name) for name in names}
-    return {"llm60_jax": llm60_jax.__version__, **libraries, "python": platform.python_version(), "device": device}
+    ours = {"llm60_jax": llm60_jax.__version__, **libraries, "python": platform.python_version(), "device": device}
+    return ours | environment.decisive()
 
 
 def fingerprint() -> list[str]:
@@ -67,7 +69,8 @@ def memory_bytes() -> int:
 
 def differences(old: Mapping[str, str], new: Mapping[str, str]) -> str:
     """Describe what changed from one set of `versions` to another."""
-    return ", ".join(f"{name} {old.get(name)} -> {new[name]}" for name in new if old.get(name) != new[name])
+    names = [name for name in {**new, **old} if old.get(name) != new.get(name)]
+    return ", ".join(f"{name} {old.get(name)} -> {new.get(name)}" for name in names)
 
 
 def peak_bytes() -> int:
@@ -83,7 +86,7 @@ def resident_bytes() -> int:
 
 def age() -> float:
     """Return the seconds since this process was started."""
-    return time.time() - psutil.Process().create_time()
+    return time.monotonic() - llm60_jax.STARTED
 
 
 def cpu_seconds() -> float:

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from llm60_jax.errors import DamageError, MachineError
+from llm60_jax.machine import unfinished
 
-PARTIAL = ".partial-"
 _MAX_BYTES = 2**26  # of a file of text
 
 
@@ -80,13 +80,20 @@ def write_text(path: Path, text: str) -> None:
 
     Raise MachineError.
     """
-    partial = path.with_name(f".{path.name}{PARTIAL}{os.getpid()}")
+    partial = path.with_name(unfinished.name_of(path.name, str(os.getpid())))
+
+    def make() -> Path:
+        partial.touch()
+        return partial
+
     try:
-        partial.write_text(text, encoding="utf-8")
-        flush(partial)
-        os.replace(partial, path)
+        with unfinished.held(make):
+            partial.write_text(text, encoding="utf-8")
+            flush(partial)
+            os.replace(partial, path)
         flush(path.parent)
     except OSError as error:
+        partial.unlink(missing_ok=True)
         raise MachineError(f"{path}: cannot be written: {error.strerror or error}; free some space") from error
 
 

@@ -11,18 +11,16 @@ import json
 import logging
 import os
 import shutil
-import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from llm60_jax.errors import DamageError, MachineError
-from llm60_jax.machine.files import PARTIAL, digest_of, dump, flush, read_text, sha256_of
+from llm60_jax.machine import unfinished
+from llm60_jax.machine.files import digest_of, dump, flush, read_text, sha256_of
 
 NAME = "manifest.json"
 _LOG = logging.getLogger("llm60_jax")
-_STALE_SECONDS = 24 * 3600  # an unfinished build older than this belongs to no living process
 
 
 def exists(folder: Path) -> bool:
@@ -84,9 +82,7 @@ def create(folder: Path, identity: dict[str, Any], build: Callable[[Path], dict[
     It replaces an existing folder, once the new one is whole. Raise OSError.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_stale(folder)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}{PARTIAL}", dir=folder.parent))
-    try:
+    with unfinished.folder(folder.name, folder.parent) as scratch:
         facts = build(scratch)
         files = {
             path.relative_to(scratch).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
@@ -101,9 +97,6 @@ def create(folder: Path, identity: dict[str, Any], build: Callable[[Path], dict[
         _replace(scratch, folder, manifest["identity"])
         flush(folder.parent)
         return manifest
-    finally:
-        # An interrupted build leaves nothing behind. After success there is nothing to remove.
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def build_once(
@@ -143,19 +136,10 @@ def remove(folder: Path) -> None:
 
     It is renamed first, so that nobody takes a half-deleted folder for a whole one.
     """
-    going = folder.with_name(f".{folder.name}{PARTIAL}removed")
+    going = folder.with_name(unfinished.name_of(folder.name, "removed"))
     shutil.rmtree(going, ignore_errors=True)
     folder.rename(going)
     shutil.rmtree(going, ignore_errors=True)
-
-
-def remove_partial(parent: Path) -> None:
-    """Delete every unfinished build below `parent`.
-
-    Only for a folder that this process alone uses.
-    """
-    for path in parent.glob(f".*{PARTIAL}*"):
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _replace(scratch: Path, folder: Path, identity: dict[str, Any]) -> None:
@@ -176,10 +160,3 @@ def _replace(scratch: Path, folder: Path, identity: dict[str, Any]) -> None:
         pass  # the damaged folder that this build replaces
     shutil.rmtree(folder)
     os.replace(scratch, folder)
-
-
-def _remove_stale(folder: Path) -> None:
-    """Delete old unfinished builds of a folder."""
-    for path in folder.parent.glob(f".{folder.name}{PARTIAL}*"):
-        if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-            shutil.rmtree(path, ignore_errors=True)

@@ -40,8 +40,9 @@ class Interrupts:
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._receive)
-        # The thread keeps both ends open; a closed end would lose all signals.
-        threading.Thread(target=self._watch, args=(waiting, arriving), name="signals", daemon=True).start()
+        with contextlib.suppress(RuntimeError):  # no room for a thread: `environment.settle` says so
+            # The thread keeps both ends open; a closed end would lose all signals.
+            threading.Thread(target=self._watch, args=(waiting, arriving), name="signals", daemon=True).start()
 
     def check(self) -> None:
         """Raise Interrupted if a signal has arrived."""
@@ -58,9 +59,9 @@ class Interrupts:
         grace = self.grace
         _tell(f"Stopping at the next safe point, or in {grace:.0f} s. Send the signal again to leave at once.")
         if select.select([waiting], [], [], grace)[0]:
-            _leave(waiting.recv(1)[0])
+            leave(128 + waiting.recv(1)[0])
         _tell(f"{grace:.0f} s are over: leaving at once. Everything saved before is intact.")
-        _leave(first)
+        leave(128 + first)
 
 
 def _tell(text: str) -> None:
@@ -68,11 +69,17 @@ def _tell(text: str) -> None:
         os.write(2, f"\n{text}\n".encode())
 
 
-def _leave(number: int) -> NoReturn:
+def leave(code: int) -> NoReturn:
+    """End this process with an exit code, and its children, without a wait for any thread."""
     import psutil  # here, because signals are taken over before any slow import
 
+    with contextlib.suppress(ImportError):
+        from multiprocessing import util
+
+        # Semaphores of process pools: the tracker of multiprocessing would warn of those that are left.
+        util._run_finalizers(0)  # type: ignore[attr-defined]
     with contextlib.suppress(psutil.Error):
         for child in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 child.kill()
-    os._exit(128 + number)
+    os._exit(code)

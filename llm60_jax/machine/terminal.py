@@ -1,5 +1,8 @@
 """Output to the terminal: lines, progress bars, tables, and text that cannot command the terminal.
 
+`say` is for what a person should see at a glance. `detail` goes to the log, and to the terminal of
+a person who asks for it (`--verbose`). `progress` is a live line on a terminal.
+
 Text that comes from files may hold control characters. `printable` escapes them, and
 `PrintableFormatter` does so for log records. A terminal that goes away never ends a run.
 """
@@ -19,6 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from llm60_jax.machine.signals import Interrupts
 
 T = TypeVar("T")
+_BAR, _LEAST_BAR = 24, 5  # characters
 
 
 class PrintableFormatter(logging.Formatter):
@@ -36,7 +40,8 @@ def printable(text: str) -> str:
 class _Console(Console):
     """A console that prints nothing more once its reader is gone."""
 
-    line_is_open = False  # whether the progress line stands without a line break
+    line_is_open = False  # whether the live line stands without a line break
+    is_verbose = False  # whether details are shown
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -54,20 +59,42 @@ def say(text: str) -> None:
     put(printable(text))
 
 
-def redraw(text: str) -> None:
-    """Show the one line of progress: redrawn in place on a terminal, printed line by line elsewhere."""
-    if not console.is_terminal:
+def detail(text: str) -> None:
+    """Add a line to the log; print it too if the terminal is verbose."""
+    if console.is_verbose:
         say(text)
-        return
-    put(printable(text)[: console.width - 1].ljust(console.width - 1), end="\r")
-    console.line_is_open = True
+    else:
+        log.info("%s", text)
+
+
+def progress(text: str) -> None:
+    """Add a line of progress to the log; print it where there is no terminal to draw the live line on."""
     log.info("%s", text)
+    if not console.is_terminal:
+        put(printable(text))
+
+
+def redraw(share: float, head: str, rest: str) -> None:
+    """Draw the live line of a terminal in place: `head`, a bar for the share that is done, `rest`."""
+    if not console.is_terminal:
+        return
+    width = console.width - 1
+    line = " ".join([head, meter(share, min(_BAR, width - len(head) - len(rest) - 2)), rest])
+    put(printable(line)[:width].ljust(width), end="\r")
+    console.line_is_open = True
+
+
+def meter(share: float, width: int) -> str:
+    """Return a bar of `width` characters, of which a share is filled; "" if it would be too short to read."""
+    full, empty = ("#", "-") if console.options.ascii_only else ("━", "─")
+    filled = round(min(1.0, max(0.0, share)) * width)
+    return full * filled + empty * (width - filled) if width >= _LEAST_BAR else ""
 
 
 def end_line() -> None:
-    """Leave the progress line as it stands, so that what follows is below it."""
+    """Remove the live line, so that what follows stands in its place."""
     if console.line_is_open:
-        put("")
+        put(" " * (console.width - 1), end="\r")
         console.line_is_open = False
 
 
@@ -93,6 +120,8 @@ _FIRST_LINE_SECONDS, _LINES_APART_SECONDS = 10.0, 300.0  # until the first line 
 
 class Tracker:
     """A `progress.Track` with a bar on a terminal, and a line now and then elsewhere.
+
+    Its last line is a detail if the work was short.
 
     It checks the signals between items. With `on_stderr` all of it goes to stderr, for commands
     whose output is one JSON object.
@@ -136,12 +165,15 @@ class Tracker:
                 if elapsed >= due and count != total and not self._console.is_terminal:
                     self._say(f"{description}: {of_total}" + (f", about {duration(left)} left" if left else ""))
                     due = elapsed + min(elapsed / 2 + _FIRST_LINE_SECONDS / 2, _LINES_APART_SECONDS)
-        self._say(f"{description}: {count:,} in {time.monotonic() - start:.1f} s")
+        elapsed = time.monotonic() - start
+        self._say(f"{description}: {count:,} in {elapsed:.1f} s", is_detail=elapsed < _FIRST_LINE_SECONDS)
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, is_detail: bool = False) -> None:
         if self._console is _stderr_console:
             with contextlib.suppress(OSError):  # the terminal is gone
                 self._console.print(printable(text))
+        elif is_detail:
+            detail(text)
         else:
             say(text)
 

@@ -9,13 +9,14 @@ a schedule takes microseconds.
 
 from llm60_jax.plan.amend import decide, extend, rescue
 from llm60_jax.plan.build import build
-from llm60_jax.plan.due import Due, due
+from llm60_jax.plan.due import EVALUATION_SHARE, MOST_SCORED, Due, due, evaluate_every, validation_tokens
 from llm60_jax.plan.rates import learning_rate
 from llm60_jax.plan.stages import LATE, Decision, Extension, Plan, Rescue, Stage
 from llm60_jax.plan.step_key import Noise, StepKey, key, tap_depths
 from llm60_jax.plan.table import plan_table, to_rows
 
 __all__ = [
-    "LATE", "Decision", "Due", "Extension", "Noise", "Plan", "Rescue", "Stage", "StepKey", "build", "decide", "due",
-    "extend", "key", "learning_rate", "plan_table", "rescue", "tap_depths", "to_rows",
+    "EVALUATION_SHARE", "LATE", "MOST_SCORED", "Decision", "Due", "Extension", "Noise", "Plan", "Rescue", "Stage",
+    "StepKey", "build", "decide", "due", "evaluate_every", "extend", "key", "learning_rate", "plan_table", "rescue",
+    "tap_depths", "to_rows", "validation_tokens",
 ]  # fmt: skip

@@ -47,7 +47,8 @@ def chart(
     xs = [x for line in drawn for x, _ in line.points] + [edge for band in bands for edge in (band.start, band.stop)]
     ys = [y for line in drawn for _, y in line.points] + list(include)
     x_ticks, y_ticks = _ticks(min(xs), max(xs), 6), _ticks(min(ys), max(ys), 5)
-    left, right = min(xs), max(max(xs), min(xs) + 1e-9)
+    left, right = min(xs), max(xs)
+    right = right if right > left else left + max(1.0, abs(left))
     low, high = min(y_ticks[0], *ys), max(y_ticks[-1], *ys)
     high = high if high > low else low + 1
 

@@ -41,8 +41,6 @@ class Checkpoints:
         self._rolling = workdir / "checkpoints"
         self._phases = workdir / "phases"
         self._keep = keep_rolling
-        for folder in (self._rolling, self._phases):
-            manifest.remove_partial(folder)
 
     def phase(self, name: str) -> Path:
         return self._phases / name

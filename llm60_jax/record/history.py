@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from llm60_jax.config import Config, Phase
 from llm60_jax.errors import DamageError, InputError
 from llm60_jax.machine import files
 from llm60_jax.plan import Stage
+from llm60_jax.record import shapes
 from llm60_jax.record.workdir import WorkDir
 
 
@@ -23,6 +25,7 @@ class History(NamedTuple):
     plan: list[dict[str, Any]]  # plan.json
     gates: dict[str, dict[str, Any]]  # gates/<phase>.json by phase, in the order of phases
     samples: list[dict[str, Any]]  # samples/*.json in the order of steps
+    skipped: Sequence[str] = ()  # a line for each file of which a part cannot be read
 
     def of(self, phase: Phase, field: str) -> list[dict[str, Any]]:
         """Return the rows of a phase that have a field, in the order of steps."""
@@ -61,13 +64,45 @@ def read(path: Path, rows: list[dict[str, Any]] | None = None) -> History:
         tree = dict(json.loads(files.read_text(workdir.config_path)))["config"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamageError(f"{workdir.config_path}: unreadable ({type(error).__name__}); restore it") from None
-    samples = [sample for file in sorted(path.glob("samples/*.json")) if (sample := _tree(file))]
-    plan = _json(path / "plan.json")
     config = config_module.parse(tree, str(workdir.config_path))
-    gates = {phase.name: gate for phase in config.phase if (gate := _tree(path / "gates" / f"{phase.name}.json"))}
+    parts = _Parts(path, [])
     if rows is None:
-        rows = workdir.rows()
-    return History(path, config, rows, plan if isinstance(plan, list) else [], gates, samples)
+        rows, skipped = workdir.read_rows()
+        parts.skip(shapes.told(workdir.metrics_path.name, skipped))
+    stages = parts.read("plan.json", lambda value: shapes.plan_problem(config, value))
+    gates = {name: parts.read(f"gates/{name}.json", shapes.Gate) for name in config.phase_names}
+    samples = [parts.read(f"samples/{file.name}", shapes.Sample) for file in path.glob("samples/*.json")]
+    written = sorted(filter(None, samples), key=lambda sample: sample["step"])
+    judged = {name: gate for name, gate in gates.items() if gate}
+    return History(path, config, rows, stages or [], judged, written, parts.skipped)
+
+
+class _Parts(NamedTuple):
+    """Reads the JSON files of a run, and keeps a line for each that cannot be read."""
+
+    path: Path
+    skipped: list[str]
+
+    def skip(self, why: str) -> None:
+        if why:
+            self.skipped.append(why)
+
+    def read(self, name: str, problem: type[shapes.Shape] | Callable[[Any], str]) -> Any:
+        """Return the content of a file; None if it is absent or skipped."""
+        if not os.path.lexists(self.path / name):
+            return None
+        try:
+            value = json.loads(files.read_text(self.path / name))
+        except DamageError as error:
+            self.skip(f"{name}: skipped: {str(error).removeprefix(str(self.path / name)).lstrip(': ')}")
+        except (ValueError, RecursionError):
+            self.skip(f"{name}: skipped: not JSON")
+        else:
+            why = shapes.problem(problem, value) if isinstance(problem, type) else problem(value)
+            if not why:
+                return value
+            self.skip(f"{name}: skipped: {why}")
+        return None
 
 
 def without_time(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -82,16 +117,3 @@ def without_time(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         }
         for row in timeless
     ]
-
-
-def _tree(path: Path) -> dict[str, Any]:
-    value = _json(path)
-    return value if isinstance(value, dict) else {}
-
-
-def _json(path: Path) -> Any:
-    """Return a file's value, or None if it is missing or cut short."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None

@@ -7,6 +7,7 @@ import os
 from typing import Any, BinaryIO
 
 from llm60_jax.machine import files
+from llm60_jax.record import shapes
 from llm60_jax.record.workdir import WorkDir
 
 Row = dict[str, Any]
@@ -18,7 +19,9 @@ class MetricsLog:
 
     def __init__(self, workdir: WorkDir):
         self.path = workdir.metrics_path
-        self.rows: list[Row] = workdir.rows()
+        self.rows, skipped = workdir.read_rows()
+        if skipped:
+            log.warning("%s", shapes.told(str(self.path), skipped))
         self._unwritten = b""  # rows that the disk has refused so far
 
     def find(self, field: str, **where: Any) -> Row | None:

@@ -57,7 +57,9 @@ def page(run: History) -> str:
         "depth": curves.depth(run),
         "time": _time(run),
     }
-    return pages.render(_TEMPLATE, name=str(run.path.name or run.path), headline=_headline(run), content=content)
+    return pages.render(
+        _TEMPLATE, name=str(run.path.name or run.path), headline=_headline(run), skipped=run.skipped, content=content
+    )
 
 
 def summary(run: History, phase: Phase) -> str:
@@ -74,8 +76,9 @@ def summary(run: History, phase: Phase) -> str:
             f"({last['bits_per_byte']:.3f} bits per byte)"
         )
     for name, score in last.get("earlier_phases", {}).items():
-        before = first["earlier_phases"][name]["validation_loss"]
-        lines.append(f"  held-out loss of {name}: {before:.3f} -> {score['validation_loss']:.3f}")
+        before = first.get("earlier_phases", {}).get(name)
+        start = f"{before['validation_loss']:.3f} -> " if before else ""
+        lines.append(f"  held-out loss of {name}: {start}{score['validation_loss']:.3f}")
     if "grammar_mean" in evidence:
         lines.append(f"  minimal pairs: {evidence['grammar_mean']:.1%} right")
     if rare := evidence.get("rare_words"):
@@ -87,6 +90,27 @@ def summary(run: History, phase: Phase) -> str:
     symptoms = [finding.symptom for finding in doctor.examine(run) if finding.phase == phase.name]
     lines.append("  the doctor: " + ", ".join(symptoms) if symptoms else "  the doctor finds nothing wrong")
     return "\n".join(lines)
+
+
+def time_spent(run: History, phase: Phase) -> str:
+    """Return how long a phase took and what share of it was evaluation; "" before its first stage has ended.
+
+    Where that share is above the plan's, name the settings that decide it.
+    """
+    shares = {share.name: share.share for share in doctor.time_of(run, phase)}
+    if not shares:
+        return ""
+    line = (
+        f"{duration(doctor.seconds_of(run, phase))}, {shares['steps']:.0%} of it steps, {shares['evaluation']:.0%} "
+        "evaluation"
+    )
+    if shares["evaluation"] <= plan.EVALUATION_SHARE:
+        return line
+    every, tokens = plan.evaluate_every(run.config, phase), plan.validation_tokens(run.config, phase)
+    return (
+        f"{line}, which is more than {plan.EVALUATION_SHARE:.0%}: every {every:,} steps and for the gate it scores "
+        f"{tokens:,} tokens of each phase's text (train.evaluate_every, train.validation_tokens)"
+    )
 
 
 def _planned_time(run: History, phase: Phase) -> list[str]:

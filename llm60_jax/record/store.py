@@ -21,7 +21,6 @@ import logging
 import math
 import shutil
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -38,7 +37,7 @@ from llm60_jax import config as config_module
 from llm60_jax.config import Config
 from llm60_jax.config.schema import Count
 from llm60_jax.errors import DamageError, InputError, MachineError
-from llm60_jax.machine import files, manifest
+from llm60_jax.machine import files, manifest, unfinished
 from llm60_jax.record.progress import Progress
 
 log = logging.getLogger("llm60_jax")
@@ -140,8 +139,8 @@ def _without_patterns(folder: Path) -> Iterator[Path]:
     if glob.escape(str(folder)) == str(folder):
         yield folder
         return
-    with tempfile.TemporaryDirectory(prefix="llm60_jax-") as around:
-        link = Path(around, "checkpoint")
+    with unfinished.folder() as around:
+        link = around / "checkpoint"
         link.symlink_to(folder, target_is_directory=True)
         yield link
 
@@ -272,19 +271,28 @@ def _hide_late_errors() -> Iterator[None]:
     """Hide the tracebacks that Python prints after an Orbax call has failed.
 
     At the first file that fails, Orbax closes its event loop and raises. Its other files still report to that loop, up
-    to seconds later, and Python would print a traceback for each beside our one message. So the hook goes after a
-    success and stays after a failure.
+    to seconds later, and nobody asks for their errors. Python would print a traceback for each beside our one message.
+    So the hook and the filter go after a success and stay after a failure.
     """
-    before = sys.unraisablehook
-    if getattr(before, "func", None) is not _print_unless_late:
-        sys.unraisablehook = functools.partial(_print_unless_late, before)
+    hook_before, loop_log = sys.unraisablehook, logging.getLogger("asyncio")
+    if getattr(hook_before, "func", None) is not _print_unless_late:
+        sys.unraisablehook = functools.partial(_print_unless_late, hook_before)
+    is_filtered = _is_asked_for in loop_log.filters
+    loop_log.addFilter(_is_asked_for)
     yield
-    sys.unraisablehook = before
+    sys.unraisablehook = hook_before
+    if not is_filtered:
+        loop_log.removeFilter(_is_asked_for)
 
 
 def _print_unless_late(print_error: Callable[[Any], Any], error: Any) -> None:
     if not (isinstance(error.exc_value, RuntimeError) and str(error.exc_value) == "Event loop is closed"):
         print_error(error)
+
+
+def _is_asked_for(record: logging.LogRecord) -> bool:
+    """Whether a record of asyncio is no error of a task whose result nobody wants."""
+    return "exception was never retrieved" not in record.getMessage()
 
 
 def _claimed(stored: Any) -> int:

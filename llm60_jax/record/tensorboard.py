@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llm60_jax.errors import InputError, MachineError
+from llm60_jax.machine import shipped
 
 FOLDER = "tensorboard"
 _GROUPS = {
@@ -42,7 +43,7 @@ class Events:
             from tensorboardX import SummaryWriter
         except ModuleNotFoundError:
             raise InputError(
-                "train.tensorboard: tensorboardX is not installed; pip install -e '.[tensorboard]', or leave it out"
+                f"train.tensorboard: tensorboardX is not installed: {shipped.extra('tensorboard')}. Or leave it out"
             ) from None
         try:
             self._writer = SummaryWriter(str(run / FOLDER), purge_step=step + 1, flush_secs=10)

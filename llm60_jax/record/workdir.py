@@ -25,9 +25,10 @@ import numpy as np
 from llm60_jax import config as config_module
 from llm60_jax.config import Config
 from llm60_jax.errors import DamageError, Failure, InputError, MachineError
-from llm60_jax.machine import files
+from llm60_jax.machine import files, unfinished
 from llm60_jax.machine.locks import Lock
 from llm60_jax.machine.terminal import PrintableFormatter
+from llm60_jax.record import shapes
 
 log = logging.getLogger("llm60_jax")
 
@@ -115,20 +116,23 @@ class WorkDir:
         files.write_text(self.config_path, files.dump(record))
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the rows of metrics.jsonl, without lines that are cut short or foreign.
+        """Return the rows of metrics.jsonl that can be read. Raise as `read_rows`."""
+        return self.read_rows().rows
+
+    def read_rows(self) -> shapes.Rows:
+        """Return the rows of metrics.jsonl, and which are skipped because they are foreign or damaged.
 
         Raises:
           DamageError: the file is too large, or no plain file.
         """
-        rows = []
-        if self.metrics_path.exists():
-            files.require_size(self.metrics_path, _MOST_METRICS_BYTES)
-            for line in self.metrics_path.read_text(encoding="utf-8", errors="replace").splitlines():
-                with contextlib.suppress(ValueError):
-                    row = json.loads(line)
-                    if isinstance(row, dict) and isinstance(row.get("step"), int) and "phase" in row:
-                        rows.append(row)
-        return rows
+        if not self.metrics_path.exists():
+            return shapes.Rows([], [])
+        files.require_size(self.metrics_path, _MOST_METRICS_BYTES)
+        try:
+            config = config_module.parse((self._stored() or {})["config"], str(self.config_path))
+        except (KeyError, Failure):  # reported where it is needed
+            config = None
+        return shapes.parse(self.metrics_path.read_bytes(), config)
 
     def rescues(self) -> list[dict[str, Any]]:
         """Return the rewinds of the run to a checkpoint, each with a lower learning rate. Raises DamageError.
@@ -184,6 +188,8 @@ class WorkDir:
 def opened(path: Path) -> Iterator[WorkDir]:
     """Create a run directory, readable by its owner only, lock it to this process, and log to its log.txt.
 
+    What a killed process has left unfinished there is removed.
+
     Raises:
       MachineError: the path cannot be written.
       InputError: another process trains there.
@@ -208,6 +214,8 @@ def opened(path: Path) -> Iterator[WorkDir]:
                 "or the power was cut. Resuming from its last save",
                 path, left_behind,
             )  # fmt: skip
+        if removed := unfinished.remove([path, *(folder for folder in path.iterdir() if folder.is_dir())]):
+            logger.warning("%s: %s", path, removed)
         try:
             yield WorkDir(path)
         except Failure as failure:

@@ -18,7 +18,7 @@ from llm60_jax.evaluate.grammar import suite
 from llm60_jax.evaluate.overlap import overlap
 from llm60_jax.generate import Choice, Request
 from llm60_jax.machine import files
-from llm60_jax.machine.terminal import Tracker, say
+from llm60_jax.machine.terminal import Tracker, detail, say
 from llm60_jax.plan import Extension
 from llm60_jax.record import store
 from llm60_jax.run import gates, measures, saving
@@ -94,7 +94,7 @@ def judge(run: Run, phase: Phase, override: str | None) -> Judgement:
     with run.clock.paused("saving"):
         saving.store_rolling(run, last)
     end = measures.evaluate(run, phase, last)
-    say(f"{phase.name}: after {run.step:,} steps {validation.describe(end)}")
+    detail(f"{phase.name}: after {run.step:,} steps {validation.describe(end)}")
     with run.clock.paused("gate"):
         measures.depth(run, phase, last)
         plain = phase_groups.end(phase, run.state)
@@ -128,9 +128,9 @@ def close(run: Run, phase: Phase, judgement: Judgement) -> None:
         assert judgement.plain is not None, "a phase that is extended does not close"
         run.state, run.progress.phase = judgement.plain, None
         folder = run.checkpoints.save_phase(phase.name, run.state, run.meta(last, permanent=True, closed=True))
-    say(f"phase {phase.name} closed: {folder}")
+    say(f"phase {phase.name} is closed: {folder}")
     for name, digest in judgement.verdict.earlier_checkpoints.items():
-        say(f"{name}: unchanged (state {digest[:16]})")
+        detail(f"{name}: unchanged (state {digest[:16]})")
 
 
 def account(run: Run, phase: Phase) -> None:

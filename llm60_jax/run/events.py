@@ -66,6 +66,11 @@ class StageProved:
 
 
 @dataclass(frozen=True)
+class EvaluationBegins:
+    """The held-out text is about to be scored."""
+
+
+@dataclass(frozen=True)
 class Evaluated:
     row: dict[str, Any]
 
@@ -122,6 +127,7 @@ Event = (
     | StepLogged
     | Paused
     | StageProved
+    | EvaluationBegins
     | Evaluated
     | Saved
     | StageTrained

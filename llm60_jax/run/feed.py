@@ -11,7 +11,7 @@ import numpy as np
 from llm60_jax.config import Phase
 from llm60_jax.data.tokens import loader
 from llm60_jax.data.tokens.packing import FixedRows
-from llm60_jax.machine.terminal import Tracker, say
+from llm60_jax.machine.terminal import Tracker, detail
 from llm60_jax.model import groups
 from llm60_jax.plan import Stage
 from llm60_jax.record import store
@@ -60,7 +60,7 @@ def _prefix(run: Run, phase: Phase, stage: Stage) -> prefix_cache.PrefixCache:
     folder, shape = _prefix_folder(run, phase), (stage.context, config.model.dim)
     with run.clock.paused("frozen prefix"):
         cache = prefix_cache.prepare(folder, identity, rows, shape, compute, Tracker(run.interrupts))
-    say(f"{phase.name}: the frozen prefix takes {cache.bytes / 2**20:,.1f} MiB of disk until the phase closes")
+    detail(f"{phase.name}: the frozen prefix takes {cache.bytes / 2**20:,.1f} MiB of disk until the phase closes")
     return cache
 
 

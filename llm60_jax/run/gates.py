@@ -153,7 +153,7 @@ def judge(phase: Phase, evidence: Evidence) -> tuple[Check, ...]:
     # A phase is extended only if the plateau is all that it lacks (closing.judge).
     longer = f"train longer: in a new run (--workdir DIR) with --set {phase.times(2)}"
     extend = f"if only this check fails, raise phase.{name}.gate.extend_up_to (now {gate.extend_up_to:g}) and run again"
-    cleaner = "restart phase 1 with cleaner or more text (tools/inspect_data.py shows it)"
+    cleaner = "restart phase 1 with cleaner or more text (python tools/inspect_data.py shows it)"
     gentler = f"in a new run, lower phase.{name}.learning_rate or make the phase shorter"
     checks = [
         _least("fall of validation loss", fall.value - fall.error, gate.min_fall, f"{longer}; or clean its text"),

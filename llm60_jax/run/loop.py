@@ -6,6 +6,7 @@ the newest checkpoint and in the prepared data, so running and resuming are the 
 
 import contextlib
 import logging
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,12 +17,12 @@ from llm60_jax.config import Config, Phase
 from llm60_jax.data import first_look
 from llm60_jax.data.prepare import Prepared, prepare
 from llm60_jax.errors import DamageError, GateError, InputError, Interrupted, TrainingError
-from llm60_jax.machine import devices, manifest
+from llm60_jax.machine import devices, manifest, shipped
 from llm60_jax.machine.awake import kept_awake
 from llm60_jax.machine.signals import Interrupts
-from llm60_jax.machine.terminal import Tracker, say
+from llm60_jax.machine.terminal import Tracker, detail, say
 from llm60_jax.plan import Stage
-from llm60_jax.record import checkpoints, store
+from llm60_jax.record import checkpoints, report, store
 from llm60_jax.record.metrics import MetricsLog
 from llm60_jax.record.tensorboard import Events
 from llm60_jax.record.workdir import WorkDir, opened
@@ -75,8 +76,26 @@ def train(run: Run, override: Override | None = None) -> None:
         if not judgement.closes:
             raise GateError(judgement.explanation)
         feed.clear(run, phase)
-    last = run.checkpoints.phase(run.config.phase[-1].name)
-    say(f"done: {run.step:,} steps, {run.plan.tokens:,} tokens. The model: {last}")
+    say(farewell(run))
+
+
+def farewell(run: Run) -> str:
+    """Return the last lines of a finished run: where the model is, and what is worth trying next."""
+    workdir, last = run.workdir.path, run.checkpoints.phase(run.config.phase[-1].name)
+    tries = [
+        ("generate", [str(workdir), "--prompt", run.config.sampling.prompts[0]]),
+        ("evaluate", [str(workdir)]),
+        ("check_privacy", [str(last)]),
+    ]
+    return "\n".join(
+        [
+            f"done: {run.step:,} steps, {run.plan.tokens:,} tokens",
+            f"  the model:  {last}",
+            f"  the report: {workdir / report.NAME}",
+            "what to try next:",
+            *(f"  {shipped.invocation(name)} {shlex.join(arguments)}" for name, arguments in tries),
+        ]
+    )
 
 
 def open_phases(run: Run) -> Iterator[Phase]:
@@ -85,6 +104,10 @@ def open_phases(run: Run) -> Iterator[Phase]:
     Raises DamageError where a closed phase is not of this run.
     """
     for phase in run.config.phase:
+        for line in run.data.corpora[phase.name].summary():
+            detail(f"{phase.name}: {line}")
+        for line in run.data.corpora[phase.name].warnings():
+            say(f"{phase.name}: {line}")
         say(run.data.describe(phase))
         folder, stop = run.checkpoints.phase(phase.name), run.plan.phase_span(phase.name)[1]
         if manifest.exists(folder):
@@ -155,9 +178,12 @@ def _prepared(config: Config, interrupts: Interrupts, back_to: int | None) -> It
     """Check a configuration and this machine, prepare the text, and open the run directory, all cheap checks first."""
     gates.check_names(config.phase)
     preflight.require(config)
-    config = first_look.look(config, Tracker(interrupts)).config
+    look = first_look.look(config, Tracker(interrupts))
+    config = look.config
     plan.build(config)  # each stage has a step
     with opened(Path(config.workdir)) as workdir:
+        for line in look.notes:
+            say(f"note: {line}")
         workdir.check_identity(config)
         if back_to is not None:
             _go_back(workdir, back_to)

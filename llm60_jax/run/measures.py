@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from llm60_jax import plan
 from llm60_jax.config import Phase
 from llm60_jax.data.tokens import packing
 from llm60_jax.errors import TrainingError
@@ -23,6 +24,7 @@ from llm60_jax.evaluate.validation import Validation
 from llm60_jax.plan import Stage
 from llm60_jax.record.metrics import Row
 from llm60_jax.record.progress import Look
+from llm60_jax.run.events import EvaluationBegins
 from llm60_jax.run.state import Run
 from llm60_jax.training import phase_groups, step
 
@@ -31,16 +33,23 @@ _EVAL = jax.jit(step.eval_step, static_argnums=(0, 1))
 _LOOK = jax.jit(drift.look, static_argnums=(0, 1))
 
 
-def evaluate(run: Run, phase: Phase, stage: Stage) -> Row:
+def evaluate(run: Run, phase: Phase, stage: Stage, *, own_only: bool = False) -> Row:
     """Score the held-out documents of the phase and of those before it, and record the result as a row.
 
     Phases before it are those of this run and of the runs that it starts from, so that forgetting shows. Where a phase
     begins or ends the row also has `pieces`, the losses that two evaluations are compared by (`validation.fall`), by
     phase. A step that is scored already returns its row.
+
+    Random weights are scored on a few rows only, and not on minimal pairs: their loss is that of a guess, and a person
+    waits for the first step.
+
+    Args:
+      own_only: score the phase's own text alone.
     """
     row = run.metrics.find("validation_loss", step=run.step, phase=phase.name)
     if row is None:
-        row = _evaluated(run, phase, stage)
+        run.tell(EvaluationBegins())
+        row = _evaluated(run, phase, stage, own_only=own_only)
         run.record(row)
     _keep_late_loss(run, row)
     return row
@@ -63,8 +72,7 @@ def depth(run: Run, phase: Phase, stage: Stage) -> None:
 def leaks(run: Run, phase: Phase) -> int:
     """Count held-out positions that see what attention must hide from them (`validation.leaks`)."""
     with run.clock.paused("proof"):
-        rows, _ = _rows(run, phase.name)
-        return validation.leaks(_score(run, phase), run.state.params, rows)
+        return validation.leaks(_score(run, phase), run.state.params, _own_rows(run, phase))
 
 
 def look(run: Run, phase: Phase, stage: Stage) -> None:
@@ -87,10 +95,10 @@ def look(run: Run, phase: Phase, stage: Stage) -> None:
         run.record({**run.position(run.step, stage), "drift": run.progress.look.drift})
 
 
-def _evaluated(run: Run, phase: Phase, stage: Stage) -> Row:
-    names = [*run.data.before(phase.name), phase.name]
+def _evaluated(run: Run, phase: Phase, stage: Stage, *, own_only: bool) -> Row:
+    names = [phase.name] if own_only else [*run.data.before(phase.name), phase.name]
     with run.clock.paused("evaluation"):
-        grammar = _grammar(run, phase)
+        grammar = {} if own_only or _is_untrained(run) else _grammar(run, phase)
         scores = {name: _validate(run, phase, name) for name in names}
     own = scores.pop(phase.name)
     row = run.position(run.step, stage) | own.to_row() | grammar
@@ -113,7 +121,11 @@ def _keep_late_loss(run: Run, row: Row) -> None:
 
 def _validate(run: Run, phase: Phase, held_out: str) -> Validation:
     """Score the held-out documents of a phase, by the program of the phase that trains."""
-    rows, text_bytes = _rows(run, held_out)
+    context = run.config.model.max_context
+    tokens = plan.validation_tokens(run.config, phase)
+    if _is_untrained(run):
+        tokens = min(tokens, validation.ROWS * context)
+    rows, text_bytes = packing.validation_rows(run.data.held_out[held_out], context, tokens)
     score = _score(run, phase)
     bins, check = _rarity_bins(run, phase, held_out), run.interrupts.check
     result = validation.score(score, run.state.params, rows, text_bytes, bins, check)
@@ -166,13 +178,19 @@ def _score(run: Run, phase: Phase) -> Callable[..., Any]:
 
 def _few_rows(run: Run, phase: Phase, *names: str) -> dict[str, np.ndarray]:
     """Return the held-out rows whose representations are looked at; rows of segment 0 fill up and do not count."""
-    rows, _ = _rows(run, phase.name)
+    rows = _own_rows(run, phase)
     return {name: _of_length(rows[name], step.probe_rows(run.config.model)) for name in names}
 
 
-def _rows(run: Run, phase: str) -> tuple[packing.Rows, int]:
-    shard = run.data.held_out[phase]
-    return packing.validation_rows(shard, run.config.model.max_context, run.config.train.validation_tokens)
+def _own_rows(run: Run, phase: Phase) -> packing.Rows:
+    """Return the rows of the phase's own held-out text that an evaluation scores."""
+    tokens = plan.validation_tokens(run.config, phase)
+    return packing.validation_rows(run.data.held_out[phase.name], run.config.model.max_context, tokens)[0]
+
+
+def _is_untrained(run: Run) -> bool:
+    """Return whether the run stands at random weights."""
+    return run.step == 0 and run.config.start is None
 
 
 def _of_length(rows: np.ndarray, count: int) -> np.ndarray:

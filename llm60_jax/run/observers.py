@@ -5,18 +5,22 @@ that training rests on.
 """
 
 import logging
+import time
 from contextlib import AbstractContextManager
 from typing import Any
 
 from llm60_jax.evaluate import validation
-from llm60_jax.machine import facts
-from llm60_jax.machine.terminal import duration, redraw, say, speed
+from llm60_jax.machine import compilation_cache, facts, shipped
+from llm60_jax.machine.terminal import detail, duration, progress, redraw, say, speed
+from llm60_jax.plan import Stage
 from llm60_jax.record import doctor, history, report, store
 from llm60_jax.record.history import History
+from llm60_jax.record.metrics import Row
 from llm60_jax.record.tensorboard import Events
 from llm60_jax.run import samples
 from llm60_jax.run.events import (
     Evaluated,
+    EvaluationBegins,
     Event,
     Observer,
     Paused,
@@ -33,12 +37,13 @@ from llm60_jax.run.events import (
     StepLogged,
     Stopped,
 )
-from llm60_jax.run.progress_line import progress_line
+from llm60_jax.run.progress_line import live_line, place, progress_line
 from llm60_jax.run.state import Run
 from llm60_jax.training import costs
 from llm60_jax.training.profiling import Recorder, Span
 
 log = logging.getLogger("llm60_jax")
+_REDRAW_SECONDS = 0.5  # between two drawings of the live line
 
 
 def of(run: Run, span: Span | None, events: Events | None) -> list[Observer]:
@@ -48,7 +53,15 @@ def of(run: Run, span: Span | None, events: Events | None) -> list[Observer]:
       span: steps to profile.
       events: TensorBoard's files, where the configuration asks for them.
     """
-    watching: list[Observer] = [Terminal(run), Costs(run), Doctor(run), Strain(run), Samples(run), Report(run)]
+    watching: list[Observer] = [
+        Terminal(run),
+        Cache(run),
+        Costs(run),
+        Doctor(run),
+        Strain(run),
+        Samples(run),
+        Report(run),
+    ]
     if events is not None:
         watching.append(TensorBoard(events))
     if span is not None:
@@ -57,41 +70,80 @@ def of(run: Run, span: Span | None, events: Events | None) -> list[Observer]:
 
 
 class Terminal:
-    """Prints what happens, and the one line of training."""
+    """Prints a line at both ends of a stage, and between them the live line of training."""
 
     def __init__(self, run: Run):
         self._run = run
+        self._began = time.monotonic()  # of the stage under way
+        self._drawn = 0.0  # when the live line was drawn last
+        self._stage: Stage | None = None
+        self._row: Row | None = None  # of the last logged step of the stage
+        self._evaluation: Row | None = None  # the last one of the phase
         self._has_stepped = False
 
     def __call__(self, event: Event) -> None:
         match event:
-            case StageBegins(stage=stage):
-                say(
-                    f"{stage.phase} {stage.index + 1}: context {stage.context}, {stage.frozen_blocks} blocks frozen; "
-                    f"compiled or read from the cache in {event.compile_seconds:.1f} s, waited "
-                    f"{event.waited_seconds:.1f} s; temporaries {event.temporary_bytes / 2**20:.0f} MiB"
-                )
-            case StepLanded() if not self._has_stepped:
-                self._has_stepped = True
-                say(f"first step after {facts.age():.1f} s")
+            case StageBegins():
+                self._begin_stage(event)
+            case StepLanded(number=number):
+                if not self._has_stepped:
+                    self._has_stepped = True
+                    detail(f"first step after {facts.age():.1f} s")
+                if time.monotonic() - self._drawn > _REDRAW_SECONDS:
+                    self._redraw(number)
             case StageProved(stage=stage):
-                say(f"{stage.phase} {stage.index + 1}: in effect: {event.description}")
-            case StepLogged():
-                redraw(progress_line(event.row, self._run.plan, event.remaining_seconds))
+                detail(f"{place(self._run.plan, stage)}: in effect: {event.description}")
+            case StepLogged(row=row):
+                self._row = row
+                progress(progress_line(row, self._run.plan, event.remaining_seconds))
+                self._redraw(row["step"])
             case Paused():
                 say(f"paused {duration(event.seconds)}: the computer slept, or the process was stopped")
+            case EvaluationBegins():
+                self._redraw(self._run.step, "scoring held-out text")
             case Evaluated(row=row):
-                say(f"{row['phase']}: after {row['step']:,} steps {validation.describe(row)}")
+                self._evaluation = row
+                detail(f"{row['phase']}: after {row['step']:,} steps {validation.describe(row)}")
             case StageEnds():
                 self._end_stage(event)
+            case PhaseEnds():
+                self._evaluation = None
+
+    def _begin_stage(self, event: StageBegins) -> None:
+        stage, plan = event.stage, self._run.plan
+        self._began, self._stage, self._row = time.monotonic(), stage, None
+        say(
+            f"{place(plan, stage)}: context {stage.context}, {stage.frozen_blocks} of "
+            f"{self._run.config.model.layers} blocks frozen, steps {stage.start_step + 1:,} to {stage.stop_step:,}"
+        )
+        detail(
+            f"{place(plan, stage)}: compiled or read from the cache in {event.compile_seconds:.1f} s, waited "
+            f"{event.waited_seconds:.1f} s; temporaries {event.temporary_bytes / 2**20:.0f} MiB"
+        )
 
     def _end_stage(self, event: StageEnds) -> None:
-        stage, account = event.stage, event.account
+        stage, account, name = event.stage, event.account, place(self._run.plan, event.stage)
+        parts = [f"loss {self._row['loss']:.3f}"] if self._row else []
+        if self._evaluation is not None and self._evaluation["step"] > stage.start_step:
+            parts.append(f"held-out {self._evaluation['validation_loss']:.3f}")
+        parts += [speed(self._run.clock.rate(stage)), duration(time.monotonic() - self._began)]
+        say(f"{name}: done: {', '.join(parts)}")
         leaves = f"{account['frozen_leaves']} frozen leaves unchanged, " if account["frozen_leaves"] else ""
-        say(
-            f"{stage.phase} {stage.index + 1}: {speed(self._run.clock.rate(stage))}, {leaves}resident memory "
-            f"{account['resident_bytes'] / 2**20:,.0f} MiB, peak {account['peak_resident_bytes'] / 2**20:,.0f} MiB"
+        detail(
+            f"{name}: {leaves}resident memory {account['resident_bytes'] / 2**20:,.0f} MiB, peak "
+            f"{account['peak_resident_bytes'] / 2**20:,.0f} MiB"
         )
+
+    def _redraw(self, step: int, now: str = "") -> None:
+        """Draw the live line; `now` stands for speed and ETA."""
+        if self._stage is None:
+            return
+        self._drawn = time.monotonic()
+        clock = self._run.clock
+        now = now or f"{speed(clock.rate(self._stage))} | ETA {duration(clock.remaining(step))}"
+        loss = self._row["loss"] if self._row else None
+        held_out = self._evaluation["validation_loss"] if self._evaluation else None
+        redraw(*live_line(self._run.plan, self._stage, step, loss, held_out, now))
 
 
 class TensorBoard:
@@ -118,6 +170,17 @@ class Costs:
             costs.remember(self._run.config, {event.key: cost})
 
 
+class Cache:
+    """Seals the compilation cache when nothing compiles: a run that is killed early has not compiled in vain."""
+
+    def __init__(self, run: Run):
+        self._run = run
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StepLogged) and self._run.programs.is_idle:
+            compilation_cache.seal(self._run.cache)
+
+
 class Doctor:
     """Prints what the doctor finds, each trouble once."""
 
@@ -130,7 +193,9 @@ class Doctor:
             for finding in doctor.examine(_history(self._run)):
                 if (finding.phase, finding.symptom) not in self._reported:
                     self._reported.add((finding.phase, finding.symptom))
-                    say(f"doctor: {finding.explain()}")
+                    command = f"{shipped.invocation('doctor')} {self._run.workdir.path}"
+                    say(f"doctor: {finding.phase}: {finding.symptom}; {command} explains")
+                    detail(f"doctor: {finding.explain()}")
 
 
 class Strain:
@@ -190,7 +255,7 @@ class Profiler:
 
 
 class Report:
-    """Writes report.html at the end of a phase, and prints what the phase has come to."""
+    """Writes report.html at the end of a phase, and says how much of its time went into evaluation."""
 
     def __init__(self, run: Run):
         self._run = run
@@ -198,8 +263,10 @@ class Report:
     def __call__(self, event: Event) -> None:
         if isinstance(event, PhaseEnds):
             read = _history(self._run)
-            say(report.summary(read, event.phase))
-            say(f"the report: {report.write(read)}")
+            detail(report.summary(read, event.phase))
+            detail(f"the report: {report.write(read)}")
+            if spent := report.time_spent(read, event.phase):
+                say(f"phase {event.phase.name}: {spent}")
 
 
 def _history(run: Run) -> History:

@@ -36,6 +36,6 @@ def keep(run: Run, phase: Phase) -> Written:
 
 def show(written: Written, phase: Phase) -> None:
     """Print the short texts."""
-    say(f"samples at the end of phase {phase.name}, written at {written.tokens_per_second:,.0f} tokens/s:")
+    say(f"samples at the end of phase {phase.name}:")
     for text in written.texts[: len(written.texts) // 2]:
         say("  | " + text.text.replace("\n", " "))

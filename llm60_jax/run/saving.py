@@ -12,7 +12,7 @@ import numpy as np
 from llm60_jax import checkpoint
 from llm60_jax.config import Phase
 from llm60_jax.errors import Interrupted, MachineError, TrainingError
-from llm60_jax.machine.terminal import say
+from llm60_jax.machine.terminal import detail, say
 from llm60_jax.plan import Stage
 from llm60_jax.run.events import Saved
 from llm60_jax.run.flight import Flight
@@ -44,7 +44,7 @@ def save(run: Run, stage: Stage, batches: Any) -> None:
 def save_or_go_on(run: Run, phase: Phase, stage: Stage, batches: Any, *, must: bool) -> None:
     """Save; where that fails, go on and try again later, unless blocks freeze now (`must`)."""
     if must:
-        say(f"saving step {run.step:,} before {stage.frozen_blocks} blocks freeze")
+        detail(f"saving step {run.step:,} before {stage.frozen_blocks} blocks freeze")
     try:
         save(run, stage, batches)
     except MachineError as failure:

@@ -44,8 +44,8 @@ def train_stage(run: Run, phase: Phase, stage: Stage) -> None:
             measures.look(run, phase, stage)
         with saving.saved_if_interrupted(run, stage, batches, flight):
             run.interrupts.check()
-            if due.evaluate:
-                evaluate(run, phase, stage)
+            if due.evaluate or due.plateau:
+                evaluate(run, phase, stage, own_only=not due.evaluate)
         if save:
             saving.save_or_go_on(run, phase, stage, batches, must=due.freeze)
         flight.prepare()
@@ -58,9 +58,9 @@ def train_stage(run: Run, phase: Phase, stage: Stage) -> None:
     _end(run, stage, flight, waited, cpu_seconds)
 
 
-def evaluate(run: Run, phase: Phase, stage: Stage) -> None:
+def evaluate(run: Run, phase: Phase, stage: Stage, *, own_only: bool) -> None:
     """Score the held-out text. The evaluation at the start of a phase is evidence for its gate."""
-    row = measures.evaluate(run, phase, stage)
+    row = measures.evaluate(run, phase, stage, own_only=own_only)
     if run.step == run.plan.phase_span(phase.name)[0]:
         run.progress.phase_start = row
     run.tell(Evaluated(row))

@@ -43,6 +43,11 @@ class CompiledSteps:
         if key not in self._programs:
             self._programs[key] = self._thread.submit(self._compile, key)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is compiling."""
+        return all(program.done() for program in self._programs.values())
+
     def __getitem__(self, key: StepKey) -> Program:
         """Return a program; wait until it is compiled."""
         self.prefetch(key)

@@ -284,7 +284,7 @@ def _show(report: dict[str, Any], config: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    parser = cli.config_parser(__doc__, EXAMPLES, default="configs/llm60.toml")
+    parser = cli.config_parser(__doc__, EXAMPLES, default="llm60")
     parser.add_argument("--phase", metavar="NAME", help="the phase to time (default: the first)")
     parser.add_argument("--stages", default="", metavar="N,N", help="stages of the phase, from 1 (default: all)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="steps timed on each side (default 5)")

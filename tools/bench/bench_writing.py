@@ -274,7 +274,7 @@ def _show_folder(rows: dict[str, dict[str, Any]], ledger: Ledger) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    parser = cli.config_parser(__doc__, EXAMPLES, default="configs/quickstart.toml")
+    parser = cli.config_parser(__doc__, EXAMPLES, default="quickstart")
     parser.add_argument("--phase", default="fine_tune", metavar="NAME", help="whose rules (default fine_tune)")
     what = parser.add_mutually_exclusive_group()
     what.add_argument(

@@ -43,8 +43,8 @@ Patch = contextlib.AbstractContextManager[Any]
 
 
 class KnownCase(NamedTuple):
-    """A run whose health is known; `named` lists the symptoms the doctor must name one of, none if
-    healthy."""
+    """A run whose health is known; `named` lists the symptoms the doctor must name one of, or the
+    field that departs from the playbook, none if healthy."""
 
     named: tuple[str, ...]
     change: Callable[[Tree, Path], None]
@@ -203,8 +203,8 @@ TRIALS = {
     "shuffled_tokens": KnownCase(("shuffled tokens",), first_phase, changed_batches(shuffled)),
     "duplicated_corpus": KnownCase(("duplicated text",), copied),
     "word_salad": KnownCase(("word salad",), salad),
-    "frozen_from_the_start": KnownCase(("untrained blocks",), settings(freeze=[[0.0, 4]])),
-    "never_ramped": KnownCase(("context never ramped",), settings(context=[[0.0, 128]])),
+    "frozen_from_the_start": KnownCase(("untrained blocks", "phase.grammar.freeze"), settings(freeze=[[0.0, 4]])),
+    "never_ramped": KnownCase(("phase.grammar.context",), settings(context=[[0.0, 128]])),
     "starved_loader": KnownCase(("starved for data",), first_phase, changed_batches(slow)),
     "foreign_tokenizer": KnownCase(("foreign tokenizer",), foreign),
     "hundred_epochs": KnownCase(("overfitting",), hundred_epochs),
@@ -246,8 +246,10 @@ def run(name: str, folder: Path, data_dir: Path, interrupts: Interrupts) -> Diag
                 message = str(failure)
         folder.mkdir(parents=True, exist_ok=True)
         ended.write_text(json.dumps(message), encoding="utf-8")
-    findings = doctor.examine(history.read(folder / "run"))
-    symptoms = tuple(dict.fromkeys(finding.symptom for finding in findings))
+    whole = history.read(folder / "run")
+    findings = doctor.examine(whole)
+    departing = {line.partition(":")[0] for line in config_module.departures(whole.config)}
+    symptoms = tuple(dict.fromkeys([*(f.symptom for f in findings), *(n for n in case.named if n in departing)]))
     return Diagnosis(name, case.named, symptoms, json.loads(ended.read_text(encoding="utf-8")))
 
 

@@ -57,7 +57,7 @@ def check(folder: Path, data_dir: Path, exclude: Exclude) -> None:
         exclude=exclude,
     )
     made = corpus.prepare(phase, data_dir, silent)
-    (ledger,) = account.ledgers(made)
+    (ledger,) = made.ledgers
     dropped = sum(ledger.dropped.values())
     balance = f"{ledger.documents_in} in, {ledger.documents_kept} kept, {ledger.dropped}"
     assert ledger.documents_in == ledger.documents_kept + dropped, balance
@@ -134,7 +134,7 @@ def _megabytes() -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    parser = cli.config_parser(__doc__, EXAMPLES, default="configs/quickstart.toml")
+    parser = cli.config_parser(__doc__, EXAMPLES, default="quickstart")
     parser.add_argument("--phase", metavar="NAME", help="whose rules (default: the first phase)")
     parser.add_argument("--corpora", type=int, default=500, metavar="N", help="number of corpora (default 500)")
     parser.add_argument("--first", type=int, default=0, metavar="N", help="number of the first corpus (default 0)")

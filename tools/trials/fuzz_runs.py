@@ -50,7 +50,8 @@ class BreakableRun(NamedTuple):
         """Return the files to break: metadata, manifests, tokenizer, shards, records, and less
         often the state."""
         small = [self.newest / name for name in (store.META, manifest.NAME)] * 4
-        records = [self.path / "config.json", self.path / TOKENIZER, *self.path.glob("gates/*.json")]
+        records = [self.path / name for name in ("config.json", "plan.json", "metrics.jsonl", TOKENIZER)]
+        records += [*self.path.glob("gates/*.json"), *self.path.glob("samples/*.json")]
         state = [path for path in (self.newest / store.STATE).rglob("*") if path.is_file()]
         return small + records * 2 + state + [path for path in self.shard.iterdir() if path.is_file()]
 
@@ -85,8 +86,15 @@ def uses(run: BreakableRun) -> dict[str, Callable[[], Any]]:
         "resume": lambda: _resume(run),
         "gate": lambda: gates.require(run.path, "grammar", meta(run.path / "phases" / "grammar")["state_sha256"], None),
         "shard": lambda: shards.open_(run.shard, manifest.verify(run.shard)),
-        "report": lambda: report.write(history.read(run.path)),
+        "report": lambda: _show(run.path),
     }
+
+
+def _show(path: Path) -> None:
+    whole = history.read(path)
+    report.write(whole)
+    for phase in whole.config.phase:
+        report.summary(whole, phase)
 
 
 def _resume(run: BreakableRun) -> None:
@@ -98,11 +106,9 @@ def _resume(run: BreakableRun) -> None:
     opening.open_run(run.config, workdir, MetricsLog(workdir), data, {}, Interrupts(), None)
 
 
-def faults_of(run: BreakableRun, names: tuple[str, ...] = ()) -> Iterator[str]:
+def faults_of(run: BreakableRun) -> Iterator[str]:
     """Read a broken run, and yield what goes wrong: anything but success and an orderly refusal."""
     for name, use in uses(run).items():
-        if names and name not in names:
-            continue
         said = io.StringIO()
         try:
             with limited(SECONDS), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
@@ -117,6 +123,10 @@ def faults_of(run: BreakableRun, names: tuple[str, ...] = ()) -> Iterator[str]:
 
 def mutated(data: bytes, name: str, rng: random.Random) -> bytes:
     """Return the content of a file, broken."""
+    if name.endswith(".jsonl") and rng.random() < 0.8:
+        lines = data.splitlines(keepends=True)
+        at = rng.randrange(len(lines))
+        return b"".join([*lines[:at], mutated(lines[at].rstrip(), "row.json", rng), b"\n", *lines[at + 1 :]])
     if name.endswith(".json") and rng.random() < 0.6:
         with contextlib.suppress(ValueError):
             return json.dumps(_other(json.loads(data), rng)).encode()
@@ -170,7 +180,7 @@ def break_file(run: BreakableRun, number: int, seed: int, only: str = "") -> Ite
         sealed = (rng.random() < 0.5 or bool(only)) and path.name != manifest.NAME
         if sealed:
             reseal(folder)
-        for fault in faults_of(copy, ("load", "newest", "resume", "gate", "shard")):
+        for fault in faults_of(copy):
             yield f"file {number}, {path.relative_to(home)}{', with right digests' if sealed else ''}: {fault}"
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from llm60_jax.errors import InputError
+from llm60_jax.machine import shipped
 
 _REGIONS = ("US", "GB")  # for telephone numbers without a country code
 
@@ -113,7 +114,8 @@ def _phones(text: str) -> Iterator[tuple[int, int]]:
     try:
         import phonenumbers
     except ImportError:
-        raise InputError(MISSING) from None
+        message = f"finding private strings needs two small packages: {shipped.extra('privacy')}"
+        raise InputError(message) from None
     for region in _REGIONS:
         for match in phonenumbers.PhoneNumberMatcher(text, region, leniency=phonenumbers.Leniency.VALID):
             yield match.start, match.end
@@ -155,7 +157,6 @@ def _is_random(text: str) -> bool:
     return mixed and -sum(share * math.log2(share) for share in shares) > _MIN_RANDOM_BITS
 
 
-MISSING = "finding private strings needs two small packages: pip install 'llm60_jax[privacy]'"
 # In order of precedence: a string that overlaps one of an earlier kind is not counted again.
 _KINDS: dict[str, Callable[[str], Iterator[tuple[int, int]]]] = {
     "password": _spans(_PASSWORD),

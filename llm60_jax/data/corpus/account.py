@@ -69,14 +69,9 @@ def rows(ledger: Ledger, tokens: int | None = None) -> list[Row]:
     ]
 
 
-def ledgers(corpus: Corpus) -> list[Ledger]:
-    """Return the ledgers of a corpus's sources, in their order."""
-    return [Ledger.of(entry) for entry in corpus.ledger["sources"]]
-
-
 def notes(corpus: Corpus) -> list[str]:
     """Return what a reader must know beside the figures: suspicious losses, text left out, a problem."""
-    warnings = [line for ledger in ledgers(corpus) for line in ledger.warnings()]
+    warnings = corpus.warnings()
     return [*warnings, *corpus.notes, *filter(None, [corpus.problem])]
 
 
@@ -88,7 +83,7 @@ def table(corpus: Corpus, tokens: Mapping[str, int]) -> list[tuple[str, ...]]:
     """
     lines = [
         row.cells(first=number == 0)
-        for ledger in ledgers(corpus)
+        for ledger in corpus.ledgers
         for number, row in enumerate(rows(ledger, tokens.get(ledger.source)))
     ]
     shown = [place for place, name in enumerate(HEADINGS) if tokens or name != "tokens"]
@@ -105,7 +100,7 @@ def tree(phase: Phase, corpus: Corpus, tokens: Mapping[str, int]) -> dict[str, A
     """
     dropped: dict[str, int] = {}
     files: dict[str, dict[str, Any]] = {}
-    accounts = ledgers(corpus)
+    accounts = corpus.ledgers
     for source, ledger in zip(phase.sources, accounts, strict=True):
         for reason, count in ledger.dropped.items():
             dropped[reason] = dropped.get(reason, 0) + count
@@ -140,7 +135,7 @@ def _phase(corpus: Corpus, tokens: Mapping[str, int]) -> dict[str, Any]:
         "name": corpus.phase,
         "documents": {split: facts["documents"] for split, facts in corpus.ledger["splits"].items()},
         "notes": notes(corpus),
-        "sources": [_source(ledger, tokens.get(ledger.source)) for ledger in ledgers(corpus)],
+        "sources": [_source(ledger, tokens.get(ledger.source)) for ledger in corpus.ledgers],
     }
 
 

@@ -17,7 +17,7 @@ from llm60_jax.data.clean import dedup
 from llm60_jax.data.corpus import distinct, held_out, joining, units
 from llm60_jax.data.corpus.joining import SPLITS, Split
 from llm60_jax.data.corpus.units import Unit
-from llm60_jax.data.read import hub, sources
+from llm60_jax.data.read import folders, hub, sources
 from llm60_jax.data.read.ledger import Ledger
 from llm60_jax.machine import files, manifest
 from llm60_jax.machine.locks import Lock
@@ -25,6 +25,11 @@ from llm60_jax.machine.progress import Track
 
 __all__ = ["SPLITS", "Corpus", "Recipe", "Split", "prepare", "read_sketches"]
 
+# What to do about text that two phases share.
+APART = (
+    "give each phase text of its own: a folder a phase (path = 'my/grammar', 'my/fine_tune'), other files of one "
+    "folder (pattern), or train one phase only (configs/own.toml)"
+)
 _FORMAT = 6  # raise with any change of the folder's content
 
 
@@ -49,20 +54,28 @@ class Corpus:
     notes: tuple[str, ...] = ()
 
     def summary(self) -> list[str]:
-        """Return lines for each source (read, kept, repaired, dropped, suspicious losses), then the notes."""
-        ledgers = [Ledger.of(tree) for tree in self.ledger["sources"]]
-        return [*(line for ledger in ledgers for line in (ledger.summary(), *ledger.warnings())), *self.notes]
+        """Return a line for each source (read, kept, repaired, dropped), then the notes."""
+        return [*(ledger.summary() for ledger in self.ledgers), *self.notes]
+
+    def warnings(self) -> list[str]:
+        """Return lines about suspicious losses."""
+        return [line for ledger in self.ledgers for line in ledger.warnings()]
+
+    @property
+    def ledgers(self) -> list[Ledger]:
+        """The ledgers of the sources, in their order."""
+        return [Ledger.of(tree) for tree in self.ledger["sources"]]
 
     @property
     def problem(self) -> str:
         """Why this text cannot train a model; "" if it can."""
         if self.ledger["too_few"]:
-            return f"{self.ledger['too_few']}. " + "; ".join(self.summary())
+            return f"{self.ledger['too_few']}. " + "; ".join([*self.summary(), *self.warnings()])
         for split in SPLITS:
             if not self.ids(split):
                 return (
                     f"phase.{self.phase}.sources: nothing is left for {split}: all its documents are left out. "
-                    + "; ".join(self.notes)
+                    f"{'; '.join(self.notes)}; {APART}"
                 )
         return ""
 
@@ -126,10 +139,12 @@ class Recipe:
         for source in phase.sources:
             if isinstance(source, HubSource):
                 hub.fetch(source, track)
-        groups = [sources.inputs(source) for source in phase.sources]
+        folders.claim(Path(data_dir))
+        listings = [sources.listed(source) for source in phase.sources]
+        groups = [listing.files for listing in listings]
         evaluation_files = [file for path in evaluation for file in sources.inputs(sources.folder(path))]
         self.phase, self.data_dir = phase, Path(data_dir)
-        self.others = [sources.others(source) for source in phase.sources]
+        self.others = [listing.others for listing in listings]
         all_files = [file for group in [*groups, evaluation_files] for file in group]
         tracked = track(all_files, f"{phase.name}: checking source files", len(all_files))
         hashed = iter([(file, file.digest()) for file in tracked])
@@ -170,16 +185,6 @@ class Recipe:
         """Return the units of each source, in the order of joining."""
         pairs = zip(self.phase.sources, self.files, strict=True)
         return [units.divide(source, self.phase.exclude, inputs, self.evaluation) for source, inputs in pairs]
-
-
-def source_bytes(phase: Phase) -> int | None:
-    """Return the bytes of a phase's source files; None if some are not downloaded yet.
-
-    Raises InputError if a source is missing (`sources.inputs`).
-    """
-    here = [source for source in phase.sources if not isinstance(source, HubSource) or hub.is_complete(source)]
-    size = sum(file.size for source in here for file in sources.inputs(source))
-    return size if len(here) == len(phase.sources) else None
 
 
 def prepare(

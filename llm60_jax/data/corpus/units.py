@@ -12,7 +12,6 @@ import json
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,10 +30,11 @@ from llm60_jax.data.corpus.pieces import Piece, ScreenedDocument
 from llm60_jax.data.read import kinds, sources
 from llm60_jax.data.read.ledger import Ledger
 from llm60_jax.errors import DamageError, InputError, MachineError
-from llm60_jax.machine import files, manifest
+from llm60_jax.machine import environment, files, manifest, signals, unfinished
 from llm60_jax.machine.progress import Track, silent
 
 _FORMAT = 2  # raise with any change of the folder's content
+_ADDRESS_BYTES = 1_000_000_000  # that a process maps with all readers; Python's pool hangs where it gets none
 UNIT_BYTES = 2_000_000  # files are grouped until they reach this: some seconds of work
 
 HashedFile = tuple[sources.InputFile, str]  # a file and its SHA-256
@@ -170,11 +170,17 @@ def _make_in_processes(units: list[Unit], parent: Path, track: Track, descriptio
 
     They are spawned: a fork would break the threads of loaded libraries.
     """
+    environment.require_address_space(_ADDRESS_BYTES, "cleaning text")
     context = multiprocessing.get_context("spawn")
+    # Processes inherit what is blocked: Python's tracker of semaphores for good, a worker until it has begun.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals.SIGNALS)
     with ProcessPoolExecutor(processes, context, initializer=_begin_worker, initargs=(os.getpid(),)) as pool:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals.SIGNALS)  # again: the tracker's start unblocks some
         tasks: list[Future[None]] = [pool.submit(make_one, unit, parent) for unit in units]
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
         try:
             parts = f"{description} in {processes} processes, by parts of the text"
+            # A signal to all processes ends the workers at once, so `track` finds their tasks done, and raises.
             for task in track(as_completed(tasks), parts, len(tasks)):
                 task.result()
         except BrokenProcessPool:
@@ -183,16 +189,17 @@ def _make_in_processes(units: list[Unit], parent: Path, track: Track, descriptio
                 "set processes to a smaller number and run the same command again. Finished parts are kept"
             ) from None
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
             for child in multiprocessing.active_children():
-                child.terminate()  # the next attempt makes its unfinished unit again
+                child.kill()  # the next attempt makes its unfinished unit again
+            pool.shutdown(cancel_futures=True)
+            unfinished.remove([parent])
             raise
 
 
 def _begin_worker(parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process decides
-    # An exit, unlike a kill, removes the scratch folder.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback; the first process says what ended
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 

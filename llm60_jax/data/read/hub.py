@@ -15,7 +15,7 @@ from typing import Any
 
 from llm60_jax.config import HubSource
 from llm60_jax.errors import DamageError, Failure, InputError, MachineError
-from llm60_jax.machine import files
+from llm60_jax.machine import files, shipped
 from llm60_jax.machine.progress import Track
 
 _RECORD = "download.json"
@@ -53,7 +53,7 @@ def fetch(source: HubSource, track: Track) -> None:
     if download.enough(source):
         return
     if importlib.util.find_spec("datasets") is None:
-        raise InputError(f"source {source.name}: reading it needs the library datasets: pip install '.[hub]'")
+        raise InputError(f"source {source.name}: reading it needs the library datasets: {shipped.extra('hub')}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -79,7 +79,7 @@ def parts(source: HubSource) -> list[Path]:
     if not download.enough(source):
         raise InputError(
             f"source path '{source.path}': {source.name} is not downloaded yet; "
-            "run tools/prepare_data.py or launch.py to download it"
+            "python tools/prepare_data.py downloads it, and so does the run"
         )
     return [folder / name for name in sorted(download.parts)]
 

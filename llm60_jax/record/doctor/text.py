@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from llm60_jax.config import Phase
-from llm60_jax.record.doctor.findings import Finding, stuck, text_facts
+from llm60_jax.record.doctor.findings import Finding, longer, stuck, text_facts
 from llm60_jax.record.history import History
 
 # Order is measured by `gain` and `by_chance` of `data.tokens.bigrams.Order`.
@@ -13,6 +13,7 @@ _LEAST_WORD_GAIN = 0.12  # gain of a text's words; prose has 0.15 to 0.35
 _MOST_BY_CHANCE = 0.8  # share of pairs that repeat by chance; beyond it the gain says nothing
 _LEAST_GAIN_KEPT = 0.5  # gain of the batches, as a share of their text's
 _MOST_DUPLICATES = 0.5  # share of the characters
+_MANY_EPOCHS = 4  # more passes over the same text teach little
 _LEAST_WHOLE_WORDS = 0.30  # share of words that are one token
 _MOST_UNUSED = 0.40  # share of the vocabulary that a text never uses
 _TOKENS_PER_PIECE = 50  # tokens of text for each piece of the vocabulary before unused pieces count
@@ -51,6 +52,8 @@ def duplicated(history: History, phase: Phase) -> Iterator[Finding]:
     facts = text_facts(history, phase)
     share = facts.get("duplicate_share", 0.0)
     if share > _MOST_DUPLICATES:
+        often = facts["epochs"] > _MANY_EPOCHS
+        shorter = f" or shorten the phase: --set {phase.times(_MANY_EPOCHS / facts['epochs'])}" if often else ""
         yield Finding(
             "duplicated text",
             phase.name,
@@ -58,7 +61,7 @@ def duplicated(history: History, phase: Phase) -> Iterator[Finding]:
             f"{facts['epochs']:.1f} times",
             "the sources hold the same documents several times",
             f"remove the copies (python tools/inspect_data.py lists them), and add other text to "
-            f"phase.{phase.name}.sources or lower its tokens to {4 * facts['tokens']:,}",
+            f"phase.{phase.name}.sources{shorter}",
         )
 
 
@@ -103,7 +106,7 @@ def poor_grammar(history: History, phase: Phase) -> Iterator[Finding]:
         f"{len(failed)} phenomena below the gate's minimum: {examples}{curve}",
         cause,
         "look at the text (python tools/inspect_data.py), clean it or add to it, and begin phase 1 again in a new "
-        f"--workdir; if its loss still falls, train longer: --set {phase.times(2)}",
+        f"--workdir; if its loss still falls, {longer(phase)}",
     )
 
 
@@ -113,13 +116,16 @@ def repetition(history: History, phase: Phase) -> Iterator[Finding]:
     generated, human = (evidence.get(author, {}).get("looped_words") for author in ("generated", "human"))
     if generated is None or human is None or generated - human <= _MOST_LOOPS:
         return
+    sampling = history.config.sampling
+    settings = ["--set sampling.repetition_penalty=1.2"] if sampling.repetition_penalty < 1.2 else []
+    settings += ["--set sampling.top_p=0.95"] if sampling.top_p > 0.95 else []
+    change = f"change the sampling: {' '.join(settings)}; " if settings else ""
     yield Finding(
         "repetition",
         phase.name,
         f"{generated:.0f} of 1,000 generated words are in loops; in human text {human:.0f}",
         "the model is undertrained for its sampling settings, or its text repeats itself",
-        "change the sampling: --set sampling.repetition_penalty=1.2 --set sampling.top_p=0.95; train longer, or add "
-        f"text to phase.{phase.name}.sources",
+        f"{change}train longer, or add text to phase.{phase.name}.sources",
     )
 
 

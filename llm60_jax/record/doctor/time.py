@@ -1,13 +1,12 @@
 """Where the time of a run goes, and checks of it."""
 
-import statistics
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from llm60_jax import plan
 from llm60_jax.config import Phase
 from llm60_jax.plan import flops
-from llm60_jax.record.doctor.findings import Finding, freezing, new_run, thirds
+from llm60_jax.record.doctor.findings import Finding
 from llm60_jax.record.history import History
 
 # Each kind of lost time has a largest share and a largest number of seconds; a check needs both to be exceeded.
@@ -90,40 +89,21 @@ def mostly_not_training(history: History, phase: Phase) -> Iterator[Finding]:
     if aside <= max(_MOST_ASIDE_SECONDS, _MOST_ASIDE_SHARE * total):
         return
     largest = max(("evaluation", "samples", "saving"), key=lambda name: spent[name])
-    field = {"evaluation": "evaluate_every", "samples": "save_every", "saving": "save_every"}[largest]
-    now = getattr(history.config.train, field)
+    config, steps = history.config, max((row["step"] for row in history.rows), default=0)
+    field = "evaluate_every" if largest == "evaluation" else "save_every"
+    now = plan.evaluate_every(config, phase) if field == "evaluate_every" else config.train.save_every
+    if now < steps:
+        cause = f"train.{field} = {now} steps is too often for such short steps"
+        remedy = f"run the same command with --set train.{field}={4 * now}, which may change inside a run"
+    else:
+        cause = "the run is short beside what every phase measures and saves at its end"
+        remedy = "train longer, or compare this run with others of its length"
     yield Finding(
         "trains too little of its time",
         phase.name,
         f"evaluation, samples and saving took {aside:.0f} s of {total:.0f} s; {largest} took most",
-        f"train.{field} = {now} steps is too often for such short steps",
-        f"run the same command with --set train.{field}={4 * now}, which may change inside a run",
-    )
-
-
-def never_frozen(history: History, phase: Phase) -> Iterator[Finding]:
-    """Find training without freezing. Section 14: "Slow training: no freezing: freeze early layers"."""
-    config = history.config
-    if max(depth for _, depth in phase.freeze) or config.goal(phase) == "fine_tune" or len(config.model.stacks) < 2:
-        return
-    keys = [plan.key(config, stage) for stage in history.stages(phase)]
-    if not keys:
-        return
-    third, two_thirds = thirds(config)
-    now = statistics.fmean(flops.step_flops(config.model, key) / key.tokens for key in keys)
-    frozen = statistics.fmean(
-        sum(
-            share * flops.step_flops(config.model, key._replace(frozen_blocks=depth)) / key.tokens
-            for share, depth in ((0.2, 0), (0.3, third), (0.5, two_thirds))
-        )
-        for key in keys
-    )
-    yield Finding(
-        "slow: nothing freezes",
-        phase.name,
-        f"no block ever freezes; the playbook's freezing would save {1 - frozen / now:.0%} of the operations",
-        "no freezing (playbook, section 7). Freezing costs some loss; docs/results/experiments.md says how much",
-        new_run(freezing(config, phase)),
+        cause,
+        remedy,
     )
 
 

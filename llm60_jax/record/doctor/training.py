@@ -9,11 +9,14 @@ from llm60_jax.record.doctor.findings import (
     Finding,
     divided_rates,
     freezing,
+    longer,
+    longer_warmup,
     new_run,
     share_done,
     stuck,
     text_facts,
     training_losses,
+    without_cache,
 )
 from llm60_jax.record.history import History
 
@@ -23,7 +26,6 @@ _DIVERGED = 0.3  # nats that the training loss is above its best
 _OVERFIT_GAP = 0.3  # nats that the held-out loss is above the training loss
 _OVERFIT_RISE = 0.05  # nats that the held-out loss is above its best
 _MANY_EPOCHS = 8  # passes through a phase's text
-_LEAST_CONTEXT = 64  # tokens; a shorter context needs no ramp
 _DEAD_CONTRIBUTION = 0.01  # share of the residual stream that a block adds
 _NEEDED_DEPTH = 0.5  # share of the blocks
 _NEEDED_LOSS = 0.02  # nats above the last block's loss at which a depth suffices
@@ -52,7 +54,7 @@ def refused_steps(history: History, phase: Phase) -> Iterator[Finding]:
             phase.name,
             f"{len(spikes)} steps were not applied: their loss was far above that of the steps before, or not finite",
             f"the learning rate is too high (peak {phase.learning_rate[0]:g}) or rises too fast",
-            new_run(divided_rates(phase, 3), f"phase.{phase.name}.warmup={min(0.1, 2 * phase.warmup):g}"),
+            new_run(divided_rates(phase, 3), *longer_warmup(phase, min(0.1, max(0.03, 2 * phase.warmup)))),
         )
 
 
@@ -79,7 +81,7 @@ def diverges(history: History, phase: Phase) -> Iterator[Finding]:
     smooth = [statistics.fmean(losses[max(0, i - 3) : i + 1]) for i in range(len(losses))]
     rise = smooth[-1] - min(smooth)
     no_progress_losses = None if any(text.no_order(history, phase)) else stuck(history, phase)
-    hot, warmup = peak > _HOT_RATE * INIT_STD, max(0.05, phase.warmup)
+    hot = peak > _HOT_RATE * INIT_STD
     if (rise > _DIVERGED and not _context_explains_rise(history, phase)) or (hot and no_progress_losses is not None):
         evidence = f"training loss {smooth[-1]:.2f}, at its best {min(smooth):.2f}"
         if no_progress_losses is not None:
@@ -90,7 +92,7 @@ def diverges(history: History, phase: Phase) -> Iterator[Finding]:
             phase.name,
             f"{evidence}; a step moves weights by up to {peak:g}, and their initial spread was {INIT_STD:g}",
             "the learning rate is too high",
-            new_run(divided_rates(phase, peak / 1e-3 if hot else 3), f"phase.{phase.name}.warmup={warmup:g}"),
+            new_run(divided_rates(phase, peak / 1e-3 if hot else 3), *longer_warmup(phase, 0.05)),
         )
 
 
@@ -101,14 +103,13 @@ def no_progress(history: History, phase: Phase) -> Iterator[Finding]:
         return
     if phase.embedding == "frozen" and max(depth for _, depth in phase.freeze) > 0:
         cause = "the embedding freezes with the lower blocks, before it has learnt anything"
-        fix = new_run(f"phase.{phase.name}.embedding=head_only")
+        fix = new_run(f"phase.{phase.name}.embedding=head_only", *without_cache(phase))
     else:
         cause = (
             f"the learning rate does not fit this model (peak {phase.learning_rate[0]:g}; deeper models need lower "
             "rates), or the phase is too short"
         )
-        fix = f"{new_run(divided_rates(phase, 3))}, or with three times the rate; or train longer: --set "
-        fix += phase.times(2)
+        fix = f"{new_run(divided_rates(phase, 3))}, or with three times the rate; or {longer(phase)}"
     yield Finding(
         "no progress",
         phase.name,
@@ -159,37 +160,17 @@ def forgetting(history: History, phase: Phase) -> Iterator[Finding]:
 
 
 def frozen_from_start(history: History, phase: Phase) -> Iterator[Finding]:
-    """Find blocks that freeze before any training, which compute noise."""
-    depth = phase.freeze[0][1]
-    if not depth or phase != history.config.phase[0] or history.config.start is not None:
+    """Find blocks that freeze before any training, under a model that learns nothing."""
+    depth, losses = phase.freeze[0][1], stuck(history, phase)
+    if not depth or losses is None:  # else it is a choice, which `config.departures` tells
         return
-    rows = [row for row in history.of(phase, "frozen") if row["frozen"]]
     yield Finding(
         "untrained blocks",
         phase.name,
-        f"blocks 1 to {depth} of {history.config.model.layers} are frozen from step 0, in all {len(rows)} logged "
-        "steps, and were never trained",
-        "freezing is for blocks that have converged (playbook, section 7)",
-        new_run(freezing(history.config, phase)),
-    )
-
-
-def never_ramped(history: History, phase: Phase) -> Iterator[Finding]:
-    """Find a phase with one context, where the playbook ramps it."""
-    model, contexts = history.config.model, [context for _, context in phase.context]
-    if len(contexts) > 1 or history.config.goal(phase) == "fine_tune" or model.max_context < _LEAST_CONTEXT:
-        return
-    short = contexts[0] < model.max_context
-    rates = [row["stage_end"]["tokens_per_second"] for row in history.of(phase, "stage_end")]
-    speed = f", at {rates[0]:,.0f} tokens/s" if rates else ""
-    half, full = model.max_context // 2, model.max_context
-    yield Finding(
-        "context never ramped",
-        phase.name,
-        f"context {contexts[0]} from the first token to the last{speed}; the model allows {full}",
-        "the model never saw a longer context" if short else "the ramp's short contexts, which are faster, are missing",
-        new_run(f"'phase.{phase.name}.context=[[0.0,{full // 4}],[0.3,{half}],[0.7,{full}]]'")
-        + " (playbook, section 6), with train.micro_batch for each",
+        f"blocks 1 to {depth} of {history.config.model.layers} are frozen from step 0; held-out loss "
+        f"{losses.validation_loss:.2f}, and token frequencies alone give {losses.unigram_entropy:.2f}",
+        "blocks that were never trained only pass noise on; freezing is for blocks that have converged (section 7)",
+        new_run(*freezing(history.config, phase)),
     )
 
 
@@ -202,10 +183,9 @@ def idle_depth(history: History, phase: Phase) -> Iterator[Finding]:
     dead = [number + 1 for number, share in enumerate(depth["contributions"]) if share < _DEAD_CONTRIBUTION]
     losses = depth["losses"]
     needed = next(number for number, loss in enumerate(losses) if loss <= losses[-1] + _NEEDED_LOSS)
-    fix = (
-        "a shallower model learns as much in less time: lower model.layers in a new run; or raise the learning rate: "
-        f"--set {divided_rates(phase, 1 / 2)}"
-    )
+    fix = "a shallower model learns as much in less time: lower model.layers in a new run"
+    if phase.learning_rate[0] <= 0.5:
+        fix += f"; or raise the learning rate: --set {divided_rates(phase, 1 / 2)}"
     if 4 * len(dead) >= layers:
         yield Finding(
             "dead blocks",

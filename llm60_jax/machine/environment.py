@@ -1,0 +1,188 @@
+"""What surrounds this process: JAX's variables, the system's limits, the encoding of file names.
+
+JAX and XLA answer some of these late and badly: an assertion of shapes, a fatal line of C++, a hang.
+So `settle` looks at them before JAX computes. Settings that a step cannot be compiled under are
+ignored, with a warning; the results are the same. What cannot work raises MachineError.
+"""
+
+import contextlib
+import importlib.metadata
+import logging
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import warnings
+from pathlib import Path
+
+from llm60_jax.errors import MachineError
+
+log = logging.getLogger("llm60_jax")
+_ACCEPTED = "xla_flags.json"  # file below data_dir: flags that XLA accepts, and its version
+# JAX's variables under which no step can be compiled, with the value that a run needs. Numbers are 32 bits wide here.
+_IGNORED = {
+    "JAX_ENABLE_X64": False,
+    "JAX_NUMPY_DTYPE_PROMOTION": "standard",
+    "JAX_NUMPY_RANK_PROMOTION": "allow",
+    "JAX_TRANSFER_GUARD": "allow",
+    "JAX_TRANSFER_GUARD_HOST_TO_DEVICE": "allow",
+    "JAX_TRANSFER_GUARD_DEVICE_TO_DEVICE": "allow",
+    "JAX_TRANSFER_GUARD_DEVICE_TO_HOST": "allow",
+}
+_CACHE = "JAX_COMPILATION_CACHE_DIR"
+# Variables that turn off what a run consists of.
+_REFUSED = ("JAX_DISABLE_JIT", "JAX_NO_TRACING", "JAX_NO_EXECUTION")
+# Variables that change the bits of a step, or the random numbers. A checkpoint records them.
+_DECISIVE = (
+    "JAX_DEFAULT_MATMUL_PRECISION",
+    "JAX_DEFAULT_PRNG_IMPL",
+    "JAX_RANDOM_SEED_OFFSET",
+    "JAX_THREEFRY_PARTITIONABLE",
+    "XLA_FLAGS",
+)
+_OFF = frozenset(("0", "false", "f", "no", "n", "off"))  # as JAX reads a variable
+_ADDRESS_BYTES = 2_500_000_000  # JAX maps 2.0 GB for the smallest model, whatever it then uses
+_THREADS = 32 + 4 * (os.cpu_count() or 1)  # of Python, JAX and XLA's compiler
+_PATIENCE = 60.0  # seconds for XLA to read its flags
+
+
+def settle(folder: Path | None = None) -> None:
+    """Check and settle the environment of a process that computes. It changes nothing the second time.
+
+    Call it before JAX computes, and before JAX is imported if a wrong value should be named.
+
+    Args:
+      folder: `data_dir`, where accepted flags are remembered.
+
+    Raises:
+      MachineError: a variable or a limit with which JAX cannot work.
+    """
+    require_address_space(_ADDRESS_BYTES, "JAX with the smallest model")
+    _require_threads()
+    _require_variables()
+    _require_flags(folder / _ACCEPTED if folder else None)
+    changes = {name: needed for name, needed in _IGNORED.items() if _is_set(name, needed)}
+    if changes:
+        log.warning("ignored, because no step can be compiled under it: %s", ", ".join(changes))
+    if fault := _fault_of_cache():
+        log.warning("%s: ignored, because it cannot be written: %s", _CACHE, fault)
+        changes[_CACHE] = None
+    # JAX compiles all the same, and warns with a page for each entry of a disk that fills up.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
+    for name in changes:
+        del os.environ[name]  # child processes do without it, too
+    try:
+        import jax
+    except ValueError as error:  # JAX reads its variables when it is imported
+        names = ", ".join(sorted(name for name in os.environ if name.startswith("JAX_")))
+        raise MachineError(f"JAX refuses a variable of the environment ({names}): {error}; unset it") from None
+    for name, value in changes.items():
+        jax.config.update(name.lower(), value)
+
+
+def decisive() -> dict[str, str]:
+    """Return the variables of the environment that a bitwise resumption depends on."""
+    return {name: os.environ[name] for name in _DECISIVE if name in os.environ}
+
+
+def require_address_space(needed: int, user: str) -> None:
+    """Raise MachineError if this process may not map as many bytes as `user` needs. It would hang or crash."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < needed:
+        raise MachineError(
+            f"the address space of this process is limited to {limit / 1e9:.1f} GB (ulimit -v), and {user} needs "
+            f"{needed / 1e9:.1f} GB; raise the limit: ulimit -v unlimited"
+        )
+
+
+def read_names_as_utf8() -> None:
+    """Start this process again in Python's UTF-8 mode if the locale has another encoding.
+
+    Otherwise a path that is not ASCII could be neither recorded nor printed, and the same text would
+    have other names, and so another digest, than under other locales.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or os.environ.get("PYTHONUTF8") == "1":
+        return
+    os.environ["PYTHONUTF8"] = "1"
+    os.environ.setdefault("PYTHONIOENCODING", f"{sys.stdout.encoding if sys.stdout else 'utf-8'}:backslashreplace")
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _fault_of_cache() -> str:
+    """Return why the user's compilation cache cannot be written, or ""."""
+    place = os.environ.get(_CACHE, "")
+    if place and "://" not in place:  # an address is a cloud's
+        try:
+            Path(place).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=place):
+                pass
+        except OSError as error:
+            return f"{place}: {error.strerror or error}"
+    return ""
+
+
+def _is_set(name: str, needed: object) -> bool:
+    """Whether a variable has another value than the one that a run needs."""
+    value = os.environ.get(name, "").lower()
+    return value not in ("", needed, *(_OFF if needed is False else ()))
+
+
+def _require_variables() -> None:
+    for name in _REFUSED:
+        if _is_set(name, False):
+            raise MachineError(f"{name} is {os.environ[name]!r}, and with it no step can be compiled; unset {name}")
+
+
+def _require_threads() -> None:
+    """Raise MachineError if JAX could not start its threads. It would end the process."""
+    done, threads = threading.Event(), []
+    try:
+        for _ in range(_THREADS):
+            thread = threading.Thread(target=done.wait, daemon=True)
+            thread.start()
+            threads.append(thread)
+    except (RuntimeError, MemoryError):
+        raise MachineError(
+            f"this process can start only {len(threads)} threads, and JAX needs {_THREADS}; raise the limit "
+            "(ulimit -u, the container's limit of processes), or end other programs"
+        ) from None
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+
+
+def _require_flags(path: Path | None) -> None:
+    """Raise MachineError if XLA does not accept XLA_FLAGS. It would end the process.
+
+    So a child process tries them once. Flags that pass are remembered with the version.
+    """
+    flags = os.environ.get("XLA_FLAGS")
+    if not flags:
+        return
+    from llm60_jax.machine import remembered  # here, because NumPy itself may fail under a limit
+
+    version = importlib.metadata.version("jaxlib")
+    if path and remembered.read(path).get(flags) == version:
+        return
+    if fault := _fault():
+        raise MachineError(f"XLA_FLAGS is {flags!r}: {fault}; correct it or unset it")
+    if path and path.parent.is_dir() and flags.startswith("--"):  # and not the name of a file, which may change
+        remembered.add(path, {flags: version})
+
+
+def _fault() -> str | None:
+    """Return what XLA says of its flags, or None."""
+    command = [sys.executable, "-c", "import jax; jax.devices('cpu')"]
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(
+            command, env=variables | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, timeout=_PATIENCE
+        )
+        if done.returncode and "parse_flags" in done.stderr:
+            # A line of XLA's log: E1129 12:44:09.312018 5844 command_line_flags.cc:63] Couldn't interpret ...
+            said = next(line for line in done.stderr.splitlines() if "flags" in line and "] " in line)
+            return said.partition("] ")[2].rstrip(".")[:300]
+    return None
