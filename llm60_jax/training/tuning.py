@@ -87,9 +87,19 @@ def find(config: Config, track: Track, rounds: int, unfinished: Unfinished) -> A
     return search.answer
 
 
-def most_programs(config: Config) -> int:
-    """Return the number of programs that a search compiles and times, at most."""
-    return len(_possible(config))
+class Forecast(NamedTuple):
+    """What a search may take."""
+
+    programs: int  # that it compiles and times, at most
+    seconds: float  # at most, without compiling, by the steps that were measured before; 0 without any
+
+
+def forecast(config: Config, rounds: int) -> Forecast:
+    """Return what a search may take on this machine."""
+    pace, programs = costs.Pace(config), _possible(config)
+    for key, cost in costs.recall(config, plan.build(config)).items():
+        pace.count(key, cost.middle)
+    return Forecast(len(programs), pace.remaining(0, dict.fromkeys(programs, _steps_of_each(rounds))))
 
 
 class _Search:
@@ -98,8 +108,7 @@ class _Search:
     def __init__(self, config: Config, rounds: int, unfinished: Unfinished):
         self._config, self._rounds, self._unfinished = config, rounds, unfinished
         self._pace = costs.Pace(config)
-        self._later_steps = _EXPECTED_SHARE * rounds  # expected of each program, after its first
-        self._to_do = dict.fromkeys(_possible(config), 1 + self._later_steps)  # steps
+        self._to_do = dict.fromkeys(_possible(config), _steps_of_each(rounds))  # steps
         self._to_compile = set(self._to_do)
         self._sizes: dict[int, int] = {}
         self._policies: dict[StepKey, Remat] = {}
@@ -189,7 +198,7 @@ class _Search:
             expected = (other for other in alike if other.remat == key.remat)
             self._forget(next(expected, key))
         self._to_compile.discard(key)
-        self._to_do[key] = self._later_steps if race.fits(candidate) else 0.0
+        self._to_do[key] = _steps_of_each(self._rounds) - 1 if race.fits(candidate) else 0.0
         yield
 
     def _finish(self, race: Race, name: str) -> Iterator[None]:
@@ -214,6 +223,11 @@ def _is_fixed(config: Config, stage: Stage) -> bool:
 def _policies(config: Config, stage: Stage, key: StepKey) -> tuple[Remat, ...]:
     """Return the policies to try in a stage."""
     return (key.remat,) if _is_fixed(config, stage) else get_args(Remat)
+
+
+def _steps_of_each(rounds: int) -> float:
+    """Return the steps that a program is expected to run: the first, and some of the rounds."""
+    return 1 + _EXPECTED_SHARE * rounds
 
 
 def _possible(config: Config) -> list[StepKey]:
