@@ -14,6 +14,7 @@ from llm60_jax import config as config_module
 from llm60_jax.data.clean import canaries, private
 from llm60_jax.errors import DamageError, GateError
 from llm60_jax.evaluate import prediction, privacy
+from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.record import store
 from llm60_jax.run import loop
@@ -192,6 +193,25 @@ def test_the_model_before_the_phase_passes(memorised):
     (memorised / "privacy" / "grammar.json").write_text("{")
     with pytest.raises(DamageError, match="unreadable"):
         privacy.require(memorised, path, "0" * 64)
+
+
+@pytest.mark.slow
+def test_what_an_interrupted_check_keeps_holds_no_text(memorised, monkeypatch):
+    kept: dict[str, object] = {}
+    real = Unfinished.__setitem__
+
+    def keep(self, name, value):
+        kept[name] = value
+        real(self, name, value)
+
+    monkeypatch.setattr(Unfinished, "__setitem__", keep)
+    assert check_privacy.main([str(memorised / "phases" / "fine_tune"), "--prefixes", "32", "--decoys", "32"]) == 3
+    assert {name.rpartition(" ")[0] for name in kept} == {"training text", "held-out text", "private string", "canary"}
+
+    def leaves(value):
+        return [leaf for entry in value for leaf in leaves(entry)] if isinstance(value, list | tuple) else [value]
+
+    assert {type(leaf) for value in kept.values() for leaf in leaves(value)} == {bool, float}
 
 
 @pytest.mark.slow

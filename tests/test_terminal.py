@@ -23,13 +23,14 @@ def clock(monkeypatch):
     return Clock
 
 
-def test_progress_of_a_command_with_json_is_on_stderr_alone(capsys):
-    assert list(Tracker(Interrupts(), on_stderr=True)("abc", "letters", 3)) == ["a", "b", "c"]
-    output = capsys.readouterr()
-    assert output.out == ""
-    assert output.err.startswith("letters: 3 in 0.0 s")
-    list(Tracker(Interrupts())("abc", "letters", 3))
-    assert capsys.readouterr().out.startswith("letters: 3 in 0.0 s")
+def test_progress_of_a_command_with_json_is_on_stderr_alone(clock, capsys):
+    for on_stderr in (True, False):
+        for _ in Tracker(Interrupts(), on_stderr)("abc", "letters", 3):
+            clock.now += 5.0
+        output = capsys.readouterr()
+        shown, empty = (output.err, output.out) if on_stderr else (output.out, output.err)
+        assert shown.endswith("letters: 3 in 15.0 s\n")
+        assert empty == ""
 
 
 def test_json_that_hushes_its_command_still_shows_progress(capsys):

@@ -178,7 +178,7 @@ def test_what_cannot_win_does_not_run(auto, fake_steps):
     ]
     assert first == {"full", "attention", "products", "none"}
     assert second == {"attention", "products", "none"}  # `full` lost by 1.2; `none` won, but only once blocks froze
-    assert len(found.trials) < tuning.most_programs(config_module.parse(auto, "auto"))
+    assert len(found.trials) < tuning.forecast(config_module.parse(auto, "auto"), 2).programs
 
 
 def test_the_time_left_is_told_by_operations(auto, fake_steps, monkeypatch):
@@ -201,6 +201,16 @@ def test_the_time_left_is_told_by_operations(auto, fake_steps, monkeypatch):
     assert 0.8 * whole < told[0] < whole
     assert all(later <= earlier + 0.03 * whole for earlier, later in itertools.pairwise(told))
     assert told[-1] < 0.1 * whole
+
+
+def test_steps_that_were_measured_before_give_a_forecast(auto):
+    c = config_module.parse(auto, "auto")
+    assert tuning.forecast(c, 2).seconds == 0
+    key = costs.keys_of(c, plan.build(c))[0]
+    costs.remember(c, {key: costs.Cost((flops.step_flops(c.model, key) / 1e6,), 0, 0)})
+    programs = tuning._possible(c)
+    whole = sum(2 * flops.step_flops(c.model, program) for program in programs) / 1e6
+    assert tuning.forecast(c, 2) == (len(programs), pytest.approx(whole))
 
 
 def test_less_memory_wins_among_equals(auto, fake_steps, monkeypatch):

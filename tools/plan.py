@@ -131,7 +131,7 @@ def with_prepared_text(look: Look) -> Look:
                     [json.loads(json.dumps(units.spec(s))), [f.name for f in sources.inputs(s)]] for s in phase.sources
                 ]:
                     characters = record["facts"]["splits"]["train"]["characters"]
-                    tokens[phase.name] = round(characters / first_look._CHARACTERS_PER_TOKEN)
+                    tokens[phase.name] = first_look.tokens_of(characters)
     return look._replace(tokens=tokens)
 
 

@@ -29,7 +29,7 @@ answer is cached; runs whose configuration says `micro_batch = "auto"` or `remat
 or measure it themselves. The printed lines are the same settings, written out.
 
 Every candidate runs whole steps. So the time depends on the machine: the tool says how many
-programs it may try, and from the first step on how long the rest takes at most. The 60 layers take
+programs it may try and, from the first step on, how long the rest takes at most. The 60 layers take
 some ten minutes on two cores that have bfloat16 products, and hours on older ones.
 """
 
@@ -83,11 +83,12 @@ def _tune(options: argparse.Namespace, interrupts: Interrupts) -> None:
     config = _untuned(options)
     devices.ready(config)
     track = terminal.Tracker(interrupts, on_stderr=options.json)
-    programs, tokens = tuning.most_programs(config), config.train.tokens_per_step
+    programs, seconds = tuning.forecast(config, options.rounds)
+    known = f"some {terminal.duration(seconds)} of steps by what was measured before" if seconds else ""
     with terminal.hushed(options.json):
         terminal.say(
-            f"up to {programs} programs, each compiled and timed with steps of {tokens:,} tokens; "
-            "the first step shows how long it takes"
+            f"up to {programs} programs, each compiled and timed with steps of {config.train.tokens_per_step:,} "
+            f"tokens; {known or 'the first step shows how long it takes'}"
         )
     with compilation_cache.shared(Path(config.data_dir)):
         tuned, answer = tuning.tuned(config, track, options.rounds, options.anew)

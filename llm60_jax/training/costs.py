@@ -172,9 +172,13 @@ class Pace:
     def step(self, steps: Steps, key: StepKey) -> float:
         """Return the seconds of a step and count them."""
         seconds = steps.time(key)[0]
+        self.count(key, seconds)
+        return seconds
+
+    def count(self, key: StepKey, seconds: float) -> None:
+        """Count a step that took `seconds`."""
         self._flops += flops.step_flops(self._model, key)
         self._seconds += seconds
-        return seconds
 
     def remaining(self, to_compile: int, steps: Mapping[StepKey, float]) -> float:
         """Return the seconds to compile so many programs and take steps, by operations; 0 before the first step."""

@@ -5,7 +5,6 @@ the same tokens, and its gradient is a sum over them. The measured values replac
 configuration, so no other module sees "auto". They are cached for later runs.
 """
 
-import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, get_args
 
@@ -13,41 +12,18 @@ from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.config import Config, to_tree
 from llm60_jax.config.schema import Remat
-from llm60_jax.errors import InputError, MachineError
+from llm60_jax.errors import InputError
 from llm60_jax.machine import facts, files, remembered
 from llm60_jax.machine.progress import Track
 from llm60_jax.machine.remembered import Unfinished
-from llm60_jax.plan import Stage, StepKey, flops
+from llm60_jax.plan import Stage, StepKey
 from llm60_jax.training import costs
+from llm60_jax.training.race import Candidate, Race, Timed, program_of, without_choices
 
 _MIN_TOKENS = 256  # of a micro-batch
 _FIRST_TOKENS = 1024  # of the micro-batch that is tried first
 _SIZING_REMAT: Remat = "products"  # policy under which micro-batch sizes are compared
-# Multiples of the fastest seconds; slower candidates drop out, after their first step or later.
-_FIRST_SLACK, _LATER_SLACK = 1.3, 1.1
-_EQUAL_SLACK = 1.02  # within this multiple, less memory wins
 _EXPECTED_SHARE = 0.5  # of candidates that are still running in the later rounds, for the estimate of the time
-
-
-class Candidate(NamedTuple):
-    """A micro-batch size and a recomputation policy for a stage."""
-
-    micro_batch: int
-    remat: Remat
-
-
-class Timed(NamedTuple):
-    """A measured candidate. One beyond the budget has no speed."""
-
-    phase: str
-    stage: int
-    context: int
-    frozen_blocks: int
-    micro_batch: int
-    remat: Remat
-    bytes: int  # memory of the process while the program runs
-    tokens_per_second: float | None
-    chosen: bool
 
 
 class Answer(NamedTuple):
@@ -111,9 +87,19 @@ def find(config: Config, track: Track, rounds: int, unfinished: Unfinished) -> A
     return search.answer
 
 
-def most_programs(config: Config) -> int:
-    """Return the number of programs that a search compiles and times, at most."""
-    return len(_possible(config))
+class Forecast(NamedTuple):
+    """What a search may take."""
+
+    programs: int  # that it compiles and times, at most
+    seconds: float  # at most, without compiling, by the steps that were measured before; 0 without any
+
+
+def forecast(config: Config, rounds: int) -> Forecast:
+    """Return what a search may take on this machine."""
+    pace, programs = costs.Pace(config), _possible(config)
+    for key, cost in costs.recall(config, plan.build(config)).items():
+        pace.count(key, cost.middle)
+    return Forecast(len(programs), pace.remaining(0, dict.fromkeys(programs, _steps_of_each(rounds))))
 
 
 class _Search:
@@ -122,14 +108,13 @@ class _Search:
     def __init__(self, config: Config, rounds: int, unfinished: Unfinished):
         self._config, self._rounds, self._unfinished = config, rounds, unfinished
         self._pace = costs.Pace(config)
-        self._later_steps = _EXPECTED_SHARE * rounds  # expected of each program, after its first
-        self._to_do = dict.fromkeys(_possible(config), 1 + self._later_steps)  # steps
+        self._to_do = dict.fromkeys(_possible(config), _steps_of_each(rounds))  # steps
         self._to_compile = set(self._to_do)
         self._sizes: dict[int, int] = {}
         self._policies: dict[StepKey, Remat] = {}
         self._remat: dict[str, list[list[Any]]] = {}
         self._trials: list[Timed] = []
-        self._races: list[_Race] = []
+        self._races: list[Race] = []
 
     @property
     def answer(self) -> Answer:
@@ -151,14 +136,14 @@ class _Search:
                     steps = steps or costs.Steps(config, phase)
                     # includes the state, which every program reuses
                     base = base or facts.resident_bytes()
-                    race = _Race(config, steps, key, base, self._unfinished, self._pace)
+                    race = Race(config, steps, key, base, budget(config), self._unfinished, self._pace)
                     yield from self._decide(stage, key, race)
                     steps.compiled.release(())
                 if not _is_fixed(config, stage):
                     place = phase.breakpoints[stage.index]
                     self._remat.setdefault(phase.name, []).append([place, self._policies[key]])
 
-    def _decide(self, stage: Stage, key: StepKey, race: "_Race") -> Iterator[None]:
+    def _decide(self, stage: Stage, key: StepKey, race: Race) -> Iterator[None]:
         """Size the context, if this is its first stage, and choose the policy of a program."""
         if stage.context not in self._sizes:
             policy = key.remat if _is_fixed(self._config, stage) else _SIZING_REMAT
@@ -175,7 +160,7 @@ class _Search:
         self._policies[key] = race.best.remat
         self._trials += race.trials(stage)
         self._races.append(race)
-        for other in [other for other in self._to_do if _open(other) == _open(key)]:
+        for other in [other for other in self._to_do if without_choices(other) == without_choices(key)]:
             self._forget(other)
 
     def _forget(self, key: StepKey) -> None:
@@ -183,7 +168,7 @@ class _Search:
         self._to_do.pop(key, None)
         self._to_compile.discard(key)
 
-    def _climb(self, race: "_Race", sizes: Sequence[Candidate]) -> Iterator[None]:
+    def _climb(self, race: Race, sizes: Sequence[Candidate]) -> Iterator[None]:
         """Begin sizes from a middle one up, then down, on each side until one is clearly slower.
 
         A step is slow with small micro-batches, and with large ones again, so what is beyond a size
@@ -204,158 +189,22 @@ class _Search:
             yield from self._begin(race, candidate)
             previous = candidate
 
-    def _begin(self, race: "_Race", candidate: Candidate) -> Iterator[None]:
+    def _begin(self, race: Race, candidate: Candidate) -> Iterator[None]:
         race.begin(candidate)
         key = race.key_of(candidate)
         if key not in self._to_do:  # a policy was expected with another size
-            expected = (other for other in self._to_compile if _open(other) == _open(key) and other.remat == key.remat)
+            open_key = without_choices(key)
+            alike = (other for other in self._to_compile if without_choices(other) == open_key)
+            expected = (other for other in alike if other.remat == key.remat)
             self._forget(next(expected, key))
         self._to_compile.discard(key)
-        self._to_do[key] = self._later_steps if race.fits(candidate) else 0.0
+        self._to_do[key] = _steps_of_each(self._rounds) - 1 if race.fits(candidate) else 0.0
         yield
 
-    def _finish(self, race: "_Race", name: str) -> Iterator[None]:
+    def _finish(self, race: Race, name: str) -> Iterator[None]:
         for key in race.finish(name, self._rounds):
             self._to_do[key] = max(0.0, self._to_do[key] - 1)
             yield
-
-
-class _Race:
-    """Time whole steps of several candidates for one stage in turn; slow ones drop out."""
-
-    def __init__(
-        self, config: Config, steps: costs.Steps, key: StepKey, base: int, unfinished: Unfinished, pace: costs.Pace
-    ):
-        self.key = key
-        self.candidates: list[Candidate] = []  # that take part
-        self.best: Candidate
-        self._lost: set[Remat] = set()  # policies that were clearly slower
-        self._model, self._budget, self._base = config.model, budget(config), base
-        self._steps, self._unfinished, self._pace = steps, unfinished, pace
-        self._bytes: dict[Candidate, int] = {}
-        self._first: dict[Candidate, float] = {}  # seconds of each first step, which is slower than later ones
-        self._seconds: dict[Candidate, list[float]] = {}  # of the steps after the first
-        self._warm: set[Candidate] = set()  # whose program has run in this process
-
-    def begin(self, candidate: Candidate) -> None:
-        """Let a candidate take part: compile it and, if it fits, time its first step, once."""
-        self.candidates.append(candidate)
-        if candidate not in self._bytes:
-            temporary, first = self._unfinished.part(repr(self.key_of(candidate)), lambda: self._measured(candidate))
-            self._bytes[candidate] = self._base + temporary
-            if first is not None:
-                self._first[candidate], self._seconds[candidate] = first, []
-
-    def finish(self, name: str, rounds: int) -> Iterator[StepKey]:
-        """Time the candidates in turn, and set `best`: of the fastest, the one with the least memory.
-
-        Yield the program after each step. The finished rounds are kept under the name.
-
-        Raises:
-          MachineError: no candidate fits the memory budget.
-        """
-        first = {candidate: self._first[candidate] for candidate in self.candidates if candidate in self._first}
-        if not first:
-            least, smallest = min((self._bytes[candidate], candidate) for candidate in self.candidates)
-            raise MachineError(
-                f"train.memory_gb: nothing fits into {self._budget / 1e9:.1f} GB: at context {self.key.context} "
-                f"micro-batches of {smallest.micro_batch} with remat '{smallest.remat}' take {least / 1e9:.1f} GB; "
-                "raise train.memory_gb"
-            )
-        part = f"{name}, {self.key!r}"
-        if part not in self._unfinished:
-            running = _near(first, _FIRST_SLACK)
-            for candidate in [candidate for candidate in running if candidate not in self._warm]:
-                self._step(candidate)
-            for _ in range(rounds):
-                for candidate in running:
-                    self._seconds[candidate].append(self._step(candidate))
-                    yield self.key_of(candidate)
-                running = _near({candidate: min(self._seconds[candidate]) for candidate in running}, _LATER_SLACK)
-            self._unfinished[part] = [running, [[candidate, times] for candidate, times in self._seconds.items()]]
-        in_the_end, seconds = self._unfinished[part]
-        running = [Candidate(*values) for values in in_the_end]
-        self._seconds = {Candidate(*values): times for values, times in seconds}
-        self._lost = {candidate.remat for candidate in first if candidate not in running}
-        medians = {candidate: statistics.median(self._seconds[candidate]) for candidate in running}
-        self.best = min(_near(medians, _EQUAL_SLACK), key=self._bytes.__getitem__)
-
-    def fits(self, candidate: Candidate) -> bool:
-        """Return whether a candidate has begun and is within the memory budget."""
-        return candidate in self._first
-
-    def is_near(self, candidate: Candidate) -> bool:
-        """Return whether a candidate's first step is about as fast as the fastest one."""
-        return candidate in _near(self._first, _FIRST_SLACK) if self._first else False
-
-    def is_lost(self, candidate: Candidate, earlier: "_Race") -> bool:
-        """Return whether an earlier race shows that a policy is slower than its winner here, too.
-
-        To recompute more than the winner pays where it saves memory traffic. A block that freezes
-        and a smaller micro-batch have less traffic to save, a longer context has more to recompute.
-        """
-        winner = candidate._replace(remat=earlier.best.remat)
-        return (
-            candidate.remat in earlier._lost
-            and self.fits(winner)
-            and self._flops(candidate) > self._flops(winner)
-            and _alike(self.key) == _alike(earlier.key)
-            and self.key.context >= earlier.key.context
-            and self.key.frozen_blocks >= earlier.key.frozen_blocks
-            and self.key.context * candidate.micro_batch <= earlier.key.context * earlier.best.micro_batch
-        )
-
-    def trials(self, stage: Stage) -> list[Timed]:
-        """Return every measured candidate, for a report."""
-        place = stage.phase, stage.index + 1, stage.context, stage.frozen_blocks
-        return [
-            Timed(*place, *candidate, size, self._speed(candidate), candidate == self.best)
-            for candidate, size in self._bytes.items()
-        ]
-
-    def key_of(self, candidate: Candidate) -> StepKey:
-        """Return the program of a candidate."""
-        return _program(self.key, candidate)
-
-    def _measured(self, candidate: Candidate) -> tuple[int, float | None]:
-        """Return the temporary bytes of a candidate and, if it fits, the seconds of its first step."""
-        key = self.key_of(candidate)
-        self._pace.compile(self._steps, key)
-        temporary = self._steps.compiled.temporary_bytes(key)
-        return temporary, self._step(candidate) if self._base + temporary <= self._budget else None
-
-    def _step(self, candidate: Candidate) -> float:
-        self._warm.add(candidate)
-        return self._pace.step(self._steps, self.key_of(candidate))
-
-    def _flops(self, candidate: Candidate) -> int:
-        return flops.step_flops(self._model, self.key_of(candidate))
-
-    def _speed(self, candidate: Candidate) -> float | None:
-        """Return tokens per second, None beyond the budget."""
-        if candidate not in self._first:
-            return None
-        return self.key.tokens / statistics.median(self._seconds[candidate] or [self._first[candidate]])
-
-
-def _program(key: StepKey, candidate: Candidate) -> StepKey:
-    accumulation = key.tokens // (key.context * candidate.micro_batch)
-    return key._replace(micro_batch=candidate.micro_batch, accumulation=accumulation, remat=candidate.remat)
-
-
-def _open(key: StepKey) -> StepKey:
-    """Return a key without what a search chooses."""
-    return key._replace(micro_batch=0, accumulation=0, remat="full")
-
-
-def _alike(key: StepKey) -> StepKey:
-    """Return a key without what differs between the stages of a phase, either."""
-    return _open(key)._replace(context=0, frozen_blocks=0, embedding_frozen=False)
-
-
-def _near(seconds: dict[Candidate, float], slack: float) -> list[Candidate]:
-    """Return the candidates within `slack` times the fastest one's seconds."""
-    return [candidate for candidate, time in seconds.items() if time <= slack * min(seconds.values())]
 
 
 def _sizes(config: Config, stage: Stage) -> list[int]:
@@ -376,6 +225,11 @@ def _policies(config: Config, stage: Stage, key: StepKey) -> tuple[Remat, ...]:
     return (key.remat,) if _is_fixed(config, stage) else get_args(Remat)
 
 
+def _steps_of_each(rounds: int) -> float:
+    """Return the steps that a program is expected to run: the first, and some of the rounds."""
+    return 1 + _EXPECTED_SHARE * rounds
+
+
 def _possible(config: Config) -> list[StepKey]:
     """Return all programs that a search may run, each policy with one size of micro-batch."""
     programs: dict[StepKey, None] = {}
@@ -386,7 +240,7 @@ def _possible(config: Config) -> list[StepKey]:
         policy = policies[0] if len(policies) == 1 else _SIZING_REMAT
         candidates = [Candidate(size, policy) for size in sizes if stage.context not in sized]
         candidates += [Candidate(sizes[len(sizes) // 2], policy) for policy in policies]
-        programs |= dict.fromkeys(_program(key, candidate) for candidate in candidates)
+        programs |= dict.fromkeys(program_of(key, candidate) for candidate in candidates)
         sized.add(stage.context)
     return list(programs)
 
