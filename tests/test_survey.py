@@ -14,6 +14,7 @@ from llm60_jax.data.survey import Looked
 from llm60_jax.errors import InputError
 from llm60_jax.machine.progress import silent
 from llm60_jax.machine.terminal import columns
+from llm60_jax.run import ancestry
 
 
 @pytest.fixture
@@ -147,3 +148,20 @@ def test_what_a_run_would_refuse_is_refused(own: dict[str, Any], texts: Path, tm
         own["phase"][phase]["sources"] = before
     own["model"]["vocab_size"] = 8000
     assert refusal(dry) == refusal(real)
+
+
+@pytest.mark.slow
+def test_text_that_the_checkpoint_was_trained_on_is_refused(
+    tuning: dict[str, Any], texts: Path, tmp_path: Path
+) -> None:
+    source_of(tuning, 0, texts / "text" / "grammar")
+    config = config_module.parse(tuning, "x")
+    start = ancestry.start(config)
+    assert start is not None
+    looked = survey.look(config, config.phase, silent, tmp_path / "scratch")
+    with pytest.raises(InputError, match=r"nothing is left for train.*trained on them before"):
+        survey.require_enough(config, looked, start.data[1], silent, tmp_path / "scratch")
+    source_of(tuning, 0, texts / "text" / "fine_tune")
+    config = config_module.parse(tuning, "x")
+    looked = survey.look(config, config.phase, silent, tmp_path / "scratch")
+    assert survey.require_enough(config, looked, start.data[1], silent, tmp_path / "scratch") == []

@@ -58,7 +58,7 @@ def look(config: Config, phases: Sequence[Phase], track: Track, scratch: Path) -
     """
     found = first_look.listed(config, phases)
     first_look.shared(config, found)
-    looked = {files.phase.name: _look(config, files, track, scratch) for files in first_look.smallest_first(found)}
+    looked = {files.phase.name: of_phase(config, files, track, scratch) for files in first_look.smallest_first(found)}
     return [looked[phase.name] for phase in phases]
 
 
@@ -140,7 +140,8 @@ def _rounded(number: int) -> int:
     return round(number, 3 - len(str(number)))
 
 
-def _look(config: Config, files: PhaseFiles, track: Track, scratch: Path) -> Looked:
+def of_phase(config: Config, files: PhaseFiles, track: Track, scratch: Path) -> Looked:
+    """Look at the text of one phase. Raise InputError if it is too little."""
     if files.to_download:
         characters = files.size + sum(source.max_characters for source in files.to_download)
         return Looked(files, characters, "the size of its download")
