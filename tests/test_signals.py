@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -12,30 +13,36 @@ from conftest import PROJECT
 
 # The main thread spends its time in one long C call, where Python runs no handler. There is a child process.
 BUSY = """
-import subprocess, sys, hashlib
+import multiprocessing, subprocess, sys, hashlib
 from llm60_jax.machine import signals
+semaphore = multiprocessing.get_context("spawn").Lock()
 interrupts = signals.Interrupts()
 interrupts.install()
 interrupts.grace = float(sys.argv[1])
 child = subprocess.Popen(["sleep", "100"])
-print(child.pid, flush=True)
+print(child.pid, semaphore._semlock.name.lstrip("/"), flush=True)
 hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
 """
 
 
 def busy(grace, before=()):
+    """Start the process. Return it, with the number of its child and the name of its semaphore."""
     process = subprocess.Popen(
         [*before, sys.executable, "-c", BUSY, str(grace)],
         cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    return process, int(process.stdout.readline())
+    return process, process.stdout.readline().split()
 
 
-def end(process, child):
+def end(process, left):
+    """Wait for the end of the process, and check that it leaves neither child nor semaphore nor a warning of it."""
     start = time.monotonic()
     _, errors = process.communicate(timeout=60)
     seconds = time.monotonic() - start
-    assert is_gone(child)
+    child, semaphore = left
+    assert is_gone(int(child))
+    assert "leaked" not in errors
+    assert not Path("/dev/shm", f"sem.{semaphore}").exists()
     return seconds, errors
 
 
@@ -49,27 +56,27 @@ def is_gone(pid):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_the_process_at_once(number):
-    process, child = busy(60)
+    process, left = busy(60)
     process.send_signal(number)
     time.sleep(0.3)
     assert process.poll() is None
     process.send_signal(number)
-    seconds, errors = end(process, child)
+    seconds, errors = end(process, left)
     assert process.returncode == 128 + number
     assert seconds < 10
     assert "Stopping at the next safe point, or in 60 s" in errors
 
 
 def test_the_process_ends_after_the_grace_period():
-    process, child = busy(1)
+    process, left = busy(1)
     process.send_signal(signal.SIGTERM)
-    _, errors = end(process, child)
+    _, errors = end(process, left)
     assert process.returncode == 128 + signal.SIGTERM
     assert "1 s are over" in errors
 
 
 def test_an_ignored_signal_stays_ignored():
-    process, child = busy(60, before=["nohup"])
+    process, left = busy(60, before=["nohup"])
     process.send_signal(signal.SIGHUP)
     process.send_signal(signal.SIGHUP)
     time.sleep(0.5)
@@ -79,7 +86,7 @@ def test_an_ignored_signal_stays_ignored():
     time.sleep(0.3)
     if process.poll() is None:  # two signals at once may arrive as one
         process.send_signal(signal.SIGTERM)
-    end(process, child)
+    end(process, left)
 
 
 WORKERS = """

@@ -106,6 +106,20 @@ def test_what_another_process_removed_too_early_is_made_again(place):
         assert path.is_dir()
 
 
+def test_what_goes_while_its_maker_waits_for_the_lock_is_made_again(place, monkeypatch):
+    locked = []
+
+    def flock(descriptor, how):
+        locked.append(descriptor)
+        if len(locked) == 1:
+            next(place.iterdir()).rmdir()
+
+    monkeypatch.setattr(unfinished.fcntl, "flock", flock)
+    with unfinished.folder("x", place) as path:
+        assert path.is_dir()
+    assert len(locked) == 2
+
+
 def test_a_file_that_cannot_be_written_leaves_nothing(place, monkeypatch):
     monkeypatch.setattr(files, "flush", lambda path: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(files.MachineError, match="No space left"):

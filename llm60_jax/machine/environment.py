@@ -1,8 +1,8 @@
 """What surrounds this process: JAX's variables, the system's limits, the encoding of file names.
 
 JAX and XLA answer some of these late and badly: an assertion of shapes, a fatal line of C++, a hang.
-So `settle` looks at them before JAX computes. Settings that a step cannot be compiled under are
-ignored, with a warning; the results are the same. What cannot work raises MachineError.
+So `settle` looks at them before JAX computes. Settings that no step survives are ignored,
+with a warning; the results are the same. What cannot work raises MachineError.
 """
 
 import contextlib
@@ -21,15 +21,24 @@ from llm60_jax.errors import MachineError
 
 log = logging.getLogger("llm60_jax")
 _ACCEPTED = "xla_flags.json"  # file below data_dir: flags that XLA accepts, and its version
-# JAX's variables under which no step can be compiled, with the value that a run needs. Numbers are 32 bits wide here.
+# JAX's variables that no step survives, with the value that a run needs: numbers of 64 bits, a device beside
+# `device` and JAX_PLATFORMS, strict modes, modes under trial, and programs that change while they run.
 _IGNORED = {
     "JAX_ENABLE_X64": False,
+    "JAX_DEFAULT_DEVICE": None,
     "JAX_NUMPY_DTYPE_PROMOTION": "standard",
     "JAX_NUMPY_RANK_PROMOTION": "allow",
     "JAX_TRANSFER_GUARD": "allow",
     "JAX_TRANSFER_GUARD_HOST_TO_DEVICE": "allow",
     "JAX_TRANSFER_GUARD_DEVICE_TO_DEVICE": "allow",
     "JAX_TRANSFER_GUARD_DEVICE_TO_HOST": "allow",
+    "JAX_ERROR_CHECKING_BEHAVIOR_NAN": "ignore",
+    "JAX_ERROR_CHECKING_BEHAVIOR_DIVIDE": "ignore",
+    "JAX_ERROR_CHECKING_BEHAVIOR_OOB": "ignore",
+    "JAX_SCAN3": False,
+    "JAX_REMAT3": False,
+    "JAX_CUSTOM_VJP3": False,
+    "JAX_ENABLE_PGLE": False,
 }
 _CACHE = "JAX_COMPILATION_CACHE_DIR"
 # Variables that turn off what a run consists of.
@@ -65,7 +74,7 @@ def settle(folder: Path | None = None) -> None:
     _require_flags(folder / _ACCEPTED if folder else None)
     changes = {name: needed for name, needed in _IGNORED.items() if _is_set(name, needed)}
     if changes:
-        log.warning("ignored, because no step can be compiled under it: %s", ", ".join(changes))
+        log.warning("ignored, because a run does not work with it: %s", ", ".join(changes))
     if fault := _fault_of_cache():
         log.warning("%s: ignored, because it cannot be written: %s", _CACHE, fault)
         changes[_CACHE] = None
@@ -76,10 +85,16 @@ def settle(folder: Path | None = None) -> None:
     try:
         import jax
     except ValueError as error:  # JAX reads its variables when it is imported
-        names = ", ".join(sorted(name for name in os.environ if name.startswith("JAX_")))
-        raise MachineError(f"JAX refuses a variable of the environment ({names}): {error}; unset it") from None
+        raise MachineError(f"JAX refuses a variable of the environment: {error}; unset it ({variables()})") from None
     for name, value in changes.items():
-        jax.config.update(name.lower(), value)
+        with contextlib.suppress(AttributeError):  # this version of JAX does not know it
+            jax.config.update(name.lower(), value)
+
+
+def variables() -> str:
+    """Return the variables of JAX that are set, for a message."""
+    values = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("JAX_")]
+    return ", ".join(values) or "no variable of JAX is set"
 
 
 def decisive() -> dict[str, str]:
@@ -176,10 +191,10 @@ def _require_flags(path: Path | None) -> None:
 def _fault() -> str | None:
     """Return what XLA says of its flags, or None."""
     command = [sys.executable, "-c", "import jax; jax.devices('cpu')"]
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         done = subprocess.run(
-            command, env=variables | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, timeout=_PATIENCE
+            command, env=plain | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, timeout=_PATIENCE
         )
         if done.returncode and "parse_flags" in done.stderr:
             # A line of XLA's log: E1129 12:44:09.312018 5844 command_line_flags.cc:63] Couldn't interpret ...

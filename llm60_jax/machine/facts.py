@@ -35,8 +35,8 @@ def versions(devices: int = 1) -> dict[str, str]:
     except Exception as error:
         # Plug-ins raise many types, AssertionError among them. None of them can be handled.
         raise MachineError(
-            f"JAX finds no usable device (JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS', 'not set')!r}): "
-            f"{type(error).__name__} {error}. JAX_PLATFORMS=cpu always works"
+            f"JAX finds no usable device ({environment.variables()}): {type(error).__name__} {error}. "
+            "JAX_PLATFORMS=cpu alone always works"
         ) from None
     if len(jax.local_devices()) < devices:
         raise MachineError(
