@@ -79,7 +79,7 @@ def test_the_plan_shows_tokens_and_epochs(in_epochs: dict[str, Any], tmp_path: P
     assert plan_tool.main([str(tmp_path / "c.toml")]) == 0
     assert "tokens, about 2.5 epochs of about" in capsys.readouterr().out
     assert plan_tool.main([str(tmp_path / "c.toml"), "--json"]) == 0
-    assert set(json.loads(capsys.readouterr().out)["text_tokens"]) == {"fine_tune"}
+    assert set(json.loads(capsys.readouterr().out)["text_tokens"]) >= {"fine_tune"}
 
 
 def test_the_smallest_phase_is_checked_before_another_is_cleaned(

@@ -185,8 +185,9 @@ def test_pairs_that_do_not_fit_are_left_out(judge: checkpoint.Trained) -> None:
 
 
 def test_a_run_records_a_grammar_curve(base: Path) -> None:
-    rows = [row for row in metrics(base) if "validation_loss" in row]
+    rows = [row for row in metrics(base) if "minimal_pairs" in row]
     assert rows
+    assert rows[-1]["step"] == 2
     for row in rows:
         assert list(row["minimal_pairs_by_phenomenon"]) == list(SUITE)
         assert 0 <= row["minimal_pairs"] <= 1

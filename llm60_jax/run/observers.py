@@ -85,10 +85,10 @@ class Terminal:
         match event:
             case StageBegins():
                 self._begin_stage(event)
+            case StepBegins() if not self._has_stepped:
+                self._has_stepped = True
+                detail(f"the first step begins after {facts.age():.1f} s")
             case StepLanded(number=number):
-                if not self._has_stepped:
-                    self._has_stepped = True
-                    detail(f"first step after {facts.age():.1f} s")
                 if time.monotonic() - self._drawn > _REDRAW_SECONDS:
                     self._redraw(number)
             case StageProved(stage=stage):
