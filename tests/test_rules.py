@@ -83,7 +83,7 @@ def test_2_fine_tuning_text_leaves_the_earlier_phases(overlapping):
     assert not tuning & grammar
     assert 55 <= len(grammar) <= 60  # a few of the generated texts resemble one another
     message = r"\d\d documents left out: reserved for fine-tuning; 'Never mix fine-tuning data into pretraining'"
-    assert re.search(message, prepared.describe(c.phase[0]))
+    assert re.search(message, " ".join(prepared.corpora["grammar"].summary()))
     shards = prepared.shards["grammar"]
     assert shards.train.documents + shards.validation.documents == len(grammar)
 
@@ -157,7 +157,7 @@ def test_2_text_that_the_start_checkpoint_has_seen_leaves_the_fine_tuning(tuning
     trained = {path.read_text().strip() for path in (texts / "text" / "grammar").iterdir()}
     held_out = len([t for t in trained if t in seen])
     assert held_out <= 20  # the earlier run held these out: its model has not seen them
-    assert "the model was trained on them before" in prepared.describe(c.phase[0])
+    assert "the model was trained on them before" in " ".join(prepared.corpora["fine_tune"].summary())
 
 
 @pytest.mark.slow
