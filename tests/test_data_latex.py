@@ -74,6 +74,7 @@ def test_an_essay_is_read_without_its_commands(tmp_path: Path) -> None:
         (r"\unknown[opt]{kept words} and \other{sec:x}{2cm} more", "kept words and more"),
         (r"as \citet{berg1911} says, and in \cite{smith2004} too \citep[p.~4]{x}.", "as Berg says, and in Smith too."),
         (r"as shown on page~\pageref{x} (see Figure~\ref{none}).", "as shown."),
+        (r"\section{The quay}\label{q}As shown in \ref{q} on page~\pageref{q}.", "The quay\n\nAs shown in 1."),
         ("one\n% a remark\ntwo", "one two"),
         ("one%\ntwo", "onetwo"),
         ("one\n\n% a remark\n\ntwo", "one\n\ntwo"),

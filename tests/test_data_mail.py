@@ -10,7 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_files import read as read_file
 
+from llm60_jax.config import FolderSource
+from llm60_jax.data.read import sources
 from llm60_jax.data.read.items import Broken, Document
+from llm60_jax.data.read.ledger import Ledger
 from llm60_jax.data.read.mail import footers, mailboxes, message, replies
 from llm60_jax.data.read.mail.message import Letter
 
@@ -496,6 +499,15 @@ def test_only_the_author_s_messages_are_read(tmp_path: Path) -> None:
     assert all(isinstance(item, Document) for item in documents(tmp_path / "b.mbox", box))
     listed = "From: Anna via Boats <boats@lists.example.org>\nReply-To: anna@example.org\n\n" + ONE
     assert isinstance(documents(tmp_path / "c.eml", listed, ("anna@example.org",))[0], Document)
+
+
+def test_a_folder_reads_the_messages_of_its_author(tmp_path: Path) -> None:
+    for name in ("anna", "tom"):
+        (tmp_path / f"{name}.eml").write_text(f"From: {name}@example.org\n\n{ONE}\n")
+    source = FolderSource(kind="folder", path=str(tmp_path), author=("anna@example.org",))
+    ledger = Ledger(sources.label(source))
+    assert [item.name for item in sources.read(source, sources.inputs(source), ledger)] == ["anna.eml"]
+    assert ledger.dropped == {"other_author": 1}
 
 
 @pytest.mark.parametrize(

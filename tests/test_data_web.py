@@ -123,6 +123,12 @@ SHORT_LINES = (
 )
 
 
+def test_lines_known_to_be_verse_stay_whatever_they_look_like() -> None:
+    lines = "the river rose<br>and nobody slept"
+    assert blocks(f"<div class='poem'>{lines}</div>") == lines.replace("<br>", "\n")
+    assert blocks(f"<div>{lines}</div>") == lines.replace("<br>", " ")
+
+
 def test_verse_of_small_letters_keeps_its_lines() -> None:
     assert blocks(f"<p>{SHORT_LINES.replace(chr(10), '<br>')}</p>") == SHORT_LINES
     wrapped = (
@@ -160,6 +166,10 @@ def test_the_lines_of_a_stanza_are_one_block(line: str) -> None:
 def test_lists_have_marks_and_depth() -> None:
     page = "<ul><li>one<ul><li>deep<li>er</ul><li><p>two</p><p>more</p></ul><ol start=3><li>a<li>b</ol>"
     assert blocks(page) == "- one\n  - deep\n  - er\n- two\n\nmore\n\n3. a\n4. b"
+
+
+def test_an_empty_item_gives_its_mark_to_nothing() -> None:
+    assert blocks("<ul><li>one<ul><li></ul>more</ul>") == "- one\n\nmore"
 
 
 def test_preformatted_code_is_fenced_and_prose_is_not() -> None:

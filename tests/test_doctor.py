@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import random
+import re
 import shlex
 
 import doctor as tool
@@ -16,6 +17,7 @@ from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.data.tokens import bigrams
 from llm60_jax.errors import DamageError, InputError
+from llm60_jax.machine import terminal
 from llm60_jax.record import doctor, history, report
 from llm60_jax.record.history import History
 
@@ -607,6 +609,13 @@ def test_the_report_shows_every_section(healthy):
     assert "<html" in report.page(healthy._replace(rows=[], gates={}))
 
 
+def test_the_report_tells_each_phase_s_first_loss_from_its_last(healthy):
+    cells = re.sub("<[^>]+>", " ", report.page(healthy)).split()
+    for phase in healthy.config.phase:
+        start = next(at for at, cell in enumerate(cells) if cell == phase.name and cells[at + 1] == "6,400")
+        assert cells[start + 2 : start + 8] == ["5.100", "3.100", "±", "0.050", "2.000", "60.0%"]
+
+
 # --- The trial -------------------------------------------------------------------------------------------------------
 
 
@@ -635,3 +644,16 @@ def test_the_trial_s_verdict(symptoms_of, code, tmp_path, monkeypatch, capsys):
     assert doctor_trial.main(["--folder", str(tmp_path), *only]) == code
     assert doctor_trial.main(["--folder", str(tmp_path), "--only", "nothing"]) == 2
     assert "there is no trial 'nothing'" in capsys.readouterr().err
+
+
+def test_the_trial_prints_json_alone(tmp_path, monkeypatch, capsys):
+    def run(name, folder, data_dir, interrupts):
+        terminal.say("step 1")
+        return doctor_trial.Diagnosis(name, (), (), "")
+
+    monkeypatch.setattr(doctor_trial, "run", run)
+    command = ["--folder", str(tmp_path), "--only", "healthy_1"]
+    assert doctor_trial.main([*command, "--json"]) == 0
+    assert [case["name"] for case in json.loads(capsys.readouterr().out)] == ["healthy_1"]
+    assert doctor_trial.main(command) == 0
+    assert "step 1" in capsys.readouterr().out

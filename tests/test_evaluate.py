@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 from conftest import metrics
 
+from llm60_jax import config as config_module
+from llm60_jax.data.prepare import prepare
 from llm60_jax.data.tokens.packing import validation_rows
 from llm60_jax.data.tokens.shards import TokenShard
 from llm60_jax.evaluate import validation
+from llm60_jax.machine.progress import silent
+from llm60_jax.run import ancestry
 
 
 def fake_rows(count):
@@ -126,6 +130,15 @@ def test_a_run_scores_the_held_out_text_of_the_run_before_it(tuning, base, train
     rise = scored[-1]["earlier_phases"]["grammar"]["validation_loss"] - ended["validation_loss"]
     assert gate["evidence"]["forgotten"]["grammar"]["value"] == pytest.approx(rise, abs=1e-3)
     assert "forgetting: grammar" in [check["name"] for check in gate["checks"]]
+
+
+def test_a_phase_of_the_same_name_hides_no_text_of_the_run_before(tuning, base):
+    tuning["phase"][0]["name"] = "grammar"
+    config = config_module.parse(tuning, "tree")
+    start = ancestry.start(config)
+    prepared = prepare(config, silent, lambda digests: None, (start.tokenizer, start.meta["corpora"]))
+    assert list(prepared.held_out) == ["grammar before", "grammar"]
+    assert prepared.held_out["grammar"] is prepared.shards["grammar"].validation
 
 
 def test_missing_text_of_the_run_before_is_named(tuning, base, train, tmp_path):

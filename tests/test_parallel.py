@@ -51,6 +51,14 @@ def test_devices_split_the_micro_batches(tree):
     assert traced.count("psum") > 0
 
 
+def test_each_device_gets_its_share_of_a_batch(tree):
+    batch = {"tokens": np.arange(24, dtype=np.int32).reshape(4, 2, 3)}
+    for devices in (1, 2):
+        (tokens,) = programs.CompiledSteps(on(devices, tree)).put(batch).values()
+        pieces = [np.asarray(shard.data) for shard in sorted(tokens.addressable_shards, key=lambda one: one.device.id)]
+        assert [piece.tolist() for piece in pieces] == [part.tolist() for part in np.split(batch["tokens"], devices)]
+
+
 def test_a_state_is_seen_on_one_device_without_a_copy():
     replicas = parallel.Replicas(2)
     state = {"a": np.arange(4.0), "b": np.ones(3)}

@@ -86,6 +86,24 @@ def test_each_stage_moves_exactly_its_live_parameters(tiny):
         assert bool((new_state.params["embedding"] != state.params["embedding"]).any())
 
 
+def test_a_layer_s_update_follows_its_own_gradients_alone(tiny):
+    """Clipping acts on a layer, not on its stack: where one layer's gradients grow, the others move as before."""
+    name, _, _ = tiny.model.named_stacks[0]
+    rng, tx = np.random.default_rng(0), step.optimizer(tiny)
+    shapes = {name: groups.abstract_params(tiny.model)[name]}
+    params, grads = (jax.tree.map(lambda x: rng.standard_normal(x.shape, np.float32), shapes) for _ in range(2))
+
+    @jax.jit
+    def second_updates(first_layer_times):
+        _, state = tx.update(grads, tx.init(params), params)
+        grown = jax.tree.map(lambda g: jnp.concatenate([first_layer_times * g[:1], g[1:]]), grads)
+        return tx.update(grown, state, params)[0]
+
+    for quiet, loud in zip(*map(jax.tree.leaves, map(second_updates, (1.0, 1000.0))), strict=True):
+        np.testing.assert_array_equal(loud[1:], quiet[1:])
+        assert bool((loud[0] != quiet[0]).any())
+
+
 @pytest.mark.slow
 def test_a_frozen_embedding_stays(tiny):
     key = keys(tiny)[-1]._replace(embedding_frozen=True)
