@@ -26,10 +26,10 @@ def clock(monkeypatch):
 def test_progress_of_a_command_with_json_is_on_stderr_alone(clock, capsys):
     for on_stderr in (True, False):
         for _ in Tracker(Interrupts(), on_stderr)("abc", "letters", 3):
-            clock.now += 5.0
+            clock.now += 15.0
         output = capsys.readouterr()
         shown, empty = (output.err, output.out) if on_stderr else (output.out, output.err)
-        assert shown.endswith("letters: 3 in 15.0 s\n")
+        assert shown.endswith("letters: 3 in 45.0 s\n")
         assert empty == ""
 
 
@@ -52,6 +52,14 @@ def test_a_caller_who_knows_better_tells_what_is_left(clock, capsys):
     for _ in Tracker(Interrupts(), on_stderr=True)(range(3), "steps", remaining=lambda: 7200.0):
         clock.now += 60.0
     assert capsys.readouterr().err.splitlines()[0] == "steps: 1, about 2 h 00 min left"
+
+
+def test_the_end_of_quick_work_is_a_detail(clock, capsys, caplog):
+    with caplog.at_level("INFO", "llm60_jax"):
+        for _ in Tracker(Interrupts())("abc", "letters", 3):
+            clock.now += 3.0
+    assert capsys.readouterr().out == ""
+    assert "letters: 3 in 9.0 s" in caplog.text
 
 
 def test_quick_work_shows_its_end_only(capsys):

@@ -115,6 +115,7 @@ def put(text: str, end: str = "\n") -> None:
 
 
 _stderr_console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+_LONG_SECONDS = 30.0  # work that took less has no last line on the terminal
 _FIRST_LINE_SECONDS, _LINES_APART_SECONDS = 10.0, 300.0  # until the first line of progress, and at most between two
 
 
@@ -166,7 +167,7 @@ class Tracker:
                     self._say(f"{description}: {of_total}" + (f", about {duration(left)} left" if left else ""))
                     due = elapsed + min(elapsed / 2 + _FIRST_LINE_SECONDS / 2, _LINES_APART_SECONDS)
         elapsed = time.monotonic() - start
-        self._say(f"{description}: {count:,} in {elapsed:.1f} s", is_detail=elapsed < _FIRST_LINE_SECONDS)
+        self._say(f"{description}: {count:,} in {elapsed:.1f} s", is_detail=elapsed < _LONG_SECONDS)
 
     def _say(self, text: str, is_detail: bool = False) -> None:
         if self._console is _stderr_console:
