@@ -3,19 +3,22 @@
 import io
 import logging
 import re
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import PROJECT, few_pairs, metrics, shared_programs, state_of, without_time
 
 from llm60_jax import config as config_module
 from llm60_jax.errors import Interrupted, MachineError
-from llm60_jax.machine import terminal
+from llm60_jax.machine import compilation_cache, terminal
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.plan import stages
 from llm60_jax.record import history, report
 from llm60_jax.run import events, loop, observers
-from llm60_jax.run.events import Observers, RowAdded
+from llm60_jax.run.events import Observers, RowAdded, StepLogged
+from llm60_jax.training.programs import CompiledSteps
 
 
 @pytest.fixture
@@ -79,6 +82,21 @@ def test_what_an_observer_raises_stays_with_it(failure, caplog):
         Observers([failing, seen.append])(RowAdded({}))
     assert seen == [RowAdded({})]
     assert bool(caplog.records) is not isinstance(failure, Interrupted)  # which the run asks for again
+
+
+def test_the_cache_is_sealed_when_nothing_compiles(tiny, monkeypatch):
+    sealed = []
+    monkeypatch.setattr(compilation_cache, "seal", sealed.append)
+    run = SimpleNamespace(cache="folder", programs=CompiledSteps(tiny))
+    cache, compiling = observers.Cache(run), Future()
+    run.programs._programs["a stage to come"] = compiling
+    cache(StepLogged({}, 1.0))
+    assert sealed == []
+    compiling.set_result("a program")
+    cache(RowAdded({}))
+    assert sealed == []
+    cache(StepLogged({}, 1.0))
+    assert sealed == ["folder"]
 
 
 # --- The console -----------------------------------------------------------------------------------------------------
