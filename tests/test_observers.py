@@ -164,7 +164,7 @@ def test_the_end_says_where_the_model_is_and_what_to_try(short, tmp_path, monkey
 
 
 def test_a_verbose_terminal_shows_what_the_log_holds(short, tmp_path, monkeypatch, console):
-    shown = console(is_terminal=False, is_verbose=True)
+    shown = console(is_terminal=True, is_verbose=True)
     run = train(short, tmp_path / "run", monkeypatch)
     logged = [line.split(" INFO ", 1)[1] for line in (run / "log.txt").read_text().splitlines() if " INFO " in line]
     missing = {line for line in logged if line not in shown.file.getvalue() and not line.startswith("compiled ")}

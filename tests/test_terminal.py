@@ -1,13 +1,16 @@
 """Progress on the terminal: a bar, or a line now and then, on stdout or on stderr."""
 
 import io
+import logging
+import re
 import signal
+import sys
 
 import pytest
 from rich.console import Console
 
-from llm60_jax.errors import Interrupted
-from llm60_jax.machine import terminal
+from llm60_jax.errors import InputError, Interrupted
+from llm60_jax.machine import cli, terminal
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.machine.terminal import Tracker
 
@@ -85,3 +88,57 @@ def test_a_signal_ends_the_loop_between_items():
     interrupts.received = signal.SIGINT
     with pytest.raises(Interrupted):
         next(items)
+
+
+@pytest.fixture
+def screen(monkeypatch):
+    """`screen(TERM)` puts a terminal in the place of stdout and stderr. `screen.getvalue()` is all that it gets."""
+
+    class Screen(io.StringIO):
+        def __call__(self, term):
+            for name in ("console", "_stderr_console"):
+                made = terminal._Console(file=self, force_terminal=True, width=100, _environ={"TERM": term})
+                monkeypatch.setattr(terminal, name, made)
+            monkeypatch.setattr(sys, "stderr", self)
+            return self
+
+    return Screen()
+
+
+def left_on(screen):
+    """Return the lines that stay on a terminal: what is behind the last carriage return or erasure of each."""
+    return [re.split(r"\r|\x1b\[2K", line)[-1] for line in screen.getvalue().split("\n")]
+
+
+def test_messages_take_the_place_of_the_live_line(screen):
+    shown = screen("xterm")
+
+    def body():
+        terminal.redraw(0.5, "grammar 1/5", "50% | loss 4.123")
+        logging.getLogger("llm60_jax").warning("little disk")
+        terminal.redraw(0.6, "grammar 1/5", "60% | loss 4.123")
+        raise InputError("no text")
+
+    assert cli.guarded("launch.py", body) == 2
+    assert left_on(shown) == ["launch.py: warning: little disk", "launch.py: no text", ""]
+    assert shown.getvalue().count(" " * 99 + "\r") == 2
+
+
+def test_a_warning_stands_above_a_bar(screen):
+    shown = screen("xterm")
+
+    def body():
+        for item in Tracker(Interrupts())(range(3), "cleaning", 3):
+            if item == 1:
+                logging.getLogger("llm60_jax").warning("a broken file")
+
+    assert cli.guarded("launch.py", body) == 0
+    assert "launch.py: warning: a broken file" in left_on(shown)
+
+
+def test_a_terminal_that_cannot_go_back_gets_lines(screen):
+    shown = screen("dumb")
+    terminal.redraw(0.5, "grammar 1/5", "50% | loss 4.123")
+    list(Tracker(Interrupts())("abc", "letters", 3))
+    terminal.progress("step 1/2")
+    assert shown.getvalue() == "step 1/2\n"

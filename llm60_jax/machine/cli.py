@@ -17,7 +17,7 @@ from llm60_jax.config import Config, Phase
 from llm60_jax.errors import Failure, InputError, Interrupted, MachineError
 from llm60_jax.machine import environment, shipped
 from llm60_jax.machine.signals import Interrupts
-from llm60_jax.machine.terminal import PrintableFormatter, log, printable
+from llm60_jax.machine.terminal import PrintableFormatter, WarningHandler, end_line, log, printable
 
 # What an interrupted call keeps that prepares text.
 PREPARED = "finished parts of the text are kept; the same command goes on from there"
@@ -161,7 +161,7 @@ def _messages(command: str) -> Iterator[None]:
 
     A run adds a full log.
     """
-    handler = logging.StreamHandler()
+    handler = WarningHandler()
     handler.setLevel(logging.WARNING)
     handler.addFilter(lambda record: record.levelno == logging.WARNING)  # `guarded` prints errors, once
     handler.setFormatter(PrintableFormatter(f"{command}: warning: %(message)s"))
@@ -178,5 +178,6 @@ def _messages(command: str) -> Iterator[None]:
 
 
 def _tell(command: str, message: str) -> None:
+    end_line()
     with contextlib.suppress(OSError):
         print(f"{command}: {printable(shipped.spoken(message))}", file=sys.stderr, flush=True)

@@ -32,6 +32,15 @@ class PrintableFormatter(logging.Formatter):
         return printable(super().format(record))
 
 
+class WarningHandler(logging.StreamHandler):
+    """Prints records on stderr, in the place of a live line and above a bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        end_line()
+        self.setStream(sys.stderr)  # while there is a bar, this is rich's, which prints above it
+        super().emit(record)
+
+
 def printable(text: str) -> str:
     """Escape control characters, except newlines, so that no terminal obeys them."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
@@ -68,15 +77,16 @@ def detail(text: str) -> None:
 
 
 def progress(text: str) -> None:
-    """Add a line of progress to the log; print it where there is no terminal to draw the live line on."""
+    """Add a line of progress to the log; print it where no live line is drawn, and if the terminal is verbose."""
     log.info("%s", text)
-    if not console.is_terminal:
+    if console.is_verbose or not console.is_interactive:
+        end_line()
         put(printable(text))
 
 
 def redraw(share: float, head: str, rest: str) -> None:
     """Draw the live line of a terminal in place: `head`, a bar for the share that is done, `rest`."""
-    if not console.is_terminal:
+    if not console.is_interactive:
         return
     width = console.width - 1
     line = " ".join([head, meter(share, min(_BAR, width - len(head) - len(rest) - 2)), rest])
@@ -146,7 +156,8 @@ class Tracker:
             TextColumn("{task.fields[left]}") if remaining else TimeRemainingColumn(),
             console=self._console,
             transient=True,
-            disable=not self._console.is_terminal,
+            disable=not self._console.is_interactive,
+            redirect_stderr=_stderr_console.is_interactive,  # a file gets what is written to it
             refresh_per_second=4,  # the work beside it may be timed
         )
         with bar:
@@ -163,7 +174,7 @@ class Tracker:
                 else:
                     about = f"about {duration(left)} left"
                     bar.update(task, completed=elapsed, total=elapsed + left, count=of_total, left=about)
-                if elapsed >= due and count != total and not self._console.is_terminal:
+                if elapsed >= due and count != total and not self._console.is_interactive:
                     self._say(f"{description}: {of_total}" + (f", about {duration(left)} left" if left else ""))
                     due = elapsed + min(elapsed / 2 + _FIRST_LINE_SECONDS / 2, _LINES_APART_SECONDS)
         elapsed = time.monotonic() - start
