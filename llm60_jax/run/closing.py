@@ -128,7 +128,7 @@ def close(run: Run, phase: Phase, judgement: Judgement) -> None:
         assert judgement.plain is not None, "a phase that is extended does not close"
         run.state, run.progress.phase = judgement.plain, None
         folder = run.checkpoints.save_phase(phase.name, run.state, run.meta(last, permanent=True, closed=True))
-    say(f"phase {phase.name} is closed: {folder}")
+    detail(f"phase {phase.name} is closed: {folder}")
     for name, digest in judgement.verdict.earlier_checkpoints.items():
         detail(f"{name}: unchanged (state {digest[:16]})")
 

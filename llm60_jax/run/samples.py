@@ -8,6 +8,8 @@ from llm60_jax.machine.terminal import say
 from llm60_jax.run.state import Run
 from llm60_jax.training import phase_groups
 
+_SHOWN = 2  # texts on the terminal
+
 
 def keep(run: Run, phase: Phase) -> Written:
     """Write the texts of the step at which a run stands, keep them, and return them."""
@@ -35,7 +37,7 @@ def keep(run: Run, phase: Phase) -> Written:
 
 
 def show(written: Written, phase: Phase) -> None:
-    """Print the short texts."""
+    """Print some of the short texts; the others are in the file."""
     say(f"samples at the end of phase {phase.name}:")
-    for text in written.texts[: len(written.texts) // 2]:
+    for text in written.texts[: min(_SHOWN, len(written.texts) // 2)]:
         say("  | " + text.text.replace("\n", " "))
