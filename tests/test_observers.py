@@ -162,10 +162,10 @@ def test_evaluation_that_takes_more_than_its_share_is_said(tmp_path, short, monk
     ends[0]["seconds"] = {"steps": 900.0, "evaluation": 40.0}
     ends[1]["seconds"] = {"steps": 60.0}
     read = read._replace(rows=[row for row in read.rows if "phase_end" not in row])
-    assert report.time_spent(read, phase) == "17 min, 96% of it steps, 4% evaluation"
+    assert report.time_spent(read, phase) == "17 min, 96% of it training steps, 4% evaluation"
     ends[0]["seconds"]["evaluation"] = 100.0
     said = report.time_spent(read, phase)
-    assert "9% evaluation, which is more than 5%: every 5 steps and for the gate it scores 512 tokens" in said
+    assert "9% evaluation (more than 5%; train.evaluate_every is 5 steps, train.validation_tokens is 512)" in said
 
 
 def test_a_narrow_or_plain_terminal_gets_a_line_without_a_bar(console):
