@@ -9,7 +9,7 @@ import pytest
 from conftest import PROJECT, few_pairs, metrics, shared_programs, state_of, without_time
 
 from llm60_jax import config as config_module
-from llm60_jax.errors import Interrupted, MachineError
+from llm60_jax.errors import GateError, Interrupted, MachineError
 from llm60_jax.machine import terminal
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.plan import stages
@@ -151,6 +151,21 @@ def test_a_verbose_terminal_shows_what_the_log_holds(short, tmp_path, monkeypatc
     logged = [line.split(" INFO ", 1)[1] for line in (run / "log.txt").read_text().splitlines() if " INFO " in line]
     missing = {line for line in logged if line not in shown.file.getvalue() and not line.startswith("compiled ")}
     assert missing == set()
+
+
+@pytest.mark.slow
+def test_a_phase_that_is_extended_says_so_once_and_the_last_gate_says_all(short, tmp_path, monkeypatch, console):
+    short["phase"][0]["gate"] |= {"min_gain": 0.0, "extend_up_to": 1.1}
+    short["phase"][0]["tokens"] = 20 * 128
+    shown = console(is_terminal=False)
+    with pytest.raises(GateError) as refused:
+        train(short, tmp_path / "run", monkeypatch)
+    text = shown.file.getvalue()
+    assert "more steps: it still improves\n" in text
+    assert "not passed" not in text
+    assert "not passed: 1 of 2 checks" in str(refused.value)
+    assert "not passed: 1 of 2 checks" in (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
+    assert "- tokens/s" not in "".join(line for line in text.splitlines() if ": done:" in line)
 
 
 def test_evaluation_that_takes_more_than_its_share_is_said(tmp_path, short, monkeypatch):
