@@ -153,7 +153,6 @@ def test_a_verbose_terminal_shows_what_the_log_holds(short, tmp_path, monkeypatc
     assert missing == set()
 
 
-@pytest.mark.slow
 def test_a_phase_that_is_extended_says_so_once_and_the_last_gate_says_all(short, tmp_path, monkeypatch, console):
     short["phase"][0]["gate"] |= {"min_gain": 0.0, "extend_up_to": 1.1}
     short["phase"][0]["tokens"] = 20 * 128
