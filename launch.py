@@ -1,7 +1,6 @@
 """Train a language model from raw text, or resume the training: `python launch.py CONFIG`."""
 
 import argparse
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -150,11 +149,7 @@ def _run(config: Config, command: str, options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     code = main()
-    try:
-        if sys.stdout is not None:  # it was closed from the start
-            sys.stdout.flush()
-    except OSError:  # the reader is gone, and Python would replace our exit code
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    terminal.let_go()
     if code > 128:  # all is saved; do not wait for a program that is compiling in the background
         signals.leave(code)
     sys.exit(code)

@@ -2,8 +2,10 @@
 
 import difflib
 import runpy
+import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import llm60_jax
 from llm60_jax.machine import shipped
@@ -27,15 +29,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.insert(0, str(script.parent))  # as for a script that Python starts
         runpy.run_path(str(script), run_name="__main__")
         return 0
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends what only prints
     if name == "--version":
         print(f"llm60_jax {llm60_jax.__version__}")
         return 0
     if name in ("-h", "--help"):
         print(_overview(entry))
         return 0
-    near = difflib.get_close_matches(name, [known.replace("_", "-") for known in scripts], 1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    print(f"{entry}: there is no command '{name}'{hint} `{entry} --help` lists all", file=sys.stderr)
+    known = [script_name.replace("_", "-") for script_name in scripts]
+    if Path(name).suffix == ".toml" or name in shipped.configs():
+        hint = f"to train this configuration: {entry} {shipped.TRAIN} {name}"
+    elif near := difflib.get_close_matches(name, known, 1):
+        hint = f"did you mean '{near[0]}'?"
+    else:
+        hint = f"`{entry} --help` lists all"
+    print(f"{entry}: there is no command '{name}'; {hint}", file=sys.stderr)
     return _EXIT_INPUT
 
 

@@ -163,6 +163,16 @@ def test_no_progress_is_reported_where_nothing_else_explains_it(healthy):
     assert symptoms(healthy) == [("grammar", "no progress")]
 
 
+def test_a_loss_that_still_falls_is_not_stuck_under_any_rate(tree, tmp_path):
+    tree["phase"][0] |= {"learning_rate": [0.3, 0.1], "tokens": 50 * 128}
+    run = made(tree, tmp_path)
+    stuck(run)
+    for row in run.rows:
+        if row["phase"] == "grammar" and "loss" in row:
+            row["loss"] += 1.0 - row["step"] / 50
+    assert symptoms(run) == []
+
+
 def test_an_embedding_frozen_too_early_explains_a_run_that_learns_nothing(tree, tmp_path):
     tree["phase"][0] |= {"embedding": "frozen", "tokens": 50 * 128, "learning_rate": [1e-3, 3e-4]}
     run = made(tree, tmp_path)

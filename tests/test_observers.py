@@ -11,7 +11,7 @@ import pytest
 from conftest import PROJECT, few_pairs, metrics, shared_programs, state_of, without_time
 
 from llm60_jax import config as config_module
-from llm60_jax.errors import Interrupted, MachineError
+from llm60_jax.errors import GateError, Interrupted, MachineError
 from llm60_jax.machine import compilation_cache, terminal
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.plan import stages
@@ -171,6 +171,20 @@ def test_a_verbose_terminal_shows_what_the_log_holds(short, tmp_path, monkeypatc
     assert missing == set()
 
 
+def test_a_phase_that_is_extended_says_so_once_and_the_last_gate_says_all(short, tmp_path, monkeypatch, console):
+    short["phase"][0]["gate"] |= {"min_gain": 0.0, "extend_up_to": 1.1}
+    short["phase"][0]["tokens"] = 20 * 128
+    shown = console(is_terminal=False)
+    with pytest.raises(GateError) as refused:
+        train(short, tmp_path / "run", monkeypatch)
+    text = shown.file.getvalue()
+    assert "more steps: it still improves\n" in text
+    assert "not passed" not in text
+    assert "not passed: 1 of 2 checks" in str(refused.value)
+    assert "not passed: 1 of 2 checks" in (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
+    assert "- tokens/s" not in "".join(line for line in text.splitlines() if ": done:" in line)
+
+
 def test_evaluation_that_takes_more_than_its_share_is_said(tmp_path, short, monkeypatch):
     run = train(short, tmp_path / "run", monkeypatch)
     read = history.read(run)
@@ -180,10 +194,10 @@ def test_evaluation_that_takes_more_than_its_share_is_said(tmp_path, short, monk
     ends[0]["seconds"] = {"steps": 900.0, "evaluation": 40.0}
     ends[1]["seconds"] = {"steps": 60.0}
     read = read._replace(rows=[row for row in read.rows if "phase_end" not in row])
-    assert report.time_spent(read, phase) == "17 min, 96% of it steps, 4% evaluation"
+    assert report.time_spent(read, phase) == "17 min, 96% of it training steps, 4% evaluation"
     ends[0]["seconds"]["evaluation"] = 100.0
     said = report.time_spent(read, phase)
-    assert "9% evaluation, which is more than 5%: every 5 steps and for the gate it scores 512 tokens" in said
+    assert "9% evaluation (more than 5%; train.evaluate_every is 5 steps, train.validation_tokens is 512)" in said
 
 
 def test_a_narrow_or_plain_terminal_gets_a_line_without_a_bar(console):

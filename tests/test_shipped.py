@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -70,6 +71,9 @@ def test_the_module_runs_a_script_with_its_messages_and_exit_code(tmp_path):
         ([], 0, "llm60_jax COMMAND"),
         (["--version"], 0, "llm60_jax 0."),
         (["trian"], 2, "did you mean 'train'?"),
+        (["xyzzy"], 2, "there is no command 'xyzzy'; `python -m llm60_jax --help` lists all"),
+        (["my.toml"], 2, "to train this configuration: python -m llm60_jax train my.toml"),
+        (["quickstart"], 2, "python -m llm60_jax train quickstart"),
         (["train", "quikstart"], 2, "did you mean 'quickstart'?"),
         (["train", "other"], 2, "those are bench_data,"),
         (["train", "missing.toml"], 2, "missing.toml: no such configuration file"),
@@ -80,6 +84,38 @@ def test_what_is_not_there_is_named(arguments, code, words, tmp_path):
     assert done.returncode == code
     assert words in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+_TOOL = """
+import sys
+from llm60_jax.machine import cli
+def body(options, interrupts):
+    for _ in range(%d):
+        print("x" * 1000)
+sys.exit(cli.run_tool("x.py", cli.parser("", ""), [], body))
+"""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["-m", "llm60_jax"], ["-c", _TOOL % 1], ["-c", _TOOL % 100]])
+def test_a_reader_that_goes_away_ends_a_command_quietly(arguments, unbuffered, tmp_path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, *arguments]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert done.stderr == ""
+    assert done.returncode in (141, -signal.SIGPIPE)
+
+
+def test_a_result_that_cannot_be_written_is_an_error(tmp_path):
+    environment = os.environ | {"PYTHONUNBUFFERED": ""}
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-c", _TOOL % 1]
+        done = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 5
+    assert done.stderr == "x.py: the system: No space left on device\n"
 
 
 def test_windows_gets_one_message(tmp_path):

@@ -17,7 +17,15 @@ from llm60_jax.config import Config, Phase
 from llm60_jax.errors import Failure, InputError, Interrupted, MachineError
 from llm60_jax.machine import environment, shipped
 from llm60_jax.machine.signals import Interrupts
-from llm60_jax.machine.terminal import PrintableFormatter, WarningHandler, end_line, log, printable
+from llm60_jax.machine.terminal import (
+    PrintableFormatter,
+    WarningHandler,
+    end_line,
+    let_go,
+    log,
+    printable,
+    reader_is_gone,
+)
 
 # What an interrupted call keeps that prepares text.
 PREPARED = "finished parts of the text are kept; the same command goes on from there"
@@ -110,12 +118,15 @@ def run_tool(
     def work() -> None:
         try:
             body(options, interrupts)
+            print(end="", flush=True)  # a full disk below stdout is an error
         except Interrupted as stop:
             if not getattr(stop, "__notes__", ()):
                 stop.add_note(after_interruption)
             raise
 
-    return guarded(name, work)
+    code = guarded(name, work)
+    let_go()
+    return code
 
 
 def guarded(command: str, body: Callable[[], None], log_file: Callable[[], Path | None] = lambda: None) -> int:
@@ -145,6 +156,8 @@ def guarded(command: str, body: Callable[[], None], log_file: Callable[[], Path 
         if isinstance(error, MemoryError) or device_is_full:
             _tell(command, "out of memory; choose fewer sequences in train.micro_batch, or a smaller model")
             return MachineError.exit_code
+        if isinstance(error, BrokenPipeError) and reader_is_gone():
+            return 128 + signal.SIGPIPE
         if isinstance(error, OSError):
             _tell(command, f"{error.filename or 'the system'}: {error.strerror or error}")
             return MachineError.exit_code

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import math
 import os
+import select
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -54,7 +55,7 @@ class _Console(Console):
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
 
 
 console = _Console(highlight=False, markup=False, soft_wrap=True)
@@ -122,6 +123,27 @@ def put(text: str, end: str = "\n") -> None:
     """Print text as it is, without logging it."""
     with contextlib.suppress(OSError):  # the terminal is gone
         console.print(text, end=end)
+
+
+def reader_is_gone() -> bool:
+    """Return whether nobody reads stdout any more, as after `| head`."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # no file, or closed from the start
+        watch = select.poll()
+        watch.register(sys.stdout.fileno(), 0)
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in watch.poll(0))
+    return False
+
+
+def let_go() -> None:
+    """Write what stdout still holds, or drop it if that fails: Python would replace the exit code."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        _drop_output()
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 _stderr_console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)

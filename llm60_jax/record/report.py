@@ -100,16 +100,14 @@ def time_spent(run: History, phase: Phase) -> str:
     shares = {share.name: share.share for share in doctor.time_of(run, phase)}
     if not shares:
         return ""
-    line = (
-        f"{duration(doctor.seconds_of(run, phase))}, {shares['steps']:.0%} of it steps, {shares['evaluation']:.0%} "
-        "evaluation"
-    )
+    seconds = duration(doctor.seconds_of(run, phase))
+    line = f"{seconds}, {shares['steps']:.0%} of it training steps, {shares['evaluation']:.0%} evaluation"
     if shares["evaluation"] <= plan.EVALUATION_SHARE:
         return line
     every, tokens = plan.evaluate_every(run.config, phase), plan.validation_tokens(run.config, phase)
     return (
-        f"{line}, which is more than {plan.EVALUATION_SHARE:.0%}: every {every:,} steps and for the gate it scores "
-        f"{tokens:,} tokens of each phase's text (train.evaluate_every, train.validation_tokens)"
+        f"{line} (more than {plan.EVALUATION_SHARE:.0%}; train.evaluate_every is {every:,} steps, "
+        f"train.validation_tokens is {tokens:,})"
     )
 
 

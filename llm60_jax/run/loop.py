@@ -66,7 +66,7 @@ def train(run: Run, override: Override | None = None) -> None:
             run.interrupts.check()  # all is saved, and the same command judges again
             if judgement.extension is None:
                 break
-            say(judgement.explanation)
+            detail(judgement.explanation)  # its remedy comes at once
             amending.extend(run, judgement.extension)
         if judgement.closes:
             say(judgement.explanation)

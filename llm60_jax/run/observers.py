@@ -126,7 +126,8 @@ class Terminal:
         parts = [f"loss {self._row['loss']:.3f}"] if self._row else []
         if self._evaluation is not None and self._evaluation["step"] > stage.start_step:
             parts.append(f"held-out {self._evaluation['validation_loss']:.3f}")
-        parts += [speed(self._run.clock.rate(stage)), duration(time.monotonic() - self._began)]
+        rate = self._run.clock.rate(stage)  # 0 while too few steps are measured
+        parts += [*([speed(rate)] if rate else []), duration(time.monotonic() - self._began)]
         say(f"{name}: done: {', '.join(parts)}")
         leaves = f"{account['frozen_leaves']} frozen leaves unchanged, " if account["frozen_leaves"] else ""
         detail(

@@ -1,6 +1,7 @@
 """A finding of the doctor, and what several checks share: measurements and remedies."""
 
 import math
+import statistics
 from typing import Any, NamedTuple
 
 from llm60_jax.config import Config, Phase
@@ -10,6 +11,7 @@ from llm60_jax.record.history import History
 _STUCK_FROM = 0.25  # share of a phase that is trained before the held-out loss is judged
 _STUCK_VISITS = 10  # mean number of times that each token of the vocabulary was trained on before then
 _STUCK_MARGIN = 0.05  # nats below the unigram entropy that count as progress
+_STILL_FALLS = 0.15  # nats between the last two quarters of the training losses; such a model is not stuck yet
 
 
 class Finding(NamedTuple):
@@ -51,13 +53,21 @@ def training_losses(history: History, phase: Phase) -> list[float]:
 
 
 def stuck(history: History, phase: Phase) -> Stuck | None:
-    """Return both losses if a first phase does not get below the unigram entropy after a fair start; else None."""
+    """Return both losses if a first phase stays above the unigram entropy after a fair start; else None.
+
+    A loss that still falls fast does not stay.
+    """
     entropy = text_facts(history, phase).get("unigram_entropy")
     scores = history.of(phase, "validation_loss")
     first = phase == history.config.phase[0] and history.config.start is None
     if not first or entropy is None or not scores or share_done(history, phase) < _STUCK_FROM:
         return None
     if share_done(history, phase) * phase.tokens < _STUCK_VISITS * history.config.model.vocab_size:
+        return None
+    losses = training_losses(history, phase)
+    quarter = max(1, len(losses) // 4)
+    before, now = losses[-2 * quarter : -quarter], losses[-quarter:]
+    if before and statistics.fmean(before) - statistics.fmean(now) > _STILL_FALLS:
         return None
     loss = scores[-1]["validation_loss"]
     return Stuck(loss, entropy) if loss > entropy - _STUCK_MARGIN else None
