@@ -18,6 +18,7 @@ import warnings
 from pathlib import Path
 
 from llm60_jax.errors import MachineError
+from llm60_jax.machine import facts
 
 log = logging.getLogger("llm60_jax")
 _ACCEPTED = "xla_flags.json"  # file below data_dir: flags that XLA accepts, and its version
@@ -43,14 +44,6 @@ _IGNORED = {
 _CACHE = "JAX_COMPILATION_CACHE_DIR"
 # Variables that turn off what a run consists of.
 _REFUSED = ("JAX_DISABLE_JIT", "JAX_NO_TRACING", "JAX_NO_EXECUTION")
-# Variables that change the bits of a step, or the random numbers. A checkpoint records them.
-_DECISIVE = (
-    "JAX_DEFAULT_MATMUL_PRECISION",
-    "JAX_DEFAULT_PRNG_IMPL",
-    "JAX_RANDOM_SEED_OFFSET",
-    "JAX_THREEFRY_PARTITIONABLE",
-    "XLA_FLAGS",
-)
 _OFF = frozenset(("0", "false", "f", "no", "n", "off"))  # as JAX reads a variable
 _ADDRESS_BYTES = 2_500_000_000  # JAX maps 2.0 GB for the smallest model, whatever it then uses
 _THREADS = 32 + 4 * (os.cpu_count() or 1)  # of Python, JAX and XLA's compiler
@@ -85,21 +78,12 @@ def settle(folder: Path | None = None) -> None:
     try:
         import jax
     except ValueError as error:  # JAX reads its variables when it is imported
-        raise MachineError(f"JAX refuses a variable of the environment: {error}; unset it ({variables()})") from None
+        raise MachineError(
+            f"JAX refuses a variable of the environment: {error}; unset it ({facts.variables()})"
+        ) from None
     for name, value in changes.items():
         with contextlib.suppress(AttributeError):  # this version of JAX does not know it
             jax.config.update(name.lower(), value)
-
-
-def variables() -> str:
-    """Return the variables of JAX that are set, for a message."""
-    values = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("JAX_")]
-    return ", ".join(values) or "no variable of JAX is set"
-
-
-def decisive() -> dict[str, str]:
-    """Return the variables of the environment that a bitwise resumption depends on."""
-    return {name: os.environ[name] for name in _DECISIVE if name in os.environ}
 
 
 def require_address_space(needed: int, user: str) -> None:

@@ -15,7 +15,15 @@ import psutil
 
 import llm60_jax
 from llm60_jax.errors import InputError, MachineError
-from llm60_jax.machine import environment
+
+# Variables that change the bits of a step, or the random numbers.
+_DECISIVE = (
+    "JAX_DEFAULT_MATMUL_PRECISION",
+    "JAX_DEFAULT_PRNG_IMPL",
+    "JAX_RANDOM_SEED_OFFSET",
+    "JAX_THREEFRY_PARTITIONABLE",
+    "XLA_FLAGS",
+)
 
 
 def versions(devices: int = 1) -> dict[str, str]:
@@ -35,7 +43,7 @@ def versions(devices: int = 1) -> dict[str, str]:
     except Exception as error:
         # Plug-ins raise many types, AssertionError among them. None of them can be handled.
         raise MachineError(
-            f"JAX finds no usable device ({environment.variables()}): {type(error).__name__} {error}. "
+            f"JAX finds no usable device ({variables()}): {type(error).__name__} {error}. "
             "JAX_PLATFORMS=cpu alone always works"
         ) from None
     if len(jax.local_devices()) < devices:
@@ -48,7 +56,13 @@ def versions(devices: int = 1) -> dict[str, str]:
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "sentencepiece")
     libraries = {name: importlib.metadata.version(name) for name in names}
     ours = {"llm60_jax": llm60_jax.__version__, **libraries, "python": platform.python_version(), "device": device}
-    return ours | environment.decisive()
+    return ours | {name: os.environ[name] for name in _DECISIVE if name in os.environ}
+
+
+def variables() -> str:
+    """Return the variables of JAX that are set, for a message."""
+    values = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("JAX_")]
+    return ", ".join(values) or "no variable of JAX is set"
 
 
 def fingerprint() -> list[str]:
