@@ -136,7 +136,7 @@ def digests(state):
 
 
 @pytest.mark.slow
-def test_a_run_records_the_proof_of_each_stage(tree, capsys):
+def test_a_run_records_the_proof_of_each_stage(tree):
     tree["phase"], tree["tokenizer"] = tree["phase"][:1], {"phases": ["grammar"]}
     c = config_module.parse(tree, "x")
     loop.launch(c, Interrupts(), "again")
@@ -145,7 +145,8 @@ def test_a_run_records_the_proof_of_each_stage(tree, capsys):
     assert [(phase, index) for phase, index, _ in proofs] == [(s.phase, s.index) for s in stages]
     assert [p["context"] for *_, p in proofs] == [s.context for s in stages]
     assert [p["blocks_with_gradient"] for *_, p in proofs] == [6 - s.frozen_blocks for s in stages]
-    assert "grammar 5: in effect: context 64, gradient in 2 of 6 blocks" in capsys.readouterr().out
+    log = Path(c.workdir, "log.txt").read_text(encoding="utf-8")
+    assert "grammar 5/5: in effect: context 64, gradient in 2 of 6 blocks" in log
 
 
 def test_a_freeze_that_does_not_reach_the_program_stops_the_run(one_stage, monkeypatch):

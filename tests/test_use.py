@@ -147,7 +147,7 @@ def test_the_plan_or_one_message(trial, file):
 @pytest.fixture(scope="module")
 def undisturbed(file: Path) -> str:
     """The state at the end of a run in plain surroundings."""
-    done = run(Trial("plain", 0, QUIET), "tests/quick_launch.py", file)
+    done = run(Trial("plain", 0, QUIET), "tests/quick_launch.py", file, "--verbose")
     assert re.search(r"the first step begins after \d+\.\d s", done.stdout)
     return state_of(file.parent / "läufe" / "ein" / "phases" / "grammar")
 
