@@ -150,6 +150,7 @@ def test_the_benches_of_text_keep_rounds_kinds_and_pages(path, tmp_path, ctrl_c,
     assert "2 pages: precision 1.000, recall 1.000" in goes_on(bench_pages.main, ["pages"], ctrl_c, capsys)
 
 
+@pytest.mark.slow
 def test_fuzzers_keep_what_they_have_tried(path, tmp_path, ctrl_c, capsys):
     assert "3 corpora from 0 on" in goes_on(fuzz_data.main, [path, "--corpora", "3"], ctrl_c, capsys)
     command = [path, "configs", "--count", "4", "--json"]

@@ -102,6 +102,7 @@ def trials(tmp_path):
         yield fuzz_files.Trials(silent, unfinished)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["quickstart", "tiny"])
 def test_broken_configurations_are_refused_and_unknown_fields_noticed(name, trials):
     result = fuzz_files.try_configs(PROJECT / "configs" / f"{name}.toml", 50, 1, trials)

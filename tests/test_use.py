@@ -139,7 +139,12 @@ def run(trial: Trial, script: str, *arguments: object) -> "subprocess.CompletedP
     return done
 
 
-@pytest.mark.parametrize("trial", TRIALS, ids=lambda trial: trial.name)
+def rows(trials: list[Trial]) -> list[Any]:
+    """Return a parameter for each trial; a whole dry run is slow, a refusal is not."""
+    return [pytest.param(trial, id=trial.name, marks=() if trial.code else (pytest.mark.slow,)) for trial in trials]
+
+
+@pytest.mark.parametrize("trial", rows(TRIALS))
 def test_the_plan_or_one_message(trial, file):
     run(trial, "launch.py", file, "--dry-run", "--workdir", file.parent / "größer")
 
