@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import llm60_jax
+from llm60_jax.errors import InputError
 from llm60_jax.machine import shipped
-
-_EXIT_INPUT = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         hint = f"`{entry} --help` lists all"
     print(f"{entry}: there is no command '{name}'; {hint}", file=sys.stderr)
-    return _EXIT_INPUT
+    return InputError.exit_code
 
 
 def _overview(entry: str) -> str:

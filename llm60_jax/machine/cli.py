@@ -5,7 +5,6 @@ A tool's main builds a `parser` or `config_parser`, adds its options, and return
 
 import argparse
 import contextlib
-import difflib
 import logging
 import signal
 import sys
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from llm60_jax.config import Config, Phase
+from llm60_jax.config.schema import nearest
 from llm60_jax.errors import Failure, InputError, Interrupted, MachineError
 from llm60_jax.machine import environment, shipped
 from llm60_jax.machine.signals import Interrupts
@@ -69,8 +69,8 @@ def _config_file(text: str) -> Path:
     """Return the file that CONFIG means. A path that is missing is reported by whoever reads it."""
     path = shipped.config_file(text)
     if not path.exists() and text.isidentifier():
-        near = difflib.get_close_matches(text, shipped.configs(), 1)
-        hint = f"; did you mean '{near[0]}'?" if near else f"; those are {', '.join(shipped.configs())}"
+        names = list(shipped.configs())
+        hint = nearest(text, names) or f"; those are {', '.join(names)}"
         raise argparse.ArgumentTypeError(f"'{text}' is no file and no configuration of the package{hint}")
     return path
 
@@ -80,8 +80,8 @@ def add_anew(command_line: argparse.ArgumentParser) -> None:
     command_line.add_argument(
         "--anew",
         action="store_true",
-        help="measure all parts anew. Otherwise the same command goes on from the parts that an interrupted call "
-        "finished, with the same code, on the same kind of machine. A call that ended forgets its parts",
+        help="measure all parts again. Without it, the same command keeps the parts that an interrupted call "
+        "finished, with the same code on the same kind of machine. A call that ended forgets its parts",
     )
 
 

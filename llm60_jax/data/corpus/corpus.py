@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 import shutil
@@ -173,7 +174,7 @@ class Recipe:
             "distinct": distinct.VERSION,
         }
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         return files.digest_of(self.identity)
 

@@ -24,7 +24,7 @@ UNREADABLE = "unreadable"  # instead of the digest of a file that cannot be read
 class InputFile:
     """A file of a source. `name` is relative to the folder or package: equal on all machines.
 
-    `kind` is what `kinds.kind_of_file` said when the source was listed: its content can decide it.
+    `kind` comes from `kinds.kind_of_file`, once, when the source is listed: it may read the file.
     """
 
     path: Path
