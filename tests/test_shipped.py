@@ -136,6 +136,8 @@ def test_a_wheel_has_the_command_the_tools_and_the_configurations(tmp_path):
     away = tmp_path / "away"
     away.mkdir()
     assert (site / "bin" / "llm60").exists()
+    kernels = [{path.name for path in (place / "llm60_jax/kernels/sources").glob("*")} for place in (site, PROJECT)]
+    assert kernels[0] == kernels[1]
     for name in SCRIPTS:
         done = run("-m", "llm60_jax", name.replace("_", "-"), "--help", cwd=away, path=site)
         assert done.returncode == 0, done.stderr
