@@ -17,6 +17,7 @@ from flax import nnx
 
 from llm60_jax.config import Model
 from llm60_jax.model import attention, groups, layers, losses
+from llm60_jax.model.layers import Shared
 from llm60_jax.plan import Noise
 
 _FLOAT32 = jnp.dtype(jnp.float32)
@@ -51,7 +52,7 @@ def measure(config: Model, params: groups.Params, rows: dict[str, np.ndarray]) -
 def _measure(config: Model, params: groups.Params, rows: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
     network = groups.merge(config, params)
     rope = layers.rope_tables(rows["tokens"].shape[1], config.head_dim, config.rope_base)
-    sight = attention.sight(rows["segments"])
+    shared = Shared(rope, attention.sight(rows["segments"]), Noise(), _FLOAT32)
     is_text_BT1 = (rows["segments"] > 0)[..., None]
 
     def read_loss(x_BTD: jax.Array) -> jax.Array:
@@ -69,7 +70,7 @@ def _measure(config: Model, params: groups.Params, rows: dict[str, jax.Array]) -
         static, stack = nnx.split(getattr(network, name))
 
         def body(x_BTD, block, static=static):
-            after_BTD = nnx.merge(static, block)(x_BTD, rope, sight, Noise(), None, _FLOAT32)
+            after_BTD = nnx.merge(static, block)(x_BTD, shared)
             share = size(after_BTD - x_BTD) / jnp.maximum(size(x_BTD), 1e-30)
             return after_BTD, (share, read_loss(after_BTD))
 

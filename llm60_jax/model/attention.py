@@ -43,6 +43,12 @@ def document_mask(segments_BT: Array) -> Array:
     return (same & np.tri(length, dtype=bool))[:, None]
 
 
+def coverage(seen: Sight, counts: Array, heads: int) -> Array:
+    """Return the share of the causal pairs of positions that the mask allows, float32."""
+    length = seen.mask_B1TS.shape[-1]
+    return seen.mask_B1TS.mean() * (2 * length / (length + 1))
+
+
 def attend(
     q_BHTK: Array,
     k_BHTK: Array,

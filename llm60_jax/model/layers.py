@@ -20,7 +20,7 @@ Enhancements are picked from tables of classes when a block is built (`MLPS`, `R
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,16 @@ class Outputs(NamedTuple):
     hidden_BTD: Array  # float32, after the final norm
     stream: dict[int, Array]  # float32 [B, T, D], residual stream at the end of each stack, by depth
     mask_coverage: Array  # float32 scalar, share of the causal pairs of positions that the mask allows
+    counts: Array  # what the native kernels did in this pass (kernels/calls.py); zeros without them
+
+
+class Shared(NamedTuple):
+    """What all blocks share in a forward pass."""
+
+    rope: tuple[Any, Any]  # cosines and sines, [T, K / 2] each
+    seen: Sight
+    noise: Noise  # used only with a PRNG key
+    dtype: jnp.dtype  # of the operands of matrix products
 
 
 def rope_tables(length: int, head_dim: int, base: float) -> tuple[np.ndarray, np.ndarray]:
@@ -228,6 +238,8 @@ class Attention(nnx.Module):
 class MLP(nnx.Module):
     """D -> F -> D with GELU."""
 
+    is_gated = False  # whether `up` has two halves
+
     def __init__(self, c: Model, std: float, residual_std: float, rng: Array, lora: Lora | None = None):
         rng_up, rng_down = jax.random.split(rng)
         self.up = _linear(c, lora, "mlp.up", std, rng_up)
@@ -244,6 +256,8 @@ class MLP(nnx.Module):
 class SwigluMLP(MLP):
     """D -> 2F -> F -> D; SiLU of one half gates the other (Shazeer 2020)."""
 
+    is_gated = True
+
     def _activate(self, x: Array) -> Array:
         gate, value = jnp.split(x.astype(jnp.float32), 2, axis=-1)
         return jax.nn.silu(gate) * value
@@ -255,6 +269,10 @@ class Residual(nnx.Module):
     def __call__(self, x_BTD: Array, branch_BTD: Array) -> Array:
         return x_BTD + branch_BTD
 
+    def folded(self, kernels_LIO: Array) -> Array:
+        """Return the last matrices of the branches of L stacked blocks, with the factors in them."""
+        return kernels_LIO
+
 
 class ScaledResidual(Residual):
     """x + factor * branch, with a learned factor that starts at 1."""
@@ -264,6 +282,9 @@ class ScaledResidual(Residual):
 
     def __call__(self, x_BTD: Array, branch_BTD: Array) -> Array:
         return super().__call__(x_BTD, self.factor[...] * branch_BTD)
+
+    def folded(self, kernels_LIO: Array) -> Array:
+        return kernels_LIO * self.factor[...][..., None]
 
 
 MLPS: dict[str, type[MLP]] = {"gelu": MLP, "swiglu": SwigluMLP}
@@ -282,23 +303,13 @@ class Block(nnx.Module):
         self.mlp = MLPS[c.mlp](c, std, residual_std, rng_mlp, lora)
         self.mlp_residual = RESIDUALS[c.residual]()
 
-    def __call__(
-        self,
-        x_BTD: Array,
-        rope: tuple[Array, Array],
-        seen: Sight,
-        noise: Noise = Noise(),
-        rng: Array | None = None,
-        dtype: jnp.dtype = jnp.dtype(jnp.bfloat16),
-    ) -> Array:
+    def __call__(self, x_BTD: Array, shared: Shared, rng: Array | None = None) -> Array:
         """Map the residual stream to the residual stream, float32 [B, T, D].
 
         Args:
-          rope: cosines and sines, [T, K / 2] each.
-          seen: the positions that each position may attend to.
-          noise: rates; used only with an `rng`.
-          dtype: compute dtype of matrix products.
+          rng: PRNG key of the noise; None switches it off.
         """
+        rope, seen, noise, dtype = shared
         rngs = [None] * 6 if rng is None else list(jax.random.split(rng, 6))
         with jax.named_scope("norm"):
             normed_BTD = jitter(self.attention_norm(x_BTD), noise.activation, rngs[0])

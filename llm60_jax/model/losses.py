@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from llm60_jax.config.schema import Kernels
+from llm60_jax.model import native
 from llm60_jax.model.matmul import matmul, matmul_nt, transposed
 
 Array = jax.Array
@@ -21,13 +23,14 @@ CHUNK = 256  # tokens whose logits exist at the same time: 256 x 32,000 float32 
 
 
 class Sums(NamedTuple):
-    """Two sums of the same cross-entropies, in nats, float32 scalars.
+    """Two sums of the same cross-entropies, in nats, float32 scalars, and their evidence.
 
     Only `weighted` has a gradient.
     """
 
     weighted: Array  # over all tokens, each times its weight
     plain: Array  # over the tokens with a weight above 0, each once
+    counts: Array  # what the native kernels did, zeros without them (kernels/calls.py)
 
 
 class LossInputs(NamedTuple):
@@ -39,6 +42,7 @@ class LossInputs(NamedTuple):
     targets_N: Array  # int32
     weights_N: Array  # float32
     dtype: jnp.dtype = jnp.dtype(jnp.bfloat16)  # of the operands of matrix products
+    kernels: Kernels = "xla"  # what computes the heads
 
 
 def _chunked(x: Array) -> Array:
@@ -49,11 +53,17 @@ def _chunked(x: Array) -> Array:
     return padded.reshape(chunks, size, *x.shape[1:])
 
 
-def token_losses(hidden_ND: Array, embedding_VD: Array, targets_N: Array, dtype: jnp.dtype) -> Array:
+def token_losses(
+    hidden_ND: Array, embedding_VD: Array, targets_N: Array, dtype: jnp.dtype, kernels: Kernels = "xla"
+) -> Array:
     """Return the negative log-likelihood of each target in nats, float32 [N].
 
     It works in chunks and is not meant to be differentiated; `next_token` is.
     """
+    return _TOKEN_LOSSES[kernels](hidden_ND, embedding_VD, targets_N, dtype)
+
+
+def _token_losses(hidden_ND: Array, embedding_VD: Array, targets_N: Array, dtype: jnp.dtype) -> Array:
 
     def chunk(_, piece):
         hidden, targets = piece
@@ -65,13 +75,17 @@ def token_losses(hidden_ND: Array, embedding_VD: Array, targets_N: Array, dtype:
     return losses.reshape(-1)[: len(targets_N)]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+_TOKEN_LOSSES = {"xla": _token_losses, "native": native.token_losses}
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def next_token(
     hidden_ND: Array,
     embedding_VD: Array,
     targets_N: Array,
     weights_N: Array,
     dtype: jnp.dtype = jnp.dtype(jnp.bfloat16),
+    kernels: Kernels = "xla",
 ) -> Sums:
     """Sum the cross-entropies under the tied head.
 
@@ -79,11 +93,24 @@ def next_token(
     and the head's product runs only once. An input without a gradient (a frozen embedding) costs no
     product. Weights are constants.
     """
-    nll_N = token_losses(hidden_ND, embedding_VD, targets_N, dtype)
-    return Sums(jnp.sum(nll_N * weights_N), jnp.sum(nll_N * (weights_N > 0)))
+    nll_N = token_losses(hidden_ND, embedding_VD, targets_N, dtype, kernels)
+    return Sums(jnp.sum(nll_N * weights_N), jnp.sum(nll_N * (weights_N > 0)), native.no_evidence())
 
 
-def _next_token_forward(hidden: Any, embedding: Any, targets: Any, weights: Any, dtype: jnp.dtype):
+def _next_token_forward(hidden: Any, embedding: Any, targets: Any, weights: Any, dtype: jnp.dtype, kernels: Kernels):
+    return _FORWARDS[kernels](hidden, embedding, targets, weights, dtype)
+
+
+def _forward_native(hidden: Any, embedding: Any, targets: Any, weights: Any, dtype: jnp.dtype):
+    wanted = hidden.perturbed, embedding.perturbed
+    nll_N, d_hidden, d_embedding, counts = native.head(
+        hidden.value, embedding.value, targets.value, weights.value, dtype, wanted
+    )
+    sums = Sums(jnp.sum(nll_N * weights.value), jnp.sum(nll_N * (weights.value > 0)), counts)
+    return sums, (d_hidden, d_embedding)
+
+
+def _forward(hidden: Any, embedding: Any, targets: Any, weights: Any, dtype: jnp.dtype):
     table_DV = transposed(embedding.value.astype(dtype))  # on a CPU this speeds up both products
     hidden_ND, targets_N, weights_N = hidden.value.astype(dtype), targets.value, weights.value
     vocabulary = np.arange(table_DV.shape[1], dtype=np.int32)
@@ -104,18 +131,22 @@ def _next_token_forward(hidden: Any, embedding: Any, targets: Any, weights: Any,
             # Sum it as [D, V]: hidden states are far smaller to transpose than d_logits.
             d_embedding = d_embedding + matmul(transposed(hidden_nD), d_logits, dtype)
         d_hidden = matmul_nt(d_logits, table_DV, dtype) if hidden.perturbed else None
-        sums = Sums(sums.weighted + jnp.sum(nll_n * weights_n), sums.plain + jnp.sum(nll_n * (weights_n > 0)))
+        weighted, plain = jnp.sum(nll_n * weights_n), jnp.sum(nll_n * (weights_n > 0))
+        sums = Sums(sums.weighted + weighted, sums.plain + plain, sums.counts)
         return (sums, d_embedding), d_hidden
 
     zero = jnp.zeros(table_DV.shape, jnp.float32) if embedding.perturbed else None
-    start = Sums(jnp.float32(0), jnp.float32(0)), zero
+    start = Sums(jnp.float32(0), jnp.float32(0), native.no_evidence()), zero
     (sums, d_embedding), d_hidden = jax.lax.scan(chunk, start, (*map(_chunked, (hidden_ND, targets_N, weights_N)),))
     if d_hidden is not None:
         d_hidden = d_hidden.reshape(-1, hidden_ND.shape[1])[: len(targets_N)]
     return sums, (d_hidden, None if d_embedding is None else d_embedding.T)
 
 
-def _next_token_backward(dtype, saved, g: Sums):
+_FORWARDS = {"xla": _forward, "native": _forward_native}
+
+
+def _next_token_backward(dtype, kernels, saved, g: Sums):
     return *(None if d is None else g.weighted * d for d in saved), None, None
 
 
@@ -123,13 +154,14 @@ next_token.defvjp(_next_token_forward, _next_token_backward, symbolic_zeros=True
 
 
 def _next_token(batch: LossInputs, hidden_ND: Array) -> Sums:
-    return next_token(hidden_ND, batch.embedding_VD, batch.targets_N, batch.weights_N, batch.dtype)
+    return next_token(hidden_ND, batch.embedding_VD, batch.targets_N, batch.weights_N, batch.dtype, batch.kernels)
 
 
 def _deep_supervision(batch: LossInputs) -> Sums:
     """Average over the heads below the top, each with its own norm (Lee et al. 2015)."""
     heads = [_next_token(batch, x) for x in batch.tapped_ND]
-    return Sums(*(sum(values) / len(heads) for values in zip(*heads, strict=True)))
+    weighted, plain, counts = (sum(values) for values in zip(*heads, strict=True))
+    return Sums(weighted / len(heads), plain / len(heads), counts)
 
 
 TERMS: dict[str, Callable[[LossInputs], Sums]] = {

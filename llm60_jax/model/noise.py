@@ -50,12 +50,18 @@ def random_bits(rng: Array, shape: tuple[int, ...]) -> Array:
     CPU; these ten operations fuse with their consumer. The constants are Wellons's ("hash
     prospector", 2018).
     """
-    low, high = jax.random.key_data(rng).ravel()[:2]
-    first = _mixed(low + _mixed(high))
+    first, secret = hash_numbers(rng)
     number = jnp.zeros(shape, jnp.uint32)
     for axis in range(len(shape)):
         number = number * np.uint32(shape[axis]) + jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
-    return _mixed(number * np.uint32(0x9E3779B9) + first, _mixed(high + first))
+    return _mixed(number * np.uint32(0x9E3779B9) + first, secret)
+
+
+def hash_numbers(rng: Array) -> tuple[Array, Array]:
+    """Return the two numbers of a PRNG key that `random_bits` starts from, uint32 scalars."""
+    low, high = jax.random.key_data(rng).ravel()[:2]
+    first = _mixed(low + _mixed(high))
+    return first, _mixed(high + first)
 
 
 def _mixed(bits: Array, secret: Any = np.uint32(0)) -> Array:

@@ -26,9 +26,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from llm60_jax.config import INIT_STD, Lora, Model
-from llm60_jax.config.schema import Remat
-from llm60_jax.model import attention, layers
-from llm60_jax.model.layers import Block, LayerNorm, Outputs
+from llm60_jax.config.schema import Kernels, Remat
+from llm60_jax.model import attention, layers, native
+from llm60_jax.model.layers import Block, LayerNorm, Outputs, Shared
 from llm60_jax.model.matmul import Array, matmul_nt
 from llm60_jax.model.noise import dropout
 from llm60_jax.plan import Noise
@@ -68,6 +68,8 @@ class Transformer(nnx.Module):
         rng: Array | None = None,
         dtype: jnp.dtype = jnp.dtype(jnp.bfloat16),
         prefix_BTD: Array | None = None,
+        kernels: Kernels = "xla",
+        evidence: Array | None = None,
     ) -> Outputs:
         """Run the forward pass.
 
@@ -82,9 +84,12 @@ class Transformer(nnx.Module):
           rng: PRNG key of the noise; None (evaluation) switches it off.
           dtype: of the operands of matrix products.
           prefix_BTD: cached output of the frozen blocks for these tokens; they are then skipped.
+          kernels: what runs the stacks.
+          evidence: zeros, whose gradient is what the native kernels count in the backward pass.
         """
         rope = layers.rope_tables(tokens_BT.shape[1], self.config.head_dim, self.config.rope_base)
-        seen = attention.sight(segments_BT)
+        shared = Shared(rope, attention.sight(segments_BT), noise, dtype)
+        evidence, counts = native.no_evidence() if evidence is None else evidence, native.no_evidence()
         if prefix_BTD is None:
             x_BTD = self._embed(tokens_BT, noise, None if frozen_blocks else rng)
         else:
@@ -96,17 +101,14 @@ class Transformer(nnx.Module):
                 continue
             if start == frozen_blocks > 0:
                 x_BTD = jax.lax.stop_gradient(x_BTD)
-            x_BTD = stream[stop] = _scan(
-                getattr(self, name),
-                x_BTD,
-                _layer_rngs(rng if live else None, start, stop),
-                lambda block, x, layer_rng: block(x, rope, seen, noise, layer_rng, dtype),
-                remat if live else "none",
-            )
-        length = tokens_BT.shape[1]
+            rngs, policy = _layer_rngs(rng if live else None, start, stop), remat if live else "none"
+            x_BTD, more = _STACKS[kernels](getattr(self, name), x_BTD, rngs, shared, policy, evidence)
+            stream[stop], counts = x_BTD, counts + more
         with jax.named_scope("norm"):
             hidden_BTD = self.norm(x_BTD)
-        return Outputs(hidden_BTD, stream, seen.mask_B1TS.mean() * (2 * length / (length + 1)))
+        ran = self.config.layers - (frozen_blocks if prefix_BTD is not None else 0)
+        coverage = _COVERAGES[kernels](shared.seen, counts, ran * self.config.heads)
+        return Outputs(hidden_BTD, stream, coverage, counts)
 
     def _embed(self, tokens_BT: Array, noise: Noise, rng: Array | None) -> Array:
         """Look the tokens up, with dropout if there is an `rng`."""
@@ -133,9 +135,15 @@ def _layer_rngs(rng: Array | None, start: int, stop: int) -> Array | None:
     return None if rng is None else jax.vmap(lambda i: jax.random.fold_in(rng, i))(jnp.arange(start, stop))
 
 
-def _scan(stack: Block, x_BTD: Array, rngs: Array | None, apply, remat: Remat) -> Array:
-    """Run the blocks of a stack in turn, each with `remat`."""
+def _scan(
+    stack: Block, x_BTD: Array, rngs: Array | None, shared: Shared, remat: Remat, evidence: Array
+) -> tuple[Array, Array]:
+    """Run the blocks of a stack in turn, each with `remat`. Return the stream, and counts of nothing."""
     graphdef, params = nnx.split(stack)
+
+    def apply(block, x, rng):
+        return block(x, shared, rng)
+
     if remat != "none":
         policy = jax.checkpoint_policies.save_only_these_names(*_SAVED_NAMES[remat])
         # A scan's iterations cannot undo the recomputation by CSE, so no barrier is needed.
@@ -145,4 +153,9 @@ def _scan(stack: Block, x_BTD: Array, rngs: Array | None, apply, remat: Remat) -
         params, rng = block_and_rng
         return apply(nnx.merge(graphdef, params), x, rng), None
 
-    return jax.lax.scan(body, x_BTD, (params, rngs))[0]
+    return jax.lax.scan(body, x_BTD, (params, rngs))[0], native.no_evidence()
+
+
+# What runs a stack, and what tells which share of the causal pairs attention used.
+_STACKS = {"xla": _scan, "native": native.stack}
+_COVERAGES = {"xla": attention.coverage, "native": native.coverage}

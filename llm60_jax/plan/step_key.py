@@ -7,7 +7,7 @@ program, `training/step.py` builds it.
 from typing import NamedTuple
 
 from llm60_jax.config import Config, Lora, Model
-from llm60_jax.config.schema import Dtype, Remat
+from llm60_jax.config.schema import Dtype, Kernels, Remat
 from llm60_jax.plan.stages import Stage
 
 
@@ -37,6 +37,7 @@ class StepKey(NamedTuple):
     prefix_cached: bool = False  # batches hold the outputs of the frozen blocks
     devices: int = 1  # devices that share the micro-batches of a step
     dtype: Dtype = "bfloat16"
+    kernels: Kernels = "xla"  # what computes stacks and heads
 
     @property
     def tokens(self) -> int:

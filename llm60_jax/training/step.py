@@ -17,7 +17,7 @@ import optax
 
 from llm60_jax.config import Config, Lora, Model
 from llm60_jax.config.schema import Dtype
-from llm60_jax.model import groups, layers, losses
+from llm60_jax.model import groups, layers, losses, native
 from llm60_jax.plan import Noise, StepKey, tap_depths
 from llm60_jax.training import optim, parallel
 
@@ -46,7 +46,7 @@ class TrainState:
 
 
 class Metrics(NamedTuple):
-    """The results of one step, on the device. The last four are evidence for proof.py."""
+    """The results of one step, on the device. The last five are evidence for proof.py."""
 
     applied: jax.Array  # bool, whether the update was made
     loss: jax.Array  # float32, nats, mean cross-entropy of the step's tokens, each counted once
@@ -57,6 +57,7 @@ class Metrics(NamedTuple):
     context: jax.Array  # int32, tokens in a row
     mask_coverage: jax.Array  # float32, share of the causal pairs of positions that attention may use
     weights: jax.Array  # float32 [2], least and largest weight of the tokens that count
+    counts: jax.Array  # float32, what the native kernels did in the step; zeros without them
 
 
 def init(config: Config) -> TrainState:
@@ -119,7 +120,9 @@ def train_step(
     if key.devices > 1:
         gradients = parallel.summed(gradients, key.devices)
     shared = live, fixed, total_weight, total_tokens, rng
-    objective, (terms, coverage), grads = gradients(shared, (batch, jnp.arange(key.accumulation)))
+    objective, (terms, coverage, forward_counts), (grads, backward_counts) = gradients(
+        shared, (batch, jnp.arange(key.accumulation))
+    )
     with jax.named_scope("optimizer"):
         grad_norm = optim.global_norm(grads)
         sound = jnp.isfinite(objective) & jnp.isfinite(grad_norm) & (objective <= limit)
@@ -138,6 +141,7 @@ def train_step(
         context=jnp.int32(batch["tokens"].shape[-1]),
         mask_coverage=coverage,
         weights=jnp.stack([jnp.where(weights > 0, weights, jnp.inf).min(), weights.max()]),
+        counts=forward_counts + backward_counts,
     )
     changed = {"params": params, "opt_state": opt_state, "step": state.step + 1}
     return dataclasses.replace(state, **changed), metrics
@@ -148,34 +152,47 @@ def _accumulated(config: Model, key: StepKey) -> Callable[..., Any]:
 
     `shared` holds live groups, fixed groups, total weight, total tokens and a PRNG key;
     `micro_batches` holds the batch and the micro-batches' numbers in the step. The result is
-    (objective, (loss terms, mask coverage), gradients of the live groups).
+    (objective, (loss terms, mask coverage, counts of the forward passes), (gradients of the live
+    groups, counts of the backward passes)).
     """
     term_weights = {"next_token": 1.0, "deep_supervision": key.deep_supervision if tap_depths(config, key) else 0}
 
     def gradients(shared, micro_batches):
         live, fixed, total_weight, total_tokens, rng = shared
 
-        def micro_loss(live, micro, index):
+        none = native.no_evidence()
+
+        def micro_loss(live, evidence, micro, index):
             micro_rng = None if key.noise == Noise() else jax.random.fold_in(rng, index)
-            total, terms, coverage = _losses(config, key, {**live, **fixed}, micro, micro_rng, term_weights)
+            params = {**live, **fixed}
+            total, terms, coverage, counts = _losses(config, key, params, micro, micro_rng, evidence, term_weights)
             plain = {name: sums.plain / total_tokens for name, sums in terms.items()}
-            return total / total_weight, (plain, coverage / key.accumulation)
+            return total / total_weight, (plain, coverage / key.accumulation, counts)
 
         def accumulate(sums, indexed):
-            (objective, aux), grads = jax.value_and_grad(micro_loss, has_aux=True)(live, *indexed)
+            of_both = jax.value_and_grad(micro_loss, argnums=(0, 1), has_aux=True)
+            (objective, aux), grads = of_both(live, none, *indexed)
             with jax.named_scope("gradients"):
                 return jax.tree.map(jnp.add, sums, (objective, aux, grads)), None
 
-        zeros = jnp.float32(0), ({name: jnp.float32(0) for name, w in term_weights.items() if w}, jnp.float32(0))
-        return jax.lax.scan(accumulate, (*zeros, jax.tree.map(jnp.zeros_like, live)), micro_batches)[0]
+        zero = jnp.float32(0)
+        no_terms = {name: zero for name, weight in term_weights.items() if weight}
+        start = zero, (no_terms, zero, none), (jax.tree.map(jnp.zeros_like, live), none)
+        return jax.lax.scan(accumulate, start, micro_batches)[0]
 
     return gradients
 
 
 def _losses(
-    config: Model, key: StepKey, params: groups.Params, micro: Batch, rng: jax.Array | None, weights: dict[str, float]
-) -> tuple[jax.Array, dict[str, losses.Sums], jax.Array]:
-    """Return a micro-batch's objective and loss terms, as sums over tokens, and mask coverage."""
+    config: Model,
+    key: StepKey,
+    params: groups.Params,
+    micro: Batch,
+    rng: jax.Array | None,
+    evidence: jax.Array,
+    weights: dict[str, float],
+) -> tuple[jax.Array, dict[str, losses.Sums], jax.Array, jax.Array]:
+    """Return a micro-batch's objective and loss terms, as sums over tokens, mask coverage and counts."""
     network, dtype = groups.merge(config, params, key.lora), jnp.dtype(key.dtype)
     outputs = network(
         micro["tokens"],
@@ -186,13 +203,18 @@ def _losses(
         rng=rng,
         dtype=dtype,
         prefix_BTD=micro.get("prefix"),
+        kernels=key.kernels,
+        evidence=evidence,
     )
     with jax.named_scope("head"):
         tapped = [layers.layer_norm(outputs.stream[d], **params[f"head_{d}"]) for d in tap_depths(config, key)]
         hidden_ND, *tapped_ND = (x.reshape(-1, config.dim) for x in (outputs.hidden_BTD, *tapped))
         targets_N, weights_N = micro["targets"].reshape(-1), micro["weights"].reshape(-1)
-        batch = losses.LossInputs(hidden_ND, tapped_ND, network.embedding[...], targets_N, weights_N, dtype)
-        return *losses.objective(batch, weights), outputs.mask_coverage
+        table_VD = network.embedding[...]
+        batch = losses.LossInputs(hidden_ND, tapped_ND, table_VD, targets_N, weights_N, dtype, key.kernels)
+        total, terms = losses.objective(batch, weights)
+    counts = sum((sums.counts for sums in terms.values()), outputs.counts)
+    return total, terms, outputs.mask_coverage, counts
 
 
 def _block_gradients(config: Model, grads: groups.Params) -> jax.Array:
@@ -216,12 +238,11 @@ def eval_step(config: Model, lora: Lora | None, params: groups.Params, rows: Bat
 
     Evaluation has no noise, and all its products are in float32.
     """
-    network = groups.merge(config, params, lora)
+    network, kernels = groups.merge(config, params, lora), native.for_scoring(config, lora)
     float32 = jnp.dtype(jnp.float32)
-    hidden_BTD = network(rows["tokens"], rows["segments"], dtype=float32).hidden_BTD
-    nll_N = losses.token_losses(
-        hidden_BTD.reshape(-1, config.dim), network.embedding[...], rows["targets"].reshape(-1), float32
-    )
+    hidden_BTD = network(rows["tokens"], rows["segments"], dtype=float32, kernels=kernels).hidden_BTD
+    hidden_ND, targets_N = hidden_BTD.reshape(-1, config.dim), rows["targets"].reshape(-1)
+    nll_N = losses.token_losses(hidden_ND, network.embedding[...], targets_N, float32, kernels)
     return nll_N.reshape(rows["targets"].shape)
 
 
@@ -232,9 +253,9 @@ def frozen_prefix(
 
     The products are those of training; the result is rounded once.
     """
-    network = groups.merge(config, params)
-    stream = network(tokens_BT, segments_BT, frozen_blocks=frozen_blocks, dtype=jnp.dtype(dtype)).stream
-    return stream[frozen_blocks].astype(jnp.bfloat16)
+    network, kernels = groups.merge(config, params), native.for_scoring(config)
+    outputs = network(tokens_BT, segments_BT, frozen_blocks=frozen_blocks, dtype=jnp.dtype(dtype), kernels=kernels)
+    return outputs.stream[frozen_blocks].astype(jnp.bfloat16)
 
 
 def optimizer(config: Config) -> optax.GradientTransformation:

@@ -1,0 +1,56 @@
+"""The kernels of this process: a built library, its calls known to XLA."""
+
+import ctypes
+
+import jax
+import jax.numpy as jnp
+
+from llm60_jax.config.schema import Kernels
+from llm60_jax.kernels.choice import Choice
+
+_CALLS = ("pack", "write", "logits")
+_TYPED_CALLS = ("stack_forward", "stack_backward", "head")  # for each type of operands
+_active = Choice("xla", "nothing was chosen yet")
+
+
+def activate(choice: Choice) -> None:
+    """Let this process use the chosen kernels, for all programs that are traced from now on."""
+    global _active
+    if choice.library is not None and choice.variant is not None:
+        library = ctypes.CDLL(str(choice.library))
+        types = ("float32", "bfloat16") if choice.variant.is_bfloat16 else ("float32",)
+        for name in (*_CALLS, *(f"{call}_{dtype}" for call in _TYPED_CALLS for dtype in types)):
+            symbol = getattr(library, f"llm60_{name}")
+            jax.ffi.register_ffi_target(f"llm60_{name}", jax.ffi.pycapsule(symbol), platform="cpu")
+    _active = choice
+
+
+def active() -> Choice:
+    """Return the choice of this process; XLA before there is one."""
+    return _active
+
+
+def in_use() -> Kernels:
+    """Return what computes in this process, where the kernels claim a shape."""
+    return _active.kernels
+
+
+def register_peak(threads: int) -> float | None:
+    """Return the operations a second of products in registers alone, on so many cores together.
+
+    They are products of bfloat16 where the processor has them. None without native kernels.
+    """
+    if _active.library is None:
+        return None
+    measure = ctypes.CDLL(str(_active.library)).llm60_register_peak
+    measure.restype, measure.argtypes = ctypes.c_double, (ctypes.c_long,)
+    return float(measure(threads))
+
+
+def operands(dtype: jnp.dtype) -> str:
+    """Return the type of a native product's operands for a dtype of products.
+
+    A processor without products of bfloat16 computes in float32, which is more exact.
+    """
+    assert _active.variant is not None
+    return "bfloat16" if dtype == jnp.bfloat16 and _active.variant.is_bfloat16 else "float32"
