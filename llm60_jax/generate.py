@@ -15,7 +15,7 @@ from flax import nnx
 
 from llm60_jax.config import Model, Sampling
 from llm60_jax.data.tokens.tokenizer import Tokenizer
-from llm60_jax.model import groups, layers, transformer
+from llm60_jax.model import groups, layers, native, transformer
 
 Array = jax.Array
 FREE = -1  # marks a token that is not drawn yet
@@ -128,22 +128,39 @@ def next_logits(
 
     Attention reads the first `room` positions of the caches.
     """
-    float32 = jnp.dtype(jnp.float32)
+    extend, logits = _STEPS[native.for_scoring(config)]
     S = next(iter(caches.values()))[0].shape[3]
     cos_SK, sin_SK = (jnp.asarray(t) for t in layers.rope_tables(S, config.head_dim, config.rope_base))
-    rope = cos_SK[position][None], sin_SK[position][None]
-    x_BTD, new_caches = network.embedding[...][token_B][:, None], {}
+    rope = cos_SK[position], sin_SK[position]
+    x_BD, new_caches = network.embedding[...][token_B], {}
     for name, _, _ in config.named_stacks:
-        graphdef, stack = nnx.split(getattr(network, name))
+        x_BD, new_caches[name] = extend(getattr(network, name), x_BD, rope, caches[name], position, room)
+    return logits(network, network.norm(x_BD)), new_caches
 
-        def body(carry, layer, graphdef=graphdef):
-            params, number = layer
-            block = nnx.merge(graphdef, params)
-            return block.extend(carry[0], rope, carry[1], number, position, room, float32), None
 
-        numbers = jnp.arange(len(caches[name][0]))
-        (x_BTD, new_caches[name]), _ = jax.lax.scan(body, (x_BTD, caches[name]), (stack, numbers))
-    return network.logits(network.norm(x_BTD)[:, 0], float32), new_caches
+def _extend(
+    stack: layers.Block, x_BD: Array, rope: tuple[Array, Array], caches: tuple[Array, Array], position: Array, room: int
+) -> tuple[Array, tuple[Array, Array]]:
+    """Take one token of each row through the blocks of a stack."""
+    graphdef, params = nnx.split(stack)
+    one_rope = rope[0][None], rope[1][None]
+
+    def body(carry, layer):
+        block = nnx.merge(graphdef, layer[0])
+        return block.extend(carry[0], one_rope, carry[1], layer[1], position, room, _FLOAT32), None
+
+    numbers = jnp.arange(len(caches[0]))
+    (x_BTD, caches), _ = jax.lax.scan(body, (x_BD[:, None], caches), (params, numbers))
+    return x_BTD[:, 0], caches
+
+
+def _logits(network: transformer.Transformer, hidden_BD: Array) -> Array:
+    return network.logits(hidden_BD, _FLOAT32)
+
+
+_FLOAT32 = jnp.dtype(jnp.float32)
+# What takes a token through a stack, and what reads the logits.
+_STEPS = {"xla": (_extend, _logits), "native": (native.extend, native.logits)}
 
 
 def choose(choice: Choice, logits_BV: Array, seen_BV: Array, keys_B: Array) -> Array:

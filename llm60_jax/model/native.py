@@ -1,10 +1,12 @@
 """Stacks and the head on the native CPU kernels, behind the interface of plain XLA.
 
-`stack` stands for `transformer._scan`, `token_losses` and `head` for the head in losses.py. A
-residual's factors are folded into the matrices before them, so the kernels do not know of them.
+`stack` stands for `transformer._scan`, `token_losses` and `head` for the head in losses.py,
+`extend` and `logits` for the steps of generate.py. A residual's factors are folded into the matrices before them, so the kernels do not know of them.
 
 Shape suffixes: L blocks, B sequences, T positions, N tokens, D model width, V vocabulary.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -106,3 +108,16 @@ def head(
 ) -> calls.HeadResult:
     """Return the losses of the targets, the gradients that are `wanted`, and counts."""
     return calls.head(hidden_ND, embedding_VD, targets_N, weights_N, library.operands(dtype), wanted)
+
+
+def extend(
+    blocks: Block, x_BD: Array, rope: tuple[Array, Array], caches: tuple[Array, Array], position: Array, room: int
+) -> tuple[Array, tuple[Array, Array]]:
+    """Take one token of each row through the blocks of a stack; attention reads only the positions so far."""
+    heads, gated = blocks.attention.heads, blocks.mlp.is_gated
+    return calls.write(x_BD, rope, weights(blocks), position, caches, heads, gated)
+
+
+def logits(network: Any, hidden_BD: Array) -> Array:
+    """Return the logits of hidden states under the tied head, float32 [B, V]."""
+    return calls.logits(hidden_BD, network.embedding[...])

@@ -39,7 +39,8 @@ class Writing {
   }
 
  private:
-  static constexpr long PARTS = 8;  // of a matrix's rows, each summed on its own
+  static constexpr long PARTS = 8;       // of a matrix's rows, each summed on its own
+  static constexpr long AHEAD = 1024;  // floats, from what is read to what is fetched
   long widest() const { return 3 * n_.D > n_.U() ? 3 * n_.D : n_.U(); }
 
   // out[B, columns] = x[B, depth] w[depth, columns]
@@ -49,18 +50,13 @@ class Writing {
       float* y = parts_ + part * n_.B * columns;
       std::memset(y, 0, n_.B * columns * sizeof(float));
       worker.counts.operations += 2 * n_.B * (last - first) * columns;
-      long k = first;
-      for (; k + 4 <= last; k += 4)
-        for (long b = 0; b < n_.B; b++)
-          for (long c = 0; c < columns; c += LANES) {
-            F32 sum = read(y + b * columns + c);
-            for (long i = 0; i < 4; i++) sum += read(w + (k + i) * columns + c) * x[b * depth + k + i];
-            write(y + b * columns + c, sum);
-          }
-      for (; k < last; k++)
-        for (long b = 0; b < n_.B; b++)
-          for (long c = 0; c < columns; c += LANES)
-            write(y + b * columns + c, read(y + b * columns + c) + read(w + k * columns + c) * x[b * depth + k]);
+      for (long k = first; k < last; k++)
+        for (long c = 0; c < columns; c += LANES) {
+          const F32 weights = read(w + k * columns + c);
+          __builtin_prefetch(w + k * columns + c + AHEAD);
+          for (long b = 0; b < n_.B; b++)
+            write(y + b * columns + c, read(y + b * columns + c) + weights * x[b * depth + k]);
+        }
     });
     for (long i = 0; i < n_.B * columns; i += LANES) {
       F32 sum = read(parts_ + i);
