@@ -90,6 +90,11 @@ def compile(source: Path, output: Path, variant: Variant, extra_flags: Sequence[
     _compile(_compiler(), source, output, variant, extra_flags)
 
 
+def require_compiler() -> None:
+    """Raise Unavailable if there is no compiler."""
+    _compiler()
+
+
 def _compiler() -> _Compiler:
     """Return the first compiler that works: $CXX, the system's, or that of the wheel ziglang."""
     chosen = shlex.split(os.environ.get("CXX", ""))

@@ -1,0 +1,102 @@
+"""Who computes a step: the native kernels, where this machine can have them, or XLA."""
+
+import ctypes
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from llm60_jax.errors import MachineError
+from llm60_jax.kernels import building, processor
+from llm60_jax.kernels.building import Unavailable
+from llm60_jax.kernels.processor import Variant
+
+Kernels = Literal["native", "xla"]
+Wanted = Literal["auto", "native", "xla"]  # train.kernels
+_XLA_BECAUSE = "XLA is used because "
+
+
+class Choice(NamedTuple):
+    """The kernels of a process, and why."""
+
+    kernels: Kernels
+    reason: str  # a sentence
+    variant: Variant | None = None  # of the native kernels
+    library: Path | None = None  # of the native kernels, once it is compiled
+    lacks: str = ""  # what this machine lacks for the native kernels, if the user can give it
+
+    @property
+    def name(self) -> str:
+        """The name in a run's versions. Equal names compute equal bits: the library's is a digest."""
+        return f"native {self.library.stem}" if self.library else self.kernels
+
+    @property
+    def record(self) -> dict[str, str]:
+        """What config.json of a run says of it."""
+        return {"name": self.name, "reason": self.reason, "lacks": self.lacks}
+
+
+def chosen(wanted: Wanted, device: str) -> Choice:
+    """Return the kernels of this process. The first call may compile them.
+
+    Args:
+      wanted: `train.kernels`.
+      device: the platform of JAX.
+
+    Raises:
+      MachineError: "native" is wanted and cannot be had.
+    """
+    return _decided(wanted, device, _built)
+
+
+def expected(wanted: Wanted, device: str = "cpu") -> Choice:
+    """Return the kernels that a run would most likely choose. Nothing is compiled.
+
+    Raise MachineError, as `chosen`.
+    """
+    return _decided(wanted, device, _buildable)
+
+
+def _decided(wanted: Wanted, device: str, native: Callable[[], Choice]) -> Choice:
+    if wanted == "xla":
+        return _xla("train.kernels asks for it")
+    choice = native() if device == "cpu" else _xla(f"the native kernels need a CPU, and the device is {device}")
+    if wanted == "native" and choice.kernels != "native":
+        why = choice.reason.removeprefix(_XLA_BECAUSE)
+        raise MachineError(f"train.kernels is 'native', but {why}. With --set train.kernels=auto XLA takes its place")
+    return choice
+
+
+@functools.cache
+def _built() -> Choice:
+    """Return the native kernels of this processor, compiled and loaded; XLA if that fails."""
+    expectation = _buildable()
+    if expectation.variant is None:
+        return expectation
+    try:
+        path = building.library(expectation.variant)
+        ctypes.CDLL(str(path))
+    except Unavailable as error:
+        return _xla(str(error), lacks=str(error))
+    except OSError as error:  # a folder without the right to execute, or a library of the compiler is missing
+        why = f"the native kernels cannot be loaded: {error}"
+        return _xla(why, lacks=why)
+    return expectation._replace(library=path)
+
+
+@functools.cache
+def _buildable() -> Choice:
+    """Return the native kernels of this processor if there is a compiler for them; otherwise XLA."""
+    variants = processor.here()
+    if not variants:
+        names = ", ".join(variant.name for variant in processor.VARIANTS)
+        return _xla(f"this processor has none of the instruction sets {names}")
+    try:
+        building.require_compiler()
+    except Unavailable as error:
+        return _xla(str(error), lacks=str(error))
+    return Choice("native", f"the native kernels for {variants[0].name} are used", variants[0])
+
+
+def _xla(cause: str, lacks: str = "") -> Choice:
+    return Choice("xla", _XLA_BECAUSE + cause, lacks=lacks)
