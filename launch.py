@@ -91,14 +91,18 @@ def _span(text: str) -> tuple[int, int]:
 
 
 def _dry_run(config: Config) -> None:
+    import jax
+
     from llm60_jax.data import survey
     from llm60_jax.data.read import sources
+    from llm60_jax.kernels import choice
     from llm60_jax.machine import devices, unfinished
     from llm60_jax.record.workdir import WorkDir
     from llm60_jax.run import ancestry, gates, preflight
     from llm60_jax.training import tuning
 
     devices.ready(config)
+    kernels = choice.expected(config.train.kernels, jax.default_backend())
     with unfinished.folder() as scratch:  # a dry run leaves nothing behind
         track = terminal.Tracker(INTERRUPTS)
         in_epochs = survey.look(config, [phase for phase in config.phase if phase.epochs is not None], track, scratch)
@@ -113,7 +117,7 @@ def _dry_run(config: Config) -> None:
             f"{stage_plan.steps:,} steps of {stage_plan.tokens_per_step:,} tokens, {stage_plan.tokens:,} in all; "
             f"{config.model.parameter_count:,} parameters"
         )
-        for line in config_module.departures(config):
+        for line in [*config_module.departures(config), *([kernels.reason] if kernels.lacks else [])]:
             terminal.say(f"note: {line}")
         gates.check_names(config.phase)
         preflight.require(config)

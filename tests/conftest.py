@@ -107,6 +107,7 @@ def tiny_tree(folder: Path) -> dict[str, Any]:
         "train": {
             "tokens_per_step": 128,
             "micro_batch": [[16, 4], [32, 2], [64, 1]],
+            "kernels": "xla",  # most tests compile none
             "log_every": 1,
             "evaluate_every": 5,
             "save_every": 4,

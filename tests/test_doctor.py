@@ -313,6 +313,27 @@ def test_where_the_time_went(healthy):
     assert math.isclose(sum(share.share for share in shares if not share.name.startswith("of them")), 1.0)
 
 
+def test_a_machine_that_lacks_something_for_the_native_kernels(healthy):
+    [finding] = doctor.examine(healthy._replace(lacks="no C++ compiler was found; install one"))
+    assert (finding.symptom, finding.phase) == ("slower than it could be", "fine_tune")
+    assert finding.cause == "no C++ compiler was found; install one"
+    assert "about 1.5 times as fast" in finding.evidence
+
+
+@pytest.mark.parametrize(
+    ("record", "lacks"), [({}, ""), ({"kernels": {"lacks": "a compiler"}}, "a compiler"), ({"kernels": {}}, "")]
+)
+def test_what_a_machine_lacks_is_read_from_the_run(tree, tmp_path, record, lacks):
+    (tmp_path / "config.json").write_text(json.dumps({"config": tree, "digests": {}, "changes": [], **record}))
+    assert history.read(tmp_path).lacks == lacks
+
+
+def test_a_damaged_record_of_kernels_is_named(tree, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"config": tree, "kernels": 3}))
+    with pytest.raises(DamageError, match=r"config\.json: unreadable"):
+        history.read(tmp_path)
+
+
 def test_depth_that_does_nothing(healthy):
     depth = field(healthy, "grammar", "depth")[0]
     depth["contributions"][:3] = [0.001, 0.002, 0.003]

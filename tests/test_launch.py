@@ -13,6 +13,8 @@ import compare_samples
 import pytest
 from conftest import PROJECT, metrics, tiny_tree, to_toml, without_time, write_corpus
 
+from llm60_jax.kernels import processor
+
 QUICK = PROJECT / "tests" / "quick_launch.py"
 
 
@@ -58,6 +60,15 @@ def test_dry_run_prints_the_plan_and_leaves_nothing(tiny_file, tree):
     assert text[1] == "60"
     assert "Its text suffices for training, validation and vocabulary" in done.stdout
     assert not Path(tree["workdir"]).exists()
+
+
+def test_a_dry_run_says_what_the_native_kernels_lack(tiny_file, monkeypatch):
+    monkeypatch.setenv("CXX", "/nowhere/c++")
+    settings = [tiny_file, "--dry-run", "--set"]
+    done = launch(*settings, "train.kernels=auto")
+    known = processor.here()  # nothing is lacking where the processor has no instruction set of ours
+    assert ("note: XLA is used because CXX is '/nowhere/c++'" in done.stdout) == bool(known)
+    refused(5, *settings, "train.kernels=native", words=["train.kernels is 'native', but"])
 
 
 @pytest.mark.slow

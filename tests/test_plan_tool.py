@@ -7,6 +7,8 @@ import pytest
 from conftest import to_toml
 
 from llm60_jax import plan
+from llm60_jax.kernels import choice
+from llm60_jax.kernels.choice import Choice
 
 
 @pytest.fixture
@@ -23,6 +25,16 @@ def test_a_plan_without_a_step(path, tiny, capsys):
     assert report["hours"] == {}
     assert tool.main([path]) == 0
     assert "--measure runs a few steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kernels", ["xla", "auto"])
+def test_a_plan_says_which_kernels_a_run_would_use(path, capsys, monkeypatch, kernels):
+    monkeypatch.setattr(choice, "_buildable", lambda: Choice("native", "the native kernels for avx2 are used"))
+    assert tool.main([path, "--json", "--set", f"train.kernels={kernels}"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["kernels"] == {"xla": "xla", "auto": "native"}[kernels]
+    assert tool.main([path, "--set", f"train.kernels={kernels}"]) == 0
+    assert f"on a CPU {report['reason']}\n" in capsys.readouterr().out
 
 
 @pytest.mark.slow

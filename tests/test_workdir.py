@@ -56,6 +56,7 @@ def test_another_identity_is_refused_with_both_values(tree, tmp_path, path, valu
         (("workdir",), "elsewhere"),
         (("train", "log_every"), 3),
         (("train", "remat"), "none"),
+        (("train", "kernels"), "native"),
         (("train", "micro_batch"), [[16, 8], [32, 4], [64, 2]]),
         (("phase", 0, "gate"), {"min_gain": 0.5}),
         (("phase", 0, "sources", 0, "path"), "moved"),

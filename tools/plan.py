@@ -17,6 +17,7 @@ from llm60_jax.data.corpus import units
 from llm60_jax.data.first_look import Look
 from llm60_jax.data.read import sources
 from llm60_jax.errors import DamageError, InputError
+from llm60_jax.kernels import choice
 from llm60_jax.machine import cli, compilation_cache, devices, manifest, terminal
 from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.machine.signals import Interrupts
@@ -158,15 +159,18 @@ def _plan(options: argparse.Namespace, interrupts: Interrupts) -> None:
             costs.measure(config, stage_plan, options.rounds, track, unfinished)
     rows = rows_of(stage_plan.stages, config, costs.recall(config, stage_plan))
     sums = totals(stage_plan.stages, rows)
+    kernels = choice.expected(config.train.kernels)
     epochs = {phase.name: phase.tokens / n for phase in config.phase if (n := look.tokens.get(phase.name))}
     if options.json:
-        print(json.dumps({"stages": rows, "hours": sums, "text_tokens": look.tokens, "epochs": epochs}, indent=1))
+        result = {"stages": rows, "hours": sums, "kernels": kernels.kernels, "reason": kernels.reason}
+        print(json.dumps({**result, "text_tokens": look.tokens, "epochs": epochs}, indent=1))
         return
     terminal.say(table(rows))
     for line in look.describe():
         terminal.say(line)
     if epochs:
         terminal.say("one epoch: each token of the phase's training text once")
+    terminal.say(f"on a CPU {kernels.reason}")
     for name, spread in sums.items():
         terminal.say(
             f"{name}: {spread['median']:,.1f} hours of steps ({spread['least']:,.1f} to {spread['most']:,.1f})"

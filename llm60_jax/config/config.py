@@ -42,6 +42,7 @@ class Train:
     remat: Recompute = "full"  # default of every phase
     memory_gb: Annotated[float, Field(gt=0)] | None = None  # bound for "auto"; None is half of the machine's memory
     dtype: Dtype = "bfloat16"  # operands of matrix products; use float32 if the CPU has no bfloat16
+    kernels: Literal["auto", "native", "xla"] = "auto"  # who computes on a CPU: native kernels, where they can be had
     document_mask: bool = True  # attention stays inside documents (playbook, section 17.4)
     log_every: Positive = 10  # steps
     evaluate_every: Positive | None = None  # steps; None is 500 or more, so that evaluation takes about 5 % of the time

@@ -25,6 +25,7 @@ class History(NamedTuple):
     plan: list[dict[str, Any]]  # plan.json
     gates: dict[str, dict[str, Any]]  # gates/<phase>.json by phase, in the order of phases
     samples: list[dict[str, Any]]  # samples/*.json in the order of steps
+    lacks: str = ""  # what the machine lacks for the native kernels, by the last start
     skipped: Sequence[str] = ()  # a line for each file of which a part cannot be read
 
     def of(self, phase: Phase, field: str) -> list[dict[str, Any]]:
@@ -61,7 +62,8 @@ def read(path: Path, rows: list[dict[str, Any]] | None = None) -> History:
             f"{path}: holds no run (config.json is missing); name a run directory, such as runs/quickstart"
         )
     try:
-        tree = dict(json.loads(files.read_text(workdir.config_path)))["config"]
+        stored = dict(json.loads(files.read_text(workdir.config_path)))
+        tree, lacks = stored["config"], str(dict(stored.get("kernels", {})).get("lacks", ""))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamageError(f"{workdir.config_path}: unreadable ({type(error).__name__}); restore it") from None
     config = config_module.parse(tree, str(workdir.config_path))
@@ -74,7 +76,7 @@ def read(path: Path, rows: list[dict[str, Any]] | None = None) -> History:
     samples = [parts.read(f"samples/{file.name}", shapes.Sample) for file in path.glob("samples/*.json")]
     written = sorted(filter(None, samples), key=lambda sample: sample["step"])
     judged = {name: gate for name, gate in gates.items() if gate}
-    return History(path, config, rows, stages or [], judged, written, parts.skipped)
+    return History(path, config, rows, stages or [], judged, written, lacks, parts.skipped)
 
 
 class _Parts(NamedTuple):

@@ -1,6 +1,7 @@
 """A run directory: its lock, its identity, its metrics and its log.
 
-config.json     the run's identity (resolved configuration, digests of data and tokenizer), and changes of FREE fields
+config.json     the run's identity (resolved configuration, digests of data and tokenizer), changes of FREE fields,
+                and the kernels of the last start
 plan.json       the stage table, amended where a freeze was delayed
 metrics.jsonl   a row per logged step, evaluation, look at the representations, decision, stage
 tokenizer/      the tokenizer, copied at the start
@@ -33,11 +34,13 @@ from llm60_jax.record import shapes
 log = logging.getLogger("llm60_jax")
 
 # Fields that may differ between two starts of one run, because they change neither the model, the data nor the
-# mathematics of a step. The digest of their text identifies the sources.
+# mathematics of a step. The digest of their text identifies the sources. Kernels, remat, micro-batches and devices
+# change how a step is rounded; a change of them is logged.
 FREE = {
     "workdir", "data_dir", "device", "processes", "start", "baseline", "sampling", "train.log_every",
     "train.evaluate_every", "train.save_every", "train.keep_rolling", "train.most_refused", "train.rewinds",
     "train.tensorboard", "train.remat", "train.micro_batch", "train.devices", "train.memory_gb", "train.keep_awake",
+    "train.kernels",
     "phase.*.remat", "phase.*.sources", "phase.*.gate",
 }  # fmt: skip
 RESCUES = "rescues.json"
@@ -94,10 +97,13 @@ class WorkDir:
         """Return whether no run has begun here."""
         return not self.config_path.exists()
 
-    def begin(self, config: Config, digests: Mapping[str, str], tokenizer: Path) -> None:
+    def begin(
+        self, config: Config, digests: Mapping[str, str], tokenizer: Path, kernels: Mapping[str, str] | None = None
+    ) -> None:
         """Record configuration, identity and tokenizer. Call it after the checks.
 
-        Changed FREE fields are logged and appended to `changes` in config.json.
+        Changed FREE fields are logged and appended to `changes` in config.json. `kernels` says which
+        kernels compute from now on (kernels/choice.py).
         """
         tree = config_module.to_tree(config)
         stored = self._stored()
@@ -112,7 +118,7 @@ class WorkDir:
             log.info("changed under this run, as it may: %s", values)
         (self.path / "tokenizer").mkdir(exist_ok=True)
         shutil.copyfile(tokenizer, self.path / TOKENIZER)
-        record = {"config": tree, "digests": dict(digests), "changes": changes}
+        record = {"config": tree, "digests": dict(digests), "changes": changes, "kernels": dict(kernels or {})}
         files.write_text(self.config_path, files.dump(record))
 
     def rows(self) -> list[dict[str, Any]]:

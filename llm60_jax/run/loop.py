@@ -11,12 +11,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+
 from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.config import Config, Phase
 from llm60_jax.data import first_look
 from llm60_jax.data.prepare import Prepared, prepare
 from llm60_jax.errors import DamageError, GateError, InputError, Interrupted, TrainingError
+from llm60_jax.kernels import choice
 from llm60_jax.machine import devices, manifest, shipped
 from llm60_jax.machine.awake import kept_awake
 from llm60_jax.machine.signals import Interrupts
@@ -193,9 +196,13 @@ def _prepared(config: Config, interrupts: Interrupts, back_to: int | None) -> It
                 say(f"note: {line}")
         start = ancestry.start(config)
         versions = devices.ready(config)  # before hours of work rest on them
+        kernels = choice.chosen(config.train.kernels, jax.default_backend())
+        versions["kernels"] = kernels.name  # they round differently
+        tell = say if kernels.lacks else detail
+        tell(f"note: {kernels.reason}")
         config = tuning.settled(config, Tracker(interrupts))
         data = prepare(config, Tracker(interrupts), workdir.check_digests, start.data if start else None)
-        workdir.begin(data.config, data.digests, data.tokenizer.path)
+        workdir.begin(data.config, data.digests, data.tokenizer.path, kernels.record)
         yield Ready(workdir, data, versions, start)
 
 

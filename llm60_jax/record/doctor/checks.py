@@ -17,6 +17,7 @@ CHECKS: Sequence[Callable[[History, Phase], Iterator[Finding]]] = (
     text.foreign_tokenizer,
     training.frozen_from_start,
     time.slow,
+    time.without_native_kernels,
     time.mostly_not_training,
     training.idle_depth,
     training.overfitting,

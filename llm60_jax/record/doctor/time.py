@@ -73,6 +73,18 @@ def slow(history: History, phase: Phase) -> Iterator[Finding]:
         )
 
 
+def without_native_kernels(history: History, phase: Phase) -> Iterator[Finding]:
+    """Find a run whose machine lacks something for the native kernels. It is said once, for its last phase."""
+    if history.lacks and phase == list(history.begun)[-1]:
+        yield Finding(
+            "slower than it could be",
+            phase.name,
+            "XLA computes the steps; the native kernels would be about 1.5 times as fast",
+            history.lacks,
+            "mend that, and run the same command again. A run may change its kernels; its bits differ from there on",
+        )
+
+
 def mostly_not_training(history: History, phase: Phase) -> Iterator[Finding]:
     """Find a run that spends too long on evaluation, samples and saving.
 
