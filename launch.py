@@ -95,14 +95,14 @@ def _dry_run(config: Config) -> None:
 
     from llm60_jax.data import survey
     from llm60_jax.data.read import sources
-    from llm60_jax.kernels import choice
+    from llm60_jax.kernels import library
     from llm60_jax.machine import devices, unfinished
     from llm60_jax.record.workdir import WorkDir
     from llm60_jax.run import ancestry, gates, preflight
     from llm60_jax.training import tuning
 
     devices.ready(config)
-    kernels = choice.expected(config.train.kernels, jax.default_backend())
+    config, kernels = library.expected(config, jax.default_backend())
     with unfinished.folder() as scratch:  # a dry run leaves nothing behind
         track = terminal.Tracker(INTERRUPTS)
         in_epochs = survey.look(config, [phase for phase in config.phase if phase.epochs is not None], track, scratch)

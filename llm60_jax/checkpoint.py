@@ -15,6 +15,7 @@ import numpy as np
 from llm60_jax.config import Config, Lora
 from llm60_jax.data.tokens.tokenizer import Tokenizer
 from llm60_jax.errors import DamageError
+from llm60_jax.kernels import library
 from llm60_jax.machine import devices, files, manifest
 from llm60_jax.model import groups
 from llm60_jax.model.transformer import Transformer
@@ -83,6 +84,7 @@ def open_(path: Path) -> Trained:
     config = store.config_of(folder, meta)
     tokenizer = _tokenizer(run / TOKENIZER, folder, meta)
     devices.settle("cpu" if config.device == "cpu" else "auto", Path(config.data_dir))
+    library.settle("auto", config.model)
     state = jax.device_put(read_state(folder, meta, config, base_of(run, meta)))
     lora = config.phase_named(meta["phase"]).lora if has_adapters(state) else None
     return Trained(folder, meta, config, state.params, lora, tokenizer)

@@ -17,7 +17,7 @@ from llm60_jax.data.corpus import units
 from llm60_jax.data.first_look import Look
 from llm60_jax.data.read import sources
 from llm60_jax.errors import DamageError, InputError
-from llm60_jax.kernels import choice
+from llm60_jax.kernels import library
 from llm60_jax.machine import cli, compilation_cache, devices, manifest, terminal
 from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.machine.signals import Interrupts
@@ -147,10 +147,12 @@ def _plan(options: argparse.Namespace, interrupts: Interrupts) -> None:
     given = config_module.load(options.config, options.set)
     look = first_look.look(given, terminal.Tracker(interrupts, on_stderr=options.json), epochs_only=True)
     look = with_prepared_text(look)
-    config = tuning.recalled(look.config)
+    settled, kernels = library.expected(look.config)
+    config = tuning.recalled(settled)
     stage_plan = plan.build(config)
     if options.measure:
         devices.ready(config)
+        config = library.settled(config)
         track, identity = terminal.Tracker(interrupts, on_stderr=options.json), [to_tree(config), options.rounds]
         with (
             compilation_cache.shared(Path(config.data_dir)),
@@ -159,7 +161,6 @@ def _plan(options: argparse.Namespace, interrupts: Interrupts) -> None:
             costs.measure(config, stage_plan, options.rounds, track, unfinished)
     rows = rows_of(stage_plan.stages, config, costs.recall(config, stage_plan))
     sums = totals(stage_plan.stages, rows)
-    kernels = choice.expected(config.train.kernels)
     epochs = {phase.name: phase.tokens / n for phase in config.phase if (n := look.tokens.get(phase.name))}
     if options.json:
         result = {"stages": rows, "hours": sums, "kernels": kernels.kernels, "reason": kernels.reason}

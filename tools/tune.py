@@ -10,6 +10,7 @@ from pathlib import Path
 from llm60_jax import config as config_module
 from llm60_jax.config import Config, to_tree
 from llm60_jax.errors import InputError
+from llm60_jax.kernels import library
 from llm60_jax.machine import cli, compilation_cache, devices, terminal
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.training import tuning
@@ -82,6 +83,7 @@ def _tune(options: argparse.Namespace, interrupts: Interrupts) -> None:
         raise InputError(f"--memory-gb: {options.memory_gb:g}, but it must be above 0")
     config = _untuned(options)
     devices.ready(config)
+    config = library.settled(config)
     track = terminal.Tracker(interrupts, on_stderr=options.json)
     programs, seconds = tuning.forecast(config, options.rounds)
     known = f"some {terminal.duration(seconds)} of steps by what was measured before" if seconds else ""

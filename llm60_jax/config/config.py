@@ -16,7 +16,7 @@ from llm60_jax.config import schema
 from llm60_jax.config.model import Model
 from llm60_jax.config.phase import Goal, Phase
 from llm60_jax.config.rules import RULE_6
-from llm60_jax.config.schema import Count, Dtype, Name, PathText, Positive, Recompute, Remat, record, require
+from llm60_jax.config.schema import Count, Dtype, Kernels, Name, PathText, Positive, Recompute, Remat, record, require
 from llm60_jax.config.sources import InstructionSource
 from llm60_jax.errors import InputError
 
@@ -282,6 +282,13 @@ def parse(tree: dict[str, Any], origin: str) -> Config:
         stacks = {"stacks": model["segments"]}  # the name of the field in older configurations
         tree = {**tree, "model": {name: value for name, value in model.items() if name != "segments"} | stacks}
     return schema.validate(Config, tree, origin)
+
+
+def with_kernels(config: Config, kernels: Kernels) -> Config:
+    """Return the configuration with these kernels in place of "auto"."""
+    tree = to_tree(config)
+    tree["train"]["kernels"] = kernels
+    return parse(tree, "chosen kernels")
 
 
 def to_tree(config: Config) -> dict[str, Any]:

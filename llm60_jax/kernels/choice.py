@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from llm60_jax.config.schema import Kernels
 from llm60_jax.errors import MachineError
 from llm60_jax.kernels import building, processor
 from llm60_jax.kernels.building import Unavailable
 from llm60_jax.kernels.processor import Variant
 
-Kernels = Literal["native", "xla"]
 Wanted = Literal["auto", "native", "xla"]  # train.kernels
 _XLA_BECAUSE = "XLA is used because "
 
@@ -36,31 +36,35 @@ class Choice(NamedTuple):
         return {"name": self.name, "reason": self.reason, "lacks": self.lacks}
 
 
-def chosen(wanted: Wanted, device: str) -> Choice:
+def chosen(wanted: Wanted, device: str, unclaimed: str | None = None) -> Choice:
     """Return the kernels of this process. The first call may compile them.
 
     Args:
       wanted: `train.kernels`.
       device: the platform of JAX.
+      unclaimed: why the kernels do not claim the architecture, if they do not (plan/native.py).
 
     Raises:
       MachineError: "native" is wanted and cannot be had.
     """
-    return _decided(wanted, device, _built)
+    return _decided(wanted, device, unclaimed, _built)
 
 
-def expected(wanted: Wanted, device: str = "cpu") -> Choice:
+def expected(wanted: Wanted, device: str = "cpu", unclaimed: str | None = None) -> Choice:
     """Return the kernels that a run would most likely choose. Nothing is compiled.
 
     Raise MachineError, as `chosen`.
     """
-    return _decided(wanted, device, _buildable)
+    return _decided(wanted, device, unclaimed, _buildable)
 
 
-def _decided(wanted: Wanted, device: str, native: Callable[[], Choice]) -> Choice:
+def _decided(wanted: Wanted, device: str, unclaimed: str | None, native: Callable[[], Choice]) -> Choice:
     if wanted == "xla":
         return _xla("train.kernels asks for it")
-    choice = native() if device == "cpu" else _xla(f"the native kernels need a CPU, and the device is {device}")
+    if device != "cpu":
+        choice = _xla(f"the native kernels need a CPU, and the device is {device}")
+    else:
+        choice = _xla(unclaimed) if unclaimed else native()
     if wanted == "native" and choice.kernels != "native":
         why = choice.reason.removeprefix(_XLA_BECAUSE)
         raise MachineError(f"train.kernels is 'native', but {why}. With --set train.kernels=auto XLA takes its place")

@@ -5,24 +5,54 @@ import ctypes
 import jax
 import jax.numpy as jnp
 
+from llm60_jax import config as config_module
+from llm60_jax.config import Config, Model
 from llm60_jax.config.schema import Kernels
-from llm60_jax.kernels.choice import Choice
+from llm60_jax.kernels import choice
+from llm60_jax.kernels.choice import Choice, Wanted
+from llm60_jax.plan import native
 
 _CALLS = ("pack", "write", "logits")
 _TYPED_CALLS = ("stack_forward", "stack_backward", "head")  # for each type of operands
 _active = Choice("xla", "nothing was chosen yet")
 
 
-def activate(choice: Choice) -> None:
+def activate(chosen: Choice) -> None:
     """Let this process use the chosen kernels, for all programs that are traced from now on."""
     global _active
-    if choice.library is not None and choice.variant is not None:
-        library = ctypes.CDLL(str(choice.library))
-        types = ("float32", "bfloat16") if choice.variant.is_bfloat16 else ("float32",)
+    if chosen.library is not None and chosen.variant is not None:
+        library = ctypes.CDLL(str(chosen.library))
+        types = ("float32", "bfloat16") if chosen.variant.is_bfloat16 else ("float32",)
         for name in (*_CALLS, *(f"{call}_{dtype}" for call in _TYPED_CALLS for dtype in types)):
             symbol = getattr(library, f"llm60_{name}")
             jax.ffi.register_ffi_target(f"llm60_{name}", jax.ffi.pycapsule(symbol), platform="cpu")
-    _active = choice
+    _active = chosen
+
+
+def settle(wanted: Wanted, model: Model) -> Choice:
+    """Choose and activate the kernels of this process. The first call on a computer compiles them.
+
+    Call it once the device is known.
+
+    Args:
+      wanted: `train.kernels`.
+
+    Raises:
+      MachineError: "native" is wanted and cannot be had.
+    """
+    activate(choice.chosen(wanted, jax.default_backend(), native.unclaimed(model)))
+    return _active
+
+
+def settled(config: Config) -> Config:
+    """Return the configuration with the choice of `settle` as `train.kernels`."""
+    return config_module.with_kernels(config, settle(config.train.kernels, config.model).kernels)
+
+
+def expected(config: Config, device: str = "cpu") -> tuple[Config, Choice]:
+    """Return the configuration and the choice that `settled` would most likely make. Nothing is compiled."""
+    likely = choice.expected(config.train.kernels, device, native.unclaimed(config.model))
+    return config_module.with_kernels(config, likely.kernels), likely
 
 
 def active() -> Choice:

@@ -1,7 +1,8 @@
 """Stacks and the head on the native CPU kernels, behind the interface of plain XLA.
 
 `stack` stands for `transformer._scan`, `token_losses` and `head` for the head in losses.py,
-`extend` and `logits` for the steps of generate.py. A residual's factors are folded into the matrices before them, so the kernels do not know of them.
+`extend` and `logits` for the steps of generate.py. A residual's factors are folded into the matrices
+before them, so the kernels do not know of them.
 
 Shape suffixes: L blocks, B sequences, T positions, N tokens, D model width, V vocabulary.
 """
@@ -53,7 +54,8 @@ def stack(
     )
     numbers = _dropout_numbers(rngs) if is_noisy else jnp.zeros((len(blocks.mlp.down.kernel[...]), 2), jnp.uint32)
     context = calls.Context(*shared.rope, shared.seen.segments_BT, numbers)
-    return calls.stack(settings, x_BTD, weights(blocks), context, evidence)
+    with jax.named_scope("blocks"):
+        return calls.stack(settings, x_BTD, weights(blocks), context, evidence)
 
 
 def _dropout_numbers(rngs: Array | None) -> Array:

@@ -2,7 +2,8 @@
 
 Here: stages (`stages`) and how they are built (`build`); amendments by decisions, extensions and
 rescues (`amend`); learning rates (`rates`); what is due between steps (`due`); the key that a train
-step is compiled for (`step_key`); its predicted operations (`flops`); the stage table (`table`). All
+step is compiled for (`step_key`); its predicted operations (`flops`), and those of the
+native kernels (`native`); the stage table (`table`). All
 percent arithmetic of the project is in this package. Not here: jax, files, clocks. A question about
 a schedule takes microseconds.
 """
@@ -12,11 +13,11 @@ from llm60_jax.plan.build import build
 from llm60_jax.plan.due import EVALUATION_SHARE, MOST_SCORED, Due, due, evaluate_every, validation_tokens
 from llm60_jax.plan.rates import learning_rate
 from llm60_jax.plan.stages import LATE, Decision, Extension, Plan, Rescue, Stage
-from llm60_jax.plan.step_key import Noise, StepKey, key, tap_depths
+from llm60_jax.plan.step_key import Noise, StepKey, key, tap_depths, unclaimed
 from llm60_jax.plan.table import plan_table, to_rows
 
 __all__ = [
     "EVALUATION_SHARE", "LATE", "MOST_SCORED", "Decision", "Due", "Extension", "Noise", "Plan", "Rescue", "Stage",
     "StepKey", "build", "decide", "due", "evaluate_every", "extend", "key", "learning_rate", "plan_table", "rescue",
-    "tap_depths", "to_rows", "validation_tokens",
+    "tap_depths", "to_rows", "unclaimed", "validation_tokens",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ that it may see.
 from fractions import Fraction
 
 from llm60_jax.config import Model
+from llm60_jax.plan import native
 from llm60_jax.plan.step_key import StepKey, tap_depths
 
 ATTENTION_CHUNK = 128  # positions
@@ -26,6 +27,8 @@ def step_flops(model: Model, key: StepKey, fused: bool = False) -> int:
       fused: whether a kernel computes attention. Its operations are left out then, as the count
         leaves them out.
     """
+    if key.kernels == "native":
+        return sum(native_by_part(model, key).values())
     per_token: Fraction = (model.layers - key.frozen_blocks) * _live_block(model, key, fused)
     if not key.prefix_cached:
         per_token += key.frozen_blocks * (
@@ -35,6 +38,25 @@ def step_flops(model: Model, key: StepKey, fused: bool = False) -> int:
     heads = 1 + len(tap_depths(model, key))
     per_token += heads * (4 if key.embedding_frozen else 6) * model.vocab_size * model.dim
     return int(key.tokens * per_token)
+
+
+def native_mlp_elements(model: Model, key: StepKey) -> int:
+    """Return the elements inside the live MLPs of one step that the native kernels compute; 0 on XLA."""
+    live = (model.layers - key.frozen_blocks) * native.padded(model.mlp_width)
+    return key.tokens * live if key.kernels == "native" else 0
+
+
+def native_by_part(model: Model, key: StepKey) -> dict[str, int]:
+    """Return the operations of one step that native kernels compute: all of them, or none on XLA."""
+    if key.kernels == "xla":
+        return {}
+    shape = key.micro_batch, key.context
+    blocks = native.live_block_flops(model, *shape, key.remat) * (model.layers - key.frozen_blocks)
+    if not key.prefix_cached:
+        blocks += native.block_flops(model, *shape) * key.frozen_blocks
+    head = native.head_flops(model, key.micro_batch * key.context, trains=not key.embedding_frozen)
+    heads = (1 + len(tap_depths(model, key))) * head
+    return {"blocks": key.accumulation * blocks, "head": key.accumulation * heads}
 
 
 def _matrices(model: Model) -> int:

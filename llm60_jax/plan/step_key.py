@@ -6,8 +6,9 @@ program, `training/step.py` builds it.
 
 from typing import NamedTuple
 
-from llm60_jax.config import Config, Lora, Model
+from llm60_jax.config import Config, Lora, Model, Phase
 from llm60_jax.config.schema import Dtype, Kernels, Remat
+from llm60_jax.plan import native
 from llm60_jax.plan.stages import Stage
 
 
@@ -46,14 +47,11 @@ class StepKey(NamedTuple):
 
 
 def key(config: Config, stage: Stage) -> StepKey:
-    """Return the key of a stage's program.
+    """Return the key of a stage's program. `train.kernels` must be settled: "auto" counts as "xla" here.
 
     Raise KeyError if the configuration has no phase of that name.
     """
     phase = config.phase_named(stage.phase)
-    noise = Noise(
-        phase.mlp_dropout, phase.attention_dropout, phase.embedding_dropout, phase.drop_path, phase.activation_noise
-    )
     return StepKey(
         context=stage.context,
         micro_batch=stage.micro_batch,
@@ -61,13 +59,26 @@ def key(config: Config, stage: Stage) -> StepKey:
         frozen_blocks=stage.frozen_blocks,
         embedding_frozen=phase.lora is not None or (stage.frozen_blocks > 0 and phase.embedding == "frozen"),
         remat=stage.remat,
-        noise=noise,
+        noise=_noise(phase),
         deep_supervision=phase.deep_supervision,
         lora=phase.lora,
         adapted_from=phase.adapted_from,
         prefix_cached=phase.prefix_cache,
         devices=config.train.devices,
         dtype=config.train.dtype,
+        kernels="xla" if config.train.kernels != "native" or unclaimed(config, phase) else "native",
+    )
+
+
+def unclaimed(config: Config, phase: Phase) -> str | None:
+    """Return why a phase does not train on the native kernels where a run has them; None if it does."""
+    fault = native.unclaimed_step(_noise(phase)._asdict(), phase.lora, config.train.devices)
+    return native.unclaimed(config.model) or fault
+
+
+def _noise(phase: Phase) -> Noise:
+    return Noise(
+        phase.mlp_dropout, phase.attention_dropout, phase.embedding_dropout, phase.drop_path, phase.activation_noise
     )
 
 

@@ -15,7 +15,7 @@ from llm60_jax.config import Phase
 from llm60_jax.data.tokens import bigrams
 from llm60_jax.errors import TrainingError
 from llm60_jax.machine.signals import GRACE
-from llm60_jax.plan import Stage, StepKey
+from llm60_jax.plan import Stage, StepKey, flops
 from llm60_jax.run import amending, measures
 from llm60_jax.run.events import Paused, StageProved, StepBegins, StepLanded, StepLogged
 from llm60_jax.run.state import Run
@@ -143,11 +143,12 @@ class Flight:
             after = run.group_digests()
         evidence = proof.gather(
             pending.metrics,
-            run.programs.flops(self._key),
+            run.programs.counted_flops(self._key),
             measures.leaks(run, self._phase),
             run.state.opt_state,
             self._before,
             after,
+            flops.native_mlp_elements(model, self._key),
         )
         assert pending.coverage is not None
         expected = proof.Expected(

@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-# The scopes (jax.named_scope) of model and step; OTHER is outside all of them.
-PARTS = ("embedding", "norm", "attention", "mlp", "head", "gradients", "optimizer")
+# The scopes (jax.named_scope) of model and step; "blocks" is a whole stack on the native kernels, and OTHER is outside
+# all of them.
+PARTS = ("embedding", "norm", "attention", "mlp", "blocks", "head", "gradients", "optimizer")
 OTHER = "other"
 _PART = re.compile(rf"\b({'|'.join(PARTS)})\b")
 

@@ -1,5 +1,6 @@
 """Compile train steps, one a StepKey, ahead of time and in the background."""
 
+import collections
 import concurrent.futures
 import functools
 import logging
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from llm60_jax.config import Config
-from llm60_jax.plan import StepKey
+from llm60_jax.plan import StepKey, flops
 from llm60_jax.training import counted_flops, parallel, phase_groups, step
 from llm60_jax.training.step import Batch, Metrics, TrainState
 
@@ -36,7 +37,7 @@ class CompiledSteps:
         self._replicas = parallel.Replicas(config.train.devices) if several else None
         self._batch_sharding = parallel.split(config.train.devices) if several else None
         self.compile_seconds: dict[StepKey, float] = {}
-        self.flops_by_part: dict[StepKey, dict[str, int]] = {}  # of matrix products in one step, counted
+        self.flops_by_part: dict[StepKey, dict[str, int]] = {}  # of matrix products in one step
 
     def prefetch(self, key: StepKey) -> None:
         """Start to compile a program, unless it is compiled or compiling."""
@@ -93,13 +94,19 @@ class CompiledSteps:
         }
 
     def flops(self, key: StepKey) -> int:
-        """Return the operations of matrix products in one step, counted in the program."""
+        """Return the operations of matrix products in one step: counted in the program, those of native calls by
+        formula."""
         return sum(self.flops_by_part[key].values())
+
+    def counted_flops(self, key: StepKey) -> int:
+        """Return the operations that were counted in the program; native calls count theirs themselves."""
+        return self.flops(key) - sum(flops.native_by_part(self._config.model, key).values())
 
     def _compile(self, key: StepKey) -> Any:
         start = time.monotonic()
         traced = trace(self._config, key)
-        self.flops_by_part[key] = counted_flops.by_part(traced.jaxpr)
+        counted, native = counted_flops.by_part(traced.jaxpr), flops.native_by_part(self._config.model, key)
+        self.flops_by_part[key] = dict(collections.Counter(counted) + collections.Counter(native))
         program = traced.lower().compile()
         self.compile_seconds[key] = time.monotonic() - start
         log.info("compiled %s in %.1f s", key, self.compile_seconds[key])

@@ -6,6 +6,7 @@ error names both values.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,9 +16,11 @@ import numpy as np
 from llm60_jax.config import Model
 from llm60_jax.data.tokens.tokenizer import BOS, PAD
 from llm60_jax.errors import TrainingError
-from llm60_jax.model import attention
+from llm60_jax.model import attention, native
 from llm60_jax.plan import Stage, StepKey, flops
 from llm60_jax.training.step import Metrics
+
+_SIGMAS = 8  # standard deviations that a share of dropout may differ by chance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +32,11 @@ class Observed:
     mask_coverage: float  # share of the causal pairs of positions that the model's mask allows
     leaks: int  # held-out positions that saw another document or a later position
     weights: tuple[float, float]  # least and largest weight of a token in the loss
-    matmul_flops: int  # operations of matrix products in one step, counted in the program
+    matmul_flops: int  # operations of matrix products in one step, counted in the program and by the native kernels
     groups_changed: tuple[str, ...]  # groups with any changed bit in their parameters
     state_bytes_updated: int  # optimizer state of the groups whose state changed
     state_bytes_untouched: int  # optimizer state of the groups whose state kept every bit
+    dropped: float | None = None  # share of the MLPs' elements that dropout set to 0, if native kernels counted them
 
     def to_row(self) -> dict[str, Any]:
         """Return JSON values for metrics.jsonl, with the number of blocks instead of their list."""
@@ -51,27 +55,37 @@ Digests = Mapping[str, tuple[str, str]]  # group -> digests of its parameters an
 
 
 def gather(
-    metrics: Metrics, matmul_flops: int, leaks: int, opt_state: Mapping[str, Any], before: Digests, after: Digests
+    metrics: Metrics,
+    matmul_flops: int,
+    leaks: int,
+    opt_state: Mapping[str, Any],
+    before: Digests,
+    after: Digests,
+    elements: int = 0,
 ) -> Observed:
     """Return the evidence from a step's metrics, its program, and the digests before and after it.
 
     Args:
-      matmul_flops: operations counted in the program (counted_flops.by_part).
+      matmul_flops: operations counted in the program (counted_flops.by_part), those of native calls
+        left out.
       leaks: counted by evaluate/validation.py.
       opt_state: optimizer state by group, for its size.
+      elements: of the MLPs that native kernels compute in a step (flops.native_mlp_elements).
     """
     state_bytes = {name: sum(leaf.nbytes for leaf in jax.tree.leaves(group)) for name, group in opt_state.items()}
     updated = sum(size for name, size in state_bytes.items() if before[name][1] != after[name][1])
+    operations, _, dropped = native.total(metrics.counts)
     return Observed(
         context=int(metrics.context),
         blocks_with_gradient=tuple(np.flatnonzero(metrics.block_gradients).tolist()),
         mask_coverage=float(metrics.mask_coverage),
         leaks=leaks,
         weights=(float(metrics.weights[0]), float(metrics.weights[1])),
-        matmul_flops=matmul_flops,
+        matmul_flops=matmul_flops + operations,
         groups_changed=tuple(sorted(name for name in after if before[name][0] != after[name][0])),
         state_bytes_updated=updated,
         state_bytes_untouched=sum(state_bytes.values()) - updated,
+        dropped=dropped / elements if elements else None,
     )
 
 
@@ -122,6 +136,9 @@ def check(stage: Stage, model: Model, key: StepKey, expected: Expected, evidence
             f"document mask over {expected.coverage:.4f} of the causal pairs planned, "
             f"{evidence.mask_coverage:.4f} in the program"
         )
+    rate, elements = key.noise.mlp, flops.native_mlp_elements(model, key)
+    if evidence.dropped is not None and abs(evidence.dropped - rate) > _SIGMAS * math.sqrt(rate / elements):
+        raise differs(f"dropout of {rate:.2%} of the MLPs' elements planned, of {evidence.dropped:.2%} found")
     if evidence.leaks:
         raise differs(f"no position may see another document or a later position, {evidence.leaks} do")
     if (evidence.weights[0] != evidence.weights[1]) != expected.reweighted:

@@ -21,6 +21,7 @@ from llm60_jax import plan
 from llm60_jax.config import Config, to_tree
 from llm60_jax.data.prepare import Prepared, prepare
 from llm60_jax.errors import InputError
+from llm60_jax.kernels import library
 from llm60_jax.machine import cli, compilation_cache, devices, terminal
 from llm60_jax.machine.progress import Track
 from llm60_jax.machine.remembered import Unfinished
@@ -158,8 +159,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 def _measure(options: argparse.Namespace, interrupts: Interrupts) -> None:
     if options.rounds < 1:
         raise InputError(f"--rounds: {options.rounds}, but it must be 1 or more")
-    config = tuning.recalled(config_module.load(options.config, options.set))
+    config = config_module.load(options.config, options.set)
     devices.ready(config)
+    config = tuning.recalled(library.settled(config))
     track = terminal.Tracker(interrupts, on_stderr=options.json)
     prepared = prepare(config, track, lambda digests: None)
     identity, here = [to_tree(config), prepared.digests, options.rounds], Path(__file__).parent

@@ -17,6 +17,7 @@ from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.config import Config, Phase, to_tree
 from llm60_jax.errors import InputError
+from llm60_jax.kernels import library
 from llm60_jax.machine import cli, devices, terminal
 from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.machine.signals import Interrupts
@@ -138,10 +139,11 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def _profile(options: argparse.Namespace, interrupts: Interrupts) -> None:
     if options.rounds < 1:
         raise InputError(f"--rounds: {options.rounds}, but it must be 1 or more")
-    config = tuning.recalled(config_module.load(options.config, options.set))
+    config = config_module.load(options.config, options.set)
+    device = devices.ready(config)["device"]
+    config = tuning.recalled(library.settled(config))
     phase = cli.phase_of(config, options.phase) if options.phase else config.phase[0]
     timed = timed_steps(config, phase, chosen(config, phase, options.stages))
-    device = devices.ready(config)["device"]
     steps, track = costs.Steps(config, phase), terminal.Tracker(interrupts, on_stderr=options.json)
     identity = [to_tree(config), phase.name, [subject.name for subject in timed], options.rounds, str(options.trace)]
     with (

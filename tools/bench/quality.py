@@ -26,6 +26,7 @@ from llm60_jax.data.prepare import Prepared, prepare
 from llm60_jax.data.tokens import loader, packing
 from llm60_jax.errors import InputError
 from llm60_jax.evaluate import judgement, validation
+from llm60_jax.kernels import library
 from llm60_jax.machine import cli, devices, files, terminal
 from llm60_jax.machine.progress import Track
 from llm60_jax.machine.remembered import Unfinished
@@ -192,6 +193,7 @@ def _compare(options: argparse.Namespace, interrupts: Interrupts) -> None:
     if len(config.phase) > 1:
         raise InputError(f"{options.config}: has {len(config.phase)} phases, but the tool compares one; leave one")
     devices.ready(config)
+    config = library.settled(config)
     track = terminal.Tracker(interrupts, on_stderr=options.json)
     options.dir.mkdir(parents=True, exist_ok=True)
     path = options.dir / "quality.json"

@@ -1,0 +1,241 @@
+"""The native kernels against plain XLA: values, gradients, counts, and what they refuse."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from llm60_jax.config import Model
+from llm60_jax.kernels import calls, choice, library
+from llm60_jax.model import groups, losses, native
+from llm60_jax.plan import Noise
+from llm60_jax.plan import native as claims
+
+F32, BF16 = jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def kernels():
+    """The kernels of this processor; without them there is nothing to test."""
+    chosen = choice.chosen("auto", "cpu")
+    if chosen.kernels != "native":
+        pytest.skip(chosen.reason)
+    before = library.active()
+    library.activate(chosen)
+    yield chosen
+    library.activate(before)
+
+
+def model(dim=64, heads=2, hidden=96, layers=3, **others):
+    sizes = {"vocab_size": 400, "stacks": (layers - 1, 1) if layers > 1 else (1,), "max_context": 512}
+    return Model(layers=layers, dim=dim, heads=heads, hidden_dim=hidden, **(sizes | others))
+
+
+def perturbed(config):
+    """Parameters away from their initial values, so that every gradient is of some size."""
+    params = groups.init(config, jax.random.key(0))
+    leaves, treedef = jax.tree.flatten(params)
+    rngs = jax.random.split(jax.random.key(1), len(leaves))
+    return treedef.unflatten([x + 0.05 * jax.random.normal(rng, x.shape) for x, rng in zip(leaves, rngs, strict=True)])
+
+
+def rows(config, B, T):
+    rng = np.random.default_rng(B * 1000 + T)
+    tokens = rng.integers(4, config.vocab_size, (2, B, T)).astype(np.int32)
+    segments = np.sort(rng.integers(1, 4, (B, T)), axis=1).astype(np.int32)
+    weights = rng.uniform(0.5, 1.5, (B, T)).astype(np.float32)
+    weights[:, -1] = 0 if T > 1 else 1
+    return {"tokens": tokens[0], "targets": tokens[1], "segments": segments, "weights": weights}
+
+
+def objective(config, batch, kernels, dtype, frozen=0, noise=Noise(), remat="products"):
+    """A function of parameters and evidence: the loss, and counts of the forward passes."""
+
+    def loss(params, evidence):
+        network = groups.merge(config, params)
+        rng = None if noise == Noise() else jax.random.key(5)
+        outputs = network(
+            batch["tokens"], batch["segments"], frozen_blocks=frozen, remat=remat, noise=noise, rng=rng, dtype=dtype,
+            kernels=kernels, evidence=evidence,
+        )  # fmt: skip
+        hidden = outputs.hidden_BTD.reshape(-1, config.dim)
+        table, targets, weights = network.embedding[...], batch["targets"].ravel(), batch["weights"].ravel()
+        sums = losses.next_token(hidden, table, targets, weights, dtype, kernels)
+        return sums.weighted / weights.sum(), (outputs.counts + sums.counts, outputs.mask_coverage)
+
+    return loss
+
+
+def compared(config, batch, dtype=BF16, **options):
+    """Losses and gradients by plain XLA in float32, by plain XLA in `dtype`, and by the kernels."""
+    params, none = perturbed(config), native.no_evidence()
+    results = []
+    for kernels, kind in (("xla", F32), ("xla", dtype), ("native", dtype)):
+        function = jax.value_and_grad(objective(config, batch, kernels, kind, **options), argnums=(0, 1), has_aux=True)
+        results.append(jax.jit(function)(params, none))
+    return results
+
+
+def errors(gradients, right):
+    """The relative error of each gradient that is not zero."""
+    leaves = zip(jax.tree.leaves(gradients), jax.tree.leaves(right), strict=True)
+    return np.asarray([np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in leaves if np.linalg.norm(b)])
+
+
+SHAPES = {
+    "the playbook's widths": (model(320, 5, 640), 2, 128, {}),
+    "gated, padded": (model(hidden=96, mlp="swiglu"), 3, 37, {}),
+    "heads of 32": (model(128, 4, 256), 2, 64, {}),
+    "heads of 128": (model(256, 2, 64), 1, 100, {}),
+    "a row of one": (model(), 2, 1, {}),
+    "a row longer than the head's round": (model(vocab_size=5000), 3, 512, {}),
+    "learned residuals": (model(residual="scaled"), 2, 32, {}),
+    "shared parts": (model(layers=3, stacks=(2, 1), share_mlp=1), 2, 32, {}),
+    "shared attention": (model(layers=4, stacks=(2, 2), share_attention=2), 2, 48, {}),
+    "dropout": (model(), 3, 64, {"noise": Noise(mlp=0.3)}),
+    "dropout, gated": (model(mlp="swiglu"), 3, 40, {"noise": Noise(mlp=0.3)}),
+    "all noise that is claimed": (model(), 2, 64, {"noise": Noise(mlp=0.1, embedding=0.1)}),
+    "frozen blocks": (model(), 2, 64, {"frozen": 2}),
+    "full remat": (model(), 2, 40, {"remat": "full", "noise": Noise(mlp=0.3)}),
+    "attention kept": (model(mlp="swiglu"), 2, 40, {"remat": "attention"}),
+}
+
+
+@pytest.mark.parametrize(("config", "B", "T", "options"), SHAPES.values(), ids=SHAPES)
+def test_loss_and_gradients_are_those_of_plain_xla(config, B, T, options):
+    batch = rows(config, B, T)
+    ((right, _), (exact, _)), ((_, (_, covered)), (rounded, _)), ((loss, (counts, coverage)), (own, more)) = compared(
+        config, batch, **options
+    )
+    assert abs(loss - right) < 1e-4 * abs(right) + 1e-5
+    # Gradients are as far from float32 as XLA's are; in a single leaf of so small a model chance has a part.
+    ratios = errors(own, exact) / errors(rounded, exact)
+    assert np.exp(np.log(ratios).mean()) < 1.03
+    assert ratios.max() < 1.6
+    assert float(coverage) == pytest.approx(float(covered), rel=1e-6)
+    frozen = options.get("frozen", 0)
+    live, forward = config.layers - frozen, native.total(counts)
+    planned = live * claims.live_block_flops(config, B, T, options.get("remat", "products"))
+    planned += frozen * claims.block_flops(config, B, T) + claims.head_flops(config, B * T, trains=True)
+    assert forward[0] + native.total(more)[0] == planned
+    elements = B * T * live * claims.padded(config.mlp_width)
+    rate = options.get("noise", Noise()).mlp
+    assert forward[2] == pytest.approx(rate * elements, abs=6 * (elements * rate) ** 0.5)
+
+
+@pytest.mark.parametrize("remat", ["none", "products", "attention", "full"])
+def test_what_is_computed_again_equals_what_is_kept(remat):
+    config = model(mlp="swiglu")
+    batch, noise = rows(config, 2, 72), Noise(mlp=0.2)
+    _, _, kept = compared(config, batch, noise=noise)
+    _, _, again = compared(config, batch, noise=noise, remat=remat)
+    jax.tree.map(np.testing.assert_array_equal, kept[1][0], again[1][0])
+
+
+def test_float32_is_exact():
+    config = model(320, 5, 640)
+    (_, (exact, _)), _, (_, (own, _)) = compared(config, rows(config, 2, 128), dtype=F32)
+    assert errors(own, exact).max() < 1e-5
+
+
+def test_dropout_zeroes_the_very_elements_of_plain_xla():
+    config = model(layers=1)
+    batch, noise = rows(config, 2, 64), Noise(mlp=0.5)
+    (_, (exact, _)), _, (_, (own, _)) = compared(config, batch, dtype=F32, noise=noise)
+    assert errors(own, exact).max() < 1e-5
+
+
+def test_losses_of_single_tokens():
+    config = model(vocab_size=1037)
+    rng = np.random.default_rng(0)
+    hidden, table = rng.normal(size=(70, 64)).astype(np.float32), rng.normal(size=(1037, 64)).astype(np.float32)
+    targets = rng.integers(0, 1037, 70).astype(np.int32)
+    both = [losses.token_losses(hidden, table, targets, F32, kernels) for kernels in ("xla", "native")]
+    np.testing.assert_allclose(*both, rtol=1e-5)
+    assert config.vocab_size == len(table)
+
+
+def test_a_loss_that_is_no_number_stays_one():
+    hidden = np.zeros((3, 64), np.float32)
+    hidden[1, 5] = np.nan
+    nll = losses.token_losses(hidden, np.ones((64, 64), np.float32), np.arange(3, dtype=np.int32), F32, "native")
+    assert np.isnan(nll).tolist() == [False, True, False]
+
+
+def test_an_activation_that_is_no_number_reaches_the_loss():
+    config = model()
+    params = perturbed(config)
+    poisoned = {**params, "embedding": params["embedding"].at[7].set(jnp.nan)}
+    batch = rows(config, 1, 32)
+    batch["tokens"][0, 3] = 7
+    loss, _ = jax.jit(objective(config, batch, "native", BF16))(poisoned, native.no_evidence())
+    assert np.isnan(loss)
+
+
+@functools.cache
+def counts_of(operations):
+    limbs = np.zeros((3, calls.LIMBS), np.float32)
+    for place in range(calls.LIMBS):
+        limbs[0, place] = (operations >> (12 * place)) & 0xFFF
+    return limbs
+
+
+def test_counts_add_up_exactly():
+    total = 3 * counts_of(2**50 + 12345) + 1000 * counts_of(2**44 - 1)
+    assert native.total(total) == [3 * (2**50 + 12345) + 1000 * (2**44 - 1), 0, 0]
+
+
+# --- What is refused --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "fault"),
+    [
+        (model(48, 2, 96), "model.dim is 48"),
+        (model(64, 4, 96), "heads 16 wide"),
+        (model(192, 2, 96), "heads 96 wide"),
+        (model(), None),
+        (model(hidden=100), None),
+    ],
+)
+def test_the_claims_name_what_they_refuse(config, fault):
+    found = claims.unclaimed(config)
+    assert found is None if fault is None else fault in found
+
+
+HOSTILE = {
+    "another rank": (0, lambda x: x[0]),
+    "another length of rows": (0, lambda x: x[:, :-1]),
+    "another type": (3, lambda segments: segments.astype(np.float32)),
+    "too few segments": (3, lambda segments: segments[:1]),
+    "norms of another width": (4, lambda scale: scale[:, :32]),
+    "packed weights cut short": (9, lambda panels: panels[:, :-1]),
+    "nothing at all": (0, lambda x: x[:0]),
+}
+
+
+@pytest.mark.parametrize(("argument", "change"), HOSTILE.values(), ids=HOSTILE)
+def test_a_call_refuses_arrays_that_do_not_fit(argument, change):
+    L, B, T, D, F = 2, 2, 32, 64, 96
+    norm = np.ones((L, D), np.float32)
+    arguments = [np.ones((B, T, D), np.float32), *[np.ones((T, 16), np.float32)] * 2, np.ones((B, T), np.int32)]
+    arguments += [norm] * 4 + [np.zeros((L, 2), np.uint32)]
+    arguments += [np.zeros((L, i * o), np.uint32) for i, o in ((D, 3 * D), (D, D), (D, F), (F, D))]
+    shapes = [(B, T, D), (L - 1, B, T, D), *[(0,)] * 5, (3, calls.LIMBS)]
+    results = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    attributes = {"heads": 2, "hidden": F, "dropout_width": F, "threshold": 0}
+    settings = {**{name: np.int64(x) for name, x in attributes.items()}, "gated": False, "scale": np.float32(1)}
+    call = jax.ffi.ffi_call("llm60_stack_forward_float32", results)
+    jax.block_until_ready(call(*arguments, **settings))
+    arguments[argument] = change(arguments[argument])
+    with pytest.raises(jax.errors.JaxRuntimeError, match="native kernels: "):
+        jax.block_until_ready(call(*arguments, **settings))
+
+
+@pytest.mark.parametrize("target", [-1, 50, 2**30])
+def test_the_head_refuses_a_target_outside_the_vocabulary(target):
+    hidden, table = np.ones((2, 32), np.float32), np.ones((50, 32), np.float32)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="outside the vocabulary"):
+        jax.block_until_ready(losses.token_losses(hidden, table, np.asarray([0, target], np.int32), F32, "native"))
