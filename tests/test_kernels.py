@@ -120,7 +120,7 @@ def test_loss_and_gradients_are_those_of_plain_xla(config, B, T, options):
     planned = live * claims.live_block_flops(config, B, T, options.get("remat", "products"))
     planned += frozen * claims.block_flops(config, B, T) + claims.head_flops(config, B * T, trains=True)
     assert forward[0] + native.total(more)[0] == planned
-    elements = B * T * live * claims.padded(config.mlp_width)
+    elements = B * T * live * config.mlp_width
     rate = options.get("noise", Noise()).mlp
     assert forward[2] == pytest.approx(rate * elements, abs=6 * (elements * rate) ** 0.5)
 

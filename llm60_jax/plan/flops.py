@@ -42,7 +42,7 @@ def step_flops(model: Model, key: StepKey, fused: bool = False) -> int:
 
 def native_mlp_elements(model: Model, key: StepKey) -> int:
     """Return the elements inside the live MLPs of one step that the native kernels compute; 0 on XLA."""
-    live = (model.layers - key.frozen_blocks) * native.padded(model.mlp_width)
+    live = (model.layers - key.frozen_blocks) * model.mlp_width
     return key.tokens * live if key.kernels == "native" else 0
 
 

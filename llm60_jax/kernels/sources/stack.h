@@ -116,7 +116,7 @@ struct Stack {
           if (drop.threshold) {
             const I32 kept = drop.kept((uint32_t)((first + i) * dropout_width + f));
             value = kept ? value * drop.scale : F32{};
-            lost += ~kept;
+            lost += (value == 0.0f) & (lanes_from(f) < (int32_t)dropout_width);
           }
           write(g + i * n.F + f, value);
         };
