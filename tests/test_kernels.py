@@ -51,14 +51,14 @@ def rows(config, B, T):
 
 
 def objective(config, batch, kernels, dtype, frozen=0, noise=Noise(), remat="products"):
-    """A function of parameters and evidence: the loss, and counts of the forward passes."""
+    """A function of parameters, evidence and sums: the loss, and counts of the forward passes."""
 
-    def loss(params, evidence):
+    def loss(params, evidence, sums):
         network = groups.merge(config, params)
         rng = None if noise == Noise() else jax.random.key(5)
         outputs = network(
             batch["tokens"], batch["segments"], frozen_blocks=frozen, remat=remat, noise=noise, rng=rng, dtype=dtype,
-            kernels=kernels, evidence=evidence,
+            kernels=kernels, evidence=evidence, sums=sums,
         )  # fmt: skip
         hidden = outputs.hidden_BTD.reshape(-1, config.dim)
         table, targets, weights = network.embedding[...], batch["targets"].ravel(), batch["weights"].ravel()
@@ -71,10 +71,17 @@ def objective(config, batch, kernels, dtype, frozen=0, noise=Noise(), remat="pro
 def compared(config, batch, dtype=BF16, **options):
     """Losses and gradients by plain XLA in float32, by plain XLA in `dtype`, and by the kernels."""
     params, none = perturbed(config), native.no_evidence()
+
+    def weights(params):
+        return native.of_stacks(groups.merge(config, params), options.get("frozen", 0))
+
     results = []
     for kernels, kind in (("xla", F32), ("xla", dtype), ("native", dtype)):
-        function = jax.value_and_grad(objective(config, batch, kernels, kind, **options), argnums=(0, 1), has_aux=True)
-        results.append(jax.jit(function)(params, none))
+        loss = objective(config, batch, kernels, kind, **options)
+        function = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
+        zeros, pulled_back = jax.vjp(weights, params)
+        value, (grads, counts, sums) = function(params, none, jax.tree.map(jnp.zeros_like, zeros))
+        results.append((value, (jax.tree.map(jnp.add, grads, pulled_back(sums)[0]), counts)))
     return results
 
 
@@ -89,7 +96,7 @@ SHAPES = {
     "gated, padded": (model(hidden=96, mlp="swiglu"), 3, 37, {}),
     "heads of 32": (model(128, 4, 256), 2, 64, {}),
     "heads of 128": (model(256, 2, 64), 1, 100, {}),
-    "a row of one": (model(), 2, 1, {}),
+    "rows of one": (model(), 64, 1, {}),
     "a row longer than the head's round": (model(vocab_size=5000), 3, 512, {}),
     "learned residuals": (model(residual="scaled"), 2, 32, {}),
     "shared parts": (model(layers=3, stacks=(2, 1), share_mlp=1), 2, 32, {}),
@@ -170,7 +177,7 @@ def test_an_activation_that_is_no_number_reaches_the_loss():
     poisoned = {**params, "embedding": params["embedding"].at[7].set(jnp.nan)}
     batch = rows(config, 1, 32)
     batch["tokens"][0, 3] = 7
-    loss, _ = jax.jit(objective(config, batch, "native", BF16))(poisoned, native.no_evidence())
+    loss, _ = jax.jit(objective(config, batch, "native", BF16))(poisoned, native.no_evidence(), None)
     assert np.isnan(loss)
 
 

@@ -91,11 +91,17 @@ def padded(x: Array, axis: int) -> Array:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def stack(settings: Settings, x_BTD: Array, weights: Weights, context: Context, evidence: Array) -> tuple[Array, Array]:
+def stack(
+    settings: Settings, x_BTD: Array, weights: Weights, context: Context, evidence: Array, sums: Weights | None
+) -> tuple[Array, Array]:
     """Run all blocks of a stack: the residual stream [B, T, D], float32, and counts of the forward pass.
+
+    The weights have no gradient of their own: that of `sums` is the sums with this call's gradients
+    added, in the same memory. So a loop over micro-batches moves no gradient twice.
 
     Args:
       evidence: zeros; their gradient is the counts of the backward pass.
+      sums: gradients of the weights in earlier calls. None where nothing is differentiated.
     """
     y_BTD, _, counts = _stack_forward(settings, x_BTD, weights, context, None)
     return y_BTD, counts
@@ -129,28 +135,23 @@ def _stack_forward(settings: Settings, x_BTD: Array, weights: Weights, context: 
     return y_BTD, (packed, all_kept), counts
 
 
-def _stack_fwd(settings: Settings, x_BTD: Array, weights: Weights, context: Context, evidence: Array):
+def _stack_fwd(
+    settings: Settings, x_BTD: Array, weights: Weights, context: Context, evidence: Array, sums: Weights | None
+):
     y_BTD, kept, counts = _stack_forward(settings, x_BTD, weights, context, settings.keeps)
-    return (y_BTD, counts), (x_BTD, weights, context, kept)
+    return (y_BTD, counts), (x_BTD, weights, context, kept, sums)
 
 
 def _stack_bwd(settings: Settings, saved, gradients):
-    x_BTD, weights, context, (packed, kept) = saved
+    x_BTD, weights, context, (packed, kept), sums = saved
     d_y_BTD, _ = gradients
-    results = (*(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (x_BTD, *weights)), _counts())
-    call = jax.ffi.ffi_call(f"llm60_stack_backward_{settings.dtype}", results)
-    d_x_BTD, *d_weights, counts = call(
-        x_BTD,
-        *_context(context),
-        *weights.norms,
-        context.dropout_L2,
-        *packed,
-        *_packed(settings, weights, transposed=True),
-        *kept,
-        d_y_BTD,
-        **_attributes(settings, weights),
-    )
-    return d_x_BTD, Weights(*d_weights), None, counts
+    arguments = [x_BTD, *_context(context), *weights.norms, context.dropout_L2, *packed]
+    arguments += [*_packed(settings, weights, transposed=True), *kept, d_y_BTD]
+    results = (*(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (x_BTD, *sums)), _counts())
+    in_place = {len(arguments) + number: 1 + number for number in range(len(sums))}
+    call = jax.ffi.ffi_call(f"llm60_stack_backward_{settings.dtype}", results, input_output_aliases=in_place)
+    d_x_BTD, *new_sums, counts = call(*arguments, *sums, **_attributes(settings, weights))
+    return d_x_BTD, None, None, counts, Weights(*new_sums)
 
 
 stack.defvjp(_stack_fwd, _stack_bwd)

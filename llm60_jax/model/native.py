@@ -39,7 +39,13 @@ def for_scoring(config: Model, lora: Lora | None = None) -> Kernels:
 
 
 def stack(
-    blocks: Block, x_BTD: Array, rngs: Array | None, shared: Shared, remat: Remat, evidence: Array
+    blocks: Block,
+    x_BTD: Array,
+    rngs: Array | None,
+    shared: Shared,
+    remat: Remat,
+    evidence: Array,
+    sums: calls.Weights | None,
 ) -> tuple[Array, Array]:
     """Run the blocks of a stack. Return the residual stream, and counts of the forward pass."""
     width = blocks.mlp.down.kernel.shape[1]
@@ -55,7 +61,7 @@ def stack(
     numbers = _dropout_numbers(rngs) if is_noisy else jnp.zeros((len(blocks.mlp.down.kernel[...]), 2), jnp.uint32)
     context = calls.Context(*shared.rope, shared.seen.segments_BT, numbers)
     with jax.named_scope("blocks"):
-        return calls.stack(settings, x_BTD, weights(blocks), context, evidence)
+        return calls.stack(settings, x_BTD, weights(blocks), context, evidence, sums)
 
 
 def _dropout_numbers(rngs: Array | None) -> Array:
@@ -82,6 +88,15 @@ def weights(blocks: Block) -> calls.Weights:
         up_LDU=up_LDU,
         down_LFD=blocks.mlp_residual.folded(calls.padded(down_LFD, -2)),
     )
+
+
+Sums = dict[str, calls.Weights]  # by stack: sums of the gradients of `weights`
+
+
+def of_stacks(network: Any, frozen_blocks: int) -> Sums:
+    """Return `weights` of all live stacks of a Transformer."""
+    stacks = network.config.named_stacks
+    return {name: weights(getattr(network, name)) for name, start, _ in stacks if start >= frozen_blocks}
 
 
 def coverage(seen: Sight, counts: Array, heads: int) -> Array:

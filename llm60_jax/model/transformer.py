@@ -70,6 +70,7 @@ class Transformer(nnx.Module):
         prefix_BTD: Array | None = None,
         kernels: Kernels = "xla",
         evidence: Array | None = None,
+        sums: native.Sums | None = None,
     ) -> Outputs:
         """Run the forward pass.
 
@@ -86,6 +87,8 @@ class Transformer(nnx.Module):
           prefix_BTD: cached output of the frozen blocks for these tokens; they are then skipped.
           kernels: what runs the stacks.
           evidence: zeros, whose gradient is what the native kernels count in the backward pass.
+          sums: by live stack on the native kernels, what they add the gradients of its weights to;
+            the new sums are the gradient of `sums`, and the stack's parameters have none.
         """
         rope = layers.rope_tables(tokens_BT.shape[1], self.config.head_dim, self.config.rope_base)
         shared = Shared(rope, attention.sight(segments_BT), noise, dtype)
@@ -102,7 +105,8 @@ class Transformer(nnx.Module):
             if start == frozen_blocks > 0:
                 x_BTD = jax.lax.stop_gradient(x_BTD)
             rngs, policy = _layer_rngs(rng if live else None, start, stop), remat if live else "none"
-            x_BTD, more = _STACKS[kernels](getattr(self, name), x_BTD, rngs, shared, policy, evidence)
+            own_sums = (sums or {}).get(name)
+            x_BTD, more = _STACKS[kernels](getattr(self, name), x_BTD, rngs, shared, policy, evidence, own_sums)
             stream[stop], counts = x_BTD, counts + more
         with jax.named_scope("norm"):
             hidden_BTD = self.norm(x_BTD)
@@ -136,7 +140,7 @@ def _layer_rngs(rng: Array | None, start: int, stop: int) -> Array | None:
 
 
 def _scan(
-    stack: Block, x_BTD: Array, rngs: Array | None, shared: Shared, remat: Remat, evidence: Array
+    stack: Block, x_BTD: Array, rngs: Array | None, shared: Shared, remat: Remat, evidence: Array, sums: None
 ) -> tuple[Array, Array]:
     """Run the blocks of a stack in turn, each with `remat`. Return the stream, and counts of nothing."""
     graphdef, params = nnx.split(stack)

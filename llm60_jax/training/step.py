@@ -159,26 +159,38 @@ def _accumulated(config: Model, key: StepKey) -> Callable[..., Any]:
 
     def gradients(shared, micro_batches):
         live, fixed, total_weight, total_tokens, rng = shared
-
+        # Native kernels sum the gradients of their stacks themselves; the others are summed here.
+        own = {name: group for name, group in live.items() if key.kernels == "native" and groups.is_stacked(name)}
+        others = {name: group for name, group in live.items() if name not in own}
         none = native.no_evidence()
 
-        def micro_loss(live, evidence, micro, index):
+        def stack_weights(own):
+            network = groups.merge(config, {**others, **own, **fixed}, key.lora)
+            return native.of_stacks(network, key.frozen_blocks) if own else {}
+
+        def micro_loss(others, evidence, stack_sums, micro, index):
             micro_rng = None if key.noise == Noise() else jax.random.fold_in(rng, index)
-            params = {**live, **fixed}
-            total, terms, coverage, counts = _losses(config, key, params, micro, micro_rng, evidence, term_weights)
+            params = {**others, **own, **fixed}
+            total, terms, coverage, counts = _losses(
+                config, key, params, micro, micro_rng, term_weights, evidence, stack_sums
+            )
             plain = {name: sums.plain / total_tokens for name, sums in terms.items()}
             return total / total_weight, (plain, coverage / key.accumulation, counts)
 
-        def accumulate(sums, indexed):
-            of_both = jax.value_and_grad(micro_loss, argnums=(0, 1), has_aux=True)
-            (objective, aux), grads = of_both(live, none, *indexed)
+        def accumulate(carry, indexed):
+            sums, stack_sums = carry
+            of_all = jax.value_and_grad(micro_loss, argnums=(0, 1, 2), has_aux=True)
+            (objective, aux), (grads, counts, stack_sums) = of_all(others, none, stack_sums, *indexed)
             with jax.named_scope("gradients"):
-                return jax.tree.map(jnp.add, sums, (objective, aux, grads)), None
+                return (jax.tree.map(jnp.add, sums, (objective, aux, (grads, counts))), stack_sums), None
 
         zero = jnp.float32(0)
         no_terms = {name: zero for name, weight in term_weights.items() if weight}
-        start = zero, (no_terms, zero, none), (jax.tree.map(jnp.zeros_like, live), none)
-        return jax.lax.scan(accumulate, start, micro_batches)[0]
+        start = zero, (no_terms, zero, none), (jax.tree.map(jnp.zeros_like, others), none)
+        of_stacks, pulled_back = jax.vjp(stack_weights, own)
+        carry = start, jax.tree.map(jnp.zeros_like, of_stacks)
+        (objective, aux, (grads, counts)), stack_sums = jax.lax.scan(accumulate, carry, micro_batches)[0]
+        return objective, aux, ({**grads, **pulled_back(stack_sums)[0]}, counts)
 
     return gradients
 
@@ -189,8 +201,9 @@ def _losses(
     params: groups.Params,
     micro: Batch,
     rng: jax.Array | None,
-    evidence: jax.Array,
     weights: dict[str, float],
+    evidence: jax.Array,
+    stack_sums: native.Sums,
 ) -> tuple[jax.Array, dict[str, losses.Sums], jax.Array, jax.Array]:
     """Return a micro-batch's objective and loss terms, as sums over tokens, mask coverage and counts."""
     network, dtype = groups.merge(config, params, key.lora), jnp.dtype(key.dtype)
@@ -205,6 +218,7 @@ def _losses(
         prefix_BTD=micro.get("prefix"),
         kernels=key.kernels,
         evidence=evidence,
+        sums=stack_sums,
     )
     with jax.named_scope("head"):
         tapped = [layers.layer_norm(outputs.stream[d], **params[f"head_{d}"]) for d in tap_depths(config, key)]

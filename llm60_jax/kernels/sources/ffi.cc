@@ -60,6 +60,13 @@ class Call {
     }
     return is_result ? result<T>(shape) : const_cast<T*>(argument<T>(shape));
   }
+  // The next argument and the next result, which share their memory.
+  float* updated(Shape shape) {
+    const float* before = argument<float>(shape);
+    float* after = result<float>(shape);
+    require(before == after, "an array is not updated in place");
+    return after;
+  }
   // The size of an argument's axis, 0 if it has none.
   long size(size_t argument, size_t axis) const {
     const auto array = args_.get<ffi::AnyBuffer>(argument);
@@ -201,10 +208,10 @@ ffi::Error stack_backward_call(Call& call) {
   const float* d_y = call.argument<float>({n.B, n.T, D});
   float* d_x = call.result<float>({n.B, n.T, D});
   typename Stack<E>::Gradients to;
-  to.attention_scale_LD = call.result<float>({L, D}), to.attention_bias_LD = call.result<float>({L, D});
-  to.mlp_scale_LD = call.result<float>({L, D}), to.mlp_bias_LD = call.result<float>({L, D});
-  to.qkv_LD3D = call.result<float>({L, D, 3 * D}), to.out_LDD = call.result<float>({L, D, D});
-  to.up_LDU = call.result<float>({L, D, n.U()}), to.down_LFD = call.result<float>({L, n.F, D});
+  to.attention_scale_LD = call.updated({L, D}), to.attention_bias_LD = call.updated({L, D});
+  to.mlp_scale_LD = call.updated({L, D}), to.mlp_bias_LD = call.updated({L, D});
+  to.qkv_LD3D = call.updated({L, D, 3 * D}), to.out_LDD = call.updated({L, D, D});
+  to.up_LDU = call.updated({L, D, n.U()}), to.down_LFD = call.updated({L, n.F, D});
   return call.run(true, [&](Team& team) {
     if (d_x != d_y) std::memcpy(d_x, d_y, n.N() * D * sizeof(float));
     stack_backward(team, stack, weights, transposed, x, kept, d_x, to);
@@ -254,11 +261,8 @@ ffi::Error write_call(Call& call) {
   w.qkv_LD3D = call.argument<float>({L, D, 3 * D}), w.out_LDD = call.argument<float>({L, D, D});
   w.up_LDU = call.argument<float>({L, D, n.U()}), w.down_LFD = call.argument<float>({L, n.F, D});
   const int32_t* position = call.argument<int32_t>({});
-  const float* old_keys = call.argument<float>({L, n.B, n.H, S, n.K()});
-  const float* old_values = call.argument<float>({L, n.B, n.H, S, n.K()});
   float* y = call.result<float>({n.B, D});
-  float *keys = call.result<float>({L, n.B, n.H, S, n.K()}), *values = call.result<float>({L, n.B, n.H, S, n.K()});
-  call.require(keys == old_keys && values == old_values, "the caches are not updated in place");
+  float *keys = call.updated({L, n.B, n.H, S, n.K()}), *values = call.updated({L, n.B, n.H, S, n.K()});
   if (call.is_sound()) call.require(*position >= 0 && *position < S, "the position is beyond the caches");
   return call.run(false, [&](Team& team) {
     if (y != x) std::memcpy(y, x, n.B * D * sizeof(float));

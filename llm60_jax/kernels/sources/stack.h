@@ -159,6 +159,7 @@ struct Stack {
     Array<float> d_attention_norm_S2D, d_mlp_norm_S2D;  // scale, bias of each strip
   };
 
+  // Sums over micro-batches, to which this one's are added.
   struct Gradients {
     float *attention_scale_LD, *attention_bias_LD, *qkv_LD3D, *out_LDD;
     float *mlp_scale_LD, *mlp_bias_LD, *up_LDU, *down_LFD;
@@ -261,7 +262,7 @@ struct Stack {
     });
   }
 
-  // The gradients of a block's matrices and norms.
+  // Add the gradients of a block's matrices and norms.
   void weight_gradients(Team& team, long l, const Operands& from, const Gradients& to) const {
     const long D = n.D, F = n.F, U = n.U();
     struct Product {
@@ -282,11 +283,14 @@ struct Stack {
       for (; row >= p->rows; p++) row -= p->rows;
       product(worker, BLOCK, p->columns, n.M(), p->left + row * n.M(), n.M(), p->right, n.M() / GROUP<E> * PANEL,
               [&](long i, long column, auto& sums) {
-                each(row + i, column, sums, [&](long r, long c, F32 x) { write(p->out + r * p->columns + c, x); });
+                each(row + i, column, sums, [&](long r, long c, F32 x) {
+                  float* out = p->out + r * p->columns + c;
+                  write(out, read(out) + x);
+                });
               });
     });
-    sum_strips(from.d_attention_norm_S2D, to.attention_scale_LD + l * D, to.attention_bias_LD + l * D);
-    sum_strips(from.d_mlp_norm_S2D, to.mlp_scale_LD + l * D, to.mlp_bias_LD + l * D);
+    add_strips(from.d_attention_norm_S2D, to.attention_scale_LD + l * D, to.attention_bias_LD + l * D);
+    add_strips(from.d_mlp_norm_S2D, to.mlp_scale_LD + l * D, to.mlp_bias_LD + l * D);
   }
 
  private:
@@ -334,8 +338,7 @@ struct Stack {
     panels_of<E>(x, width, tokens, width, to + first / GROUP<E> * PANEL, n.M() / GROUP<E> * PANEL);
   }
 
-  void sum_strips(const float* parts_S2D, float* scale_D, float* bias_D) const {
-    std::memset(scale_D, 0, n.D * sizeof(float)), std::memset(bias_D, 0, n.D * sizeof(float));
+  void add_strips(const float* parts_S2D, float* scale_D, float* bias_D) const {
     for (long s = 0; s < n.strips(); s++, parts_S2D += 2 * n.D)
       for (long d = 0; d < n.D; d++) scale_D[d] += parts_S2D[d], bias_D[d] += parts_S2D[n.D + d];
   }
