@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import time
+from typing import NamedTuple
 
 import bench
 import bench_report
@@ -123,6 +124,24 @@ def test_ticks_of_the_system_disturb_nothing():
     assert quiet.foreign_share(0.04, 0.1, cores=2) == 0.0
     assert quiet.foreign_share(-0.02, 0.1, cores=2) == 0.0
     assert quiet.foreign_share(0.14, 1.0, cores=2) == pytest.approx(0.1)
+
+
+class Times(NamedTuple):
+    """CPU times of a core, in seconds."""
+
+    user: float
+    system: float
+    idle: float
+    iowait: float
+    steal: float
+    guest: float  # part of user
+
+
+def test_only_work_on_these_cores_counts(monkeypatch):
+    cores = [Times(100.0, 100.0, 100.0, 100.0, 100.0, 100.0), Times(5.0, 2.0, 300.0, 40.0, 1.0, 3.0)]
+    monkeypatch.setattr(quiet.psutil, "cpu_times", lambda percpu: cores)
+    monkeypatch.setattr(quiet, "_cores", lambda: [1])
+    assert quiet.busy_seconds() == 5 + 2 + 1
 
 
 def test_work_on_these_cores_is_counted():

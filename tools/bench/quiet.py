@@ -109,10 +109,8 @@ class Rounds:
         return [name for name in self._steps if name not in self._contenders or not self._is_slow(name)]
 
     def _is_slow(self, name: str) -> bool:
-        mine = [answers for answers in self.clean if name in answers]
-        if not mine:
-            return False
-        return len(mine) < len(self.clean) or self._times_fastest(name) > _CLEARLY_SLOWER[min(len(mine), 2) - 1]
+        rounds = self.count(name)
+        return rounds > 0 and self._times_fastest(name) > _CLEARLY_SLOWER[min(rounds, 2) - 1]
 
     def _times_fastest(self, name: str) -> float:
         """Return a contender's time relative to the fastest of each of its rounds."""
