@@ -2,14 +2,18 @@
 
 import importlib.util
 import json
+import sys
 
 import bench
+import bench_jax
 import pytest
+import quiet
 from conftest import to_toml
 
 
 @pytest.fixture
-def command(tree, tmp_path):
+def command(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(quiet, "busy_seconds", lambda: 0.0)  # tests run beside one another
     (tmp_path / "c.toml").write_text(to_toml(tree))
     return [str(tmp_path / "c.toml"), "--rounds", "2"]
 
@@ -27,9 +31,11 @@ def test_stages_are_measured_and_hours_projected(command, capsys):
         assert row["peak_bytes"] > row["temporary_bytes"] > 0
         assert row["optimizer_share"] > 0
         assert row["input_share"] > 0
-        assert row["ratio"] is row["torch_tokens_per_second"] is None
+        assert row["ratio"] is row["torch_tokens_per_second"] is row["xla_ratio"] is None
+        assert row["kernels"] in ("native", "xla")
+        assert row["disturbed_rounds"] == 0
     assert first["matmul_flops"] > second["matmul_flops"]
-    assert report["whole_playbook_ratio"] is None
+    assert report["whole_playbook_ratio"] is report["generation"] is report["losses"] is None
     assert report["hours"]["grammar"] > 0
     assert report["not_in_hours"][:3] == ["grammar 2", "grammar 4", "grammar 5"]
 
@@ -43,15 +49,82 @@ def test_hours_weigh_every_stage_by_its_steps(tiny):
     assert len(left_out) == len(stages) - len(measured) > 0
 
 
+@pytest.mark.slow
+def test_the_same_steps_are_timed_in_plain_xla(command, capsys, monkeypatch):
+    monkeypatch.setattr(bench, "_PLAIN", "train.remat=none")  # another program for the second side
+    assert bench.main([*command, "--stages", "2", "--against-xla", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["stages"][0]["xla_ratio"] > 0
+    assert report["stages"][0]["ratio"] is None
+    assert report["losses"]["xla"] == pytest.approx(report["losses"]["jax"], rel=1e-3)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs the extra torch")
 def test_the_same_model_in_pytorch_has_the_same_loss(command, capsys):
-    assert bench.main([*command, "--stages", "1,3", "--against-torch", "--variants", "eager,remat", "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
+    assert bench.main([*command, "--against-torch", "--variants", "eager,remat", "--json"]) == 0
+    output = capsys.readouterr()
+    report = json.loads(output.out)
+    assert "stage 1: preparing PyTorch: 2 in" in output.err
     assert report["losses"]["torch"] == pytest.approx(report["losses"]["jax"], rel=1e-3)
     assert report["whole_playbook_ratio"] > 0
+    assert report["flat_torch_variant"] in ("eager", "remat")
+    assert report["generation"]["tokens_per_second"] > 0
     for row in report["stages"]:
-        assert row["ratio"] == min(row["ratios"].values())
+        assert row["ratio"] == row["ratios"][row["torch_variant"]]
         assert row["torch_tokens_per_second"] > 0
+        assert all(1 <= figures["rounds"] <= 2 for figures in row["torch"].values())
+
+
+@pytest.mark.filterwarnings("ignore")  # inside torch.compile
+def test_all_variants_of_pytorch_compute_the_same(tree):
+    """Loss and every gradient, with dropout off, a document mask and targets that do not count."""
+    pytest.importorskip("torch")
+    import numpy as np
+    import torch
+    import torch_side
+    import worker_process
+
+    from llm60_jax import config as config_module
+    from llm60_jax.training import step
+
+    assert tuple(torch_side.VARIANTS) == bench.VARIANTS
+    c = config_module.parse(tree, "tree")
+    facts = worker_process.facts_of(c, c.phase[0])
+    worker = torch_side.TorchWorker({**facts, "dropout": 0.0}, bench_jax.flat(c.model, step.init(c).params))
+    worker.stage(64, 1, 2)
+    worker.batch[1][0, 0, :7] = -100
+    tokens, targets, segments = (x[0] for x in worker.batch)
+    results = {}
+    for name, variant in torch_side.VARIANTS.items():
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = worker.model(tokens, segments, targets, worker.rope, 1, variant)
+        loss.backward()
+        live = {key: p for key, p in worker.model.named_parameters() if p.requires_grad}
+        results[name] = loss.item(), {key: p.grad.numpy().copy() for key, p in live.items()}
+        worker.model.zero_grad()
+    loss, gradients = results["eager"]
+    for name, (other_loss, others) in results.items():
+        assert other_loss == pytest.approx(loss, rel=1e-4), name
+        for key, gradient in gradients.items():
+            assert np.linalg.norm(others[key] - gradient) < 0.02 * np.linalg.norm(gradient), (name, key)
+    assert worker.step("written")["loss"] == pytest.approx(worker.step("eager")["loss"], abs=2e-2)
+
+
+class Register:
+    """A module like llm60_jax.kernels."""
+
+    register_peak = staticmethod(lambda: 4e11)
+
+
+def test_the_register_peak_is_told_where_there_are_native_kernels(monkeypatch):
+    import llm60_jax
+
+    monkeypatch.setitem(sys.modules, "llm60_jax.kernels", None)  # cannot be imported
+    monkeypatch.delattr(llm60_jax, "kernels", raising=False)
+    assert bench_jax.register_peak() is None
+    monkeypatch.setitem(sys.modules, "llm60_jax.kernels", Register)
+    monkeypatch.setattr(llm60_jax, "kernels", Register, raising=False)
+    assert bench_jax.register_peak() == 4e11
 
 
 def test_wrong_requests_are_one_message(command, capsys, monkeypatch):
@@ -61,8 +134,9 @@ def test_wrong_requests_are_one_message(command, capsys, monkeypatch):
     assert bench.main([*command, "--against-torch"]) == 2
     assert "pip install -e '.[torch]'" in capsys.readouterr().err
     for option, value, words in (
-        ("--variants", "fast", "some of eager, remat, compiled"),
+        ("--variants", "fast", "some of eager, remat, compiled, written"),
         ("--rounds", "0", "--rounds: 0"),
+        ("--foreign-percent", "0", "--foreign-percent: 0"),
         ("--stages", "one", "numbers separated by commas"),
     ):
         assert bench.main([*command, option, value]) == 2
@@ -73,7 +147,6 @@ def test_both_sides_train_alike(tree):
     """From the same weights, on the same rows, by the same rule: what quality for equal time rests
     on."""
     pytest.importorskip("torch")
-    import bench_jax
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -91,7 +164,7 @@ def test_both_sides_train_alike(tree):
     batch["weights"][0, 0, :7] = 0
     facts = worker_process.facts_of(c, c.phase[0])
     worker = torch_side.TorchWorker({**facts, "dropout": 0.0}, bench_jax.flat(c.model, state.params))
-    worker.optimizer = torch_side.Adafactor(worker._set_up(64, 0, "eager"), **facts["optimizer"])
+    worker.optimizer = torch_side.Adafactor(worker._set_up(64, 0), **facts["optimizer"])
     worker.optimizer.rate = 1e-3
     arrays = [torch.from_numpy(batch[name]) for name in ("tokens", "targets", "segments")]
     arrays[1] = torch.where(torch.from_numpy(batch["weights"]) > 0, arrays[1], -100)
@@ -99,7 +172,7 @@ def test_both_sides_train_alike(tree):
     before = bench_jax.flat(c.model, state.params)
     for _ in range(4):
         state, metrics = train(state)
-        theirs = worker._step(arrays[0].long(), arrays[1].long(), arrays[2])
+        theirs = worker._step([x.long() for x in arrays], torch_side.VARIANTS["eager"])
         assert theirs == pytest.approx(float(metrics.loss), abs=2e-3)
     ours, theirs = bench_jax.flat(c.model, state.params), worker.model.give()
     assert ours.keys() == theirs.keys()

@@ -14,6 +14,7 @@ import fuzz_files
 import plan as plan_tool
 import prepare_data
 import pytest
+import quiet
 from conftest import to_toml
 
 from llm60_jax.errors import Interrupted
@@ -112,13 +113,16 @@ class FakeSide:
     def __init__(self, *command):
         pass
 
+    def cpu_seconds(self):
+        return 0.0
+
     def ask(self, do, index=0, **values):
         facts = {"context": 16, "frozen": 0, "micro_batch": 4, "remat": "full", "devices": 1, "steps": 3, "tokens": 64}
-        facts |= {"matmul_flops": 100, "compile_seconds": 1.0, "temporary_bytes": 1}
+        facts |= {"kernels": "xla", "matmul_flops": 100, "compile_seconds": 1.0, "temporary_bytes": 1}
         writing = {"tokens_per_second": 1.0, "bandwidth_share": 0.5}
         return {
             "stage": facts,
-            "ceiling": {"flops": 1000.0},
+            "ceiling": {"ceiling_flops": 1000.0, "register_flops": None},
             "step": {"seconds": 1.0 + index, "peak_bytes": 2},
             "generation": writing,
         }.get(do, {"seconds": 0.1})
@@ -129,6 +133,7 @@ class FakeSide:
 
 def test_the_bench_keeps_measured_stages(path, ctrl_c, capsys, monkeypatch):
     monkeypatch.setattr(bench, "WorkerProcess", FakeSide)
+    monkeypatch.setattr(quiet, "busy_seconds", lambda: 0.0)
     report = json.loads(goes_on(bench.main, [path, "--json"], ctrl_c, capsys, after=2))
     assert [row["step_seconds"] for row in report["stages"]] == [1.0, 2.0, 3.0, 4.0, 5.0]
 

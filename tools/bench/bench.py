@@ -1,5 +1,5 @@
 """Time the train steps of a configuration, stage by stage, on request against the same model in
-PyTorch."""
+PyTorch, and against plain XLA."""
 
 import argparse
 import contextlib
@@ -8,10 +8,12 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import bench_report
+from quiet import Rounds, Step, watched
 from worker_process import WorkerProcess, require_torch, torch_worker
 
 from llm60_jax import config as config_module
@@ -30,17 +32,52 @@ EXAMPLES = """examples:
   python tools/bench.py configs/quickstart.toml
   # other settings
   python tools/bench.py --set 'train.micro_batch=[[128,8],[256,4],[512,2]]' --set train.remat=products
-  # against PyTorch: some twenty minutes on two cores
+  # against PyTorch: some twenty minutes on two cores; progress is on stderr
   python tools/bench.py --against-torch --json > bench.json
-  # two stages, two variants of PyTorch
-  python tools/bench.py --against-torch --variants eager,remat --stages 1,5
+  # one stage, some three minutes
+  python tools/bench.py --against-torch --stages 1
+  # native kernels against XLA, beside two variants of PyTorch
+  python tools/bench.py --against-xla --against-torch --variants compiled,written --stages 1,5
+  # XLA alone
+  python tools/bench.py --set train.kernels=xla
 
-The report ends with the hours of the whole plan at these speeds. Both sides are processes of their
-own, with the same allocator setting, weights, micro-batches and document mask. In every round each
-does one whole step, so a slow moment of the machine hits both; ratios are medians over rounds.
-PyTorch counts with its best variant. --against-torch needs: pip install -e '.[torch]'
+Without --stages the report has also the time of the whole phase against PyTorch without a plan, and
+the speed of writing text. It ends with the hours of the whole plan at these speeds.
+
+Every side is a process of its own, with the same allocator setting, weights, micro-batches and
+document mask. In every round each does one whole step; ratios are medians over rounds. A round
+counts only if other processes used at most 6 % of one core in each of its steps. Other rounds are
+left out, counted and repeated. With too many of them the bench fails with exit code 5.
+
+PyTorch counts with its best variant: eager; remat (checkpointed blocks); compiled; written
+(compiled, with attention by its definition and a head in chunks). A variant that is clearly slower
+than the best one stops early. --against-torch needs: pip install -e '.[torch]'
 """
-VARIANTS = ("eager", "remat", "compiled")
+VARIANTS = ("eager", "remat", "compiled", "written")
+_PLAIN = "train.kernels=xla"  # the setting of the second side of --against-xla
+
+
+class Way(NamedTuple):
+    """How stages are timed."""
+
+    rounds: int
+    limit: float  # share of one core that other processes may use
+    variants: Sequence[str]  # of PyTorch
+    track: Track
+
+    def timed(self, what: str, steps: Mapping[str, Step]) -> Rounds:
+        """Return clean rounds of steps, in which the variants of PyTorch compete."""
+        rounds = Rounds(what, steps, self.variants, self.rounds, self.limit)
+        rounds.run(self.track)
+        return rounds
+
+    def torch_steps(self, what: str, side: WorkerProcess, **shape: int) -> tuple[dict[str, Any], dict[str, Step]]:
+        """Set a stage up in PyTorch. Return facts of each variant, and what does its step."""
+        side.ask("stage", **shape)
+        facts = {}
+        for variant in self.track(self.variants, f"{what}: preparing PyTorch", len(self.variants)):
+            facts[variant] = side.ask("warm_up", variant=variant)
+        return facts, {name: functools.partial(watched, side, "step", variant=name) for name in self.variants}
 
 
 def chosen(config: Config, phase: Phase, numbers_text: str) -> list[plan.Stage]:
@@ -58,59 +95,68 @@ def chosen(config: Config, phase: Phase, numbers_text: str) -> list[plan.Stage]:
 
 @contextlib.contextmanager
 def workers(
-    config: Config, phase: Phase, options: argparse.Namespace
-) -> Iterator[tuple[WorkerProcess, WorkerProcess | None, Any]]:
-    """Yield JAX's process, PyTorch's if the options ask for it, and the losses of both on the same
-    weights and rows."""
+    config: Config, phase: Phase, options: argparse.Namespace, track: Track
+) -> Iterator[tuple[dict[str, WorkerProcess], dict[str, float] | None]]:
+    """Yield a process for each side, and the losses of all sides on the same weights and rows; None
+    if there is one side."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench")))
-        overrides = [item for setting in options.set for item in ("--set", setting)]
-        jax_side = WorkerProcess("bench_jax.py", str(options.config), "--phase", phase.name, *overrides)
-        stack.callback(jax_side.close)
-        if not options.against_torch:
-            yield jax_side, None, None
-            return
-        weights, batch = str(folder / "weights.npz"), str(folder / "batch.npz")
-        losses = {"jax": jax_side.ask("export", weights=weights, batch=batch)["loss"]}
-        torch_side = torch_worker(config, phase, folder, weights)
-        stack.callback(torch_side.close)
-        losses["torch"] = torch_side.ask("loss", batch=batch)["loss"]
-        yield jax_side, torch_side, losses
+
+        def jax_worker(*settings: str) -> WorkerProcess:
+            overrides = [item for setting in (*options.set, *settings) for item in ("--set", setting)]
+            return WorkerProcess("bench_jax.py", str(options.config), "--phase", phase.name, *overrides)
+
+        starts: dict[str, Callable[[], WorkerProcess]] = {"jax": jax_worker}
+        if options.against_xla:
+            starts["xla"] = functools.partial(jax_worker, _PLAIN)
+        if options.against_torch:
+            starts["torch"] = lambda: torch_worker(config, phase, folder, str(folder / "jax-weights.npz"))
+        sides, losses = {}, {}
+        for name in track(starts, "starting", len(starts)):
+            sides[name] = starts[name]()
+            stack.callback(sides[name].close)
+            if name == "torch":
+                losses[name] = sides[name].ask("loss", batch=str(folder / "jax-batch.npz"))["loss"]
+            elif len(starts) > 1:
+                places = {kind: str(folder / f"{name}-{kind}.npz") for kind in ("weights", "batch")}
+                losses[name] = sides[name].ask("export", **places)["loss"]
+        yield sides, losses or None
 
 
-def measure_stage(
-    jax_side: WorkerProcess,
-    torch_side: WorkerProcess | None,
-    index: int,
-    rounds: int,
-    variants: Sequence[str],
-    track: Track,
-) -> dict[str, Any]:
-    """Return a stage's figures as plain values. PyTorch's variants run one after another, each in
-    turn with JAX."""
-    facts = jax_side.ask("stage", index=index)
-    side = {name: jax_side.ask(name, index=index)["seconds"] for name in ("optimizer", "input")}
-    shape = {name: facts[name] for name in ("context", "frozen", "micro_batch")}
-    jax_steps: list[dict[str, Any]] = []
-    ceilings: list[float] = []
-    torch: dict[str, dict[str, Any]] = {}
-    for variant in variants if torch_side else ("",):
-        begun = torch_side.ask("stage", **shape, variant=variant) if torch_side else {}
-        torch_steps: list[dict[str, Any]] = []
-        for _ in track(range(rounds), f"stage {index + 1} {variant}", rounds):
-            ceilings.append(jax_side.ask("ceiling")["flops"])
-            jax_steps.append(jax_side.ask("step", index=index))
-            if torch_side:
-                torch_steps.append(torch_side.ask("step"))
-        if torch_steps:
-            pairs = zip(torch_steps, jax_steps[-rounds:], strict=True)
-            torch[variant] = {
-                **begun,
-                "peak_bytes": torch_steps[-1]["peak_bytes"],
-                "step_seconds": statistics.median(answer["seconds"] for answer in torch_steps),
-                "ratio": statistics.median(a["seconds"] / b["seconds"] for a, b in pairs),
-            }
-    middle, ceiling = statistics.median(answer["seconds"] for answer in jax_steps), statistics.median(ceilings)
+def measure_stage(sides: Mapping[str, WorkerProcess], index: int, way: Way) -> dict[str, Any]:
+    """Return a stage's figures as plain values. Raise MachineError if other processes disturb too
+    many rounds."""
+    what, jax_side = f"stage {index + 1}", sides["jax"]
+    begin = ("stage", "optimizer", "input")
+    facts, optimizer, loader = (
+        jax_side.ask(name, index=index) for name in way.track(begin, f"{what}: preparing", len(begin))
+    )
+
+    def ours() -> tuple[dict[str, Any], float]:
+        (answer, foreign), (ceiling, beside) = watched(jax_side, "step", index=index), watched(jax_side, "ceiling")
+        return answer | ceiling, max(foreign, beside)
+
+    steps: dict[str, Step] = {"jax": ours}
+    if "xla" in sides:
+        sides["xla"].ask("stage", index=index)
+        steps["xla"] = functools.partial(watched, sides["xla"], "step", index=index)
+    begun: dict[str, Any] = {}
+    if "torch" in sides:
+        shape = {name: facts[name] for name in ("context", "frozen", "micro_batch")}
+        begun, torch_steps = way.torch_steps(what, sides["torch"], **shape)
+        steps |= torch_steps
+    rounds = way.timed(what, steps)
+    torch = {
+        variant: {
+            **begun[variant],
+            "peak_bytes": rounds.last(variant)["peak_bytes"],
+            "step_seconds": rounds.middle(variant),
+            "ratio": rounds.ratio(variant, "jax"),
+            "rounds": rounds.count(variant),
+        }
+        for variant in begun
+    }
+    middle, ceiling, peak = (rounds.middle("jax", name) for name in ("seconds", "ceiling_flops", "register_flops"))
     return {
         "stage": index + 1,
         **facts,
@@ -119,58 +165,63 @@ def measure_stage(
         "flops_per_second": facts["matmul_flops"] / middle,
         "ceiling_flops_per_second": ceiling,
         "ceiling_share": facts["matmul_flops"] / middle / ceiling,
-        "optimizer_share": side["optimizer"] / middle,
-        "input_share": side["input"] / middle,
-        "peak_bytes": jax_steps[-1]["peak_bytes"],
+        "register_peak_flops_per_second": peak,
+        "register_peak_share": facts["matmul_flops"] / middle / peak if peak else None,
+        "optimizer_share": optimizer["seconds"] / middle,
+        "input_share": loader["seconds"] / middle,
+        "peak_bytes": rounds.last("jax")["peak_bytes"],
+        "disturbed_rounds": len(rounds.disturbed),
+        "xla_ratio": rounds.ratio("xla", "jax") if "xla" in sides else None,
         **_best_of(torch, facts["tokens"]),
     }
 
 
 def _best_of(torch: dict[str, dict[str, Any]], tokens: int) -> dict[str, Any]:
-    """Return a stage's figures of PyTorch, by its variant with the lowest ratio; None without
-    any."""
-    best = min(torch, key=lambda name: torch[name]["ratio"]) if torch else None
+    """Return a stage's figures of PyTorch, by the variant with the lowest ratio of those that took
+    part to the end; None without any."""
+    most = max((figures["rounds"] for figures in torch.values()), default=0)
+    ratios = {name: figures["ratio"] for name, figures in torch.items()}
+    to_the_end = [name for name, figures in torch.items() if figures["rounds"] == most]
+    best = min(to_the_end, key=lambda name: ratios[name], default=None)
     return {
         "torch_tokens_per_second": tokens / torch[best]["step_seconds"] if best else None,
         "torch_variant": best,
         "torch": torch or None,
-        "ratio": torch[best]["ratio"] if best else None,
-        "ratios": {name: figures["ratio"] for name, figures in torch.items()} or None,
+        "ratio": ratios[best] if best else None,
+        "ratios": ratios or None,
     }
 
 
-def against_flat(
-    jax_side: WorkerProcess,
-    torch_side: WorkerProcess,
-    rows: list[dict[str, Any]],
-    rounds: int,
-    variants: Sequence[str],
-    track: Track,
-    unfinished: Unfinished,
-) -> tuple[float, float]:
+def against_flat(sides: Mapping[str, WorkerProcess], rows: list[dict[str, Any]], way: Way) -> dict[str, Any]:
     """Time PyTorch trained without a plan: at the largest context, with nothing frozen.
 
+    Each round times one step of it, and one of each stage here.
+
     Returns:
-      The seconds of its best step, and its time for the same tokens, relative to all stages
-      together. Each round times one step of each, in turn.
+      The seconds of its best step, its time for the same tokens relative to all stages together,
+      and the disturbed rounds.
     """
     context = max(row["context"] for row in rows)
     micro_batch = next(row["micro_batch"] for row in rows if row["context"] == context)
-    steps = sum(row["steps"] for row in rows)
-
-    def measured(variant: str) -> tuple[float, float]:
-        torch_side.ask("stage", context=context, frozen=0, micro_batch=micro_batch, variant=variant)
-        flat, ratios = [], []
-        for _ in track(range(rounds), f"flat at {context} {variant}", rounds):
-            flat.append(torch_side.ask("step")["seconds"])
-            ours = sum(row["steps"] * jax_side.ask("step", index=row["stage"] - 1)["seconds"] for row in rows)
-            ratios.append(steps * flat[-1] / ours)
-        return statistics.median(ratios), statistics.median(flat)
-
-    ratio, seconds = min(
-        unfinished.part(f"flat, {variant}", functools.partial(measured, variant)) for variant in variants
+    what = f"flat at {context}"
+    steps: dict[str, Step] = {
+        f"stage {row['stage']}": functools.partial(watched, sides["jax"], "step", index=row["stage"] - 1)
+        for row in rows
+    }
+    steps |= way.torch_steps(what, sides["torch"], context=context, frozen=0, micro_batch=micro_batch)[1]
+    rounds = way.timed(what, steps)
+    best = min(
+        (name for name in way.variants if rounds.count(name) == len(rounds.clean)), key=lambda name: rounds.middle(name)
     )
-    return seconds, ratio
+    total = sum(row["steps"] for row in rows)
+    ratios = [
+        total
+        * answers[best]["seconds"]
+        / sum(row["steps"] * answers[f"stage {row['stage']}"]["seconds"] for row in rows)
+        for answers in rounds.clean
+    ]
+    seconds, disturbed = rounds.middle(best), len(rounds.disturbed)
+    return {"seconds": seconds, "ratio": statistics.median(ratios), "variant": best, "disturbed": disturbed}
 
 
 def projected_hours(config: Config, rows: list[dict[str, Any]]) -> tuple[dict[str, float], list[str]]:
@@ -187,39 +238,12 @@ def projected_hours(config: Config, rows: list[dict[str, Any]]) -> tuple[dict[st
     return by_phase, [f"{stage.phase} {stage.index + 1}" for stage in unmeasured]
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Return the rows as text."""
-    headings = [
-        "stage", "context", "frozen", "tokens/s", "GFLOP/s", "of ceiling", "compile s", "temporaries MiB",
-        "resident MiB", "optimizer", "input",
-    ]  # fmt: skip
-    against = rows[0]["ratio"] is not None
-    headings += ["torch tokens/s", "best", "ratio"] if against else []
-    lines = []
-    for row in rows:
-        line = [
-            str(row["stage"]),
-            str(row["context"]),
-            str(row["frozen"]),
-            f"{row['tokens_per_second']:,.0f}",
-            f"{row['flops_per_second'] / 1e9:,.0f}",
-            f"{row['ceiling_share']:.0%}",
-            f"{row['compile_seconds']:.1f}",
-            f"{row['temporary_bytes'] / 2**20:,.0f}",
-            f"{row['peak_bytes'] / 2**20:,.0f}",
-            f"{row['optimizer_share']:.1%}",
-            f"{row['input_share']:.2%}",
-        ]
-        if against:
-            line += [f"{row['torch_tokens_per_second']:,.0f}", row["torch_variant"], f"{row['ratio']:.2f}"]
-        lines.append(tuple(line))
-    return terminal.columns(headings, lines)
-
-
 def _bench(options: argparse.Namespace, interrupts: Interrupts) -> None:
     variants = [part for part in options.variants.split(",") if part]
     if options.rounds < 1:
         raise InputError(f"--rounds: {options.rounds}, but it must be 1 or more")
+    if not options.foreign_percent > 0:
+        raise InputError(f"--foreign-percent: {options.foreign_percent:g}, but it must be above 0")
     if not variants or not set(variants) <= set(VARIANTS):
         raise InputError(f"--variants: {options.variants!r}, but it must be some of {', '.join(VARIANTS)}")
     config = tuning.recalled(config_module.load(options.config, options.set))
@@ -227,59 +251,44 @@ def _bench(options: argparse.Namespace, interrupts: Interrupts) -> None:
     if options.against_torch:
         require_torch(config, phase, "--against-torch")
     stages = chosen(config, phase, options.stages)
+    is_whole = stages == chosen(config, phase, "")
     track = terminal.Tracker(interrupts, on_stderr=options.json)
-    asked = [phase.name, options.rounds, options.against_torch and variants]
+    way = Way(options.rounds, options.foreign_percent / 100, variants, track)
+    asked = [phase.name, options.rounds, options.against_torch and variants, options.against_xla, way.limit]
     identity, here = [to_tree(config), *asked], Path(__file__).parent
     with (
         Unfinished(config.data_dir, "bench", identity, here, anew=options.anew) as unfinished,
-        workers(config, phase, options) as (jax_side, torch_side, losses),
+        workers(config, phase, options, track) as (sides, losses),
     ):
         rows = [
-            unfinished.part(
-                f"stage {stage.index + 1}",
-                functools.partial(measure_stage, jax_side, torch_side, stage.index, options.rounds, variants, track),
-            )
+            unfinished.part(f"stage {stage.index + 1}", functools.partial(measure_stage, sides, stage.index, way))
             for stage in stages
         ]
-        flat, whole = None, None
-        if torch_side:
-            flat, whole = against_flat(jax_side, torch_side, rows, options.rounds, variants, track, unfinished)
-        generation = unfinished.part("generation", lambda: jax_side.ask("generation"))
-        versions = {"jax": jax_side.version, "torch": torch_side.version if torch_side else None}
+        flat, generation = {}, None
+        if is_whole and options.against_torch:
+            flat = unfinished.part("flat", lambda: against_flat(sides, rows, way))
+        if is_whole:
+            generation = unfinished.part("generation", lambda: sides["jax"].ask("generation"))
+        versions = {name: sides[name].version if name in sides else None for name in ("jax", "torch")}
     projected, left_out = projected_hours(config, rows)
     report = {
         "versions": versions,
         "phase": phase.name,
+        "foreign_percent": options.foreign_percent,
+        "disturbed_rounds": sum(row["disturbed_rounds"] for row in rows) + flat.get("disturbed", 0),
         "stages": rows,
         "hours": projected,
         "losses": losses,
         "generation": generation,
         "not_in_hours": left_out,
-        "flat_torch_step_seconds": flat,
-        "whole_playbook_ratio": whole,
+        "flat_torch_step_seconds": flat.get("seconds"),
+        "flat_torch_variant": flat.get("variant"),
+        "whole_playbook_ratio": flat.get("ratio"),
     }
     if options.json:
         print(json.dumps(report, indent=1))
     else:
-        _show(report, options.config)
-
-
-def _show(report: dict[str, Any], config: Path) -> None:
-    rows, projected, generation = report["stages"], report["hours"], report["generation"]
-    terminal.say(f"{config}, phase {report['phase']}; {rows[0]['remat']} remat, {rows[0]['devices']} device(s)")
-    terminal.say(table(rows))
-    sums = ", ".join(f"{name} {value:,.1f}" for name, value in projected.items())
-    terminal.say(f"hours at these speeds: {sums}; {sum(projected.values()):,.1f} in all")
-    if report["not_in_hours"]:
-        terminal.say(f"not in these hours, because not measured: {', '.join(report['not_in_hours'])}")
-    terminal.say(
-        f"writing one text: {generation['tokens_per_second']:,.1f} tokens/s, {generation['bandwidth_share']:.0%} of "
-        "what the memory's bandwidth allows when every weight is read once a token"
-    )
-    losses, whole = report["losses"], report["whole_playbook_ratio"]
-    if losses and whole:
-        terminal.say(f"loss on the same weights and rows: {losses['jax']:.5f} here, {losses['torch']:.5f} in PyTorch")
-        terminal.say(f"whole plan against PyTorch without freezing at the largest context: {whole:.2f}")
+        bench_report.show(report, options.config)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -287,10 +296,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = cli.config_parser(__doc__, EXAMPLES, default="llm60")
     parser.add_argument("--phase", metavar="NAME", help="the phase to time (default: the first)")
     parser.add_argument("--stages", default="", metavar="N,N", help="stages of the phase, from 1 (default: all)")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="steps timed on each side (default 5)")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="clean rounds of each stage (default 5)")
     parser.add_argument("--against-torch", action="store_true", help="time PyTorch too, in turn")
+    parser.add_argument("--against-xla", action="store_true", help="time the same steps without native kernels too")
     parser.add_argument(
         "--variants", default=",".join(VARIANTS), metavar="V,V", help="variants of PyTorch (default: all)"
+    )
+    parser.add_argument(
+        "--foreign-percent",
+        type=float,
+        default=6.0,
+        metavar="P",
+        help="repeat rounds in which other processes used more than P %% of one core in a step (default 6)",
     )
     cli.add_anew(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")

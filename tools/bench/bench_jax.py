@@ -43,12 +43,13 @@ class JaxWorker:
         return plan.key(self.config, self.stages[index])
 
     def ceiling(self) -> dict[str, Any]:
-        """Return the operations a second of one large bfloat16 product."""
+        """Return the operations a second of one large bfloat16 product, and of products in registers."""
         function, matrix = self.product
         start = time.perf_counter()
         for _ in range(5):
             jax.block_until_ready(function(matrix, matrix))
-        return {"flops": 5 * 2 * CEILING_SIZE**3 / (time.perf_counter() - start)}
+        flops = 5 * 2 * CEILING_SIZE**3 / (time.perf_counter() - start)
+        return {"ceiling_flops": flops, "register_flops": register_peak()}
 
     def stage(self, index: int) -> dict[str, Any]:
         """Compile a stage's program and do its first step."""
@@ -61,6 +62,7 @@ class JaxWorker:
             "micro_batch": key.micro_batch,
             "remat": key.remat,
             "devices": key.devices,
+            "kernels": getattr(key, "kernels", "xla"),
             "steps": self.stages[index].steps,
             "tokens": key.tokens,
             "matmul_flops": compiled.flops(key),
@@ -127,6 +129,18 @@ class JaxWorker:
             return losses.token_losses(hidden, network.embedding[...], rows["targets"].reshape(-1), bfloat16).mean()
 
         return {"loss": float(jax.jit(loss)(params, rows))}
+
+
+def register_peak() -> float | None:
+    """Return the operations a second of bfloat16 products in registers, on all cores of this process.
+
+    None without native kernels.
+    """
+    try:
+        from llm60_jax import kernels  # type: ignore[attr-defined]
+    except ImportError:
+        return None
+    return kernels.register_peak()
 
 
 def flat(config: Model, params: groups.Params) -> dict[str, np.ndarray]:

@@ -1,24 +1,43 @@
 """The same model and train step in PyTorch, for bench_torch.py; not a command.
 
-It does what a careful user of PyTorch would write: scaled dot product attention under the same
-document mask, bfloat16 autocast, non-reentrant checkpointing of every live block, the frozen blocks
-under no_grad, gradients accumulated over the same micro-batches, Adafactor in its multi-tensor
-form.
+It does what a careful user of PyTorch would write: attention under the same document mask, bfloat16
+autocast, the frozen blocks under no_grad, gradients accumulated over the same micro-batches,
+Adafactor in its multi-tensor form. `VARIANTS` are the forms of the blocks and the head.
 """
 
 import contextlib
+import functools
 import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+CHUNK = 128  # queries at most of one chunk of `written_attention`
+HEAD_CHUNK = 256  # tokens of one chunk of `WrittenHead`
+
+
+class Variant(NamedTuple):
+    """A form of the blocks and the head."""
+
+    remat: bool = False  # non-reentrant checkpointing of every live block
+    compiled: bool = False  # by torch.compile
+    written: bool = False  # `written_attention` and `WrittenHead` in the place of PyTorch's own functions
+
+
+VARIANTS = {
+    "eager": Variant(),
+    "remat": Variant(remat=True),
+    "compiled": Variant(compiled=True),
+    "written": Variant(compiled=True, written=True),
+}
 
 
 def rope_tables(length: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
@@ -33,6 +52,51 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([low * cos - high * sin, high * cos + low * sin], dim=-1)
 
 
+def written_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Return attention by its definition, in chunks of queries that meet only the keys up to their end.
+
+    On a CPU its compiled backward pass is faster than that of scaled_dot_product_attention.
+
+    Args:
+      bias: float32, added to the scores; -inf hides a key.
+    """
+    length, mixed = q.shape[2], []
+    size = min(CHUNK, -(-length // 2))
+    for start in range(0, length, size):
+        stop = min(start + size, length)
+        scores = (q[:, :, start:stop] @ k[:, :, :stop].mT).float() / math.sqrt(q.shape[-1])
+        weights = torch.softmax(scores + bias[:, :, start:stop, :stop], -1)
+        mixed.append(weights.to(v.dtype) @ v[:, :, :stop])
+    return torch.cat(mixed, 2)
+
+
+class WrittenHead(torch.autograd.Function):
+    """The sum of the cross-entropies under the tied head, with logits in chunks of tokens.
+
+    The forward pass forms the logits' gradient, bfloat16. So the logits never exist at once in
+    float32, and their product runs only once.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+        x, narrow, loss, d_logits = x.to(torch.bfloat16), table.to(torch.bfloat16), x.new_zeros(()), []
+        for x_chunk, targets_chunk in zip(x.split(HEAD_CHUNK), targets.split(HEAD_CHUNK), strict=True):
+            logits = (x_chunk @ narrow.T).float()
+            log_total = torch.logsumexp(logits, 1, keepdim=True)
+            counts, wanted = (targets_chunk >= 0)[:, None], targets_chunk.clamp(min=0)[:, None]
+            loss = loss + ((log_total - logits.gather(1, wanted)) * counts).sum()
+            hits = (torch.arange(len(table)) == wanted).float()
+            d_logits.append(((torch.exp(logits - log_total) - hits) * counts).to(torch.bfloat16))
+        d_whole = torch.cat(d_logits)
+        ctx.save_for_backward(d_whole @ narrow, d_whole.T @ x)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, None]:
+        d_x, d_table = ctx.saved_tensors
+        return g * d_x.float(), g * d_table.float(), None
+
+
 class TorchBlock(nn.Module):
     """Pre-LN: attention, then an MLP with GELU in its tanh form."""
 
@@ -43,11 +107,11 @@ class TorchBlock(nn.Module):
         self.qkv, self.out = nn.Linear(dim, 3 * dim, bias=False), nn.Linear(dim, dim, bias=False)
         self.up, self.down = nn.Linear(dim, hidden_dim, bias=False), nn.Linear(hidden_dim, dim, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, written: bool) -> Tensor:
         B, T, D = x.shape
         q, k, v = self.qkv(self.attention_norm(x)).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
         q, k = rotate(q, cos, sin).to(v.dtype), rotate(k, cos, sin).to(v.dtype)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        mixed = (written_attention if written else F.scaled_dot_product_attention)(q, k, v, mask)
         x = x + self.out(mixed.transpose(1, 2).reshape(B, T, D))
         hidden = F.gelu(self.up(self.mlp_norm(x)), approximate="tanh")
         return x + self.down(F.dropout(hidden, self.dropout, self.training))
@@ -62,23 +126,22 @@ class TorchTransformer(nn.Module):
         sizes = model["dim"], model["heads"], model["hidden_dim"], dropout
         self.blocks = nn.ModuleList(TorchBlock(*sizes) for _ in range(model["layers"]))
         self.norm = nn.LayerNorm(model["dim"])
-        self.loss: Callable[[Tensor, Tensor], Tensor] = self.head
 
-    def forward(self, tokens, segments, targets, rope, frozen: int, remat: bool) -> Tensor:
+    def forward(self, tokens, segments, targets, rope, frozen: int, variant: Variant) -> Tensor:
+        run_block, head = compiled() if variant.compiled else (_run_block, _head)
         T = tokens.shape[1]
         causal = torch.ones(T, T, dtype=torch.bool).tril()
         mask = ((segments[:, :, None] == segments[:, None, :]) & causal)[:, None]
+        if variant.written:
+            mask = torch.zeros(mask.shape).masked_fill(~mask, -math.inf)
+        rest = *rope, mask, variant.written
         with torch.no_grad() if frozen else contextlib.nullcontext():
             x = F.embedding(tokens, self.embedding)
             for block in self.blocks[:frozen]:
-                x = block(x, *rope, mask)
+                x = run_block(block, x, *rest)
         for block in self.blocks[frozen:]:
-            x = checkpoint(block, x, *rope, mask, use_reentrant=False) if remat else block(x, *rope, mask)
-        return self.loss(x, targets)
-
-    def head(self, x: Tensor, targets: Tensor) -> Tensor:
-        logits = F.linear(self.norm(x), self.embedding)
-        return F.cross_entropy(logits.view(-1, logits.shape[-1]).float(), targets.view(-1), reduction="sum")
+            x = checkpoint(block, x, *rest, use_reentrant=False) if variant.remat else run_block(block, x, *rest)
+        return head(self.norm, self.embedding, x, targets, variant.written)
 
     def take(self, weights: Mapping[str, np.ndarray]) -> None:
         """Set the parameters, by the names of `bench_jax.flat`."""
@@ -86,7 +149,7 @@ class TorchTransformer(nn.Module):
             for name, parameters in self.places().items():
                 values = weights[name] if name.startswith("blocks.") else weights[name][None]
                 for place, value in zip(parameters, values, strict=True):
-                    place.copy_(torch.from_numpy(value.T if name.endswith("kernel") else value))
+                    place.copy_(torch.tensor(value.T if name.endswith("kernel") else value))
 
     def give(self) -> dict[str, np.ndarray]:
         """Return the parameters in the form that `take` reads."""
@@ -109,6 +172,27 @@ class TorchTransformer(nn.Module):
         stacked = {f"blocks.{name}": [block[place] for block in blocks] for name, place in names.items()}
         single = {"embedding": self.embedding, "norm.scale": self.norm.weight, "norm.bias": self.norm.bias}
         return stacked | {name: [parameter] for name, parameter in single.items()}
+
+
+def _run_block(block: TorchBlock, *arguments: Any) -> Tensor:
+    return block(*arguments)
+
+
+def _head(norm: nn.LayerNorm, table: Tensor, x: Tensor, targets: Tensor, written: bool) -> Tensor:
+    if written:
+        return WrittenHead.apply(norm(x).flatten(0, 1), table, targets.flatten())
+    logits = F.linear(norm(x), table)
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")
+
+
+@functools.cache
+def compiled() -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+    """Return a block's run and the head, compiled by torch.compile.
+
+    It goes block by block, as PyTorch advises for repeated layers: the blocks share one program.
+    Compiling the whole model of 60 blocks took more than seven minutes for two stages.
+    """
+    return torch.compile(_run_block), torch.compile(_head)
 
 
 class Adafactor:
@@ -160,51 +244,51 @@ class TorchWorker:
         self.model = TorchTransformer(facts["model"], facts["dropout"])
         self.model.take(weights)
 
-    def stage(self, context: int, frozen: int, micro_batch: int, variant: str) -> dict[str, Any]:
-        """Set a stage up and do its first step, which compiles if the variant does."""
-        trained = self._set_up(context, frozen, variant)
+    def stage(self, context: int, frozen: int, micro_batch: int) -> dict[str, Any]:
+        """Set a stage up, without a step."""
+        trained = self._set_up(context, frozen)
         self.optimizer: Any = torch.optim.Adafactor(trained, lr=self.facts["learning_rate"], foreach=True)
         shape = self.facts["tokens_per_step"] // (context * micro_batch), micro_batch, context
         self.batch = [torch.randint(4, self.facts["model"]["vocab_size"], shape) for _ in range(2)]
         # Three documents in each row, like costs.documents on the other side.
-        self.segments = (1 + torch.arange(context) // -(-context // 3)).expand(shape)
-        return {"compile_seconds": self.step()["seconds"]}
+        self.batch.append((1 + torch.arange(context) // -(-context // 3)).expand(shape))
+        return {}
 
-    def _set_up(self, context: int, frozen: int, variant: str) -> list[nn.Parameter]:
-        """Freeze and compile the blocks as a stage needs them, and return the parameters that
-        train."""
-        torch._dynamo.reset()
+    def _set_up(self, context: int, frozen: int) -> list[nn.Parameter]:
+        """Freeze the blocks as a stage needs them, and return the parameters that train."""
+        torch._dynamo.reset()  # earlier stages' programs
         block: Any
         for number, block in enumerate(self.model.blocks):
             block.requires_grad_(number >= frozen)
             block.dropout = 0.0 if number < frozen else self.facts["dropout"]
-            # Block by block, as PyTorch advises for repeated layers: the blocks share one program.
-            # Compiling the whole model of 60 blocks took more than seven minutes for two stages.
-            block._compiled_call_impl = torch.compile(block._call_impl) if variant == "compiled" else None
-        head: Any = self.model.head
-        self.model.loss = torch.compile(head) if variant == "compiled" else head
-        self.frozen, self.remat, self.rope = frozen, variant == "remat", self._rope(context)
+        self.frozen, self.rope = frozen, self._rope(context)
         return [p for p in self.model.parameters() if p.requires_grad]
 
     def _rope(self, length: int) -> tuple[Tensor, Tensor]:
         model = self.facts["model"]
         return rope_tables(length, model["dim"] // model["heads"], model["rope_base"])
 
-    def step(self) -> dict[str, Any]:
+    def warm_up(self, variant: str) -> dict[str, Any]:
+        """Do a step of one micro-batch, which compiles if the variant does."""
+        start = time.perf_counter()
+        self._step([x[:1] for x in self.batch], VARIANTS[variant])
+        return {"compile_seconds": time.perf_counter() - start}
+
+    def step(self, variant: str) -> dict[str, Any]:
         """Time one whole step."""
         start = time.perf_counter()
-        tokens, targets = self.batch
-        total = self._step(tokens, targets, self.segments)
+        total = self._step(self.batch, VARIANTS[variant])
         return {"seconds": time.perf_counter() - start, "loss": total, "peak_bytes": peak_bytes()}
 
-    def _step(self, tokens: Tensor, targets: Tensor, segments: Tensor) -> float:
-        """Do one step over micro-batches [G, B, T], and return the mean loss of the targets that
-        count."""
+    def _step(self, batch: Sequence[Tensor], variant: Variant) -> float:
+        """Do one step over tokens, targets and segments [G, B, T], and return the mean loss of the
+        targets that count."""
+        tokens, targets, segments = batch
         self.model.train()
         total, count = 0.0, int((targets >= 0).sum())
         for micro in zip(tokens, segments, targets, strict=True):
             with torch.autocast("cpu", torch.bfloat16):
-                part = self.model(*micro, self.rope, self.frozen, self.remat)
+                part = self.model(*micro, self.rope, self.frozen, variant)
             part = part / count
             part.backward()
             total += float(part.detach())
@@ -227,11 +311,11 @@ class TorchWorker:
         passed.
         """
         stored = np.load(rows, allow_pickle=False)
-        tokens, targets, segments = (torch.from_numpy(stored[name]) for name in ("tokens", "targets", "segments"))
-        trained = self._set_up(tokens.shape[-1], 0, variant)
+        batches = [torch.from_numpy(stored[name]) for name in ("tokens", "targets", "segments")]
+        form, trained = VARIANTS[variant], self._set_up(batches[0].shape[-1], 0)
         before = self.model.give()
         self.optimizer = Adafactor(trained, **self.facts["optimizer"])
-        self._step(tokens[0].long(), targets[0].long(), segments[0])  # compiles; its rate is 0
+        self._step([x[0].long() for x in batches], form)  # compiles; its rate is 0
         self.model.take(before)
         self.optimizer = Adafactor(trained, **self.facts["optimizer"])
         peak, final = rates
@@ -239,20 +323,20 @@ class TorchWorker:
         while (passed := (time.perf_counter() - start) / seconds) < 1:
             falling = final + (peak - final) * 0.5 * (1 + math.cos(math.pi * (passed - warmup) / (1 - warmup)))
             self.optimizer.rate = peak * passed / warmup if passed < warmup else falling
-            number = done % len(tokens)
-            total = self._step(tokens[number].long(), targets[number].long(), segments[number])
+            total = self._step([x[done % len(x)].long() for x in batches], form)
             done += 1
         np.savez(weights, **self.model.give())  # type: ignore[arg-type]
         return {"seconds": time.perf_counter() - start, "steps": done, "loss": total}
 
-    def loss(self, batch: str) -> dict[str, Any]:
+    def loss(self, batch: str, variant: str = "eager") -> dict[str, Any]:
         """Return the mean cross-entropy of a stored batch, without noise."""
         stored = np.load(batch, allow_pickle=False)
         tokens, targets, segments = (torch.from_numpy(stored[n]).long() for n in ("tokens", "targets", "segments"))
         rope = self._rope(tokens.shape[1])
         self.model.train(False)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            return {"loss": float(self.model(tokens, segments, targets, rope, 0, False)) / targets.numel()}
+            total = self.model(tokens, segments, targets, rope, 0, VARIANTS[variant])
+        return {"loss": float(total) / targets.numel()}
 
 
 def peak_bytes() -> int:

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from llm60_jax.config import Config, Phase
 from llm60_jax.errors import InputError, MachineError
 
@@ -42,6 +44,11 @@ class WorkerProcess:
             self._process.stdin.write(json.dumps({"do": do, **values}) + "\n")
             self._process.stdin.flush()
         return self._answer()
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that the process has used so far, on all cores."""
+        times = psutil.Process(self._process.pid).cpu_times()
+        return times.user + times.system
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
