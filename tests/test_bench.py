@@ -2,13 +2,14 @@
 
 import importlib.util
 import json
-import sys
 
 import bench
 import bench_jax
 import pytest
 import quiet
 from conftest import to_toml
+
+from llm60_jax.kernels import choice, library
 
 
 @pytest.fixture
@@ -110,21 +111,10 @@ def test_all_variants_of_pytorch_compute_the_same(tree):
     assert worker.step("written")["loss"] == pytest.approx(worker.step("eager")["loss"], abs=2e-2)
 
 
-class Register:
-    """A module like llm60_jax.kernels."""
-
-    register_peak = staticmethod(lambda: 4e11)
-
-
-def test_the_register_peak_is_told_where_there_are_native_kernels(monkeypatch):
-    import llm60_jax
-
-    monkeypatch.setitem(sys.modules, "llm60_jax.kernels", None)  # cannot be imported
-    monkeypatch.delattr(llm60_jax, "kernels", raising=False)
-    assert bench_jax.register_peak() is None
-    monkeypatch.setitem(sys.modules, "llm60_jax.kernels", Register)
-    monkeypatch.setattr(llm60_jax, "kernels", Register, raising=False)
-    assert bench_jax.register_peak() == 4e11
+def test_the_register_peak_is_told_where_there_are_native_kernels():
+    chosen = choice.chosen("auto", "cpu")
+    assert (bench_jax.register_peak() is None) == (chosen.library is None)
+    assert library.register_peak(choice.Choice("xla", "x"), 2) is None
 
 
 def test_wrong_requests_are_one_message(command, capsys, monkeypatch):

@@ -65,14 +65,14 @@ def in_use() -> Kernels:
     return _active.kernels
 
 
-def register_peak(threads: int) -> float | None:
+def register_peak(chosen: Choice, threads: int) -> float | None:
     """Return the operations a second of products in registers alone, on so many cores together.
 
     They are products of bfloat16 where the processor has them. None without native kernels.
     """
-    if _active.library is None:
+    if chosen.library is None:
         return None
-    measure = ctypes.CDLL(str(_active.library)).llm60_register_peak
+    measure = ctypes.CDLL(str(chosen.library)).llm60_register_peak
     measure.restype, measure.argtypes = ctypes.c_double, (ctypes.c_long,)
     return float(measure(threads))
 

@@ -81,6 +81,11 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def differences(old: Mapping[str, str], new: Mapping[str, str]) -> str:
     """Describe what changed from one set of `versions` to another."""
     names = [name for name in {**new, **old} if old.get(name) != new.get(name)]

@@ -20,6 +20,7 @@ Stacks end where freezing may end, because an optimizer mask acts on whole leave
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -161,5 +162,5 @@ def _scan(
 
 
 # What runs a stack, and what tells which share of the causal pairs attention used.
-_STACKS = {"xla": _scan, "native": native.stack}
-_COVERAGES = {"xla": attention.coverage, "native": native.coverage}
+_STACKS: dict[Kernels, Callable[..., tuple[Array, Array]]] = {"xla": _scan, "native": native.stack}
+_COVERAGES: dict[Kernels, Callable[..., Array]] = {"xla": attention.coverage, "native": native.coverage}

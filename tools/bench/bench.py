@@ -20,6 +20,7 @@ from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.config import Config, Phase, to_tree
 from llm60_jax.errors import InputError
+from llm60_jax.kernels import library
 from llm60_jax.machine import cli, terminal
 from llm60_jax.machine.progress import Track
 from llm60_jax.machine.remembered import Unfinished
@@ -246,7 +247,7 @@ def _bench(options: argparse.Namespace, interrupts: Interrupts) -> None:
         raise InputError(f"--foreign-percent: {options.foreign_percent:g}, but it must be above 0")
     if not variants or not set(variants) <= set(VARIANTS):
         raise InputError(f"--variants: {options.variants!r}, but it must be some of {', '.join(VARIANTS)}")
-    config = tuning.recalled(config_module.load(options.config, options.set))
+    config = tuning.recalled(library.expected(config_module.load(options.config, options.set))[0])
     phase = cli.phase_of(config, options.phase) if options.phase else config.phase[0]
     if options.against_torch:
         require_torch(config, phase, "--against-torch")

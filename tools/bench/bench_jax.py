@@ -19,6 +19,7 @@ from worker_process import serve
 from llm60_jax import config as config_module
 from llm60_jax import generate, plan
 from llm60_jax.config import Config, Model, Phase
+from llm60_jax.kernels import choice, library
 from llm60_jax.machine import cli, devices, facts
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.model import groups, losses
@@ -95,13 +96,13 @@ class JaxWorker:
         The share assumes that every weight is read once for each token.
         """
         config, params = self.config.model, phase_groups.plain(self.steps.state.params)
-        choice = generate.Choice(eos=config.vocab_size)  # no token has this id: nothing ends early
+        sampling = generate.Choice(eos=config.vocab_size)  # no token has this id: nothing ends early
         prompt = np.full((1, config.max_context), generate.FREE, np.int32)
         prompt[0, 0] = 1
 
         def write() -> None:
             rows = generate.begin(config, prompt, [config.max_context], [0])
-            jax.block_until_ready(generate.advance(config, params, choice, rows, config.max_context - 1))
+            jax.block_until_ready(generate.advance(config, params, sampling, rows, config.max_context - 1))
 
         speed = (config.max_context - 1) / _median(write, 3)
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
@@ -124,23 +125,20 @@ class JaxWorker:
 
         def loss(params: groups.Params, rows: step.Batch) -> jax.Array:
             network = groups.merge(model_config, params)
-            hidden = network(rows["tokens"], rows["segments"]).hidden_BTD.reshape(-1, model_config.dim)
-            bfloat16 = jnp.dtype(jnp.bfloat16)
-            return losses.token_losses(hidden, network.embedding[...], rows["targets"].reshape(-1), bfloat16).mean()
+            outputs = network(rows["tokens"], rows["segments"], kernels=key.kernels)
+            hidden_ND, targets_N = outputs.hidden_BTD.reshape(-1, model_config.dim), rows["targets"].reshape(-1)
+            table_VD, bfloat16 = network.embedding[...], jnp.dtype(jnp.bfloat16)
+            return losses.token_losses(hidden_ND, table_VD, targets_N, bfloat16, key.kernels).mean()
 
         return {"loss": float(jax.jit(loss)(params, rows))}
 
 
 def register_peak() -> float | None:
-    """Return the operations a second of bfloat16 products in registers, on all cores of this process.
+    """Return the operations a second of products in registers, on all cores of this process.
 
-    None without native kernels.
+    None on a device or a machine that cannot have the native kernels, whose library measures it.
     """
-    try:
-        from llm60_jax import kernels  # type: ignore[attr-defined]
-    except ImportError:
-        return None
-    return kernels.register_peak()
+    return library.register_peak(choice.chosen("auto", jax.default_backend()), facts.cores())
 
 
 def flat(config: Model, params: groups.Params) -> dict[str, np.ndarray]:
@@ -184,8 +182,9 @@ def _median(function: Callable[[], Any], times: int) -> float:
 
 
 def _serve(options: argparse.Namespace, interrupts: Interrupts) -> None:
-    config = tuning.recalled(config_module.load(options.config, options.set))
+    config = config_module.load(options.config, options.set)
     devices.ready(config)
+    config = tuning.recalled(library.settled(config))
     serve(JaxWorker(config, cli.phase_of(config, options.phase)), jax.__version__)
 
 

@@ -30,7 +30,7 @@ from llm60_jax.data.corpus.pieces import Piece, ScreenedDocument
 from llm60_jax.data.read import kinds, sources
 from llm60_jax.data.read.ledger import Ledger
 from llm60_jax.errors import DamageError, InputError, MachineError
-from llm60_jax.machine import environment, files, manifest, signals, unfinished
+from llm60_jax.machine import environment, facts, files, manifest, signals, unfinished
 from llm60_jax.machine.progress import Track, silent
 
 _FORMAT = 2  # raise with any change of the folder's content
@@ -120,7 +120,7 @@ def make(units: Sequence[Unit], parent: Path, track: Track, description: str, pr
       MachineError: `parent` cannot be written, or a process died.
     """
     pending = [unit for unit in units if not _is_whole(unit, parent)]
-    processes = min(processes or _cores(), len(pending))
+    processes = min(processes or facts.cores(), len(pending))
     if processes > 1:
         _make_in_processes(pending, parent, track, description, processes)
     elif pending:
@@ -208,10 +208,6 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _is_whole(unit: Unit, parent: Path) -> bool:
