@@ -46,7 +46,8 @@ Without --stages the report has also the time of the whole phase against PyTorch
 the speed of writing text. It ends with the hours of the whole plan at these speeds.
 
 Every side is a process of its own, with the same allocator setting, weights, micro-batches and
-document mask. In every round each does one whole step; ratios are medians over rounds. A round
+document mask. In every round each does two whole steps, and the second is timed: after a pause the
+system has to give memory back. Ratios are medians over rounds. A round
 counts only if other processes used at most 6 % of one core in each of its steps. Other rounds are
 left out, counted and repeated. With too many of them the bench fails with exit code 5.
 
@@ -297,7 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = cli.config_parser(__doc__, EXAMPLES, default="llm60")
     parser.add_argument("--phase", metavar="NAME", help="the phase to time (default: the first)")
     parser.add_argument("--stages", default="", metavar="N,N", help="stages of the phase, from 1 (default: all)")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="clean rounds of each stage (default 5)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="clean rounds of each stage (default 3)")
     parser.add_argument("--against-torch", action="store_true", help="time PyTorch too, in turn")
     parser.add_argument("--against-xla", action="store_true", help="time the same steps without native kernels too")
     parser.add_argument(

