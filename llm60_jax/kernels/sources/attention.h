@@ -53,9 +53,7 @@ void attend(Worker& worker, const Heads& heads, const E* q, const E* k, const E*
   for (long start = 0; start < T; start += BLOCK) {
     const long rows = T - start < BLOCK ? T - start : BLOCK, see = start + BLOCK;
     product(worker, rows, see, K, q + start * heads.stride, heads.stride, keys, K / GROUP<E> * PANEL,
-            [&](long row, long column, auto& sums) {
-              each(row, column, sums, [&](long i, long s, F32 x) { write(scores + i * P + s, x * scale); });
-            });
+            to(scores, P, [=](long, long, F32 x) { return x * scale; }));
     I32 allowed = {};
     for (long i = 0; i < rows; i++) {
       float* x = scores + i * P;
@@ -77,10 +75,8 @@ void attend(Worker& worker, const Heads& heads, const E* q, const E* k, const E*
       logs_T[start + i] = top[0] + std::log(denominator);
     }
     worker.counts.pairs += count(allowed);
-    product(worker, rows, K, see, weights, P, values, P / GROUP<E> * PANEL, [&](long row, long column, auto& sums) {
-      each(row, column, sums,
-           [&](long i, long d, F32 x) { write(o + (start + i) * o_stride + d, x * inverse[i]); });
-    });
+    product(worker, rows, K, see, weights, P, values, P / GROUP<E> * PANEL,
+            to(o + start * o_stride, o_stride, [&](long i, long, F32 x) { return x * inverse[i]; }));
   }
 }
 
@@ -116,17 +112,14 @@ void attend_gradient(Worker& worker, const Heads& heads, const E* q, const E* k,
   E* d_scores = worker.take<E>(BLOCK * P);
   E* d_scores_PP = worker.take<E>(P * P);  // queries x keys
   const float scale = heads.scale();
+  const auto scaled = [=](long, long, F32 x) { return x * scale; };
   for (long start = 0; start < T; start += BLOCK) {  // keys
     const long rows = T - start < BLOCK ? T - start : BLOCK, see = P - start;
-    const auto keep = [see](float* place) {
-      return [=](long row, long column, auto& sums) {
-        each(row, column, sums, [&](long i, long t, F32 x) { write(place + i * see + t, x); });
-      };
-    };
     const long from = start / PANEL * narrow, below = start / GROUP<E> * PANEL;
-    product(worker, rows, see, K, k + start * k_stride, k_stride, q_transposed + from, narrow, keep(scores));
+    product(worker, rows, see, K, k + start * k_stride, k_stride, q_transposed + from, narrow,
+            to(scores, see));
     product(worker, rows, see, K, v + start * heads.stride, heads.stride, d_o_transposed + from, narrow,
-            keep(d_weights));
+            to(d_weights, see));
     for (long i = 0; i < BLOCK; i++)
       for (long t = 0; t < see; t += LANES) {
         const long place = i * see + t;
@@ -140,20 +133,13 @@ void attend_gradient(Worker& worker, const Heads& heads, const E* q, const E* k,
         write(weights + place, weight);
         write(d_scores + place, weight * (read(d_weights + place) - slope));
       }
-    product(worker, rows, K, see, weights, see, d_outputs + below, tall, [&](long row, long column, auto& sums) {
-      each(row, column, sums, [&](long i, long d, F32 x) { write(d_v + (start + i) * d_v_stride + d, x); });
-    });
-    product(worker, rows, K, see, d_scores, see, queries + below, tall, [&](long row, long column, auto& sums) {
-      each(row, column, sums, [&](long i, long d, F32 x) { write(d_k_TK + (start + i) * K + d, x * scale); });
-    });
+    product(worker, rows, K, see, weights, see, d_outputs + below, tall, to(d_v + start * d_v_stride, d_v_stride));
+    product(worker, rows, K, see, d_scores, see, queries + below, tall, to(d_k_TK + start * K, K, scaled));
     transpose_to<E>(d_scores, see, BLOCK, see, d_scores_PP + start * P + start, P);
   }
   for (long start = 0; start < T; start += BLOCK) {  // queries
     const long rows = T - start < BLOCK ? T - start : BLOCK;
-    product(worker, rows, K, start + BLOCK, d_scores_PP + start * P, P, keys, tall,
-            [&](long row, long column, auto& sums) {
-              each(row, column, sums, [&](long i, long d, F32 x) { write(d_q_TK + (start + i) * K + d, x * scale); });
-            });
+    product(worker, rows, K, start + BLOCK, d_scores_PP + start * P, P, keys, tall, to(d_q_TK + start * K, K, scaled));
   }
 }
 

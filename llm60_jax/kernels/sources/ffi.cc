@@ -30,35 +30,19 @@ class Call {
   }
   bool is_sound() const { return fault_.empty(); }
 
-  // The next argument; null if it differs from this shape.
+  // The next argument, or the next result; null if it differs from this shape. Some may be left empty, and are null
+  // then.
   template <class T>
-  const T* argument(Shape shape) {
+  const T* argument(Shape shape, bool may_be_empty = false) {
     const auto array = args_.get<ffi::AnyBuffer>(next_argument_++);
-    const std::string name = "argument " + std::to_string(next_argument_);
-    return array.has_value() ? checked<T>(name, *array, shape) : missing<T>(name);
+    require(array.has_value(), "an argument is missing");
+    return array.has_value() ? checked<T>("argument " + std::to_string(next_argument_), *array, shape, may_be_empty) : nullptr;
   }
-  // The next result.
   template <class T>
-  T* result(Shape shape) {
+  T* result(Shape shape, bool may_be_empty = false) {
     auto array = results_.get<ffi::AnyBuffer>(next_result_++);
-    const std::string name = "result " + std::to_string(next_result_);
-    return array.has_value() ? checked<T>(name, **array, shape) : missing<T>(name);
-  }
-  // The next argument or result, which may also be empty; null if it is.
-  template <class T>
-  T* optional(Shape shape, bool is_result) {
-    ffi::AnyBuffer::Dimensions found;
-    if (is_result) {
-      auto array = results_.get<ffi::AnyBuffer>(next_result_);
-      if (array.has_value()) found = (*array)->dimensions();
-    } else if (const auto array = args_.get<ffi::AnyBuffer>(next_argument_); array.has_value()) {
-      found = array->dimensions();
-    }
-    if (found.size() == 1 && found[0] == 0) {
-      ++(is_result ? next_result_ : next_argument_);
-      return nullptr;
-    }
-    return is_result ? result<T>(shape) : const_cast<T*>(argument<T>(shape));
+    require(array.has_value(), "a result is missing");
+    return array.has_value() ? checked<T>("result " + std::to_string(next_result_), **array, shape, may_be_empty) : nullptr;
   }
   // The next argument and the next result, which share their memory.
   float* updated(Shape shape) {
@@ -105,19 +89,15 @@ class Call {
 
  private:
   template <class T>
-  T* checked(const std::string& name, const ffi::AnyBuffer& array, Shape shape) {
+  T* checked(const std::string& name, const ffi::AnyBuffer& array, Shape shape, bool may_be_empty) {
     const auto found = array.dimensions();
-    bool same = found.size() == shape.size() && array.element_type() == TYPE<std::remove_const_t<T>>;
+    if (may_be_empty && found.size() == 1 && found[0] == 0) return nullptr;
+    bool same = found.size() == shape.size() && array.element_type() == TYPE<T>;
     for (size_t i = 0; same && i < shape.size(); i++) same = found[i] == shape.begin()[i];
     if (same) return static_cast<T*>(array.untyped_data());
     std::string text = name + " has the wrong type or shape [";
     for (const auto size : found) text += std::to_string(size) + ",";
     require(false, text + "]");
-    return nullptr;
-  }
-  template <class T>
-  T* missing(const std::string& name) {
-    require(false, name + " is missing");
     return nullptr;
   }
 
@@ -170,14 +150,17 @@ Stack<E> stack_of(Call& call, const Sizes& n) {
 }
 
 template <class E>
-Kept<E> kept_of(Call& call, const Sizes& n, bool is_result) {
+Kept<E> kept_of(Call& call, const Sizes& n, bool are_results) {
+  const auto next = [&](auto type, Call::Shape shape) {
+    using T = decltype(type);
+    return are_results ? call.result<T>(shape, true) : const_cast<T*>(call.argument<T>(shape, true));
+  };
   const long L = n.L, N = n.N();
   Kept<E> kept;
-  kept.x_LND = call.optional<float>({L - 1, n.B, n.T, n.D}, is_result);
-  kept.qkv_LN3D = call.optional<E>({L, N, 3 * n.D}, is_result), kept.o_LND = call.optional<E>({L, N, n.D}, is_result);
-  kept.logs_LBHT = call.optional<float>({L, n.B, n.H, n.T}, is_result);
-  kept.middle_LND = call.optional<float>({L, N, n.D}, is_result);
-  kept.up_LNU = call.optional<E>({L, N, n.U()}, is_result);
+  kept.x_LND = next(float{}, {L - 1, n.B, n.T, n.D});
+  kept.qkv_LN3D = next(E{}, {L, N, 3 * n.D}), kept.o_LND = next(E{}, {L, N, n.D});
+  kept.logs_LBHT = next(float{}, {L, n.B, n.H, n.T}), kept.middle_LND = next(float{}, {L, N, n.D});
+  kept.up_LNU = next(E{}, {L, N, n.U()});
   call.require(!kept.qkv_LN3D == !kept.middle_LND && !kept.qkv_LN3D == !kept.up_LNU && !kept.o_LND == !kept.logs_LBHT,
                "some of the kept arrays are missing");
   return kept;
@@ -227,11 +210,11 @@ ffi::Error head_call(Call& call) {
   HeadInputs in;
   in.hidden_ND = call.argument<float>({N, D}), in.table_VD = call.argument<float>({V, D});
   in.by_piece = call.argument<uint32_t>({1, V * D / GROUP<E>});
-  in.by_width = call.optional<uint32_t>({1, V * D / GROUP<E>}, false);
+  in.by_width = call.argument<uint32_t>({1, V * D / GROUP<E>}, true);
   in.targets_N = call.argument<int32_t>({N}), in.weights_N = call.argument<float>({N});
   HeadOutputs out;
   out.losses_N = call.result<float>({N});
-  out.d_hidden_ND = call.optional<float>({N, D}, true), out.d_table_VD = call.optional<float>({V, D}, true);
+  out.d_hidden_ND = call.result<float>({N, D}, true), out.d_table_VD = call.result<float>({V, D}, true);
   call.require(!out.d_hidden_ND || in.by_width, "the packed table of the gradient is missing");
   for (long i = 0; call.is_sound() && i < N; i++)
     call.require(in.targets_N[i] >= 0 && in.targets_N[i] < size, "a target is outside the vocabulary");

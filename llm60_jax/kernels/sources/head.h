@@ -41,8 +41,8 @@ class HeadRound {
  public:
   HeadRound(long N, long D, const Vocabulary& v, const HeadInputs& in, const HeadOutputs& out, bool adds)
       : N_(N), D_(D), v_(v), in_(in), out_(out), adds_(adds), hidden_ND_(N * D),
-        weights_(is_training() ? N * v.V : 0), tops_(v.slices() * padded()), sums_(v.slices() * padded()),
-        chosen_N_(padded()) {}
+        weights_(is_training() ? N * v.V : 0), tops_(v.slices() * M()), sums_(v.slices() * M()),
+        chosen_N_(M()) {}
 
   void run(Team& team) {
     team.run((N_ + STRIP - 1) / STRIP, [&](long strip, Worker&) {
@@ -50,7 +50,7 @@ class HeadRound {
         write(hidden_ND_ + i, read(in_.hidden_ND + i));
     });
     team.run(v_.slices(), [&](long slice, Worker& worker) { exponentials(slice, worker); });
-    team.run(padded() / BLOCK, [&](long block, Worker&) { losses(block * BLOCK); });
+    team.run(M() / BLOCK, [&](long block, Worker&) { losses(block * BLOCK); });
     if (out_.d_hidden_ND)
       team.run((N_ + STRIP - 1) / STRIP, [&](long strip, Worker& worker) { hidden_gradient(strip, worker); });
     if (out_.d_table_VD)
@@ -59,7 +59,7 @@ class HeadRound {
 
  private:
   bool is_training() const { return out_.d_hidden_ND || out_.d_table_VD; }
-  long padded() const { return round_up(N_, BLOCK); }
+  long M() const { return round_up(N_, BLOCK); }
   long end_of(long strip) const { return (strip + 1) * STRIP < N_ ? (strip + 1) * STRIP : N_; }
   E* weights(long slice) const { return weights_ + v_.first(slice) * N_; }  // [N, columns of the slice]
 
@@ -71,9 +71,7 @@ class HeadRound {
     for (long start = 0; start < N_; start += STRIP) {
       const long rows = N_ - start < STRIP ? N_ - start : STRIP;
       product(worker, rows, W, D_, hidden_ND_ + start * D_, D_, in_.by_piece + first * D_ / GROUP<E>,
-              D_ / GROUP<E> * PANEL, [&](long row, long column, auto& sums) {
-                each(row, column, sums, [&](long i, long c, F32 x) { write(logits + i * W + c, x); });
-              });
+              D_ / GROUP<E> * PANEL, to(logits, W));
       for (long i = 0; i < rows; i++) {
         float* x = logits + i * W;
         const long n = start + i, target = in_.targets_N[n] - first;
@@ -87,8 +85,8 @@ class HeadRound {
           if (is_training()) write(weights(slice) + n * W + c, weight);
           total += weight;
         }
-        tops_[slice * padded() + n] = top[0];
-        sums_[slice * padded() + n] = sum(total);
+        tops_[slice * M() + n] = top[0];
+        sums_[slice * M() + n] = sum(total);
       }
     }
   }
@@ -97,7 +95,7 @@ class HeadRound {
   void losses(long start) {
     const long count = N_ - start < BLOCK ? N_ - start : BLOCK;
     for (long i = 0; i < count; i++) {
-      const long n = start + i, step = padded();
+      const long n = start + i, step = M();
       float top = MASKED, total = 0;
       for (long s = 0; s < v_.slices(); s++) top = tops_[s * step + n] > top ? tops_[s * step + n] : top;
       for (long s = 0; s < v_.slices(); s++) {
@@ -121,18 +119,15 @@ class HeadRound {
     }
     for (long slice = 0; slice < v_.slices(); slice++) {
       const long W = v_.columns(slice);
-      const float* factors = tops_ + slice * padded() + start;
+      const float* factors = tops_ + slice * M() + start;
       product(worker, rows, D_, W, weights(slice) + start * W, W, in_.by_width + v_.first(slice) / GROUP<E> * PANEL,
-              v_.V / GROUP<E> * PANEL, [&](long row, long column, auto& sums) {
-                each(row, column, sums, [&](long i, long c, F32 x) {
-                  write(d + i * D_ + c, read(d + i * D_ + c) + x * factors[i]);
-                });
-              });
+              v_.V / GROUP<E> * PANEL,
+              to(d, D_, [=](long i, long c, F32 x) { return read(d + i * D_ + c) + x * factors[i]; }));
     }
   }
 
   void table_gradient(long slice, Worker& worker) {
-    const long first = v_.first(slice), W = v_.columns(slice), M = padded();
+    const long first = v_.first(slice), W = v_.columns(slice), M = this->M();
     float* scaled = worker.take<float>(2 * D_);
     uint32_t* right = worker.take<uint32_t>(M * D_ / GROUP<E>);
     for (long n = 0; n < M; n += GROUP<E>) {  // the hidden states, each times its factor
@@ -144,16 +139,13 @@ class HeadRound {
       panels_of<E>(scaled, D_, GROUP<E>, D_, right + n / GROUP<E> * PANEL, M / GROUP<E> * PANEL);
     }
     long stride = W;
-    const E* w = padded_rows(worker, weights(slice), stride, W);
+    const E* w = padded(worker, weights(slice), stride, N_, W);
     E* left = worker.take<E>(BLOCK * M);
     for (long row = 0; row < W; row += BLOCK) {
       transpose_to<E>(w + row, stride, M, BLOCK, left, M);
       float* out = out_.d_table_VD + (first + row) * D_;
-      product(worker, BLOCK, D_, M, left, M, right, M / GROUP<E> * PANEL, [&](long i, long column, auto& sums) {
-        each(i, column, sums, [&](long r, long c, F32 x) {
-          write(out + r * D_ + c, adds_ ? read(out + r * D_ + c) + x : x);
-        });
-      });
+      product(worker, BLOCK, D_, M, left, M, right, M / GROUP<E> * PANEL,
+              to(out, D_, [&](long i, long c, F32 x) { return adds_ ? read(out + i * D_ + c) + x : x; }));
     }
     for (long n = 0; n < N_; n++) {
       const long target = in_.targets_N[n] - first;
@@ -162,10 +154,6 @@ class HeadRound {
       for (long c = 0; c < D_; c += LANES)
         write(out + c, read(out + c) - in_.weights_N[n] * rounded<E>(read(in_.hidden_ND + n * D_ + c)));
     }
-  }
-
-  const E* padded_rows(Worker& worker, const E* x, long& stride, long width) const {
-    return llm60::padded(worker, x, stride, N_, width);
   }
 
   const long N_, D_;

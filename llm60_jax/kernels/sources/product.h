@@ -56,6 +56,18 @@ inline void each(long row, long column, F32 (&sums)[R][TILE_VECTORS], const F& f
     for (int j = 0; j < TILE_VECTORS; j++) f(row + i, column + j * LANES, sums[i][j]);
 }
 
+// An epilogue that writes the sums to x, row-major with `stride` elements a row; `change` of each first.
+template <class S, class Change>
+auto to(S* x, long stride, const Change& change) {
+  return [=](long row, long column, auto& sums) {
+    each(row, column, sums, [&](long i, long c, F32 sum) { write(x + i * stride + c, change(i, c, sum)); });
+  };
+}
+template <class S>
+auto to(S* x, long stride) {
+  return to(x, stride, [](long, long, F32 sum) { return sum; });
+}
+
 // --- Operands ---------------------------------------------------------------------------------------
 
 // Panels of x[depth, columns] as the right operand.

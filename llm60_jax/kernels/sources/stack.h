@@ -102,11 +102,10 @@ struct Stack {
     const Dropout drop = dropout(l);
     strips(team, [&](long first, long rows, Worker& worker) {
       float* middle = b.middle_ND + first * n.D;
-      w.out.multiply(worker, l, rows, b.o_ND + first * n.D, [&](long row, long column, auto& sums) {
-        each(row, column, sums, [&](long i, long d, F32 branch) {
-          write(middle + i * n.D + d, read(x_ND + (first + i) * n.D + d) + branch);
-        });
-      });
+      const auto added_to = [&](const float* x) {
+        return [=](long i, long d, F32 branch) { return read(x + i * n.D + d) + branch; };
+      };
+      w.out.multiply(worker, l, rows, b.o_ND + first * n.D, to(middle, n.D, added_to(x_ND + first * n.D)));
       E* h = worker.take<E>(rows * n.D);
       E* g = worker.take<E>(rows * n.F);
       norm(rows, n.D, middle, norms.mlp_scale_LD + l * n.D, norms.mlp_bias_LD + l * n.D, h);
@@ -136,11 +135,7 @@ struct Stack {
         if (y_ND) worker.counts.dropped += count(lost);
       });
       if (!y_ND) return;
-      w.down.multiply(worker, l, rows, g, [&](long row, long column, auto& sums) {
-        each(row, column, sums, [&](long i, long d, F32 branch) {
-          write(y_ND + (first + i) * n.D + d, read(middle + i * n.D + d) + branch);
-        });
-      });
+      w.down.multiply(worker, l, rows, g, to(y_ND + first * n.D, n.D, added_to(middle)));
     });
   }
 
@@ -167,7 +162,7 @@ struct Stack {
 
   // From the gradient of the block's result in d_ND to that of `middle`, in place, and d_o.
   //   w: the transposed weights.
-  void finish_gradient(Team& team, const Weights& w, long l, const Between<E>& b, float* d_ND, Operands& to) const {
+  void finish_gradient(Team& team, const Weights& w, long l, const Between<E>& b, float* d_ND, Operands& put) const {
     const Dropout drop = dropout(l);
     strips(team, [&](long first, long rows, Worker& worker) {
       const long even = round_up(rows, BLOCK), D = n.D, F = n.F, U = n.U();
@@ -199,36 +194,32 @@ struct Stack {
           write(g + i * F + f, drop.threshold ? (kept ? value * drop.scale : F32{}) : value);
         });
       });
-      w.up.multiply(worker, l, rows, d_up, [&](long row, long column, auto& sums) {
-        each(row, column, sums, [&](long i, long c, F32 x) { write(d_h + i * D + c, x); });
-      });
+      w.up.multiply(worker, l, rows, d_up, to(d_h, D));
       norm_gradient(rows, D, b.middle_ND + first * D, norms.mlp_scale_LD + l * D, norms.mlp_bias_LD + l * D, d_h, h, d,
-                    to.d_mlp_norm_S2D + first / STRIP * 2 * D, to.d_mlp_norm_S2D + (first / STRIP * 2 + 1) * D);
-      left_operand(g, F, even, F, first, to.g_FM);
-      left_operand(h, D, even, D, first, to.h2_DM);
-      right_operand(d_y, D, even, first, to.d_down);
-      right_operand(d_up, U, even, first, to.d_up);
+                    put.d_mlp_norm_S2D + first / STRIP * 2 * D, put.d_mlp_norm_S2D + (first / STRIP * 2 + 1) * D);
+      left_operand(g, F, even, F, first, put.g_FM);
+      left_operand(h, D, even, D, first, put.h2_DM);
+      right_operand(d_y, D, even, first, put.d_down);
+      right_operand(d_up, U, even, first, put.d_up);
       for (long i = 0; i < rows * D; i += LANES) write(d_y + i, read(d + i));
-      w.out.multiply(worker, l, rows, d_y, [&](long row, long column, auto& sums) {
-        each(row, column, sums, [&](long i, long c, F32 x) { write(to.d_o_ND + (first + i) * D + c, x); });
-      });
+      w.out.multiply(worker, l, rows, d_y, to(put.d_o_ND + first * D, D));
       long stride = D;
       const E* o = padded(worker, b.o_ND + first * D, stride, rows, D);
-      left_operand(o, stride, even, D, first, to.o_DM);
-      right_operand(d_y, D, even, first, to.d_out);
+      left_operand(o, stride, even, D, first, put.o_DM);
+      right_operand(d_y, D, even, first, put.d_out);
     });
   }
 
-  void attend_gradient(Team& team, const Between<E>& b, Operands& to) const {
+  void attend_gradient(Team& team, const Between<E>& b, Operands& put) const {
     const Array<int32_t> segments = padded_segments();
     team.run(n.B * n.H, [&](long task, Worker& worker) {
       const long row = task / n.H * n.T, head = task % n.H * n.K(), D = n.D, K = n.K();
       const E* q = b.qkv_N3D + row * 3 * D + head;
-      E* d_q = to.d_qkv_N3D + row * 3 * D + head;
+      E* d_q = put.d_qkv_N3D + row * 3 * D + head;
       float* turned_q = worker.take<float>(n.T * K);
       float* turned_k = worker.take<float>(n.T * K);
       llm60::attend_gradient(worker, heads(segments, task), q, q + D, q + 2 * D, b.o_ND + row * D + head,
-                             to.d_o_ND + row * D + head, D, b.logs_BHT + task * n.T, turned_q, turned_k, d_q + 2 * D,
+                             put.d_o_ND + row * D + head, D, b.logs_BHT + task * n.T, turned_q, turned_k, d_q + 2 * D,
                              3 * D);
       for (long t = 0; t < n.T; t++)
         for (long c = 0; c < K / 2; c += LANES)
@@ -243,27 +234,25 @@ struct Stack {
   }
 
   // From the gradients of qkv and of the residual stream in d_ND to that of the block's input, in place.
-  void project_gradient(Team& team, const Weights& w, long l, const float* x_ND, float* d_ND, Operands& to) const {
+  void project_gradient(Team& team, const Weights& w, long l, const float* x_ND, float* d_ND, Operands& put) const {
     strips(team, [&](long first, long rows, Worker& worker) {
       const long even = round_up(rows, BLOCK), D = n.D;
       float* d_h = worker.take<float>(rows * D);
       E* h = zeros(worker, rows, D);
-      const E* d_qkv = to.d_qkv_N3D + first * 3 * D;
-      w.qkv.multiply(worker, l, rows, d_qkv, [&](long row, long column, auto& sums) {
-        each(row, column, sums, [&](long i, long c, F32 x) { write(d_h + i * D + c, x); });
-      });
+      const E* d_qkv = put.d_qkv_N3D + first * 3 * D;
+      w.qkv.multiply(worker, l, rows, d_qkv, to(d_h, D));
       norm_gradient(rows, D, x_ND + first * D, norms.attention_scale_LD + l * D, norms.attention_bias_LD + l * D, d_h,
-                    h, d_ND + first * D, to.d_attention_norm_S2D + first / STRIP * 2 * D,
-                    to.d_attention_norm_S2D + (first / STRIP * 2 + 1) * D);
-      left_operand(h, D, even, D, first, to.h_DM);
+                    h, d_ND + first * D, put.d_attention_norm_S2D + first / STRIP * 2 * D,
+                    put.d_attention_norm_S2D + (first / STRIP * 2 + 1) * D);
+      left_operand(h, D, even, D, first, put.h_DM);
       long stride = 3 * D;
       d_qkv = padded(worker, d_qkv, stride, rows, 3 * D);
-      right_operand(d_qkv, 3 * D, even, first, to.d_qkv);
+      right_operand(d_qkv, 3 * D, even, first, put.d_qkv);
     });
   }
 
   // Add the gradients of a block's matrices and norms.
-  void weight_gradients(Team& team, long l, const Operands& from, const Gradients& to) const {
+  void weight_gradients(Team& team, long l, const Operands& from, const Gradients& sums) const {
     const long D = n.D, F = n.F, U = n.U();
     struct Product {
       const E* left;
@@ -272,25 +261,21 @@ struct Stack {
       long rows, columns;
     };
     const Product all[] = {
-        {from.h_DM, from.d_qkv, to.qkv_LD3D + l * D * 3 * D, D, 3 * D},
-        {from.h2_DM, from.d_up, to.up_LDU + l * D * U, D, U},
-        {from.o_DM, from.d_out, to.out_LDD + l * D * D, D, D},
-        {from.g_FM, from.d_down, to.down_LFD + l * F * D, F, D},
+        {from.h_DM, from.d_qkv, sums.qkv_LD3D + l * D * 3 * D, D, 3 * D},
+        {from.h2_DM, from.d_up, sums.up_LDU + l * D * U, D, U},
+        {from.o_DM, from.d_out, sums.out_LDD + l * D * D, D, D},
+        {from.g_FM, from.d_down, sums.down_LFD + l * F * D, F, D},
     };
     team.run((3 * D + F) / BLOCK, [&](long task, Worker& worker) {
       const Product* p = all;
       long row = task * BLOCK;
       for (; row >= p->rows; p++) row -= p->rows;
+      float* out = p->out + row * p->columns;
       product(worker, BLOCK, p->columns, n.M(), p->left + row * n.M(), n.M(), p->right, n.M() / GROUP<E> * PANEL,
-              [&](long i, long column, auto& sums) {
-                each(row + i, column, sums, [&](long r, long c, F32 x) {
-                  float* out = p->out + r * p->columns + c;
-                  write(out, read(out) + x);
-                });
-              });
+              to(out, p->columns, [=](long i, long c, F32 x) { return read(out + i * p->columns + c) + x; }));
     });
-    add_strips(from.d_attention_norm_S2D, to.attention_scale_LD + l * D, to.attention_bias_LD + l * D);
-    add_strips(from.d_mlp_norm_S2D, to.mlp_scale_LD + l * D, to.mlp_bias_LD + l * D);
+    add_strips(from.d_attention_norm_S2D, sums.attention_scale_LD + l * D, sums.attention_bias_LD + l * D);
+    add_strips(from.d_mlp_norm_S2D, sums.mlp_scale_LD + l * D, sums.mlp_bias_LD + l * D);
   }
 
  private:
