@@ -10,6 +10,10 @@
 #include <map>
 #include <string>
 
+#if defined(LLM60_EMULATED_AMX)
+#include "emulated_amx.h"
+#endif
+
 #include "head.h"
 #include "pack.h"
 #include "writing.h"

@@ -4,6 +4,7 @@
 // [columns / PANEL][depth / GROUP][PANEL] units, so that a product reads it in order.
 #pragma once
 
+#include "amx.h"
 #include "threads.h"
 
 namespace llm60 {
@@ -43,8 +44,12 @@ template <class E, class Out>
 void product(Worker& worker, long rows, long columns, long depth, const E* left, long stride, const uint32_t* right,
              long panel_units, const Out& out) {
   worker.counts.operations += 2 * rows * columns * depth;
+  long row = 0;
+#if defined(__AMX_BF16__)
+  if constexpr (GROUP<E> == 2) row = amx_product(rows, columns, depth, left, stride, right, panel_units, out);
+#endif
   for (long column = 0; column < columns; column += PANEL, right += panel_units)
-    tiles<E, TILE_ROWS>(0, rows, depth, left, stride, right, column, out);
+    tiles<E, TILE_ROWS>(row, rows, depth, left, stride, right, column, out);
 }
 
 // Call f(row, column, sum) for each vector of a tile.
