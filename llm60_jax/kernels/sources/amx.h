@@ -12,32 +12,23 @@
 
 namespace llm60 {
 
-// The right to use tiles, from construction to destruction. It does not outlast a product: XLA's own kernels, on
-// the same threads, configure and release tiles too.
-class AmxTiles {
- public:
+// The right to use tiles, for one product: XLA's own kernels, on the same threads, configure and release them too.
+struct AmxTiles {
   AmxTiles() : are_ready(are_permitted()) {
-    struct alignas(64) Configuration {
-      uint8_t palette, start, reserved[14];
-      uint16_t row_bytes[16];
-      uint8_t rows[16];
-    };
-    static constexpr Configuration configuration{
-        1, 0, {}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
-    if (are_ready) _tile_loadconfig(&configuration);
+    // Palette 1, then eight tiles: 64 bytes a row, 16 rows.
+    alignas(64) static constexpr uint16_t configuration[32] = {
+        1, 0, 0, 0, 0, 0, 0, 0, 64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0x1010, 0x1010, 0x1010, 0x1010};
+    if (are_ready) _tile_loadconfig(configuration);
   }
   ~AmxTiles() {
     if (are_ready) _tile_release();
   }
-  AmxTiles(const AmxTiles&) = delete;
-  const bool are_ready;
-
- private:
   // Linux lets a process use tiles once it has asked: ARCH_REQ_XCOMP_PERM, for XFEATURE_XTILEDATA.
   static bool are_permitted() {
     static const bool permitted = syscall(SYS_arch_prctl, 0x1023, 18) == 0;
     return permitted;
   }
+  const bool are_ready;
 };
 
 // 16 or 32 rows of one panel; `out(row, column, sums)` uses the sums.
@@ -83,15 +74,11 @@ long amx_product(long rows, long columns, long depth, const Bf16* left, long str
                  long panel_units, const Out& out) {
   const AmxTiles tiles;
   if (!tiles.are_ready || depth % 32) return 0;
-  for (long column = 0; column < columns; column += PANEL, right += panel_units)
-    for (long row = 0; row + 16 <= rows;) {
-      const Bf16* first = left + row * stride;
-      if (row + 32 <= rows) {
-        amx_tile<32>(depth, first, stride, right, row, column, out), row += 32;
-      } else {
-        amx_tile<16>(depth, first, stride, right, row, column, out), row += 16;
-      }
-    }
+  for (long column = 0; column < columns; column += PANEL, right += panel_units) {
+    long row = 0;
+    for (; row + 32 <= rows; row += 32) amx_tile<32>(depth, left + row * stride, stride, right, row, column, out);
+    if (row + 16 <= rows) amx_tile<16>(depth, left + row * stride, stride, right, row, column, out);
+  }
   return rows / 16 * 16;
 }
 

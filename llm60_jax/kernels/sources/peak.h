@@ -5,13 +5,24 @@
 #include <thread>
 #include <vector>
 
-#include "vector.h"
+#include "amx.h"
 
 namespace llm60 {
 
 // Operations of one thread in `rounds` rounds; writes a value that depends on all of them to `result`.
 template <class E>
 double exercise(long rounds, float* result) {
+#if defined(__AMX_BF16__)
+  if (const AmxTiles tiles; GROUP<E> == 2 && tiles.are_ready) {
+    for (long i = 0; i < rounds; i++) {
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_dpbf16ps(1, 4, 7);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+    return 2.0 * rounds * 4 * 16 * 16 * 32;
+  }
+#endif
   constexpr int CHAINS = 2 * TILE_ROWS;
   F32 sums[CHAINS] = {};
   U32 a = (U32)splat(1e-20f), b = a;

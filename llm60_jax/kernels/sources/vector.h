@@ -68,27 +68,11 @@ inline void store(void* p, V v) {
   std::memcpy(p, &v, sizeof v);
 }
 
+// The same value in every lane; x - 0 is x, -0 too.
+inline F32 splat(float x) { return x - F32{}; }
+inline U32 splat(uint32_t x) { return x - U32{}; }
+
 // --- What differs between instruction sets ----------------------------------------------------------
-
-inline F32 splat(float x) {
-#if defined(__AVX512F__)
-  return (F32)_mm512_set1_ps(x);
-#elif defined(__AVX2__)
-  return (F32)_mm256_set1_ps(x);
-#else
-  return (F32)vdupq_n_f32(x);
-#endif
-}
-
-inline U32 splat(uint32_t x) {
-#if defined(__AVX512F__)
-  return (U32)_mm512_set1_epi32((int)x);
-#elif defined(__AVX2__)
-  return (U32)_mm256_set1_epi32((int)x);
-#else
-  return (U32)vdupq_n_u32(x);
-#endif
-}
 
 #if LLM60_BF16
 // Round to the nearest Bf16, ties to even.
