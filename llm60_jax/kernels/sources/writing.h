@@ -12,6 +12,9 @@ struct Matrices {
   const float *qkv_LD3D, *out_LDD, *up_LDU, *down_LFD;
 };
 
+// Fetch what is read soon after w, and used once.
+inline void fetch(const float* w) { __builtin_prefetch(w + 2048, 0, 0); }
+
 class Writing {
  public:
   Writing(Team& team, const Sizes& n, long S, const Norms& norms, const Matrices& w, const float* cos_K,
@@ -39,8 +42,7 @@ class Writing {
   }
 
  private:
-  static constexpr long PARTS = 8;       // of a matrix's rows, each summed on its own
-  static constexpr long AHEAD = 1024;  // floats, from what is read to what is fetched
+  static constexpr long PARTS = 8;  // of a matrix's rows, each summed on its own
   long widest() const { return 3 * n_.D > n_.U() ? 3 * n_.D : n_.U(); }
 
   // out[B, columns] = x[B, depth] w[depth, columns]
@@ -53,7 +55,7 @@ class Writing {
       for (long k = first; k < last; k++)
         for (long c = 0; c < columns; c += LANES) {
           const F32 weights = read(w + k * columns + c);
-          __builtin_prefetch(w + k * columns + c + AHEAD);
+          fetch(w + k * columns + c);
           for (long b = 0; b < n_.B; b++)
             write(y + b * columns + c, read(y + b * columns + c) + weights * x[b * depth + k]);
         }
@@ -131,7 +133,10 @@ inline void logits(Team& team, long B, long D, long V, const float* x_BD, const 
     for (long v = first; v < last; v++)
       for (long b = 0; b < B; b++) {
         F32 total = {};
-        for (long c = 0; c < D; c += LANES) total += read(x_BD + b * D + c) * read(table_VD + v * D + c);
+        for (long c = 0; c < D; c += LANES) {
+          fetch(table_VD + v * D + c);
+          total += read(x_BD + b * D + c) * read(table_VD + v * D + c);
+        }
         logits_BV[b * V + v] = sum(total);
       }
   });
