@@ -147,12 +147,13 @@ def _plan(options: argparse.Namespace, interrupts: Interrupts) -> None:
     given = config_module.load(options.config, options.set)
     look = first_look.look(given, terminal.Tracker(interrupts, on_stderr=options.json), epochs_only=True)
     look = with_prepared_text(look)
-    settled, kernels = library.expected(look.config)
-    config = tuning.recalled(settled)
-    stage_plan = plan.build(config)
+    config, kernels = library.expected(look.config)
     if options.measure:
         devices.ready(config)
-        config = library.settled(config)
+        config, kernels = library.settled(look.config), library.active()
+    config = tuning.recalled(config)
+    stage_plan = plan.build(config)
+    if options.measure:
         track, identity = terminal.Tracker(interrupts, on_stderr=options.json), [to_tree(config), options.rounds]
         with (
             compilation_cache.shared(Path(config.data_dir)),
