@@ -84,7 +84,7 @@ def open_(path: Path) -> Trained:
     config = store.config_of(folder, meta)
     tokenizer = _tokenizer(run / TOKENIZER, folder, meta)
     devices.settle("cpu" if config.device == "cpu" else "auto", Path(config.data_dir))
-    library.settle("auto", config.model)
+    library.settle("xla" if config.train.kernels == "xla" else "auto", config.model)
     state = jax.device_put(read_state(folder, meta, config, base_of(run, meta)))
     lora = config.phase_named(meta["phase"]).lora if has_adapters(state) else None
     return Trained(folder, meta, config, state.params, lora, tokenizer)

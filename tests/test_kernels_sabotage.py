@@ -40,6 +40,18 @@ SABOTAGES = {
         "value = kept ? value * drop.scale : value;",
         "dropout of 5.00% of the MLPs' elements planned, of 0.00% found",
     ),
+    "a mask without documents in the backward pass": (
+        "attention.h",
+        "return same_document(segments_P, key, first) & (lanes_from(first) >= (int32_t)key);",
+        "return lanes_from(first) >= (int32_t)key;",
+        "in the backward pass",
+    ),
+    "no dropout in the backward pass": (
+        "stack.h",
+        "if (drop.threshold) kept = drop.kept(",
+        "if (drop.threshold) kept = ~I32{} | drop.kept(",
+        "dropout of 5.00% of the MLPs' elements planned, of 0.00% found",
+    ),
     "products computed twice": (
         "stack.h",
         "stack.weight_gradients(team, l, operands, gradients);",

@@ -218,7 +218,11 @@ def test_attention_that_ignores_its_mask_stops_the_run(one_stage, monkeypatch, o
         return real(q, k, v, seen._replace(mask_B1TS=mask, mask_B1ST=mask.swapaxes(2, 3)), dtype, *rest)
 
     monkeypatch.setattr(attention, "attend", attend)
-    monkeypatch.setattr(measures, "_EVAL", jax.jit(lambda *a: step.eval_step(*a), static_argnums=(0, 1)))
+    monkeypatch.setattr(
+        measures,
+        "_EVAL",
+        jax.jit(lambda *a, **k: step.eval_step(*a, **k), static_argnums=(0, 1), static_argnames=("dtype", "kernels")),
+    )
     with pytest.raises(TrainingError, match=r"no position may see another document or a later position, \d+ do"):
         loop.launch(one_stage, Interrupts(), "again")
 

@@ -172,7 +172,7 @@ def _plan(options: argparse.Namespace, interrupts: Interrupts) -> None:
         terminal.say(line)
     if epochs:
         terminal.say("one epoch: each token of the phase's training text once")
-    terminal.say(f"on a CPU {kernels.reason}")
+    terminal.say(kernels.reason if options.measure else f"on a CPU {kernels.reason}")
     for name, spread in sums.items():
         terminal.say(
             f"{name}: {spread['median']:,.1f} hours of steps ({spread['least']:,.1f} to {spread['most']:,.1f})"

@@ -5,8 +5,9 @@
 C++. Widths are multiples of 32, heads have 32, 64 or 128; `plan.native` says what else the kernels claim.
 
 Evidence: each call returns counts of what it did, float32 [3, LIMBS]: operations of products, pairs of
-(query, key) that attention allowed, elements that dropout set to zero. `total` reads them; they add up
-exactly. A backward pass can return nothing but gradients, so its counts are the gradient of `evidence`.
+(query, key) that attention allowed, elements that dropout set to zero. `total` reads them; those of
+65,536 calls add up exactly. A backward pass can return nothing but gradients, so its counts are the
+gradient of `evidence`.
 
 Shape suffixes: L blocks, B sequences, T positions, N tokens, D width, F MLP width, U columns of the
 up-projection (F, or 2 F with a gate), V vocabulary, S cached positions, K head width.
@@ -19,9 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from llm60_jax.plan.native import WIDTH
+
 Array = jax.Array
-WIDTH = 32  # widths and vocabularies are padded to a multiple
-LIMBS = 5  # of 12 bits each, the lowest first
+LIMBS = 8  # of 8 bits each, the lowest first
 
 
 class Settings(NamedTuple):
@@ -73,12 +75,12 @@ def no_evidence() -> Array:
 def total(counts: Any) -> list[int]:
     """Return operations, allowed pairs and dropped elements of summed counts."""
     limbs = np.asarray(counts, np.float64).astype(np.int64)
-    return [sum(int(limb) << (12 * place) for place, limb in enumerate(row)) for row in limbs]
+    return [sum(int(limb) << (8 * place) for place, limb in enumerate(row)) for row in limbs]
 
 
 def share(counts_of_one: Array) -> Array:
     """Return one kind of count as a float32 scalar, rounded."""
-    return (counts_of_one * 4096.0 ** np.arange(LIMBS)).sum()
+    return (counts_of_one * 256.0 ** np.arange(LIMBS)).sum()
 
 
 def padded(x: Array, axis: int) -> Array:

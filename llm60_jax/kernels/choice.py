@@ -27,7 +27,7 @@ class Choice(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name in a run's versions. Equal names compute equal bits: the library's is a digest."""
+        """The name in a run's versions. The library's name has a digest."""
         return f"native {self.library.stem}" if self.library else self.kernels
 
     @property
@@ -77,15 +77,18 @@ def _built() -> Choice:
     expectation = _buildable()
     if expectation.variant is None:
         return expectation
-    try:
-        path = building.library(expectation.variant)
-        ctypes.CDLL(str(path))
-    except Unavailable as error:
-        return _xla(str(error), lacks=str(error))
-    except OSError as error:  # a folder without the right to execute, or a library of the compiler is missing
-        why = f"the native kernels cannot be loaded: {error}"
-        return _xla(why, lacks=why)
-    return expectation._replace(library=path)
+    faults = []
+    for variant in processor.here():  # an old compiler may know a plainer instruction set only
+        try:
+            path = building.library(variant)
+            ctypes.CDLL(str(path))
+        except Unavailable as error:
+            faults.append(str(error))
+        except OSError as error:  # a folder without the right to execute, or a library of the compiler is missing
+            faults.append(f"the native kernels cannot be loaded: {error}")
+        else:
+            return _native(variant)._replace(library=path)
+    return _xla(faults[0], lacks=faults[0])
 
 
 @functools.cache
@@ -94,12 +97,16 @@ def _buildable() -> Choice:
     variants = processor.here()
     if not variants:
         names = ", ".join(variant.name for variant in processor.VARIANTS)
-        return _xla(f"this processor has none of the instruction sets {names}")
+        return _xla(f"this processor is not known to have one of the instruction sets {names}")
     try:
         building.require_compiler()
     except Unavailable as error:
         return _xla(str(error), lacks=str(error))
-    return Choice("native", f"the native kernels for {variants[0].name} are used", variants[0])
+    return _native(variants[0])
+
+
+def _native(variant: Variant) -> Choice:
+    return Choice("native", f"the native kernels for {variant.name} are used", variant)
 
 
 def _xla(cause: str, lacks: str = "") -> Choice:

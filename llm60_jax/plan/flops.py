@@ -7,6 +7,7 @@ that it may see.
 """
 
 from fractions import Fraction
+from typing import NamedTuple
 
 from llm60_jax.config import Model
 from llm60_jax.plan import native
@@ -40,10 +41,22 @@ def step_flops(model: Model, key: StepKey, fused: bool = False) -> int:
     return int(key.tokens * per_token)
 
 
-def native_mlp_elements(model: Model, key: StepKey) -> int:
-    """Return the elements inside the live MLPs of one step that the native kernels compute; 0 on XLA."""
-    live = (model.layers - key.frozen_blocks) * model.mlp_width
-    return key.tokens * live if key.kernels == "native" else 0
+class NativeCounts(NamedTuple):
+    """What the native kernels have to count in the live blocks of one step; zeros on XLA."""
+
+    elements: int  # inside the MLPs, in a forward pass
+    pairs: int  # causal pairs of positions, over all heads, in the backward pass
+
+
+def native_counts(model: Model, key: StepKey) -> NativeCounts:
+    """Return what the counts of the native kernels are shares of."""
+    if key.kernels == "xla":
+        return NativeCounts(0, 0)
+    live = model.layers - key.frozen_blocks
+    passes = 2 if key.remat == "full" else 1  # the forward pass of attention is done again there
+    rows = key.micro_batch * key.accumulation
+    pairs = rows * key.context * (key.context + 1) // 2 * model.heads
+    return NativeCounts(key.tokens * live * model.mlp_width, passes * live * pairs)
 
 
 def native_by_part(model: Model, key: StepKey) -> dict[str, int]:

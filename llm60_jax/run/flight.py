@@ -144,11 +144,11 @@ class Flight:
         evidence = proof.gather(
             pending.metrics,
             run.programs.counted_flops(self._key),
-            measures.leaks(run, self._phase),
+            measures.leaks(run, self._phase, self._key),
             run.state.opt_state,
             self._before,
             after,
-            flops.native_mlp_elements(model, self._key),
+            flops.native_counts(model, self._key),
         )
         assert pending.coverage is not None
         expected = proof.Expected(

@@ -18,7 +18,6 @@ from llm60_jax.data import first_look
 from llm60_jax.data.prepare import Prepared, prepare
 from llm60_jax.errors import DamageError, GateError, InputError, Interrupted, TrainingError
 from llm60_jax.kernels import library
-from llm60_jax.kernels.choice import Choice
 from llm60_jax.machine import devices, manifest, shipped
 from llm60_jax.machine.awake import kept_awake
 from llm60_jax.machine.signals import Interrupts
@@ -195,22 +194,17 @@ def _prepared(config: Config, interrupts: Interrupts, back_to: int | None) -> It
                 say(f"note: {line}")
         start = ancestry.start(config)
         versions = devices.ready(config)  # before hours of work rest on them
+        wanted = config.train.kernels
         config, kernels = library.settled(config), library.active()
         versions["kernels"] = kernels.name  # they round differently
-        for line in _notes_on_kernels(config, kernels):
-            (say if kernels.lacks else detail)(f"note: {line}")
+        (detail if kernels.kernels in ("native", wanted) else say)(f"note: {kernels.reason}")
+        for phase in config.phase if kernels.kernels == "native" else ():
+            if fault := plan.unclaimed(config, phase):
+                say(f"note: phase {phase.name} trains on XLA: {fault}")
         config = tuning.settled(config, Tracker(interrupts))
         data = prepare(config, Tracker(interrupts), workdir.check_digests, start.data if start else None)
         workdir.begin(data.config, data.digests, data.tokenizer.path, kernels.record)
         yield Ready(workdir, data, versions, start)
-
-
-def _notes_on_kernels(config: Config, kernels: Choice) -> Iterator[str]:
-    yield kernels.reason
-    if kernels.kernels == "native":
-        for phase in config.phase:
-            if fault := plan.unclaimed(config, phase):
-                yield f"phase {phase.name} trains on XLA: {fault}"
 
 
 def _go_back(workdir: WorkDir, step: int) -> None:

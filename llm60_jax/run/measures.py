@@ -21,7 +21,7 @@ from llm60_jax.evaluate.grammar import suite
 from llm60_jax.evaluate.grammar.scoring import PairScore, Sample
 from llm60_jax.evaluate.grammar.suite import Pair
 from llm60_jax.evaluate.validation import Validation
-from llm60_jax.plan import Stage
+from llm60_jax.plan import Stage, StepKey
 from llm60_jax.record.metrics import Row
 from llm60_jax.record.progress import Look
 from llm60_jax.run.events import EvaluationBegins
@@ -29,7 +29,7 @@ from llm60_jax.run.state import Run
 from llm60_jax.training import phase_groups, step
 
 _PAIRS = 10  # of each phenomenon at every evaluation: about as many tokens as a tenth of the held-out text
-_EVAL = jax.jit(step.eval_step, static_argnums=(0, 1))
+_EVAL = jax.jit(step.eval_step, static_argnums=(0, 1), static_argnames=("dtype", "kernels"))
 _LOOK = jax.jit(drift.look, static_argnums=(0, 1))
 
 
@@ -69,10 +69,12 @@ def depth(run: Run, phase: Phase, stage: Stage) -> None:
     run.record({**run.position(run.step, stage), "depth": measured.to_tree()})
 
 
-def leaks(run: Run, phase: Phase) -> int:
-    """Count held-out positions that see what attention must hide from them (`validation.leaks`)."""
+def leaks(run: Run, phase: Phase, key: StepKey) -> int:
+    """Count held-out positions that see what attention must hide from them (`validation.leaks`), scored as a step
+    computes."""
+    score = functools.partial(_score(run, phase), dtype=key.dtype, kernels=key.kernels)
     with run.clock.paused("proof"):
-        return validation.leaks(_score(run, phase), run.state.params, _own_rows(run, phase))
+        return validation.leaks(score, run.state.params, _own_rows(run, phase))
 
 
 def look(run: Run, phase: Phase, stage: Stage) -> None:

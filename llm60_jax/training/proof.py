@@ -16,7 +16,8 @@ import numpy as np
 from llm60_jax.config import Model
 from llm60_jax.data.tokens.tokenizer import BOS, PAD
 from llm60_jax.errors import TrainingError
-from llm60_jax.model import attention, native
+from llm60_jax.model import attention
+from llm60_jax.model.native import total
 from llm60_jax.plan import Stage, StepKey, flops
 from llm60_jax.training.step import Metrics
 
@@ -36,7 +37,10 @@ class Observed:
     groups_changed: tuple[str, ...]  # groups with any changed bit in their parameters
     state_bytes_updated: int  # optimizer state of the groups whose state changed
     state_bytes_untouched: int  # optimizer state of the groups whose state kept every bit
-    dropped: float | None = None  # share of the MLPs' elements that dropout set to 0, if native kernels counted them
+    # By the native kernels' own counts: shares of the MLPs' elements that dropout set to 0 in the forward and in the
+    # backward pass, and of the causal pairs that the backward pass used.
+    dropped: tuple[float, float] | None = None
+    backward_coverage: float | None = None
 
     def to_row(self) -> dict[str, Any]:
         """Return JSON values for metrics.jsonl, with the number of blocks instead of their list."""
@@ -61,7 +65,7 @@ def gather(
     opt_state: Mapping[str, Any],
     before: Digests,
     after: Digests,
-    elements: int = 0,
+    native: flops.NativeCounts = flops.NativeCounts(0, 0),
 ) -> Observed:
     """Return the evidence from a step's metrics, its program, and the digests before and after it.
 
@@ -70,22 +74,23 @@ def gather(
         left out.
       leaks: counted by evaluate/validation.py.
       opt_state: optimizer state by group, for its size.
-      elements: of the MLPs that native kernels compute in a step (flops.native_mlp_elements).
+      native: what the native kernels had to count (flops.native_counts).
     """
     state_bytes = {name: sum(leaf.nbytes for leaf in jax.tree.leaves(group)) for name, group in opt_state.items()}
     updated = sum(size for name, size in state_bytes.items() if before[name][1] != after[name][1])
-    operations, _, dropped = native.total(metrics.counts)
+    forward, backward = (total(counts) for counts in metrics.counts)
     return Observed(
         context=int(metrics.context),
         blocks_with_gradient=tuple(np.flatnonzero(metrics.block_gradients).tolist()),
         mask_coverage=float(metrics.mask_coverage),
         leaks=leaks,
         weights=(float(metrics.weights[0]), float(metrics.weights[1])),
-        matmul_flops=matmul_flops + operations,
+        matmul_flops=matmul_flops + forward[0] + backward[0],
         groups_changed=tuple(sorted(name for name in after if before[name][0] != after[name][0])),
         state_bytes_updated=updated,
         state_bytes_untouched=sum(state_bytes.values()) - updated,
-        dropped=dropped / elements if elements else None,
+        dropped=(forward[2] / native.elements, backward[2] / native.elements) if native.elements else None,
+        backward_coverage=backward[1] / native.pairs if native.pairs else None,
     )
 
 
@@ -136,9 +141,15 @@ def check(stage: Stage, model: Model, key: StepKey, expected: Expected, evidence
             f"document mask over {expected.coverage:.4f} of the causal pairs planned, "
             f"{evidence.mask_coverage:.4f} in the program"
         )
-    rate, elements = key.noise.mlp, flops.native_mlp_elements(model, key)
-    if evidence.dropped is not None and abs(evidence.dropped - rate) > _SIGMAS * math.sqrt(rate / elements):
-        raise differs(f"dropout of {rate:.2%} of the MLPs' elements planned, of {evidence.dropped:.2%} found")
+    rate, elements = key.noise.mlp, flops.native_counts(model, key).elements
+    for share in evidence.dropped or ():
+        if abs(share - rate) > _SIGMAS * math.sqrt(rate / elements):
+            raise differs(f"dropout of {rate:.2%} of the MLPs' elements planned, of {share:.2%} found")
+    if evidence.backward_coverage is not None and abs(evidence.backward_coverage - expected.coverage) > 1e-4:
+        raise differs(
+            f"document mask over {expected.coverage:.4f} of the causal pairs planned, "
+            f"{evidence.backward_coverage:.4f} in the backward pass"
+        )
     if evidence.leaks:
         raise differs(f"no position may see another document or a later position, {evidence.leaks} do")
     if (evidence.weights[0] != evidence.weights[1]) != expected.reweighted:

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from llm60_jax.config import Config, Lora, Model
-from llm60_jax.config.schema import Dtype
+from llm60_jax.config.schema import Dtype, Kernels
 from llm60_jax.model import groups, layers, losses, native
 from llm60_jax.plan import Noise, StepKey, tap_depths
 from llm60_jax.training import optim, parallel
@@ -57,7 +57,7 @@ class Metrics(NamedTuple):
     context: jax.Array  # int32, tokens in a row
     mask_coverage: jax.Array  # float32, share of the causal pairs of positions that attention may use
     weights: jax.Array  # float32 [2], least and largest weight of the tokens that count
-    counts: jax.Array  # float32, what the native kernels did in the step; zeros without them
+    counts: jax.Array  # float32 [2, ...], what native kernels did in forward and backward passes; zeros without them
 
 
 def init(config: Config) -> TrainState:
@@ -141,7 +141,7 @@ def train_step(
         context=jnp.int32(batch["tokens"].shape[-1]),
         mask_coverage=coverage,
         weights=jnp.stack([jnp.where(weights > 0, weights, jnp.inf).min(), weights.max()]),
-        counts=forward_counts + backward_counts,
+        counts=jnp.stack([forward_counts, backward_counts]),
     )
     changed = {"params": params, "opt_state": opt_state, "step": state.step + 1}
     return dataclasses.replace(state, **changed), metrics
@@ -247,16 +247,24 @@ def _block_gradients(config: Model, grads: groups.Params) -> jax.Array:
     return jnp.concatenate(norms)
 
 
-def eval_step(config: Model, lora: Lora | None, params: groups.Params, rows: Batch) -> jax.Array:
+def eval_step(
+    config: Model,
+    lora: Lora | None,
+    params: groups.Params,
+    rows: Batch,
+    dtype: Dtype = "float32",
+    kernels: Kernels | None = None,
+) -> jax.Array:
     """Return the cross-entropy of each target of rows [B, T], nats, float32 [B, T].
 
-    Evaluation has no noise, and all its products are in float32.
+    Evaluation has no noise, and all its products are in float32. A proof scores with the `dtype` and
+    `kernels` of a train step instead.
     """
-    network, kernels = groups.merge(config, params, lora), native.for_scoring(config, lora)
-    float32 = jnp.dtype(jnp.float32)
-    hidden_BTD = network(rows["tokens"], rows["segments"], dtype=float32, kernels=kernels).hidden_BTD
+    network, kind = groups.merge(config, params, lora), jnp.dtype(dtype)
+    kernels = kernels or native.for_scoring(config, lora)
+    hidden_BTD = network(rows["tokens"], rows["segments"], dtype=kind, kernels=kernels).hidden_BTD
     hidden_ND, targets_N = hidden_BTD.reshape(-1, config.dim), rows["targets"].reshape(-1)
-    nll_N = losses.token_losses(hidden_ND, network.embedding[...], targets_N, float32, kernels)
+    nll_N = losses.token_losses(hidden_ND, network.embedding[...], targets_N, kind, kernels)
     return nll_N.reshape(rows["targets"].shape)
 
 

@@ -222,7 +222,10 @@ def _is_fixed(config: Config, stage: Stage) -> bool:
 
 def _policies(config: Config, stage: Stage, key: StepKey) -> tuple[Remat, ...]:
     """Return the policies to try in a stage."""
-    return (key.remat,) if _is_fixed(config, stage) else get_args(Remat)
+    if _is_fixed(config, stage):
+        return (key.remat,)
+    # To native kernels, "none" and "products" are the same.
+    return tuple(policy for policy in get_args(Remat) if key.kernels == "xla" or policy != "none")
 
 
 def _steps_of_each(rounds: int) -> float:

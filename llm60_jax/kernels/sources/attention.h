@@ -120,6 +120,7 @@ void attend_gradient(Worker& worker, const Heads& heads, const E* q, const E* k,
             to(scores, see));
     product(worker, rows, see, K, v + start * heads.stride, heads.stride, d_o_transposed + from, narrow,
             to(d_weights, see));
+    I32 allowed = {};
     for (long i = 0; i < BLOCK; i++)
       for (long t = 0; t < see; t += LANES) {
         const long place = i * see + t;
@@ -128,11 +129,13 @@ void attend_gradient(Worker& worker, const Heads& heads, const E* q, const E* k,
           continue;
         }
         const I32 seeing = seeing_queries(heads.segments_P, start + i, start + t);
+        allowed += seeing;
         const F32 log = read(logs + start + t), slope = read(slopes + start + t);
         const F32 weight = rounded<E>(seeing ? exponential(read(scores + place) * scale - log) : F32{});
         write(weights + place, weight);
         write(d_scores + place, weight * (read(d_weights + place) - slope));
       }
+    worker.counts.pairs += count(allowed);
     product(worker, rows, K, see, weights, see, d_outputs + below, tall, to(d_v + start * d_v_stride, d_v_stride));
     product(worker, rows, K, see, d_scores, see, queries + below, tall, to(d_k_TK + start * K, K, scaled));
     transpose_to<E>(d_scores, see, BLOCK, see, d_scores_PP + start * P + start, P);

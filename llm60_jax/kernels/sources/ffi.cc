@@ -36,13 +36,15 @@ class Call {
   const T* argument(Shape shape, bool may_be_empty = false) {
     const auto array = args_.get<ffi::AnyBuffer>(next_argument_++);
     require(array.has_value(), "an argument is missing");
-    return array.has_value() ? checked<T>("argument " + std::to_string(next_argument_), *array, shape, may_be_empty) : nullptr;
+    if (!array.has_value()) return nullptr;
+    return checked<T>("argument " + std::to_string(next_argument_), *array, shape, may_be_empty);
   }
   template <class T>
   T* result(Shape shape, bool may_be_empty = false) {
     auto array = results_.get<ffi::AnyBuffer>(next_result_++);
     require(array.has_value(), "a result is missing");
-    return array.has_value() ? checked<T>("result " + std::to_string(next_result_), **array, shape, may_be_empty) : nullptr;
+    if (!array.has_value()) return nullptr;
+    return checked<T>("result " + std::to_string(next_result_), **array, shape, may_be_empty);
   }
   // The next argument and the next result, which share their memory.
   float* updated(Shape shape) {
@@ -66,15 +68,15 @@ class Call {
   // Do the work with a team of threads, unless there was a fault; `counts`: report its counts as the last result.
   template <class Work>
   ffi::Error run(bool counts, const Work& work) {
-    float* limbs = counts ? result<float>({3, 5}) : nullptr;
+    float* limbs = counts ? result<float>({3, 8}) : nullptr;
     if (!is_sound()) return {ffi::ErrorCode::kInvalidArgument, "native kernels: " + fault_};
     const auto schedule = [this](std::function<void()> f) { pool_.Schedule(std::move(f)); };
     Team team(pool_.num_threads() > 0 ? pool_.num_threads() : 1, schedule);
     work(team);
-    // Five limbs of 12 bits: float32 adds those of many calls without rounding.
+    // Eight limbs of 8 bits: float32 adds those of 65,536 calls without rounding.
     const Counts all = team.counts();
     for (int64_t count : {all.operations, all.pairs, all.dropped})
-      for (int i = 0; limbs && i < 5; i++, count >>= 12) *limbs++ = count & 0xFFF;
+      for (int i = 0; limbs && i < 8; i++, count >>= 8) *limbs++ = count & 0xFF;
     return ffi::Error::Success();
   }
   // Like `run`, with products of Bf16 or float: work(team, Bf16{}) or work(team, float{}).
@@ -114,7 +116,8 @@ Sizes sizes_of(Call& call, long L, long B, long T, long D) {
                 call.attribute<bool>("gated")};
   const bool positive = L > 0 && B > 0 && T > 0 && D > 0 && n.H > 0 && n.F > 0;
   call.require(positive && D % BLOCK == 0 && n.F % BLOCK == 0, "widths must be multiples of 32");
-  call.require(positive && D % n.H == 0 && (n.K() == 32 || n.K() == 64 || n.K() == 128), "heads must have 32, 64 or 128");
+  const bool fits = positive && D % n.H == 0 && (n.K() == 32 || n.K() == 64 || n.K() == 128);
+  call.require(fits, "heads must be 32, 64 or 128 wide");
   if (call.is_sound()) return n;
   return {1, 1, 1, 32, 1, 32, false};  // divisible, for the checks that follow
 }
@@ -206,7 +209,7 @@ ffi::Error head_call(Call& call) {
   const long N = call.size(0, 0), D = call.size(0, 1), V = call.size(1, 0);
   const long size = call.attribute<int64_t>("vocabulary");
   call.require(N > 0 && D > 0 && V > 0 && D % BLOCK == 0 && V % BLOCK == 0, "widths must be multiples of 32");
-  call.require(size > 0 && size <= V, "the vocabulary is larger than its table");
+  call.require(size > 0 && size <= V && V - size < BLOCK, "the vocabulary does not fit its table");
   HeadInputs in;
   in.hidden_ND = call.argument<float>({N, D}), in.table_VD = call.argument<float>({V, D});
   in.by_piece = call.argument<uint32_t>({1, V * D / GROUP<E>});

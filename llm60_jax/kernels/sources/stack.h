@@ -114,8 +114,9 @@ struct Stack {
         const auto put = [&](long i, long f, F32 value) {
           if (drop.threshold) {
             const I32 kept = drop.kept((uint32_t)((first + i) * dropout_width + f));
+            const F32 before = value;
             value = kept ? value * drop.scale : F32{};
-            lost += (value == 0.0f) & (lanes_from(f) < (int32_t)dropout_width);
+            lost += (value == 0.0f) & (before != 0.0f);
           }
           write(g + i * n.F + f, value);
         };
@@ -124,15 +125,15 @@ struct Stack {
             if (b.up_NU) write(b.up_NU + (first + i) * n.U() + f, gate);
             if (b.up_NU) write(b.up_NU + (first + i) * n.U() + n.F + f, value);
             gate = rounded<E>(gate);
-            put(i, f, gate * sigmoid(gate) * rounded<E>(value));
+            if (y_ND) put(i, f, gate * sigmoid(gate) * rounded<E>(value));
           });
         } else {
           each(row, column, sums, [&](long i, long f, F32 x) {
             if (b.up_NU) write(b.up_NU + (first + i) * n.U() + f, x);
-            put(i, f, gelu(rounded<E>(x)));
+            if (y_ND) put(i, f, gelu(rounded<E>(x)));
           });
         }
-        if (y_ND) worker.counts.dropped += count(lost);
+        worker.counts.dropped += count(lost);
       });
       if (!y_ND) return;
       w.down.multiply(worker, l, rows, g, to(y_ND + first * n.D, n.D, added_to(middle)));
@@ -174,13 +175,12 @@ struct Stack {
       float* d_h = worker.take<float>(rows * D);
       for (long i = 0; i < rows * D; i += LANES) write(d_y + i, read(d + i));
       w.down.multiply(worker, l, rows, d_y, [&](long row, long column, auto& sums) {
+        I32 lost = {};
         each(row, column, sums, [&](long i, long f, F32 d_g) {
           const E* up = b.up_NU + (first + i) * U + f;
           I32 kept = {};
-          if (drop.threshold) {
-            kept = drop.kept((uint32_t)((first + i) * dropout_width + f));
-            d_g = kept ? d_g * drop.scale : F32{};
-          }
+          if (drop.threshold) kept = drop.kept((uint32_t)((first + i) * dropout_width + f));
+          if (drop.threshold) d_g = kept ? d_g * drop.scale : F32{};
           F32 value, slope;
           if (n.gated) {
             const F32 gate = read(up), factor = read(up + F), s = sigmoid(gate), silu = gate * s;
@@ -191,8 +191,14 @@ struct Stack {
             gelu_gradient(read(up), value, slope);
           }
           write(d_up + i * U + f, d_g * slope);
-          write(g + i * F + f, drop.threshold ? (kept ? value * drop.scale : F32{}) : value);
+          if (drop.threshold) {
+            const F32 before = value;
+            value = kept ? value * drop.scale : F32{};
+            lost += (value == 0.0f) & (before != 0.0f);
+          }
+          write(g + i * F + f, value);
         });
+        worker.counts.dropped += count(lost);
       });
       w.up.multiply(worker, l, rows, d_up, to(d_h, D));
       norm_gradient(rows, D, b.middle_ND + first * D, norms.mlp_scale_LD + l * D, norms.mlp_bias_LD + l * D, d_h, h, d,

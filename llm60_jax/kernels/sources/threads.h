@@ -6,6 +6,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <deque>
 #include <functional>
@@ -107,11 +108,11 @@ class Team {
   }
 
  private:
-  // Wait briefly, and leave the core to others after a while.
+  // Wait in a loop, and leave the core to others after some tenths of a millisecond.
   class Pause {
    public:
     void operator()() {
-      if (++rounds_ % 4096 == 0) std::this_thread::yield();
+      if (++rounds_ > 16384) std::this_thread::sleep_for(std::chrono::microseconds(50));
 #if defined(__x86_64__)
       _mm_pause();
 #elif defined(__aarch64__)

@@ -75,7 +75,7 @@ def slow(history: History, phase: Phase) -> Iterator[Finding]:
 
 def without_native_kernels(history: History, phase: Phase) -> Iterator[Finding]:
     """Find a run whose machine lacks something for the native kernels. It is said once, for its last phase."""
-    if history.lacks and phase == list(history.begun)[-1]:
+    if history.lacks and phase == list(history.begun)[-1] and not plan.unclaimed(history.config, phase):
         yield Finding(
             "slower than it could be",
             phase.name,
