@@ -313,8 +313,13 @@ def test_where_the_time_went(healthy):
     assert math.isclose(sum(share.share for share in shares if not share.name.startswith("of them")), 1.0)
 
 
-def test_a_machine_that_lacks_something_for_the_native_kernels(healthy):
-    [finding] = doctor.examine(healthy._replace(lacks="no C++ compiler was found; install one"))
+def test_a_machine_that_lacks_something_for_the_native_kernels(tree, tmp_path):
+    for phase in tree["phase"]:
+        phase |= {"tokens": 50 * 128, "learning_rate": [1e-3, 3e-4]}
+    lacking = {"lacks": "no C++ compiler was found; install one"}
+    assert symptoms(made(tree, tmp_path)._replace(**lacking)) == []  # heads that the kernels do not claim
+    tree["model"]["heads"] = 1
+    [finding] = doctor.examine(made(tree, tmp_path)._replace(**lacking))
     assert (finding.symptom, finding.phase) == ("slower than it could be", "fine_tune")
     assert finding.cause == "no C++ compiler was found; install one"
     assert "about 1.5 times as fast" in finding.evidence
