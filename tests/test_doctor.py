@@ -33,9 +33,13 @@ PASSED = {"generated": {"looped_words": 10.0}, "human": {"looped_words": 0.0}}
 @pytest.fixture
 def healthy(tree, tmp_path):
     """The rows of a finished run of three phases in which nothing is wrong."""
+    return made(longer(tree), tmp_path)
+
+
+def longer(tree):
     for phase in tree["phase"]:
         phase |= {"tokens": 50 * 128, "learning_rate": [1e-3, 3e-4]}
-    return made(tree, tmp_path)
+    return tree
 
 
 def made(tree, path):
@@ -314,10 +318,8 @@ def test_where_the_time_went(healthy):
 
 
 def test_a_machine_that_lacks_something_for_the_native_kernels(tree, tmp_path):
-    for phase in tree["phase"]:
-        phase |= {"tokens": 50 * 128, "learning_rate": [1e-3, 3e-4]}
     lacking = {"lacks": "no C++ compiler was found; install one"}
-    assert symptoms(made(tree, tmp_path)._replace(**lacking)) == []  # heads that the kernels do not claim
+    assert symptoms(made(longer(tree), tmp_path)._replace(**lacking)) == []  # heads that the kernels do not claim
     tree["model"]["heads"] = 1
     [finding] = doctor.examine(made(tree, tmp_path)._replace(**lacking))
     assert (finding.symptom, finding.phase) == ("slower than it could be", "fine_tune")

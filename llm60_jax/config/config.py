@@ -16,7 +16,19 @@ from llm60_jax.config import schema
 from llm60_jax.config.model import Model
 from llm60_jax.config.phase import Goal, Phase
 from llm60_jax.config.rules import RULE_6
-from llm60_jax.config.schema import Count, Dtype, Kernels, Name, PathText, Positive, Recompute, Remat, record, require
+from llm60_jax.config.schema import (
+    Count,
+    Dtype,
+    Kernels,
+    Name,
+    PathText,
+    Positive,
+    Recompute,
+    Remat,
+    WantedKernels,
+    record,
+    require,
+)
 from llm60_jax.config.sources import InstructionSource
 from llm60_jax.errors import InputError
 
@@ -42,7 +54,7 @@ class Train:
     remat: Recompute = "full"  # default of every phase
     memory_gb: Annotated[float, Field(gt=0)] | None = None  # bound for "auto"; None is half of the machine's memory
     dtype: Dtype = "bfloat16"  # operands of matrix products; use float32 if the CPU has no bfloat16
-    kernels: Literal["auto", "native", "xla"] = "auto"  # who computes on a CPU: native kernels, where they can be had
+    kernels: WantedKernels = "auto"  # who computes on a CPU: native kernels, where they can be had
     document_mask: bool = True  # attention stays inside documents (playbook, section 17.4)
     log_every: Positive = 10  # steps
     evaluate_every: Positive | None = None  # steps; None is 500 or more, so that evaluation takes about 5 % of the time

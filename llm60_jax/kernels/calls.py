@@ -189,9 +189,9 @@ def _packed(settings: Settings, weights: Weights, transposed: bool) -> list[Arra
 
 def _pack(w_nIO: Array, transposed: bool, group: int, dtype: str) -> Array:
     n, rows, columns = w_nIO.shape
-    half = jnp.dtype(dtype).itemsize == 2
-    result = jax.ShapeDtypeStruct((n, rows * columns // (2 if half else 1)), jnp.uint32)
-    return jax.ffi.ffi_call("llm60_pack", result)(w_nIO, transposed=transposed, group=np.int64(group), bfloat16=half)
+    units = rows * columns * jnp.dtype(dtype).itemsize // 4
+    call = jax.ffi.ffi_call(f"llm60_pack_{dtype}", jax.ShapeDtypeStruct((n, units), jnp.uint32))
+    return call(w_nIO, transposed=transposed, group=np.int64(group))
 
 
 def _bits(dtype: str) -> Any:

@@ -4,15 +4,14 @@ import ctypes
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from llm60_jax.config.schema import Kernels
+from llm60_jax.config.schema import Kernels, WantedKernels
 from llm60_jax.errors import MachineError
 from llm60_jax.kernels import building, processor
 from llm60_jax.kernels.building import Unavailable
 from llm60_jax.kernels.processor import Variant
 
-Wanted = Literal["auto", "native", "xla"]  # train.kernels
 _XLA_BECAUSE = "XLA is used because "
 
 
@@ -36,7 +35,7 @@ class Choice(NamedTuple):
         return {"name": self.name, "reason": self.reason, "lacks": self.lacks}
 
 
-def chosen(wanted: Wanted, device: str, unclaimed: str | None = None) -> Choice:
+def chosen(wanted: WantedKernels, device: str, unclaimed: str | None = None) -> Choice:
     """Return the kernels of this process. The first call may compile them.
 
     Args:
@@ -50,7 +49,7 @@ def chosen(wanted: Wanted, device: str, unclaimed: str | None = None) -> Choice:
     return _decided(wanted, device, unclaimed, _built)
 
 
-def expected(wanted: Wanted, device: str = "cpu", unclaimed: str | None = None) -> Choice:
+def expected(wanted: WantedKernels, device: str = "cpu", unclaimed: str | None = None) -> Choice:
     """Return the kernels that a run would most likely choose. Nothing is compiled.
 
     Raise MachineError, as `chosen`.
@@ -58,7 +57,7 @@ def expected(wanted: Wanted, device: str = "cpu", unclaimed: str | None = None) 
     return _decided(wanted, device, unclaimed, _buildable)
 
 
-def _decided(wanted: Wanted, device: str, unclaimed: str | None, native: Callable[[], Choice]) -> Choice:
+def _decided(wanted: WantedKernels, device: str, unclaimed: str | None, native: Callable[[], Choice]) -> Choice:
     if wanted == "xla":
         return _xla("train.kernels asks for it")
     if device != "cpu":

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 
 from llm60_jax import config as config_module
 from llm60_jax.config import Config, Model
-from llm60_jax.config.schema import Kernels
+from llm60_jax.config.schema import Kernels, WantedKernels
 from llm60_jax.kernels import choice
-from llm60_jax.kernels.choice import Choice, Wanted
+from llm60_jax.kernels.choice import Choice
 from llm60_jax.plan import native
 
-_CALLS = ("pack", "write", "logits")
-_TYPED_CALLS = ("stack_forward", "stack_backward", "head")  # for each type of operands
+_CALLS = ("write", "logits")
+_TYPED_CALLS = ("pack", "stack_forward", "stack_backward", "head")  # for each type of operands
 _active = Choice("xla", "nothing was chosen yet")
 
 
@@ -29,7 +29,7 @@ def activate(chosen: Choice) -> None:
     _active = chosen
 
 
-def settle(wanted: Wanted, model: Model) -> Choice:
+def settle(wanted: WantedKernels, model: Model) -> Choice:
     """Choose and activate the kernels of this process. The first call on a computer compiles them.
 
     Call it once the device is known.
@@ -66,7 +66,7 @@ def in_use() -> Kernels:
 
 
 def register_peak(chosen: Choice, threads: int) -> float | None:
-    """Return the operations a second of products in registers alone, on so many cores together.
+    """Return how many operations a second products reach in registers alone, on `threads` cores together.
 
     They are products of bfloat16 where the processor has them. None without native kernels.
     """

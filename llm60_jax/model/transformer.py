@@ -87,7 +87,7 @@ class Transformer(nnx.Module):
           dtype: of the operands of matrix products.
           prefix_BTD: cached output of the frozen blocks for these tokens; they are then skipped.
           kernels: what runs the stacks.
-          evidence: zeros, whose gradient is what the native kernels count in the backward pass.
+          evidence: zeros; as their gradient come the native kernels' counts of the backward pass.
           sums: by live stack on the native kernels, what they add the gradients of its weights to;
             the new sums are the gradient of `sums`, and the stack's parameters have none.
         """

@@ -1,6 +1,6 @@
 """What the native kernels claim, and the operations of a step that they compute. No jax.
 
-One place refuses: what is not claimed here runs as plain XLA, and the reason is said. The kernels also
+All refusals are here. What is not claimed runs on plain XLA, and the run says why. The kernels also
 need a CPU and a compiler; `kernels/choice.py` sees to that.
 """
 

@@ -79,15 +79,6 @@ class Call {
       for (int i = 0; limbs && i < 8; i++, count >>= 8) *limbs++ = count & 0xFF;
     return ffi::Error::Success();
   }
-  // Like `run`, with products of Bf16 or float: work(team, Bf16{}) or work(team, float{}).
-  template <class Work>
-  ffi::Error run_typed(bool bfloat16, const Work& work) {
-    require(LLM60_BF16 || !bfloat16, "this processor has no bfloat16");
-#if LLM60_BF16
-    if (bfloat16) return run(false, [&](Team& team) { work(team, Bf16{}); });
-#endif
-    return run(false, [&](Team& team) { work(team, float{}); });
-  }
 
  private:
   template <class T>
@@ -128,9 +119,10 @@ Norms norms_of(Call& call, const Sizes& n) {
   return {scale, bias, mlp_scale, next()};
 }
 
-Weights weights_of(Call& call, const Sizes& n, bool transposed, bool bfloat16) {
+template <class E>
+Weights weights_of(Call& call, const Sizes& n, bool transposed) {
   const auto next = [&](long rows, long columns) -> Packed {
-    const uint32_t* panels = call.argument<uint32_t>({n.L, rows * columns / (bfloat16 ? 2 : 1)});
+    const uint32_t* panels = call.argument<uint32_t>({n.L, rows * columns / GROUP<E>});
     return transposed ? Packed{panels, columns, rows} : Packed{panels, rows, columns};
   };
   const Packed qkv = next(n.D, 3 * n.D), out = next(n.D, n.D), up = next(n.D, n.U());
@@ -171,11 +163,10 @@ Kept<E> kept_of(Call& call, const Sizes& n, bool are_results) {
 
 template <class E>
 ffi::Error stack_forward_call(Call& call) {
-  const bool bfloat16 = GROUP<E> == 2;
   const Sizes n = sizes_of(call, call.size(4, 0), call.size(0, 0), call.size(0, 1), call.size(0, 2));
   const float* x = call.argument<float>({n.B, n.T, n.D});
   const Stack<E> stack = stack_of<E>(call, n);
-  const Weights weights = weights_of(call, n, false, bfloat16);
+  const Weights weights = weights_of<E>(call, n, false);
   float* y = call.result<float>({n.B, n.T, n.D});
   const Kept<E> kept = kept_of<E>(call, n, true);
   return call.run(true, [&](Team& team) { stack_forward(team, stack, weights, x, kept, y); });
@@ -183,12 +174,11 @@ ffi::Error stack_forward_call(Call& call) {
 
 template <class E>
 ffi::Error stack_backward_call(Call& call) {
-  const bool bfloat16 = GROUP<E> == 2;
   const Sizes n = sizes_of(call, call.size(4, 0), call.size(0, 0), call.size(0, 1), call.size(0, 2));
   const long L = n.L, D = n.D;
   const float* x = call.argument<float>({n.B, n.T, D});
   const Stack<E> stack = stack_of<E>(call, n);
-  const Weights weights = weights_of(call, n, false, bfloat16), transposed = weights_of(call, n, true, bfloat16);
+  const Weights weights = weights_of<E>(call, n, false), transposed = weights_of<E>(call, n, true);
   const Kept<E> kept = kept_of<E>(call, n, false);
   call.require(L == 1 || kept.x_LND, "the inputs of the blocks were not kept");
   const float* d_y = call.argument<float>({n.B, n.T, D});
@@ -224,17 +214,16 @@ ffi::Error head_call(Call& call) {
   return call.run(true, [&](Team& team) { head<E>(team, N, D, {V, size}, in, out); });
 }
 
+template <class E>
 ffi::Error pack_call(Call& call) {
   const long n = call.size(0, 0), rows = call.size(0, 1), columns = call.size(0, 2);
-  const bool bfloat16 = call.attribute<bool>("bfloat16"), transposed = call.attribute<bool>("transposed");
+  const bool transposed = call.attribute<bool>("transposed");
   const long group = call.attribute<int64_t>("group");
   call.require(rows % BLOCK == 0 && columns % BLOCK == 0, "widths must be multiples of 32");
   call.require(group >= 0 && group % PANEL == 0 && (!group || columns % group == 0), "the group does not divide");
   const float* w = call.argument<float>({n, rows, columns});
-  uint32_t* panels = call.result<uint32_t>({n, rows * columns / (bfloat16 ? 2 : 1)});
-  return call.run_typed(bfloat16, [&](Team& team, auto type) {
-    pack<decltype(type)>(team, n, rows, columns, transposed, group, w, panels);
-  });
+  uint32_t* panels = call.result<uint32_t>({n, rows * columns / GROUP<E>});
+  return call.run(false, [&](Team& team) { pack<E>(team, n, rows, columns, transposed, group, w, panels); });
 }
 
 ffi::Error write_call(Call& call) {
@@ -275,13 +264,14 @@ ffi::Error logits_call(Call& call) {
   XLA_FFI_DEFINE_HANDLER_SYMBOL(                                                                                       \
       name, name##_handler, ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets().Attrs())
 
-LLM60_CALL(llm60_pack, pack_call);
 LLM60_CALL(llm60_write, write_call);
 LLM60_CALL(llm60_logits, logits_call);
+LLM60_CALL(llm60_pack_float32, pack_call<float>);
 LLM60_CALL(llm60_stack_forward_float32, stack_forward_call<float>);
 LLM60_CALL(llm60_stack_backward_float32, stack_backward_call<float>);
 LLM60_CALL(llm60_head_float32, head_call<float>);
 #if LLM60_BF16
+LLM60_CALL(llm60_pack_bfloat16, pack_call<Bf16>);
 LLM60_CALL(llm60_stack_forward_bfloat16, stack_forward_call<Bf16>);
 LLM60_CALL(llm60_stack_backward_bfloat16, stack_backward_call<Bf16>);
 LLM60_CALL(llm60_head_bfloat16, head_call<Bf16>);

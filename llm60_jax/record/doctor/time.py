@@ -74,7 +74,7 @@ def slow(history: History, phase: Phase) -> Iterator[Finding]:
 
 
 def without_native_kernels(history: History, phase: Phase) -> Iterator[Finding]:
-    """Find a run whose machine lacks something for the native kernels. It is said once, for its last phase."""
+    """Find a run whose machine lacks something for the native kernels. It reports this once, for the last phase."""
     if history.lacks and phase == list(history.begun)[-1] and not plan.unclaimed(history.config, phase):
         yield Finding(
             "slower than it could be",
