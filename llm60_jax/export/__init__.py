@@ -1,0 +1,1 @@
+"""A trained model as the files of other tools: Hugging Face, GGUF, ONNX, a PEFT adapter."""
