@@ -20,6 +20,11 @@ EXAMPLES = """examples:
   python tools/export.py runs/quickstart/phases/grammar --to huggingface --dtype bfloat16 --check --out exported/grammar
   # for llama.cpp and Ollama
   python tools/export.py runs/quickstart --to gguf --type q8_0 --name my-model --out exported/gguf
+  # for onnxruntime, with a page that runs the model in a browser, without network
+  npm install @huggingface/transformers@4.3
+  python tools/export.py runs/mine --to onnx --with-page node_modules/@huggingface/transformers --out exported/page
+  # the adapters of a LoRA phase, for PEFT
+  python tools/export.py runs/lora/phases/fine_tune --to adapter --out exported/adapter
 
 CHECKPOINT is a run directory (its newest checkpoint), the end of a phase, or a step:
 runs/RUN/checkpoints/STEP. Run tools/check_privacy.py on it first: a model that was not judged does
@@ -32,7 +37,9 @@ def _export(options: argparse.Namespace, interrupts: Interrupts) -> None:
     if options.to == "mlx":
         raise InputError("--to mlx: mlx-lm loads the folder of --to huggingface as it is")
     track = terminal.Tracker(interrupts, on_stderr=True)
-    chosen = Options(_type(options), options.name, options.licence)
+    if options.with_page is not None and options.to != "onnx":
+        raise InputError(f"--with-page does not belong to --to {options.to}; the page runs --to onnx")
+    chosen = Options(_type(options), options.name, options.licence, options.with_page)
     exported = exporting.export(options.checkpoint, options.to, options.out, chosen, track)
     if options.json:
         print(json.dumps({**exported._asdict(), "folder": str(exported.folder), "to": options.to}))
@@ -77,6 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--type", metavar="T", help="gguf: f16 (default), q8_0, bf16 or f32")
     parser.add_argument("--licence", default="", metavar="ID", help="of the weights, such as apache-2.0")
     parser.add_argument("--name", default="", metavar="NAME", help="of the model (default: by its size)")
+    parser.add_argument(
+        "--with-page", type=Path, metavar="NPM", help="onnx: add a page that runs it in a browser; npm's folder of it"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return cli.run_tool("export.py", parser, arguments, _export)
 

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from llm60_jax.errors import InputError, MachineError
-from llm60_jax.export import card, huggingface
+from llm60_jax.export import adapter, card, gguf, huggingface, onnx
 from llm60_jax.export import source as sources
 from llm60_jax.export.source import Options, Source
 from llm60_jax.machine import files, unfinished
@@ -39,6 +39,9 @@ class Target(NamedTuple):
 
 TARGETS = {
     "huggingface": Target(huggingface, "--dtype", huggingface.TYPES),
+    "gguf": Target(gguf, "--type", gguf.TYPES),
+    "onnx": Target(onnx, "", onnx.TYPES),
+    "adapter": Target(adapter, "", adapter.TYPES),
 }
 
 

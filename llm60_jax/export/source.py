@@ -26,6 +26,7 @@ class Options(NamedTuple):
     type: str  # how numbers are stored; each format has its own words
     name: str = ""  # the model's; "" is a name by its size
     licence: str = ""  # id of the licence of the weights; "" if it is not stated
+    page: Path | None = None  # an unpacked npm package of transformers.js, for a page with the model
 
 
 class Source(NamedTuple):
@@ -39,6 +40,7 @@ class Source(NamedTuple):
     facts: Facts  # for the card
     privacy: dict[str, Any]  # the report of `tools/check_privacy.py`
     track: Track  # shows progress on stderr, and may raise to interrupt
+    page: Path | None = None  # see `Options`
 
     @property
     def run(self) -> Path:
@@ -87,6 +89,7 @@ def opened(path: Path, options: Options, track: Track) -> Source:
         facts=facts.of(trained),
         privacy=report,
         track=track,
+        page=options.page,
     )
 
 
