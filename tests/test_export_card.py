@@ -11,7 +11,7 @@ from exports import judge, source_of, variant
 from markdown_it import MarkdownIt
 
 from llm60_jax import checkpoint
-from llm60_jax.config import HubSource
+from llm60_jax.config import HubSource, InstructionSource
 from llm60_jax.export import card, exporting, facts, huggingface
 from llm60_jax.export.facts import Earlier, Pairs, PhaseFacts, Text
 from llm60_jax.machine.progress import silent
@@ -278,8 +278,16 @@ def test_a_vocabulary_of_the_fine_tuning_text_is_told(trained):
 def test_a_folded_model_is_explained(run):
     assert "factors are multiplied into matrices" in text_of(source_of(variant(run, "all")))
     assert "factors are multiplied into matrices" not in text_of(source_of(variant(run, "gelu")))
-    assert huggingface.answers(checkpoint.open_(run)) is False
-    assert (
-        store.read_meta(run / "phases" / "grammar")["state_sha256"]
-        == report_on(run / "phases" / "grammar").state_sha256
-    )
+
+
+def test_a_model_of_answers_is_told(trained, tmp_path):
+    assert not huggingface.answers(trained)
+    assert "It does not follow instructions." in text_of(source_of(trained))
+    questions = InstructionSource(kind="instructions", path="x")
+    phase = dataclasses.replace(trained.config.phase[0], sources=(questions,), goal="fine_tune")
+    answering = trained._replace(config=dataclasses.replace(trained.config, phase=(phase,)))
+    text = text_of(source_of(answering))
+    assert "Its last phase taught it to answer questions." in text
+    assert "`tokenizer.apply_chat_template` writes the last message" in text
+    huggingface.write_small_files(source_of(answering), tmp_path)
+    assert "chat_template" in json.loads((tmp_path / "tokenizer_config.json").read_text())
