@@ -6,7 +6,7 @@ same place.
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
@@ -60,7 +60,7 @@ def export(
     folder: Path,
     options: Options,
     track: Track,
-    check: Callable[[Source, Path], list[str]] = lambda source, folder: [],
+    checks: Sequence[Callable[[Source, Path], list[str]]] = (),
 ) -> Exported:
     """Write a trained model as another tool's files.
 
@@ -68,7 +68,7 @@ def export(
       path: a checkpoint, or a run directory.
       target: a key of `TARGETS`.
       folder: the place of the files; it must not exist, or be empty.
-      check: looks at the finished files before they get their place. It may raise, and returns
+      checks: look at the finished files before they get their place. Each may raise, and returns
         lines like `Target.module.verify`.
 
     Raises:
@@ -84,27 +84,41 @@ def export(
     module.refuse(source)
     _require_room(source, folder)
     compared: list[str] = []
-
-    def describe(scratch: Path) -> None:
-        (scratch / card.NAME).write_text(card.text(source, target, _sizes(scratch), compared), encoding="utf-8")
-
     try:
         with _parent_of(folder), unfinished.folder(folder.name, folder.parent) as scratch:
             steps: dict[str, Callable[[], object]] = {
                 "writing": lambda: module.write(source, scratch),
-                "reading back": lambda: compared.extend(module.verify(source, scratch)),
-                "comparing": lambda: compared.extend(check(source, scratch)),
-                "describing": lambda: describe(scratch),
+                "reading back": lambda: compared.extend(
+                    line for check in (module.verify, *checks) for line in check(source, scratch)
+                ),
+                "describing": lambda: _describe(source, target, scratch, compared),
+                "flushing": lambda: _finish(scratch),
+                "renaming": lambda: os.replace(scratch, folder),
             }
             for step in track(steps, f"export to {target}", len(steps)):
                 steps[step]()
-            _finish(scratch)
-            for _ in track([folder], "renaming"):  # the last safe point before the folder is there
-                os.replace(scratch, folder)
-            files.flush(folder.parent)
+        files.flush(folder.parent)
     except OSError as error:
         raise MachineError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    return Exported(folder, _sizes(folder), compared, source.facts.notes)
+    return Exported(folder, _sizes(folder), compared, _notes(source))
+
+
+def _describe(source: Source, target: str, scratch: Path, compared: Sequence[str]) -> None:
+    """Write the model card. Its own size is not in it."""
+    text = card.text(source, target, _sizes(scratch), compared)
+    (scratch / card.NAME).write_text(text, encoding="utf-8")
+
+
+def _notes(source: Source) -> list[str]:
+    """Return what the user should know of a model that leaves."""
+    notes = [*source.facts.notes]
+    if source.privacy["refused"]:
+        notes.append(f"the privacy check refused this model; the card names the reason: {source.privacy['override']}")
+    for phase in source.facts.words_of:
+        notes.append(f"the vocabulary was learnt from the text of phase {phase} too, so it shows words of it")
+    if not source.licence:
+        notes.append("the licence of the weights is not stated; give one with --licence ID")
+    return notes
 
 
 def _free_place(folder: Path) -> Path:

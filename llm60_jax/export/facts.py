@@ -24,6 +24,11 @@ from llm60_jax.record import shapes, store
 from llm60_jax.record.workdir import WorkDir
 
 LOCAL = "local files"  # the name of a source that has no public one; a folder's own may name a person
+_NOTES = {
+    "not judged": "no gate judged this state of it",
+    "not passed": "it did not pass its gate",
+    "overridden": "it was closed against its gate",
+}
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 
 
@@ -56,6 +61,15 @@ class PhaseFacts(NamedTuple):
     bits_per_byte: float | None
 
 
+class Earlier(NamedTuple):
+    """A phase of the runs that this one began from."""
+
+    name: str
+    texts: tuple[Text, ...]
+    gate: str = "not recorded"
+    override: str = ""
+
+
 class Facts(NamedTuple):
     """All that the card says of a checkpoint."""
 
@@ -63,7 +77,7 @@ class Facts(NamedTuple):
     tokens: int
     is_closed: bool  # the end of a phase
     phases: tuple[PhaseFacts, ...]
-    earlier: tuple[tuple[str, tuple[Text, ...]], ...]  # phases of the runs that this one began from
+    earlier: tuple[Earlier, ...]
     grammar: dict[str, Pairs]  # minimal pairs by phenomenon
     datasets: tuple[str, ...]  # ids of the hub
     words_of: tuple[str, ...]  # phases of fine-tuning whose words are in the vocabulary
@@ -85,7 +99,7 @@ def of(trained: Trained) -> Facts:
             phases.append(_phase(trained, phase, tokens, gate, of_phase, own.get(phase.name, ())))
             grammar = _grammar(gate, of_phase) or grammar
             if phases[-1].gate != "passed":
-                notes.append(f"phase {phase.name}: its gate was {phases[-1].gate}")
+                notes.append(f"phase {phase.name}: {_NOTES[phases[-1].gate]}")
     if not meta["closed"]:
         notes.append(f"step {meta['step']:,} is not the end of a phase; it lies inside phase {meta['phase']}")
     return Facts(
@@ -93,7 +107,7 @@ def of(trained: Trained) -> Facts:
         tokens=meta["tokens"],
         is_closed=meta["closed"],
         phases=tuple(phases),
-        earlier=tuple(earlier),
+        earlier=tuple(_judged_before(trained, phase) for phase in earlier),
         grammar=grammar,
         datasets=_datasets(trained, [phase.name for phase in phases]),
         words_of=_words_of(trained),
@@ -132,15 +146,27 @@ def _phase(
         tokens=tokens,
         text_tokens=_last(rows, "data").get("data", {}).get("tokens"),
         texts=texts,
-        gate="not judged" if not gate else "passed" if gate["passed"] else _why_open(gate),
+        gate=_verdict(gate),
         override=gate.get("override") or "",
         loss=_number(evidence, "validation_loss"),
         bits_per_byte=_number(evidence, "bits_per_byte"),
     )
 
 
-def _why_open(gate: Mapping[str, Any]) -> str:
-    return "overridden" if gate.get("override") else "not passed"
+def _verdict(gate: Mapping[str, Any]) -> str:
+    """Return a key of `_NOTES`, or "passed"."""
+    if not gate:
+        return "not judged"
+    return "passed" if gate["passed"] else "overridden" if gate.get("override") else "not passed"
+
+
+def _judged_before(trained: Trained, phase: Earlier) -> Earlier:
+    """Add the gate of a phase whose checkpoint this run began from, if that run is still there."""
+    for name, state in trained.meta["progress"].ancestors.items():
+        if Path(name).is_absolute() and Path(name).name == phase.name:
+            gate = _read_gate(Path(name).parents[1], phase.name, state)
+            return phase._replace(gate=_verdict(gate), override=gate.get("override") or "") if gate else phase
+    return phase
 
 
 def _gate(trained: Trained, phase: str) -> dict[str, Any]:
@@ -152,12 +178,17 @@ def _gate(trained: Trained, phase: str) -> dict[str, Any]:
         if trained.folder.parent.name == "adapters":  # the gate judged the merged model
             with contextlib.suppress(DamageError):
                 judged = store.identity(run / "phases" / phase, manifest.read)[1]
+    return _read_gate(run, phase, judged) if judged else {}
+
+
+def _read_gate(run: Path, phase: str, state_sha256: str) -> dict[str, Any]:
+    """Return the gate of a phase of a run if it judged a state, else {}."""
     try:
         gate = json.loads(files.read_text(run / "gates" / f"{phase}.json"))
     except (DamageError, ValueError, RecursionError):
         return {}
     is_whole = not shapes.problem(shapes.Gate, gate)
-    return gate if is_whole and judged is not None and gate.get("state_sha256") == judged else {}
+    return gate if is_whole and gate.get("state_sha256") == state_sha256 else {}
 
 
 def _grammar(gate: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Pairs]:
@@ -181,14 +212,14 @@ def _number(tree: Mapping[str, Any], field: str) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _texts(trained: Trained) -> tuple[dict[str, tuple[Text, ...]], list[tuple[str, tuple[Text, ...]]]]:
+def _texts(trained: Trained) -> tuple[dict[str, tuple[Text, ...]], list[Earlier]]:
     """Return the sources of this run's text by phase, and those of the runs before it.
 
     A phase whose prepared text is gone has the sources ().
     """
     config = trained.config
     own: dict[str, tuple[Text, ...]] = {}
-    earlier: list[tuple[str, tuple[Text, ...]]] = []
+    earlier: list[Earlier] = []
     for name, entry in reversed(trained.meta["corpora"].items()):  # the runs before come first
         label = entry["phase"]
         folder = corpus.recorded(Path(config.data_dir), name, entry).folder
@@ -201,7 +232,7 @@ def _texts(trained: Trained) -> tuple[dict[str, tuple[Text, ...]], list[tuple[st
         if is_own:
             own[label] = texts
         else:
-            earlier.insert(0, (label, texts))
+            earlier.insert(0, Earlier(label, texts))
     return own, earlier
 
 

@@ -68,7 +68,7 @@ def verify(source: Source, folder: Path) -> list[str]:
     Raises DamageError if an array, a logit or a token differs.
     """
     trained = source.trained
-    params = rebuilt(trained.config.model, _read(folder / NAME, source.type))
+    params = rebuilt(trained.config.model, read(folder / NAME, source.type))
     difference = agreement.require(source, params, NAME)
     count = sum(1 for _ in source.weights.arrays())
     how = "bit for bit" if source.type == "float32" else f"after rounding to {source.type}"
@@ -155,7 +155,7 @@ def _stacked(trees: list[Any]) -> Any:
     return np.stack(trees)
 
 
-def _read(path: Path, type: str) -> dict[str, np.ndarray]:
+def read(path: Path, type: str) -> dict[str, np.ndarray]:
     """Return all arrays of a file as float32. Raise DamageError unless they have the type."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
