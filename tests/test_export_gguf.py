@@ -153,7 +153,9 @@ def test_the_file_types_are_those_of_llama_cpp():
         assert package.LlamaFileType[word] == number
 
 
-@pytest.mark.parametrize("place", ["blk.3.attn_q.weight", "output_norm.weight", "tokenizer.ggml.scores", "general.name"])
+@pytest.mark.parametrize(
+    "place", ["blk.3.attn_q.weight", "output_norm.weight", "tokenizer.ggml.scores", "general.name"]
+)
 def test_damage_is_seen(run, place, tmp_path):
     source = source_of(variant(run, "gelu"), "f16")
     gguf.write(source, tmp_path)

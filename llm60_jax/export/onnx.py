@@ -112,9 +112,7 @@ def verify_logits(trained: Trained, path: Path) -> str:
     return f"{PATH}: its logits in onnxruntime differ from the checkpoint's by at most {difference:.2g}"
 
 
-def compare(
-    trained: Trained, run: Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]
-) -> tuple[float, float]:
+def compare(trained: Trained, run: Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]) -> tuple[float, float]:
     """Return the largest difference between a graph's logits and this project's in float32, and the
     largest logit.
 

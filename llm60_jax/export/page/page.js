@@ -48,6 +48,7 @@ part("form").addEventListener("submit", (event) => {
   event.preventDefault();
   const values = Object.fromEntries(settings.map((name) => [name, part(name).valueAsNumber]));
   part("text").textContent = "";
+  say("Writing.");
   allow(true);
   worker.postMessage({ kind: "write", prompt: part("prompt").value, ...values, context: +context, eos: +eos });
 });
