@@ -17,6 +17,7 @@ from conftest import PROJECT
 pytest.importorskip("starlette", reason="needs the extra serve")
 pytest.importorskip("uvicorn", reason="needs the extra serve")
 
+import bench_serve
 import httpx
 import jax
 import serve as tool
@@ -535,9 +536,8 @@ def test_the_tool_serves_until_a_signal(base):
             assert page.status_code == 303
             assert page.headers["location"] == "/"
             assert client.get(url).status_code == 200  # by the cookie
-            headers = {"Authorization": f"Bearer {token}"}
-            body = {"model": "run", "prompt": "The", "max_tokens": 4}
-            assert httpx.post(f"{url}v1/completions", json=body, headers=headers, timeout=60).status_code == 200
+            models = client.get(f"{url}v1/models").json()["data"]
+        assert [model["id"] for model in models][:2] == ["run", "run/phases/grammar"]
         assert os.getpriority(os.PRIO_PROCESS, process.pid) == 19
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
@@ -567,3 +567,27 @@ def test_a_seed_is_drawn_where_none_is_given():
     wanted = Completion(model="m", prompt=["x"])
     seeds = {Writing(None, print, wanted).seed for _ in range(5)}
     assert len(seeds) > 1
+
+
+@pytest.mark.slow
+def test_the_measurement(base, capsys):
+    command = [str(base), "--clients", "1", "4", "--requests", "4", "--tokens", "8"]
+    assert bench_serve.main([*command, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["clients"] for row in rows] == [1, 4]
+    for row in rows:
+        assert 0 < row["first_token_seconds"] <= row["request_seconds"]
+        assert row["requests_per_second"] > 0
+        assert row["generate_tokens_per_second"] > 0
+    assert bench_serve.main(command) == 0
+    assert "first token" in capsys.readouterr().out
+
+
+def test_the_measurement_says_what_is_wrong(base, tmp_path, capsys):
+    for arguments, code, words in (
+        ([str(base), "--tokens", "0"], 2, "--tokens"),
+        ([str(base), "--clients", "65"], 2, "--clients"),
+        ([str(tmp_path)], 5, "config.json"),
+    ):
+        assert bench_serve.main(arguments) == code
+        assert words in capsys.readouterr().err
