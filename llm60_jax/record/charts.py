@@ -1,6 +1,7 @@
 """Charts as inline SVG, for pages without network or scripts. Pure functions.
 
-Colours are CSS variables of machine/templates/style.css, so they follow the page's light or dark scheme.
+Colours are CSS variables of machine/templates/style.css, so they follow the page's light or dark scheme. There is no
+attribute `style`, so a page may forbid it.
 """
 
 import html
@@ -11,7 +12,7 @@ from typing import NamedTuple
 _WIDTH, _HEIGHT = 640, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 10, 26
 _MOST_POINTS = 400  # drawn of one line
-_COLOURS = 6  # --c0 to --c5 in style.css
+COLOURS = 6  # --c0 to --c5 in style.css
 
 
 class Line(NamedTuple):
@@ -81,13 +82,13 @@ def chart(
         points = _stairs(line.points) if line.steps else line.points
         path = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in points)
         last = f"{line.name}: {short(line.points[-1][1])} at the end"
-        colour = f"var(--c{number % _COLOURS})"
+        colour = f"var(--c{number % COLOURS})"
         if len(points) == 1:
             x, y = points[0]
             parts.append(f'<circle cx="{x_of(x):.1f}" cy="{y_of(y):.1f}" r="3" fill="{colour}"/>')
         parts.append(f'<polyline points="{path}" stroke="{colour}"><title>{html.escape(last)}</title></polyline>')
     legend = "".join(
-        f'<span><i style="background:var(--c{number % _COLOURS})"></i>{html.escape(line.name)}</span>'
+        f'<span><i class="c{number % COLOURS}"></i>{html.escape(line.name)}</span>'
         for number, line in enumerate(drawn)
     )
     drawing = f'{"".join(parts)}</svg><div class="legend">{legend}</div>'
