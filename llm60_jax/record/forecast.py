@@ -4,11 +4,13 @@ A token costs more or less from stage to stage, so no forecast here is linear in
 is estimated by its operations.
 """
 
+import functools
 import math
 import statistics
 
 from llm60_jax import plan
-from llm60_jax.plan import Stage, flops
+from llm60_jax.config import Model
+from llm60_jax.plan import Stage, StepKey, flops
 from llm60_jax.record.history import History
 
 Place = tuple[str, int]  # a phase and the index of a stage
@@ -62,7 +64,12 @@ def remaining(run: History, step: int) -> float:
 
 def step_cost(run: History, stage: Stage) -> int:
     """Return the operations of one step of a stage."""
-    return flops.step_flops(run.config.model, plan.key(run.config, stage))
+    return _operations(run.config.model, plan.key(run.config, stage))
+
+
+@functools.lru_cache(256)  # a page that watches a run asks again and again
+def _operations(model: Model, key: StepKey) -> int:
+    return flops.step_flops(model, key)
 
 
 def _stages(run: History) -> dict[Place, Stage]:
@@ -77,5 +84,3 @@ def _speeds(run: History) -> dict[Place, float]:
         if speed:
             speeds[row["phase"], row["stage"]] = speed
     return speeds
-
-

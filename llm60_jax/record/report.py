@@ -58,7 +58,7 @@ def fragment(run: History, names: Sequence[str]) -> str:
     Sections without content are left out. All text is escaped. Raise KeyError for an unknown name.
     """
     contents = _sections()
-    content = {name: None for name in contents} | {name: contents[name](run) for name in names}
+    content = dict.fromkeys(contents) | {name: contents[name](run) for name in names}
     return pages.render(_FRAGMENT, content=content)
 
 
