@@ -53,13 +53,12 @@ def page(run: History) -> str:
 
 
 def fragment(run: History, names: Sequence[str]) -> str:
-    """Return the HTML of some sections, such as "loss" and "gates", in the order of the page and without its shell.
+    """Return the HTML of some sections, such as "loss" and "gates", in the order of their names, without a page's shell.
 
     Sections without content are left out. All text is escaped. Raise KeyError for an unknown name.
     """
     contents = _sections()
-    content = dict.fromkeys(contents) | {name: contents[name](run) for name in names}
-    return pages.render(_FRAGMENT, content=content)
+    return pages.render(_FRAGMENT, content={name: contents[name](run) for name in names})
 
 
 def summary(run: History, phase: Phase) -> str:

@@ -15,6 +15,7 @@ from llm60_jax.serve.watch import Fragment, Watch
 _HERE = Path(__file__).parent
 _FILES = {  # by their names in the page
     "style.css": (pages.STYLE, "text/css"),
+    "icon.svg": (_HERE / "icon.svg", "image/svg+xml"),
     "page.css": (_HERE / "page.css", "text/css"),
     "page.js": (_HERE / "page.js", "text/javascript"),
     "write.js": (_HERE / "write.js", "text/javascript"),

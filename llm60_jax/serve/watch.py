@@ -27,7 +27,7 @@ _MOST_KEPT = 20  # comparisons
 _TEMPLATE = Path(__file__).with_name("watch.html")
 # The doctor reads every row, the others thinned ones; so it has a budget of its own.
 _DOCTOR = ("doctor",)
-_SECTIONS = ("phases", "loss", "schedule", "grammar", "vocabulary", "samples", "gates", "text", "depth", "time")
+_SECTIONS = ("loss", "vocabulary", "grammar", "schedule", "samples", "phases", "gates", "depth", "time", "text")
 
 
 class Fragment(NamedTuple):
@@ -163,6 +163,7 @@ class Watch:
 
     def __init__(self, runs: Callable[[], Mapping[str, Path]]):
         self._runs = runs
+        facts.load(Path.cwd())  # later calls measure the processor from here on
         self._watched: dict[Path, WatchedRun] = {}
         self._compared: dict[tuple[str, ...], _Paced] = {}
         self._lock = threading.Lock()
