@@ -15,30 +15,13 @@ from flax import nnx
 
 from llm60_jax.config import Model, Sampling
 from llm60_jax.data.tokens.tokenizer import Tokenizer
-from llm60_jax.model import groups, layers, native, transformer
+from llm60_jax.model import drawing, groups, layers, native, transformer
+from llm60_jax.model.drawing import Choice, Choices
 
 Array = jax.Array
 FREE = -1  # marks a token that is not drawn yet
 _ROOM = 128  # positions; attention's view of the cache grows in such steps, each a compiled program
 _CHECK_EVERY = 16  # positions between two calls of `check`
-
-
-class Choice(NamedTuple):
-    """How to draw a token. The defaults draw from the model's own distribution.
-
-    Each choice is compiled on its own.
-    """
-
-    eos: int  # the token that ends a row
-    temperature: float = 1.0  # 0 takes the likeliest token
-    top_k: int = 0  # number of likeliest tokens to draw from; 0 is all
-    top_p: float = 1.0  # likeliest tokens with this share of probability (Holtzman et al. 2020)
-    repetition_penalty: float = 1.0  # lowers logits of tokens in the row (Keskar et al. 2019)
-
-    @staticmethod
-    def of(sampling: Sampling, eos: int) -> "Choice":
-        """Return the choice for the configured sampling."""
-        return Choice(eos, sampling.temperature, sampling.top_k, sampling.top_p, sampling.repetition_penalty)
 
 
 class Decoding(NamedTuple):
@@ -48,13 +31,15 @@ class Decoding(NamedTuple):
     position: Array  # int32 scalar; tokens up to here are known
     ends_B: Array  # int32; the most tokens of each row
     keys_B: Array  # PRNG key of each row
+    choices: Choices
     ended_B: Array  # bool
     seen_BV: Array  # bool; tokens in the row so far
+    logits_BV: Array  # float32; the model's own, of the tokens at `position`
     caches: dict[str, tuple[Array, Array]]  # keys, values by stack, float32 [blocks, B, H, S, K]
 
 
-def begin(config: Model, tokens_BS: Any, ends_B: Any, seeds_B: Any) -> Decoding:
-    """Return rows of BOS, the prompt, and FREE. Each row has its own seed."""
+def begin(config: Model, tokens_BS: Any, ends_B: Any, seeds_B: Any, choices: Sequence[Choice]) -> Decoding:
+    """Return rows of BOS, the prompt, and FREE. Each row has its own seed and choice."""
     B, S = np.shape(tokens_BS)
     shape = (B, config.heads, S, config.head_dim)
     return Decoding(
@@ -62,8 +47,10 @@ def begin(config: Model, tokens_BS: Any, ends_B: Any, seeds_B: Any) -> Decoding:
         position=jnp.int32(0),
         ends_B=jnp.asarray(ends_B, jnp.int32),
         keys_B=jax.vmap(jax.random.key)(jnp.asarray(seeds_B, jnp.uint32)),
+        choices=Choices.of(choices, config.vocab_size),
         ended_B=jnp.zeros(B, bool),
         seen_BV=jnp.zeros((B, config.vocab_size), bool),
+        logits_BV=jnp.zeros((B, config.vocab_size)),
         caches={
             name: (jnp.zeros((stop - start, *shape)), jnp.zeros((stop - start, *shape)))
             for name, start, stop in config.named_stacks
@@ -71,7 +58,7 @@ def begin(config: Model, tokens_BS: Any, ends_B: Any, seeds_B: Any) -> Decoding:
     )
 
 
-def advance(config: Model, params: groups.Params, choice: Choice, rows: Decoding, until: int) -> Decoding:
+def advance(config: Model, params: groups.Params, rows: Decoding, until: int) -> Decoding:
     """Draw tokens until all up to position `until` are known, or every row has ended.
 
     Attention reads only the filled part of the caches, so short texts cost less. Its size follows
@@ -80,7 +67,7 @@ def advance(config: Model, params: groups.Params, choice: Choice, rows: Decoding
     position = int(rows.position)
     for start, room in _rooms(rows):
         if position < room and start < until:
-            rows = _advance(config, params, choice, room, rows, np.int32(min(until, room)))
+            rows = _advance(config, params, room, rows, np.int32(min(until, room)))
     return rows
 
 
@@ -90,8 +77,8 @@ def _rooms(rows: Decoding) -> list[tuple[int, int]]:
     return [(start, min(start + _ROOM, S)) for start in range(0, S, _ROOM)]
 
 
-@functools.partial(jax.jit, static_argnames=("config", "choice", "room"), donate_argnames=("rows",))
-def _advance(config: Model, params: groups.Params, choice: Choice, room: int, rows: Decoding, until: Array) -> Decoding:
+@functools.partial(jax.jit, static_argnames=("config", "room"), donate_argnames=("rows",))
+def _advance(config: Model, params: groups.Params, room: int, rows: Decoding, until: Array) -> Decoding:
     """Do the work of `advance`, to a position of at most `room`."""
     network = groups.merge(config, params)
     B, S = rows.tokens_BS.shape
@@ -104,14 +91,20 @@ def _advance(config: Model, params: groups.Params, choice: Choice, room: int, ro
         logits_BV, caches = next_logits(config, network, token_B, rows.caches, rows.position, room)
         seen_BV = rows.seen_BV.at[jnp.arange(B), token_B].set(True)
         keys_B = jax.vmap(jax.random.fold_in, (0, None))(rows.keys_B, rows.position)
-        drawn_B = choose(choice, logits_BV, seen_BV, keys_B)
+        drawn_B = drawing.choose(rows.choices, logits_BV, seen_BV, keys_B)
         position = rows.position + 1
         given_B = rows.tokens_BS[:, position]
         token_B = jnp.where(given_B != FREE, given_B, drawn_B)
-        ended_B = rows.ended_B | (token_B == choice.eos) | (position + 1 >= rows.ends_B)
-        token_B = jnp.where(rows.ended_B, choice.eos, token_B)
-        tokens_BS = rows.tokens_BS.at[:, position].set(token_B)
-        return rows._replace(tokens_BS=tokens_BS, position=position, ended_B=ended_B, seen_BV=seen_BV, caches=caches)
+        ended_B = rows.ended_B | (token_B == rows.choices.eos_B) | (position + 1 >= rows.ends_B)
+        token_B = jnp.where(rows.ended_B, rows.choices.eos_B, token_B)
+        return rows._replace(
+            tokens_BS=rows.tokens_BS.at[:, position].set(token_B),
+            position=position,
+            ended_B=ended_B,
+            seen_BV=seen_BV,
+            logits_BV=logits_BV,
+            caches=caches,
+        )
 
     return jax.lax.while_loop(unfinished, draw_next, rows)
 
@@ -163,31 +156,6 @@ _FLOAT32 = jnp.dtype(jnp.float32)
 _STEPS = {"xla": (_extend, _logits), "native": (native.extend, native.logits)}
 
 
-def choose(choice: Choice, logits_BV: Array, seen_BV: Array, keys_B: Array) -> Array:
-    """Draw a token for each row, int32 [B]: repetition penalty first, then temperature, top-k and
-    top-p.
-
-    Args:
-      seen_BV: bool; the tokens to penalise.
-      keys_B: PRNG key of each row.
-    """
-    penalty = choice.repetition_penalty
-    if penalty != 1:
-        lowered_BV = jnp.where(logits_BV > 0, logits_BV / penalty, logits_BV * penalty)
-        logits_BV = jnp.where(seen_BV, lowered_BV, logits_BV)
-    if choice.temperature == 0:
-        return logits_BV.argmax(-1).astype(jnp.int32)
-    logits_BV = logits_BV / choice.temperature
-    V = logits_BV.shape[1]
-    if choice.top_k in (0, V) and choice.top_p == 1:
-        return jax.vmap(jax.random.categorical)(keys_B, logits_BV).astype(jnp.int32)
-    logits_Bk, tokens_Bk = jax.lax.top_k(logits_BV, min(choice.top_k or V, V))  # likeliest first
-    probabilities_Bk = jax.nn.softmax(logits_Bk)
-    before_Bk = jnp.cumsum(probabilities_Bk, -1) - probabilities_Bk
-    drawn_B = jax.vmap(jax.random.categorical)(keys_B, jnp.where(before_Bk < choice.top_p, logits_Bk, -jnp.inf))
-    return jnp.take_along_axis(tokens_Bk, drawn_B[:, None], 1)[:, 0].astype(jnp.int32)
-
-
 class Request(NamedTuple):
     """A text to generate: at most `tokens` tokens after the prompt."""
 
@@ -231,13 +199,14 @@ def write(
     """
     prompts = [_prompt(tokenizer, request, config.max_context) for request in wanted]
     ends = [min(len(ids) + request.tokens, config.max_context) for ids, request in zip(prompts, wanted, strict=True)]
-    rows = begin(config, _filled(prompts, max(ends)), ends, [request.seed for request in wanted])
+    seeds = [request.seed for request in wanted]
+    rows = begin(config, _filled(prompts, max(ends)), ends, seeds, [choice] * len(wanted))
     for _, room in _rooms(rows):  # compile only: with until = 0 nothing is drawn
-        rows = jax.block_until_ready(_advance(config, params, choice, room, rows, np.int32(0)))
+        rows = jax.block_until_ready(_advance(config, params, room, rows, np.int32(0)))
     start = time.monotonic()
     for until in range(_CHECK_EVERY, max(ends) + _CHECK_EVERY, _CHECK_EVERY):
         check()
-        rows = jax.block_until_ready(advance(config, params, choice, rows, until))
+        rows = jax.block_until_ready(advance(config, params, rows, until))
     seconds = time.monotonic() - start
     drawn = zip(wanted, prompts, np.asarray(rows.tokens_BS), ends, strict=True)
     return Written([_text(tokenizer, *row) for row in drawn], seconds)
@@ -250,10 +219,10 @@ def stream(
     ids = _prompt(tokenizer, request, config.max_context)
     end = min(len(ids) + request.tokens, config.max_context)
     # Every text gets the same length, so one compiled loop serves all of them.
-    rows = begin(config, _filled([ids], config.max_context), [end], [request.seed])
+    rows = begin(config, _filled([ids], config.max_context), [end], [request.seed], [choice])
     yielded = ""
     for until in range(len(ids) - 1, end):
-        rows = advance(config, params, choice, rows, until)
+        rows = advance(config, params, rows, until)
         finished = bool(rows.ended_B[0]) or until == end - 1
         length = int(rows.position) + 1
         text = _text(tokenizer, request, ids, np.asarray(rows.tokens_BS[0]), length).text

@@ -14,7 +14,8 @@ from llm60_jax.checkpoint import open_
 from llm60_jax.config import Model, Sampling
 from llm60_jax.generate import FREE, Choice, Request
 from llm60_jax.machine.terminal import printable
-from llm60_jax.model import groups
+from llm60_jax.model import drawing, groups
+from llm60_jax.model.drawing import Choices
 
 SMALL = Model(vocab_size=320, layers=4, stacks=(2, 2), dim=32, heads=2, hidden_dim=48, max_context=64)
 EOS = 319
@@ -30,8 +31,9 @@ def params():
 def decode(params, rows, choice=GREEDY, seeds=None, ends=None):
     rows = np.asarray(rows, np.int32)
     count, length = rows.shape
-    begun = generate.begin(SMALL, rows, ends or [length] * count, range(count) if seeds is None else seeds)
-    return np.asarray(generate.advance(SMALL, params, choice, begun, length).tokens_BS)
+    choices = choice if isinstance(choice, list) else [choice] * count
+    begun = generate.begin(SMALL, rows, ends or [length] * count, range(count) if seeds is None else seeds, choices)
+    return np.asarray(generate.advance(SMALL, params, begun, length).tokens_BS)
 
 
 def prompts(*given, length=24):
@@ -53,7 +55,7 @@ def whole(params, tokens):
 
 def test_cached_logits_are_uncached_logits(params):
     tokens = np.random.default_rng(0).integers(4, 300, (2, 24)).astype(np.int32)
-    caches = generate.begin(SMALL, tokens, [24, 24], [0, 1]).caches
+    caches = generate.begin(SMALL, tokens, [24, 24], [0, 1], [GREEDY] * 2).caches
     network = groups.merge(SMALL, params)
     step = jax.jit(functools.partial(generate.next_logits, SMALL, network), static_argnums=3)
     expected = np.asarray(whole(params, tokens))
@@ -80,9 +82,9 @@ def test_a_seed_gives_the_same_text_in_any_batch(params):
 
 def test_decoding_in_parts_changes_nothing(params):
     choice = Choice(EOS, temperature=3.0)
-    rows = generate.begin(SMALL, prompts(*TWO), [24, 24], [5, 6])
+    rows = generate.begin(SMALL, prompts(*TWO), [24, 24], [5, 6], [choice] * 2)
     for until in (1, 2, 9, 10, 24):
-        rows = generate.advance(SMALL, params, choice, rows, until)
+        rows = generate.advance(SMALL, params, rows, until)
         assert int(rows.position) == min(until, 23)
     np.testing.assert_array_equal(rows.tokens_BS, decode(params, prompts(*TWO), choice, seeds=[5, 6]))
 
@@ -93,9 +95,9 @@ def test_the_size_of_attention_s_view_changes_nothing(params, monkeypatch):
     expected = decode(params, given, choice, seeds=[5, 6])
     monkeypatch.setattr(generate, "_ROOM", 8)
     np.testing.assert_array_equal(decode(params, given, choice, seeds=[5, 6]), expected)
-    rows = generate.begin(SMALL, given, [30, 30], [5, 6])
+    rows = generate.begin(SMALL, given, [30, 30], [5, 6], [choice] * 2)
     for until in (1, 7, 8, 9, 20, 30):
-        rows = generate.advance(SMALL, params, choice, rows, until)
+        rows = generate.advance(SMALL, params, rows, until)
         assert int(rows.position) == min(until, 29)
     np.testing.assert_array_equal(rows.tokens_BS, expected)
 
@@ -104,7 +106,8 @@ def frequencies(choice, logits, seen=None, count=4000):
     rows = jnp.tile(jnp.asarray(logits, jnp.float32), (count, 1))
     seen = np.zeros(len(logits), bool) if seen is None else np.asarray(seen)
     keys = jax.vmap(jax.random.key)(jnp.arange(count))
-    tokens = generate.choose(choice, rows, jnp.tile(seen, (count, 1)), keys)
+    choices = Choices.of([choice] * count, len(logits))
+    tokens = drawing.choose(choices, rows, jnp.tile(seen, (count, 1)), keys)
     return np.bincount(np.asarray(tokens), minlength=len(logits)) / count
 
 
@@ -128,6 +131,37 @@ def test_sampling_frequencies(settings, expected):
     np.testing.assert_allclose(frequencies(Choice(EOS, **settings), LOGITS), expected, atol=0.03)
 
 
+def test_rows_of_one_batch_have_their_own_choices(params):
+    """Each row is drawn as it is alone, whatever the choices beside it."""
+    choices = [
+        GREEDY,
+        Choice(EOS, temperature=3.0),
+        Choice(EOS, temperature=3.0, top_k=5),
+        Choice(EOS, temperature=3.0, top_k=100, top_p=0.7, repetition_penalty=1.5),
+    ]
+    rows = prompts(*[TWO[0]] * 4)
+    together = decode(params, rows, choices, seeds=[1, 2, 3, 4])
+    for number, choice in enumerate(choices):
+        alone = decode(params, rows[:1], choice, seeds=[number + 1])
+        if number != 1:  # beside a row with top_k, all tokens are sorted, and a draw is a function of the rank
+            np.testing.assert_array_equal(together[number], alone[0])
+    alike = decode(params, rows[:2], [choices[1], choices[1]._replace(top_p=0.9)], seeds=[2, 3])
+    np.testing.assert_array_equal(alike[0], decode(params, rows[:1], choices[1], seeds=[2])[0])
+
+
+def test_top_p_without_a_sort_is_top_p_by_a_sort():
+    """The least probability that is kept, against a sorted cumulative sum, in many random rows."""
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.full(320, 0.1), 200).astype(np.float32)
+    shares = rng.uniform(0.01, 0.99, 200).astype(np.float32)
+    least = np.asarray(drawing._least_kept(jnp.asarray(probabilities), jnp.asarray(shares)))
+    for row, share, found in zip(probabilities, shares, least, strict=True):
+        order = np.sort(row.astype(np.float64))[::-1]
+        count = int((np.cumsum(order) - order < share * order.sum()).sum())
+        assert abs(int((row >= found).sum()) - count) <= 1  # a sum in another order may fall on the other side
+        assert found in row
+
+
 def test_the_repetition_penalty_lowers_seen_tokens():
     choice = Choice(EOS, temperature=0.0, repetition_penalty=2.0)
     assert frequencies(choice, [3.0, 2.0, -1.0])[0] == 1
@@ -144,8 +178,8 @@ def test_a_penalised_text_does_not_stay_in_a_loop(params):
 def test_a_finished_row_stays_finished_and_the_loop_ends_with_the_last(params):
     rows = prompts([2, 7, 9], length=12)
     first = int(decode(params, rows)[0, 3])
-    begun = generate.begin(SMALL, rows, [12], [0])
-    rows = generate.advance(SMALL, params, GREEDY._replace(eos=first), begun, 12)
+    begun = generate.begin(SMALL, rows, [12], [0], [GREEDY._replace(eos=first)])
+    rows = generate.advance(SMALL, params, begun, 12)
     assert int(rows.position) == 3
     assert np.asarray(rows.tokens_BS)[0].tolist() == [2, 7, 9, first] + 8 * [FREE]
     both = decode(params, prompts([2, 7, 9], [2, 11], length=12), ends=[5, 12])

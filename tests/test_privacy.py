@@ -222,10 +222,9 @@ def test_a_likely_continuation_is_that_of_the_model_itself(memorised):
     ids = [trained.tokenizer.bos, *trained.tokenizer.encode(training[0]["text"])][:64]
     _, is_likeliest = prediction.predict(trained, [ids])
     given = 16
-    rows = generate.begin(trained.config.model, [[*ids[:given], *[generate.FREE] * (64 - given)]], [64], [0])
-    written = generate.advance(
-        trained.config.model, trained.plain_params, generate.Choice(-2, temperature=0.0), rows, 63
-    ).tokens_BS[0].tolist()  # fmt: skip
+    greedy = generate.Choice(-2, temperature=0.0)
+    rows = generate.begin(trained.config.model, [[*ids[:given], *[generate.FREE] * (64 - given)]], [64], [0], [greedy])
+    written = generate.advance(trained.config.model, trained.plain_params, rows, 63).tokens_BS[0].tolist()
     wrong = next((i for i in range(given, 64) if written[i] != ids[i]), 64)
     assert is_likeliest[0, given - 1 : wrong - 1].all()
     assert wrong == 64 or not is_likeliest[0, wrong - 1]

@@ -34,6 +34,20 @@ def predict(trained: Subject, rows: Sequence[Sequence[int]]) -> tuple[np.ndarray
     return np.asarray(logs, np.float64)[: len(rows)], np.asarray(is_likeliest)[: len(rows)]
 
 
+def likeliest(trained: Subject, ids: Sequence[int], count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Score the tokens of one row after the first, and name the likeliest tokens in their places.
+
+    Returns:
+      The log-probability of each token, in nats, float32 [T - 1]; the `count` likeliest tokens of
+      each place, likeliest first, int32 [T - 1, count]; and their log-probabilities.
+    """
+    filled = np.full((1, trained.config.model.max_context), trained.tokenizer.pad, np.int32)
+    filled[0, : len(ids)] = ids
+    scored = _likeliest(trained.config.model, count, trained.plain_params, filled)
+    logs, tokens, their_logs = (np.asarray(array)[0, : len(ids) - 1] for array in scored)
+    return logs, tokens, their_logs
+
+
 def candidate_scores(trained: Subject, context: str, candidates: Sequence[str], max_prefix: int) -> np.ndarray:
     """Return log P(candidate | context) in nats, float64 [n].
 
@@ -64,9 +78,21 @@ def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _predict(config: Model, params: groups.Params, tokens_BT: Any) -> tuple[jax.Array, jax.Array]:
-    network, float32 = groups.merge(config, params), jnp.dtype(jnp.float32)
-    outputs = network(tokens_BT[:, :-1], jnp.ones_like(tokens_BT[:, :-1]), dtype=float32)
-    logits_BTV = network.logits(outputs.hidden_BTD, float32)
+    logits_BTV = _logits(config, params, tokens_BT)
     targets_BT = tokens_BT[:, 1:]
     logs_BT = jnp.take_along_axis(jax.nn.log_softmax(logits_BTV), targets_BT[..., None], -1)[..., 0]
     return logs_BT, logits_BTV.argmax(-1) == targets_BT
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _likeliest(config: Model, count: int, params: groups.Params, tokens_BT: Any) -> tuple[jax.Array, ...]:
+    logs_BTV = jax.nn.log_softmax(_logits(config, params, tokens_BT))
+    logs_BTk, likeliest_BTk = jax.lax.top_k(logs_BTV, min(count, config.vocab_size))
+    return jnp.take_along_axis(logs_BTV, tokens_BT[:, 1:, None], -1)[..., 0], likeliest_BTk, logs_BTk
+
+
+def _logits(config: Model, params: groups.Params, tokens_BT: Any) -> jax.Array:
+    """Return the logits of the next tokens, float32 [B, T - 1, V]."""
+    network, float32 = groups.merge(config, params), jnp.dtype(jnp.float32)
+    outputs = network(tokens_BT[:, :-1], jnp.ones_like(tokens_BT[:, :-1]), dtype=float32)
+    return network.logits(outputs.hidden_BTD, float32)

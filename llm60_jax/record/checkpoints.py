@@ -9,17 +9,10 @@ from typing import Any
 from llm60_jax.errors import DamageError, InputError
 from llm60_jax.machine import manifest
 from llm60_jax.record import store
+from llm60_jax.record.kept import DAMAGED, listed, step_of
 
 log = logging.getLogger("llm60_jax")
 BRANCHES = "branches"  # folder of checkpoints that a run left when it went back to an earlier step
-DAMAGED = ".damaged"  # suffix of a checkpoint that no longer matches its digests
-
-
-def listed(workdir: Path) -> list[Path]:
-    """Return the committed checkpoints of a run, newest first; at equal steps the phase checkpoint comes first."""
-    rolling = [p for p in (workdir / "checkpoints").glob("*") if p.name.isdecimal() and manifest.exists(p)]
-    phases = [p for p in (workdir / "phases").glob("*") if p.suffix != DAMAGED and manifest.exists(p)]
-    return sorted(phases + rolling, key=lambda p: (-_step(p), p.parent.name != "phases"))
 
 
 def find(path: Path) -> Path:
@@ -114,10 +107,10 @@ def set_aside_after(workdir: Path, step: int) -> Path | None:
       InputError: there is no checkpoint of exactly that step.
     """
     committed = listed(workdir)
-    if not any(_step(folder) == step for folder in committed):
-        steps = ", ".join(f"{_step(folder):,}" for folder in reversed(committed)) or "none"
+    if not any(step_of(folder) == step for folder in committed):
+        steps = ", ".join(f"{step_of(folder):,}" for folder in reversed(committed)) or "none"
         raise InputError(f"{workdir}: no checkpoint of step {step:,} is there; those that are: {steps}")
-    later = [folder for folder in committed if _step(folder) > step]
+    later = [folder for folder in committed if step_of(folder) > step]
     if not later:
         return None
     number = 1 + len(list((workdir / BRANCHES).glob("*")))
@@ -154,13 +147,3 @@ def _is_permanent(folder: Path) -> bool:
         return bool(manifest.read(folder)["facts"].get("permanent"))
     except DamageError:
         return True
-
-
-def _step(folder: Path) -> int:
-    """Return the step of a checkpoint folder, or -1 if it is unknown."""
-    if folder.name.isdecimal():
-        return int(folder.name)
-    try:
-        return store.identity(folder, manifest.read)[0]
-    except DamageError:
-        return -1

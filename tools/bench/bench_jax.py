@@ -103,8 +103,8 @@ class JaxWorker:
         prompt[0, 0] = 1
 
         def write() -> None:
-            rows = generate.begin(config, prompt, [config.max_context], [0])
-            jax.block_until_ready(generate.advance(config, params, sampling, rows, config.max_context - 1))
+            rows = generate.begin(config, prompt, [config.max_context], [0], [sampling])
+            jax.block_until_ready(generate.advance(config, params, rows, config.max_context - 1))
 
         speed = (config.max_context - 1) / _median(write, 3)
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
