@@ -88,9 +88,7 @@ def chart(
             x, y = points[0]
             parts.append(f'<circle cx="{x_of(x):.1f}" cy="{y_of(y):.1f}" r="3" fill="{colour}"/>')
         parts.append(f'<polyline points="{path}" stroke="{colour}"><title>{html.escape(last)}</title></polyline>')
-    legend = "".join(
-        f'<span><i class="c{number % COLOURS}"></i>{html.escape(line.name)}</span>' for number, line in enumerate(drawn)
-    )
+    legend = "".join(f'<span><i class="{kind}"></i>{html.escape(line.name)}</span>' for kind, line in drawn)
     drawing = f'{"".join(parts)}</svg><div class="legend">{legend}</div>'
     return f"<figure><figcaption>{html.escape(title)}</figcaption>{drawing}</figure>"
 

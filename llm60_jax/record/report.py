@@ -53,7 +53,7 @@ def page(run: History) -> str:
 
 
 def fragment(run: History, names: Sequence[str]) -> str:
-    """Return the HTML of some sections, such as "loss" and "gates", in the order of their names, without a page's shell.
+    """Return the HTML of some sections, such as "loss" and "gates", in the given order and without a page's shell.
 
     Sections without content are left out. All text is escaped. Raise KeyError for an unknown name.
     """

@@ -223,7 +223,7 @@ def _standing(run: History, thinned: list[dict[str, Any]], state: Status) -> dic
     """Return what watch.html shows of a run, beside the machine."""
     step = run.rows[-1]["step"] if run.rows else 0
     seconds_left = forecast.remaining(run._replace(rows=thinned), step)
-    last = next((row for row in reversed(run.rows) if "loss" in row), {})
+    last: dict[str, Any] = next((row for row in reversed(run.rows) if "loss" in row), {})
     return {
         "name": run.path.name,
         "headline": report.headline(run._replace(rows=run.rows[-1:])),
@@ -238,7 +238,7 @@ def _standing(run: History, thinned: list[dict[str, Any]], state: Status) -> dic
 def _figures(run: History, last: dict[str, Any], step: int) -> list[tuple[str, str]]:
     steps = max((row["stop_step"] for row in run.plan), default=0)
     stages = [row["stage"] for row in run.plan if row["phase"] == last.get("phase")]
-    scores = next((row for row in reversed(run.rows) if "validation_loss" in row), {})
+    scores: dict[str, Any] = next((row for row in reversed(run.rows) if "validation_loss" in row), {})
     figures = [("step", f"{step:,} of {steps:,}" if steps else f"{step:,}")]
     if last:
         figures += [
