@@ -21,10 +21,9 @@ from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver")
-HOSTILE = (
-    "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">'\"&\u202etxet\u0000"
-    + "W" * 400
-)
+HOSTILE = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">'\"&\u202etxet\0"
+HOSTILE += "W" * 400
+SHORT = "<img src=x onerror=alert()>'\"&\u202etxet\0"  # the tiny model's context has 64 tokens
 HOSTILE_NAME = "<img src=x onerror=document.title='taken'> & \"quoted\""
 
 
@@ -175,6 +174,7 @@ def test_one_prompt_goes_through_several_checkpoints(page):
     assert sorted(element.text for element in page.all("#texts h3")) == ["first", "first: grammar", "second"]
 
 
+@pytest.mark.slow
 def test_a_text_can_be_stopped(page):
     page.choose(["first", "second"], "#models")
     page.go("write")
@@ -189,6 +189,7 @@ def test_a_text_can_be_stopped(page):
     assert page.one("#start").is_enabled()
 
 
+@pytest.mark.slow
 def test_keys_alone_suffice(page):
     def press(*keys):
         webdriver.ActionChains(page.browser).send_keys(*keys).perform()
@@ -222,11 +223,9 @@ def test_keys_alone_suffice(page):
     assert page.one("#texts .others").is_displayed()
     press(Keys.ESCAPE)
     assert not page.one("#texts .others").is_displayed()
-    tab_back = webdriver.ActionChains(page.browser).key_down(Keys.SHIFT).send_keys(Keys.TAB).key_up(Keys.SHIFT)
-    for _ in range(60):
-        if focused().get_attribute("href") and focused().get_attribute("href").endswith("#watch"):
-            break
-        tab_back.perform()
+    while not (focused().get_attribute("href") or "").endswith("#watch"):
+        assert focused().get_attribute("class") != "skip"
+        webdriver.ActionChains(page.browser).key_down(Keys.SHIFT).send_keys(Keys.TAB).key_up(Keys.SHIFT).perform()
     press(Keys.ENTER)
     page.until(lambda: page.all("#curves figure"))
     tab_to(lambda element: element.get_attribute("value") == "second")
@@ -323,11 +322,12 @@ def test_a_text_is_looked_at_token_by_token(page):
 # --- All of it -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_is_wider_than_the_screen(page, width):
     page.size(width)
     page.choose(["first", "second"], "#models")
-    write(page, "W" * 300)
+    write(page, "W" * 45)
     page.all("#texts .token")[1].click()
 
     def fits():
@@ -345,18 +345,20 @@ def test_nothing_is_wider_than_the_screen(page, width):
     page.until(lambda: "training loss" in page.text("#curves"))
     assert fits()
     page.go("inside")
-    page.fill("#text", "W" * 300)
+    page.fill("#text", "W" * 45)
     page.one("#inside-form button").click()
     page.until(lambda: page.all("#looked figure"))
     assert fits()
 
 
+@pytest.mark.slow
 def test_hostile_text_stays_text(page):
     page.choose([HOSTILE_NAME], "#models")
-    page.browser.execute_script("document.getElementById('prompt').value = arguments[0]", HOSTILE[:60])
+    page.browser.execute_script("document.getElementById('prompt').value = arguments[0]", SHORT)
+    page.fill("#max_tokens", "8")
     page.one("#start").click()
     page.until(page.written)
-    assert page.text("#texts .given") == HOSTILE[:60]
+    assert page.one("#texts .given").get_property("textContent") == SHORT
     assert page.text("#texts h3") == HOSTILE_NAME
     page.go("watch")
     page.until(lambda: page.all("#runs input"))
@@ -369,12 +371,13 @@ def test_hostile_text_stays_text(page):
     assert shown in page.text("#gates")
     assert page.all("main img, main script, svg script, [onerror]") == []
     page.go("inside")
-    page.browser.execute_script("document.getElementById('text').value = arguments[0]", HOSTILE[:90])
+    page.browser.execute_script("document.getElementById('text').value = arguments[0]", SHORT)
     page.one("#inside-form button").click()
     page.until(lambda: page.all("#looked .words"))
     assert page.all("main img, main script") == []
 
 
+@pytest.mark.slow
 def test_it_says_that_the_server_is_gone_and_goes_on_when_it_is_back(browser, base):
     process, url = serve(base)
     page = Page(browser, url)

@@ -103,7 +103,7 @@ def test_what_cannot_be_read_is_named_by_its_line(run, tail):
     tail()
     count = len(metrics(run))
     append(run, "}{\n")
-    again = [row for row in metrics_of(run) if "loss" in row][0]
+    again = next(row for row in metrics_of(run) if "loss" in row)
     append(run, json.dumps(again) + "\n")
     _, now = tail()
     assert len(now.rows) == count
@@ -211,12 +211,9 @@ def test_the_time_left_follows_the_operations_of_later_stages(tree, tmp_path):
     rows = [*rows, slow | {"tokens_per_second": 90.0}]
     second = stages[1]
     left = forecast.remaining(whole._replace(rows=rows), second.start_step)
-    later = [
-        (cost[n] / cost[0] * 128 / 900 + cost[n] / cost[1] * 128 / 90) / 2 * stages[n].steps for n in range(len(stages))
-    ]
-    later = sum(seconds for seconds, stage in zip(later, stages, strict=True) if stage not in stages[:2])
-    again = stages[0].steps * 0 + second.steps * 128 / 90
-    assert left == pytest.approx(again + later, rel=1e-9)
+    per_operation = (128 / 900 / cost[0] + 128 / 90 / cost[1]) / 2
+    later = sum(per_operation * c * stage.steps for c, stage in list(zip(cost, stages, strict=True))[2:])
+    assert left == pytest.approx(second.steps * 128 / 90 + later, rel=1e-9)
     assert forecast.remaining(whole._replace(rows=[]), 0) == math.inf
 
 
