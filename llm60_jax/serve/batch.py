@@ -15,9 +15,10 @@ from llm60_jax import generate
 from llm60_jax.checkpoint import Trained, open_
 from llm60_jax.generate import FREE
 from llm60_jax.model.drawing import Choice
-from llm60_jax.serve.requests import MOST_ALTERNATIVES
+from llm60_jax.serve.requests import MOST_ALTERNATIVES, MOST_ROWS
 from llm60_jax.serve.texts import Alphabet, Odds
 
+_SIZES = (1, 4, MOST_ROWS)  # rows; each size is a compiled program
 _CHUNK = 8  # positions between two looks at rows that nobody follows token by token
 
 
@@ -74,7 +75,7 @@ def write(loaded: Loaded, rows: Sequence[Row], is_wanted: Callable[[int], bool])
         last wanted row.
     """
     config, length = loaded.trained.config.model, loaded.trained.config.model.max_context
-    count = 1 << (len(rows) - 1).bit_length()  # a power of two, so that few programs are compiled
+    count = next(size for size in _SIZES if size >= len(rows))
     filled = [*rows, *[Row([0], 1, 0, rows[0].choice, False, False, False)] * (count - len(rows))]
     tokens_BS = np.full((count, length), FREE, np.int32)
     for ids_S, row in zip(tokens_BS, filled, strict=True):

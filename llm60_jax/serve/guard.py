@@ -25,6 +25,7 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 MOST_BODY_BYTES = 2**20
 MOST_AT_ONCE = 128  # requests in progress, those that wait for a model among them
+_MOST_HEADER_BYTES = 2**15
 _BODY_SECONDS = 20.0  # in which a body must have come
 _COOKIE_SECONDS = 30 * 24 * 3600
 _OPEN = ("/health",)  # paths that need no token
@@ -199,6 +200,8 @@ class _Answer:
 def _headers(scope: MutableMapping[str, Any]) -> dict[bytes, bytes]:
     """Return the headers by name. Raise Refusal if one that decides is there twice, or contradicts another."""
     headers: dict[bytes, bytes] = {}
+    if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > _MOST_HEADER_BYTES:
+        raise Refusal(431, f"the headers are too large: more than {_MOST_HEADER_BYTES:,} bytes")
     for name, value in scope["headers"]:
         if name in headers and name in (b"host", b"origin", b"authorization", b"content-length", b"content-type"):
             raise Refusal(400, f"the header {name.decode('latin-1')} is there twice")

@@ -155,6 +155,8 @@ def _checked(kind: Any, tree: dict[str, Any]) -> Any:
         return kind.model_validate(tree)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    if not first["loc"]:
+        raise Refusal(400, f"the body has a field that cannot be read: {first['msg']}")
     field = str(first["loc"][0])[:60]
     where = ".".join(str(part)[:60] for part in first["loc"])
     if first["type"] == "extra_forbidden":
