@@ -129,7 +129,7 @@ def test_thinned_rows_keep_means_and_events():
             thinned.add({**place, "validation_loss": 1.0})
     logged = [row for row in thinned.rows if "loss" in row]
     assert sum("validation_loss" in row for row in thinned.rows) == 300
-    assert 500 <= len(logged) <= 2000
+    assert 250 <= len(logged) <= 1000
     assert [row["step"] for row in logged] == sorted({row["step"] for row in logged})
     gaps = [after["step"] - before["step"] for before, after in itertools.pairwise([{"step": 0}, *logged])]
     mean = sum(gap * row["loss"] for gap, row in zip(gaps, logged, strict=True)) / 30_000
@@ -330,3 +330,63 @@ def test_watching_imports_no_jax():
 def test_blocks_are_drawn_for_any_text():
     drawings = curves.blocks({"contributions": [3.0, 0.5, 0.2], "losses": [6.0, 5.0, 4.0, 3.5]})
     assert [drawing.count("<polyline") for drawing in drawings] == [1, 1]
+
+
+# --- Over HTTP -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def client(run, tmp_path):
+    serving = pytest.importorskip("serving")
+    shutil.copytree(run, tmp_path / "a run & <b>")
+    with serving.served([run, tmp_path / "a run & <b>"]) as running:
+        yield running.client
+
+
+def test_a_browser_that_has_the_fragment_gets_none(run, client):
+    for path in ("/api/runs/now", "/api/runs/sections"):
+        first = client.get(path, params={"run": "run"})
+        assert (first.status_code, first.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        again = client.get(path, params={"run": "run"}, headers={"If-None-Match": first.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        other = client.get(path, params={"run": "run"}, headers={"If-None-Match": '"other"'})
+        assert other.text == first.text
+    both = client.get("/api/runs/compared", params={"run": ["run", "a run & <b>"]})
+    assert "a run &amp; &lt;b&gt;" in both.text
+    assert "<b>" not in both.text
+    assert [line["state"] for line in client.get("/api/runs").json()] == ["finished", "finished"]
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "words"),
+    [
+        ("/api/runs/now?run=no", 404, "no: there is no such run; those that are: "),
+        ("/api/runs/sections?run=../run", 404, "there is no such run"),
+        ("/api/runs/now", 404, "there is no such run"),
+        ("/api/runs/compared?run=run", 404, "choose two to 6 runs"),
+        ("/static/..%2fapp.py", 404, ""),
+        ("/static/page.py", 404, "no such file"),
+        ("/static/", 404, ""),
+    ],
+)
+def test_what_is_not_there_is_one_line(client, path, code, words):
+    answer = client.get(path)
+    assert answer.status_code == code
+    message = answer.json()["error"]["message"]
+    assert words in message
+    assert "\n" not in message
+
+
+def test_the_page_and_its_files_come_from_here_alone(client):
+    page = client.get("/")
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    names = [part.split('"')[0] for part in page.text.split("/static/")[1:]]
+    assert {"page.js", "style.css", "page.css", "icon.svg"} <= set(names)
+    for name in [*names, "common.js", "write.js", "watch.js", "inside.js"]:
+        file = client.get(f"/static/{name}")
+        assert file.status_code == 200
+        assert file.headers["content-type"].split(";")[0] in ("text/css", "text/javascript", "image/svg+xml")
+        assert not [word for word in ("https://", "@import", "url(", "eval(", "//cdn") if word in file.text]
+    assert not [word for word in ("http", " style=", "<style", "onclick") if word in page.text]
+    scripts = [client.get(f"/static/{name}.js").text for name in ("page", "common", "write", "watch", "inside")]
+    assert sum(text.count("innerHTML") for text in scripts) == 2  # the server's fragments, in watch.js and inside.js

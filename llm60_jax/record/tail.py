@@ -11,7 +11,7 @@ from llm60_jax.record import shapes
 
 _MOST_BYTES = 2**30
 _REMEMBERED = 256  # bytes before the end of what was read; other bytes there mean that the file was rewritten
-_MERGED = 1000  # logged steps that stay apart; twice as many are merged in pairs
+_MERGED = 500  # logged steps that stay apart; twice as many are merged in pairs
 _MEANS = ("loss", "objective", "learning_rate", "tokens_per_second", "grad_norm")
 
 

@@ -65,7 +65,8 @@ export function visible(text) {
 
 export const percent = (log) => {
   const share = 100 * Math.exp(log);
-  return share >= 10 ? `${share.toFixed(0)} %` : share >= 0.1 ? `${share.toFixed(1)} %` : `${share.toExponential(0)} %`;
+  if (share >= 10) return `${share.toFixed(0)} %`;
+  return share >= 0.001 ? `${Number(share.toPrecision(share >= 1 ? 2 : 1))} %` : "< 0.001 %";
 };
 
 /**

@@ -6,6 +6,7 @@ import { showWatch, startWatch } from "./watch.js";
 import { startWrite, writeModels } from "./write.js";
 
 const PARTS = ["write", "watch", "inside"];
+let later = 0; // the timer of the next question for the models
 
 function show() {
   const hash = location.hash.slice(1);
@@ -18,10 +19,12 @@ function show() {
   }
   trouble("");
   showWatch(part === "watch");
+  if (part !== "watch") models();
 }
 
-/** Ask for the models until the server answers. */
+/** Ask for the models until the server answers; a run that trains has new ones. */
 async function models() {
+  clearTimeout(later);
   try {
     const { data } = await (await ask("/v1/models")).json();
     writeModels(data);
@@ -30,13 +33,12 @@ async function models() {
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     trouble(error.message);
-    setTimeout(models, 5000);
+    later = setTimeout(models, 5000);
   }
 }
 
-startWrite(models);
+startWrite();
 startWatch();
 startInside();
 addEventListener("hashchange", show);
 show();
-models();
