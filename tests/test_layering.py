@@ -1,6 +1,7 @@
 """The floors of the house: imports point down only, by the one table in pyproject.toml."""
 
 import ast
+import re
 import tomllib
 
 import pytest
@@ -133,12 +134,12 @@ def test_a_hidden_name_is_seen(tmp_path):
 
 
 def test_nothing_names_code_or_unpickles():
-    words = ("import pickle", "pickle.load", "allow_pickle=True", "eval(", "exec(", "import yaml", "yaml.load")
+    words = ("import pickle", "pickle.load", "allow_pickle=True", "import yaml", "yaml.load")
     words += ("shell=True", "importlib.import_module")
     words += ("http.server", "socketserver", "0.0.0.0", "torch.load", "trust_remote_code")
     for path in files():
         if path.name == "fuzz_files.py":  # which tries to have code run
             continue
         text = path.read_text(encoding="utf-8").replace("allow_pickle=False", "")
-        text = text.replace("_eval(", "")
         assert not [word for word in words if word in text], path
+        assert not re.search(r"(?<![\w.])(eval|exec)\(", text), path  # not a method of that name
