@@ -125,7 +125,7 @@ def test_what_a_card_quotes_stays_text(source, hostile):
     assert outline(html) == outline(plain_html)
     assert "49" not in html  # 7 * 7, by a template
     gfm = MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(text_of(with_words(hostile)))
-    assert re.findall(r'href="([^"]*)"', gfm) == ["https://pypi.org/project/llm60_jax/"]
+    assert "href=" not in gfm
 
 
 def test_bare_addresses_are_broken_up():
