@@ -91,7 +91,7 @@ def test_the_page_allows_no_other_server_and_shows_names_as_text(run, npm, tmp_p
 
 def test_other_packages_are_refused(run, npm, tmp_path, capsys):
     runtime = npm.parents[1] / "onnxruntime-web"
-    with pytest.raises(InputError, match="is onnxruntime-web 1.31.0, not @huggingface/transformers"):
+    with pytest.raises(InputError, match=r"is onnxruntime-web 1\.31\.0, not @huggingface/transformers"):
         browser.package(runtime)
     for version in ("3.8.1", "4.2.0", "5.0.0"):
         describe(npm, "@huggingface/transformers", version, wants="1.31.0")

@@ -86,7 +86,7 @@ def _transformers(target: str) -> Callable[[Source, Path], list[str]]:
 
     def check(source: Source, folder: Path) -> list[str]:
         transformers.utils.logging.disable_progress_bar()
-        model = transformers.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).float().eval()
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).float()
         words = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         with torch.inference_mode():
             logits = _compare_logits(source, folder, lambda ids_BT: model(torch.tensor(ids_BT)).logits.numpy())
