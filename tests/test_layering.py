@@ -9,7 +9,8 @@ from conftest import PROJECT
 FLOORS = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["floors"]
 ROWS = {row["package"]: row for row in FLOORS["table"]}
 # Questions about a run are answered from its files alone, in milliseconds.
-NO_JAX_IN = tuple(f"llm60_jax/record/{name}" for name in ("history", "report", "curves", "charts", "workdir", "doctor"))
+_FROM_FILES = ("history", "report", "curves", "charts", "workdir", "doctor", "forecast", "status", "tail")
+NO_JAX_IN = (*(f"llm60_jax/record/{name}" for name in _FROM_FILES), "llm60_jax/serve/watch", "llm60_jax/serve/page")
 
 
 def package(dotted):

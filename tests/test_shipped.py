@@ -138,6 +138,12 @@ def test_a_wheel_has_the_command_the_tools_and_the_configurations(tmp_path):
     assert (site / "bin" / "llm60").exists()
     kernels = [{path.name for path in (place / "llm60_jax/kernels/sources").glob("*")} for place in (site, PROJECT)]
     assert kernels[0] == kernels[1]
+    for kind in ("html", "css", "js", "svg"):  # templates, and the page of tools/serve.py
+        there, here = (
+            {path.relative_to(place).as_posix() for path in (place / "llm60_jax").rglob(f"*.{kind}")}
+            for place in (site, PROJECT)
+        )
+        assert there == here != set()
     for name in SCRIPTS:
         done = run("-m", "llm60_jax", name.replace("_", "-"), "--help", cwd=away, path=site)
         assert done.returncode == 0, done.stderr

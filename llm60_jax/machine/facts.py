@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -111,6 +112,40 @@ def age() -> float:
 def cpu_seconds() -> float:
     """Return the processor time of this process so far: user and system, all threads."""
     return time.process_time()
+
+
+class Load(NamedTuple):
+    """How busy this computer is."""
+
+    cpu_share: float  # of all cores, since the last call
+    load: float  # processes that ran or waited for a core, mean of the last minute
+    cores: int
+    memory_used: int  # bytes
+    memory_total: int
+    disk_free: int
+    disk_total: int
+
+
+def load(place: Path) -> Load:
+    """Return how busy this computer is, and the room on the disk of `place`. Raise OSError if that is gone."""
+    memory, disk = psutil.virtual_memory(), shutil.disk_usage(place)
+    return Load(
+        cpu_share=psutil.cpu_percent(None) / 100,
+        load=psutil.getloadavg()[0],
+        cores=psutil.cpu_count() or 1,
+        memory_used=memory.total - memory.available,
+        memory_total=memory.total,
+        disk_free=disk.free,
+        disk_total=disk.total,
+    )
+
+
+def resident_bytes_of(pid: int) -> int:
+    """Return the resident set of another process; 0 if there is no such process."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
 
 
 def strain(place: Path, needed: int) -> dict[str, str]:

@@ -4,18 +4,23 @@ A template escapes every value that it shows, because texts of models and docume
 `templates/base.html`, which holds the one style sheet.
 """
 
+import functools
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-_SHARED = Path(__file__).parent / "templates"
+SHARED = Path(__file__).parent / "templates"
+STYLE = SHARED / "style.css"
 
 
 def render(template: Path, **values: Any) -> str:
     """Return the page that a template file makes of some values; it may extend the shared templates."""
-    loader = FileSystemLoader([template.parent, _SHARED])
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template(template.name).render(values)
+    return _environment(template.parent).get_template(template.name).render(values)
+
+
+@functools.cache
+def _environment(folder: Path) -> Environment:
+    """Return what renders the templates of a folder. It is kept: compiling a template takes longer than its use."""
+    loader = FileSystemLoader([folder, SHARED])
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

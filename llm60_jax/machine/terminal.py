@@ -44,7 +44,10 @@ class WarningHandler(logging.StreamHandler):
 
 def printable(text: str) -> str:
     """Escape control characters, except newlines, so that no terminal obeys them."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    return "\n".join(
+        line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+        for line in text.split("\n")
+    )
 
 
 class _Console(Console):

@@ -1,6 +1,7 @@
 """Charts as inline SVG, for pages without network or scripts. Pure functions.
 
-Colours are CSS variables of machine/templates/style.css, so they follow the page's light or dark scheme.
+Colours are CSS variables of machine/templates/style.css, so they follow the page's light or dark scheme. There is no
+attribute `style`, so a page may forbid it.
 """
 
 import html
@@ -11,7 +12,7 @@ from typing import NamedTuple
 _WIDTH, _HEIGHT = 640, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 10, 26
 _MOST_POINTS = 400  # drawn of one line
-_COLOURS = 6  # --c0 to --c5 in style.css
+COLOURS = 6  # --c0 to --c5 in style.css
 
 
 class Line(NamedTuple):
@@ -40,12 +41,13 @@ def chart(
       include: values that the y axis must cover, such as 0.
       x_unit: unit at the end of the x axis.
     """
-    drawn = [line._replace(points=_thinned([p for p in line.points if math.isfinite(p[1])])) for line in lines]
-    drawn = [line for line in drawn if line.points]
+    finite = [line._replace(points=_thinned([p for p in line.points if math.isfinite(p[1])])) for line in lines]
+    # A line keeps its colour where another one has no point, so that the charts of a page agree.
+    drawn = [(f"c{number % COLOURS}", line) for number, line in enumerate(finite) if line.points]
     if not drawn:
         return ""
-    xs = [x for line in drawn for x, _ in line.points] + [edge for band in bands for edge in (band.start, band.stop)]
-    ys = [y for line in drawn for _, y in line.points] + list(include)
+    xs = [x for _, line in drawn for x, _ in line.points] + [edge for band in bands for edge in (band.start, band.stop)]
+    ys = [y for _, line in drawn for _, y in line.points] + list(include)
     x_ticks, y_ticks = _ticks(min(xs), max(xs), 6), _ticks(min(ys), max(ys), 5)
     left, right = min(xs), max(xs)
     right = right if right > left else left + max(1.0, abs(left))
@@ -71,25 +73,22 @@ def chart(
         y = y_of(tick)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{_LEFT - 5}" y="{y + 4:.1f}" text-anchor="end">{short(tick)}</text>')
-    for number, tick in enumerate(x_ticks):
-        if left <= tick <= right:
-            unit = f" {html.escape(x_unit)}" if number == len(x_ticks) - 1 and x_unit else ""
-            place = f'x="{x_of(tick):.1f}" y="{_HEIGHT - 8}"'
-            anchor = "end" if x_of(tick) > _WIDTH - 60 else "middle"
-            parts.append(f'<text {place} text-anchor="{anchor}">{short(tick)}{unit}</text>')
-    for number, line in enumerate(drawn):
+    shown_ticks = [tick for tick in x_ticks if left <= tick <= right]
+    for tick in shown_ticks:
+        unit = f" {html.escape(x_unit)}" if tick == shown_ticks[-1] and x_unit else ""
+        place = f'x="{x_of(tick):.1f}" y="{_HEIGHT - 8}"'
+        anchor = "end" if x_of(tick) > _WIDTH - 60 else "middle"
+        parts.append(f'<text {place} text-anchor="{anchor}">{short(tick)}{unit}</text>')
+    for kind, line in drawn:
         points = _stairs(line.points) if line.steps else line.points
         path = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in points)
         last = f"{line.name}: {short(line.points[-1][1])} at the end"
-        colour = f"var(--c{number % _COLOURS})"
+        colour = f"var(--{kind})"
         if len(points) == 1:
             x, y = points[0]
             parts.append(f'<circle cx="{x_of(x):.1f}" cy="{y_of(y):.1f}" r="3" fill="{colour}"/>')
         parts.append(f'<polyline points="{path}" stroke="{colour}"><title>{html.escape(last)}</title></polyline>')
-    legend = "".join(
-        f'<span><i style="background:var(--c{number % _COLOURS})"></i>{html.escape(line.name)}</span>'
-        for number, line in enumerate(drawn)
-    )
+    legend = "".join(f'<span><i class="{kind}"></i>{html.escape(line.name)}</span>' for kind, line in drawn)
     drawing = f'{"".join(parts)}</svg><div class="legend">{legend}</div>'
     return f"<figure><figcaption>{html.escape(title)}</figcaption>{drawing}</figure>"
 

@@ -1,7 +1,7 @@
 """The curves of a run as charts, for its report. Pure functions; a chart without a point is left out."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from llm60_jax.record.charts import Band, Line, chart
@@ -19,6 +19,24 @@ def losses(run: History) -> list[str]:
                 held_out.setdefault(name, []).append((row["tokens"], score["validation_loss"]))
     lines += [Line(f"held out: {name}", sorted(points)) for name, points in held_out.items()]
     return _drawn(chart("nats a token, over tokens; stages shaded", lines, _bands(run), x_unit="tokens"))
+
+
+def compared(runs: Sequence[tuple[str, History]]) -> list[str]:
+    """Return training loss, held-out loss and minimal pairs of several runs over one another, by tokens.
+
+    Args:
+      runs: a name and a run each. The held-out loss is that of the phase under way.
+    """
+    return _drawn(
+        *(
+            chart(title, [Line(name, _points(run.rows, field)) for name, run in runs], x_unit="tokens")
+            for title, field in (
+                ("training loss, nats a token", "loss"),
+                ("held-out loss of the phase under way, nats a token", "validation_loss"),
+                ("share of minimal pairs judged right", "minimal_pairs"),
+            )
+        )
+    )
 
 
 def schedule(run: History) -> list[str]:
@@ -71,26 +89,32 @@ def rarity(run: History) -> list[str]:
 
 def depth(run: History) -> list[str]:
     """Return what each block adds and the loss after each block, for every phase."""
-    charts: list[str] = []
-    for phase in run.begun:
-        for row in run.of(phase, "depth")[-1:]:
-            look = row["depth"]
-            added = look["contributions"]
-            charts += [
-                # The first block adds several times the embedding; on its scale the others would look alike.
-                chart(
-                    f"{phase.name}: what each block adds, as a share of the stream (the first: {added[0]:.3g})",
-                    [Line("contribution", list(enumerate(added[1:], 2)))],
-                    include=[0],
-                    x_unit="block",
-                ),
-                chart(
-                    f"{phase.name}: loss when read after each block (untrained, so from above)",
-                    [Line("loss", list(enumerate(look["losses"])))],
-                    x_unit="block",
-                ),
-            ]
-    return _drawn(*charts)
+    looks = [(phase.name, row["depth"]) for phase in run.begun for row in run.of(phase, "depth")[-1:]]
+    return [drawing for name, look in looks for drawing in blocks(look, f"{name}: ")]
+
+
+def blocks(look: Mapping[str, Any], before: str = "") -> list[str]:
+    """Return what each block adds to the stream, and the loss when it is read after each block.
+
+    Args:
+      look: `contributions` [L] and `losses` [L + 1] of a model of L blocks (evaluate/depth.py).
+      before: stands before the titles.
+    """
+    added = look["contributions"]
+    return _drawn(
+        # The first block adds several times the embedding; on its scale the others would look alike.
+        chart(
+            f"{before}what each block adds, as a share of the stream (the first: {added[0]:.3g})",
+            [Line("contribution", list(enumerate(added[1:], 2)))],
+            include=[0],
+            x_unit="block",
+        ),
+        chart(
+            f"{before}loss when read after each block (untrained, so from above)",
+            [Line("loss", list(enumerate(look["losses"])))],
+            x_unit="block",
+        ),
+    )
 
 
 def speed(run: History) -> list[str]:

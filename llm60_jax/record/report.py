@@ -1,10 +1,10 @@
 """The report of a run, finished or not: `report.html`, one file without network or scripts.
 
-The functions here compute what the page shows; the template report.html beside this file arranges it. All are pure,
-except `write`.
+The functions here compute what the page shows. The template sections.html beside this file arranges each section, for
+the report and for the page that watches a run. All are pure, except `write`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,12 +12,11 @@ from llm60_jax import plan
 from llm60_jax.config import Phase
 from llm60_jax.machine import files, pages
 from llm60_jax.machine.terminal import duration, printable
-from llm60_jax.plan import flops
-from llm60_jax.record import curves, doctor
+from llm60_jax.record import curves, doctor, forecast
 from llm60_jax.record.history import History
 
 NAME = "report.html"
-_TEMPLATE = Path(__file__).with_name(NAME)
+_TEMPLATE, _FRAGMENT = Path(__file__).with_name(NAME), Path(__file__).with_name("fragment.html")
 
 
 class GateOutcome(NamedTuple):
@@ -44,22 +43,22 @@ def write(run: History) -> Path:
 
 def page(run: History) -> str:
     """Return the whole page. The template leaves out sections without content."""
-    content = {
-        "phases": _phases(run),
-        "doctor": {"findings": doctor.examine(run)},
-        "loss": curves.losses(run),
-        "schedule": curves.schedule(run),
-        "grammar": curves.grammar(run),
-        "vocabulary": _vocabulary(run),
-        "samples": _samples(run),
-        "gates": _gates(run),
-        "text": _text(run),
-        "depth": curves.depth(run),
-        "time": _time(run),
-    }
     return pages.render(
-        _TEMPLATE, name=str(run.path.name or run.path), headline=_headline(run), skipped=run.skipped, content=content
+        _TEMPLATE,
+        name=str(run.path.name or run.path),
+        headline=headline(run),
+        skipped=run.skipped,
+        content={name: contents(run) for name, contents in _sections().items()},
     )
+
+
+def fragment(run: History, names: Sequence[str]) -> str:
+    """Return the HTML of some sections, such as "loss" and "gates", in the given order and without a page's shell.
+
+    Sections without content are left out. All text is escaped. Raise KeyError for an unknown name.
+    """
+    contents = _sections()
+    return pages.render(_FRAGMENT, content={name: contents[name](run) for name in names})
 
 
 def summary(run: History, phase: Phase) -> str:
@@ -127,7 +126,25 @@ def _planned_time(run: History, phase: Phase) -> list[str]:
 # --- Sections --------------------------------------------------------------------------------------------------------
 
 
-def _headline(run: History) -> str:
+def _sections() -> dict[str, Callable[[History], Any]]:
+    """Return the functions that compute what each section of sections.html shows."""
+    return {
+        "phases": _phases,
+        "doctor": lambda run: {"findings": doctor.examine(run)},
+        "loss": curves.losses,
+        "schedule": curves.schedule,
+        "grammar": curves.grammar,
+        "vocabulary": _vocabulary,
+        "samples": _samples,
+        "gates": _gates,
+        "text": _text,
+        "depth": curves.depth,
+        "time": _time,
+    }
+
+
+def headline(run: History) -> str:
+    """Return the size of the model and how much of its text it has seen."""
     model = run.config.model
     last = max((row["tokens"] for row in run.rows), default=0)
     total = sum(row["tokens"] for row in run.plan)
@@ -258,7 +275,7 @@ def _text(run: History) -> Table | None:
 
 
 def _time(run: History) -> dict[str, Any]:
-    stages, foreseen = [], _foreseen(run)
+    stages, foreseen = [], forecast.stage_seconds(run)
     for row in run.rows:
         if "stage_end" in row:
             account, place = row["stage_end"], (row["phase"], row["stage"])
@@ -294,33 +311,6 @@ def _time(run: History) -> dict[str, Any]:
 
 
 # --- Parts -----------------------------------------------------------------------------------------------------------
-
-
-def _foreseen(run: History) -> dict[tuple[str, int], float]:
-    """Return the forecast seconds of each stage's steps, by phase and stage.
-
-    A stage's program was measured before the run, or its time is estimated from the rate of the run's first stage.
-    """
-    ends = [row for row in run.rows if "stage_end" in row and row["stage_end"].get("planned_seconds") is not None]
-    planned = {(row["phase"], row["stage"]): row["stage_end"]["planned_seconds"] for row in ends}
-    return _by_operations(run) | planned
-
-
-def _by_operations(run: History) -> dict[tuple[str, int], float]:
-    """Return the seconds of each stage's steps, from the measured rate of the first stage."""
-    first = next((row["stage_end"] for row in run.rows if "stage_end" in row), None)
-    if first is None or not first["tokens_per_second"]:
-        return {}
-    costs = {}
-    for phase in run.config.phase:
-        for stage in run.stages(phase):
-            key = plan.key(run.config, stage)
-            costs[phase.name, stage.index] = flops.step_flops(run.config.model, key) * stage.steps, stage.tokens
-    cost, tokens = next(iter(costs.values()), (0, 0))
-    if not cost:
-        return {}
-    per_operation = tokens / first["tokens_per_second"] / cost
-    return {place: cost * per_operation for place, (cost, _) in costs.items()}
 
 
 def _figure(value: Any) -> str:

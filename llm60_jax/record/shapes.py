@@ -252,17 +252,22 @@ def row_problem(row: Any) -> str:
     return problem(Row, row)
 
 
-def parse(data: bytes, config: Config | None) -> Rows:
+Seen = set[tuple[str, str, int]]  # measurements so far: the field, the phase, the step
+
+
+def parse(data: bytes, config: Config | None, seen: Seen | None = None, first: int = 1) -> Rows:
     """Return the rows of a metrics.jsonl. A last line that is cut short is being written; it is not named.
 
     Args:
       config: of the run, which tells its rows from those of another; None if it is not known.
+      seen: measurements of the lines before `data`; those of `data` are added.
+      first: number of the first line.
     """
     rows: list[dict[str, Any]] = []
     skipped = []
-    seen: set[tuple[str, str, int]] = set()
+    seen = set() if seen is None else seen
     *lines, last = data.split(b"\n")
-    for number, line in enumerate([*lines, last], 1):
+    for number, line in enumerate([*lines, last]):
         if not line.strip():
             continue
         row, why = _read(line)
@@ -273,8 +278,8 @@ def parse(data: bytes, config: Config | None) -> Rows:
         if not why:
             rows.append(row)
             seen |= measured
-        elif number <= len(lines):
-            skipped.append(f"line {number}: {why}")
+        elif number < len(lines):
+            skipped.append(f"line {first + number}: {why}")
     return Rows(rows, skipped)
 
 

@@ -6,10 +6,11 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from llm60_jax.serve import completions, requests
+from llm60_jax.record import curves
+from llm60_jax.serve import completions, page, requests
 from llm60_jax.serve.completions import Inbox, Reply
 from llm60_jax.serve.engine import Call, Done, Engine
 from llm60_jax.serve.guard import Entry, Guard
@@ -20,16 +21,12 @@ from llm60_jax.serve.replies import Refusal
 def build(shelf: Shelf, engine: Engine, entry: Entry) -> Guard:
     """Return the application: what clients may ask, behind its guard."""
     app = Starlette(
-        routes=[*PAGE, *API],
+        routes=[*page.routes(shelf.runs), *API],
         exception_handlers={Refusal: _refuse, HTTPException: _refuse_address},
     )
     app.router.redirect_slashes = False
     app.state.shelf, app.state.engine = shelf, engine
     return Guard(app, entry)
-
-
-async def _home(request: Request) -> Response:
-    return PlainTextResponse("The server of llm60_jax. The models are at /v1/models.\n")
 
 
 async def _health(request: Request) -> Response:
@@ -67,7 +64,7 @@ async def _inside(request: Request) -> Response:
     finally:
         inbox.job.is_abandoned = True
     assert isinstance(event, Done)
-    return Reply({"model": wanted.model, **event.value})
+    return Reply({"model": wanted.model, **event.value, "charts": "".join(curves.blocks(event.value))})
 
 
 async def _no_chat(request: Request) -> Response:
@@ -98,10 +95,6 @@ async def _refuse_address(request: Request, error: Exception) -> Response:
     return Reply(what.to_tree(), what.status, error.headers)
 
 
-# The page and what it asks for.
-PAGE = [
-    Route("/", _home),
-]
 # What programs ask for, in the shapes of OpenAI's API, and a look inside a model.
 API = [
     Route("/health", _health),
