@@ -69,7 +69,7 @@ class Served(NamedTuple):
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
-    def raw(self, data: bytes, patience: float = 10.0) -> bytes:
+    def raw(self, data: bytes, patience: float = 60.0) -> bytes:
         """What the server answers to bytes."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=patience) as connection:
             received = b""

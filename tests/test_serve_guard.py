@@ -29,6 +29,7 @@ def server(base):
         patch.setattr(guard, "_BODY_SECONDS", 0.6)
         patch.setattr(server_module, "_FIRST_REQUEST_SECONDS", 0.6)
         with served([base]) as running:
+            assert running.post(**GOOD).status_code == 200  # the model is loaded
             yield running
 
 
