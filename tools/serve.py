@@ -47,7 +47,7 @@ def _serve(options: argparse.Namespace, interrupts: Interrupts) -> None:
             raise InputError(f"--no-token: others reach this computer at {host}; it is allowed on loopback only")
         _LOG.warning("%s is not loopback: whoever has the token can use the models, and it travels unencrypted", host)
     if hasattr(os, "nice"):
-        os.nice(19)  # training goes first
+        os.nice(10)  # training goes first; a text still gets a tenth of a busy processor
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leaves a GPU's memory to training
     token = None if options.no_token else secrets.token_urlsafe(24)
     entry = guard.Entry(host, listening.getsockname()[1], token)

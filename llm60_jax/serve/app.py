@@ -22,7 +22,7 @@ def build(shelf: Shelf, engine: Engine, entry: Entry) -> Guard:
     """Return the application: what clients may ask, behind its guard."""
     app = Starlette(
         routes=[*page.routes(shelf.runs), *API],
-        exception_handlers={Refusal: _refuse, HTTPException: _refuse_address, RecursionError: _refuse_depth},
+        exception_handlers={Refusal: _refuse, HTTPException: _refuse_address},
     )
     app.router.redirect_slashes = False
     app.state.shelf, app.state.engine = shelf, engine
@@ -93,10 +93,6 @@ async def _refuse_address(request: Request, error: Exception) -> Response:
     phrase = http.HTTPStatus(error.status_code).phrase.lower()
     what = Refusal(error.status_code, f"{request.method} {request.url.path[:200]}: {phrase}")
     return Reply(what.to_tree(), what.status, error.headers)
-
-
-async def _refuse_depth(request: Request, error: Exception) -> Response:
-    return await _refuse(request, Refusal(400, "the request is nested too deeply"))
 
 
 # What programs ask for, in the shapes of OpenAI's API, and a look inside a model.

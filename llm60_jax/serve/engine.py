@@ -202,7 +202,8 @@ def _refusal(error: Exception, model: Model) -> Refusal:
     """Return the answer for an exception of a batch."""
     if isinstance(error, Refusal):
         return error
-    if isinstance(error, InputError | FileNotFoundError):
+    if isinstance(error, InputError | FileNotFoundError) or not manifest.exists(model.folder):
+        # the run deleted this rolling checkpoint, perhaps while it was read
         return Refusal(404, f"the model {model.name!r} is not there any more", param="model", code="model_not_found")
     if isinstance(error, DamageError):
         return Refusal(500, f"the model {model.name!r} cannot be read: {error}", param="model", code="damaged_model")

@@ -5,13 +5,14 @@ paragraph as inside one. The newline has its own token. Rare characters become b
 cleaned text survives a round trip.
 """
 
+import enum
 import hashlib
 import io
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import sentencepiece
@@ -30,6 +31,24 @@ _FILE = "tokenizer.model"
 _VERSION = 1  # raise with any change of the settings in `_learn`
 _LINE_CHARACTERS = 4_000  # longer lines are cut for learning; a character has at most 4 bytes
 _LOG = logging.getLogger("llm60_jax")
+
+
+class Kind(enum.IntEnum):
+    """What a token is, by sentencepiece's own numbers."""
+
+    NORMAL = 1
+    UNKNOWN = 2
+    CONTROL = 3
+    USER_DEFINED = 4
+    BYTE = 6
+
+
+class Entry(NamedTuple):
+    """A token as the model file holds it."""
+
+    piece: str  # "\u2581the", with the word mark; "<s>"; "<0x41>"
+    score: float  # of BPE minus the rank of its merge, of unigram a log-probability
+    kind: Kind
 
 
 class Tokenizer:
@@ -79,6 +98,19 @@ class Tokenizer:
             for token in range(self.vocab_size)
         ]
 
+    def entries(self) -> list[Entry]:
+        """Return all tokens by id, as exporters write them."""
+        processor = self._processor
+        return [
+            Entry(processor.id_to_piece(token), processor.get_score(token), self._kind(token))
+            for token in range(self.vocab_size)
+        ]
+
+    @property
+    def is_bpe(self) -> bool:
+        """Whether the tokens were learnt as byte pairs. Only their scores are whole numbers."""
+        return all(entry.score.is_integer() for entry in self.entries() if entry.kind == Kind.NORMAL)
+
     @property
     def byte_tokens(self) -> np.ndarray:
         """Whether each token spells a byte of a rare character: bool [V]."""
@@ -105,6 +137,15 @@ class Tokenizer:
             elif token not in _CONTROL:
                 lines[-1].append(int(token))
         return "\n".join(self._processor.decode(line) if line else "" for line in lines)
+
+    def _kind(self, token: int) -> Kind:
+        if token == UNK:
+            return Kind.UNKNOWN
+        if token in _CONTROL:
+            return Kind.CONTROL
+        if token == self._newline:
+            return Kind.USER_DEFINED
+        return Kind.BYTE if self._processor.is_byte(token) else Kind.NORMAL
 
 
 def prepare(config: config_module.Config, corpora: Mapping[str, Corpus], data_dir: Path, track: Track) -> Tokenizer:

@@ -1,0 +1,179 @@
+"""From a checkpoint to a folder of another tool's files: judged, written aside, read back, renamed.
+
+Nobody sees a half-written folder. What a killed process leaves is removed by the next export to the
+same place.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from llm60_jax.errors import InputError, MachineError
+from llm60_jax.export import adapter, card, gguf, huggingface, onnx
+from llm60_jax.export import source as sources
+from llm60_jax.export.source import Options, Source
+from llm60_jax.machine import files, unfinished
+from llm60_jax.machine.progress import Track
+from llm60_jax.record.workdir import TOKENIZER
+
+_SMALL_BYTES = 2**24  # room for what is not weights: the vocabulary, three times at most
+_BITS = {"q8_0": 8.5, "f16": 16, "bf16": 16, "bfloat16": 16, "f32": 32, "float32": 32}  # of a stored number
+
+
+class Target(NamedTuple):
+    """A format.
+
+    Its module has three functions: `refuse(source)` raises InputError where the format cannot hold
+    the model, `write(source, folder)` writes its files, and `verify(source, folder)` reads them
+    back, raises DamageError where they differ, and returns lines about what it compared.
+    """
+
+    module: ModuleType
+    option: str  # that chooses how numbers are stored; "" where there is no choice
+    types: tuple[str, ...]  # its values; the first is the default
+
+
+TARGETS = {
+    "huggingface": Target(huggingface, "--dtype", huggingface.TYPES),
+    "gguf": Target(gguf, "--type", gguf.TYPES),
+    "onnx": Target(onnx, "", onnx.TYPES),
+    "adapter": Target(adapter, "", adapter.TYPES),
+}
+
+
+class Exported(NamedTuple):
+    """A finished folder."""
+
+    folder: Path
+    files: dict[str, int]  # bytes by name
+    compared: list[str]  # what was read back and compared
+    notes: list[str]  # what the user should know
+
+
+def export(
+    path: Path,
+    target: str,
+    folder: Path,
+    options: Options,
+    track: Track,
+    checks: Sequence[Callable[[Source, Path], list[str]]] = (),
+) -> Exported:
+    """Write a trained model as another tool's files.
+
+    Args:
+      path: a checkpoint, or a run directory.
+      target: a key of `TARGETS`.
+      folder: the place of the files; it must not exist, or be empty.
+      checks: look at the finished files before they get their place. Each may raise, and returns
+        lines like `Target.module.verify`.
+
+    Raises:
+      InputError: the place is taken or in a run, or the format cannot hold the model.
+      GateError: the privacy check was not run, or refused the model.
+      DamageError: the model is damaged, or its files differ from it.
+      MachineError: the place cannot be written, or has no room.
+    """
+    sources.judged(path)  # before anything that takes time, or writes
+    folder = _free_place(folder)
+    source = sources.opened(path, options, track)
+    module = TARGETS[target].module
+    module.refuse(source)
+    _require_room(source, folder)
+    compared: list[str] = []
+    try:
+        with _parent_of(folder), unfinished.folder(folder.name, folder.parent) as scratch:
+            steps: dict[str, Callable[[], object]] = {
+                "writing": lambda: module.write(source, scratch),
+                "reading back": lambda: compared.extend(
+                    line for check in (module.verify, *checks) for line in check(source, scratch)
+                ),
+                "describing": lambda: _describe(source, target, scratch, compared),
+                "flushing": lambda: _finish(scratch),
+                "renaming": lambda: os.replace(scratch, folder),
+            }
+            for step in track(steps, f"export to {target}", len(steps)):
+                steps[step]()
+        files.flush(folder.parent)
+    except OSError as error:
+        raise MachineError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    return Exported(folder, _sizes(folder), compared, _notes(source))
+
+
+def _describe(source: Source, target: str, scratch: Path, compared: Sequence[str]) -> None:
+    """Write the model card. Its own size is not in it."""
+    text = card.text(source, target, _sizes(scratch), compared)
+    (scratch / card.NAME).write_text(text, encoding="utf-8")
+
+
+def _notes(source: Source) -> list[str]:
+    """Return what the user should know of a model that leaves."""
+    notes = [*source.facts.notes]
+    if source.privacy["refused"]:
+        notes.append(f"the privacy check refused this model; the card names the reason: {source.privacy['override']}")
+    for phase in source.facts.words_of:
+        notes.append(f"the vocabulary was learnt from the text of phase {phase} too, so it shows words of it")
+    if not source.licence:
+        notes.append("the licence of the weights is not stated; give one with --licence ID")
+    return notes
+
+
+def _free_place(folder: Path) -> Path:
+    """Return the place with links resolved. Raise InputError unless it is free."""
+    place = folder.resolve()
+    if place.exists() and not place.is_dir():
+        raise InputError(f"--out: {folder} is a file; name a folder that does not exist")
+    if place.is_dir() and any(place.iterdir()):
+        raise InputError(f"--out: {folder} is not empty; name a folder that does not exist, or empty this one")
+    for parent in (place, *place.parents):
+        if any((parent / name).exists() for name in ("metrics.jsonl", TOKENIZER)):
+            raise InputError(f"--out: {folder} lies in the run {parent.name}; name a folder outside of runs")
+    return place
+
+
+def _require_room(source: Source, folder: Path) -> None:
+    """Raise MachineError if the disk lacks room for the files."""
+    numbers = sum(array.size for _, array in source.weights.arrays())
+    needed = int(numbers * _BITS[source.type] / 8) + _SMALL_BYTES
+    free = shutil.disk_usage(files.standing(folder)).free
+    if free < needed:
+        raise MachineError(f"{folder}: the files take {needed:,} bytes, and {free:,} are free; make room")
+
+
+@contextmanager
+def _parent_of(folder: Path) -> Iterator[None]:
+    """Make the folders above a place. Those that are new go again if the block raises."""
+    missing = [parent for parent in folder.parents if not parent.exists()]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished.remove([folder.parent])
+    try:
+        yield
+    except BaseException:
+        for parent in missing:
+            with suppress(OSError):  # another process uses it
+                parent.rmdir()
+        raise
+
+
+def _finish(scratch: Path) -> None:
+    """Give all files and folders the modes of ordinary ones, and flush them.
+
+    `safetensors` lets only the owner read its file, and `tempfile` only the owner enter its folder.
+    """
+    ordinary = scratch / "ordinary"
+    ordinary.mkdir()
+    folder_mode = ordinary.stat().st_mode
+    ordinary.rmdir()
+    file_mode = (scratch / card.NAME).stat().st_mode
+    for path in (*scratch.rglob("*"), scratch):
+        path.chmod(folder_mode if path.is_dir() else file_mode)
+        files.flush(path)
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Return the bytes of each file by its name."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
