@@ -311,6 +311,7 @@ def test_curves_move_while_a_run_trains(browser, tmp_path):
 # --- Look inside -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_text_is_looked_at_token_by_token(page):
     page.go("inside")
     page.fill("#text", "The quiet river crossed the harbour.")
