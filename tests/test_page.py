@@ -278,7 +278,7 @@ def test_curves_move_while_a_run_trains(browser, tmp_path):
     server = None
     try:
         rows = folder / "run" / "metrics.jsonl"
-        limit = time.monotonic() + 240
+        limit = time.monotonic() + 150
         while not rows.exists() or rows.stat().st_size < 2000:
             assert training.poll() is None, (tmp_path / "output").read_text()
             assert time.monotonic() < limit
@@ -298,12 +298,12 @@ def test_curves_move_while_a_run_trains(browser, tmp_path):
             seen.setdefault(sections, set()).add(page.one("#loss polyline").get_attribute("points"))
             return len(seen[sections]) >= 3
 
-        page.until(moved, 120)
+        page.until(moved, 90)
         assert "left" in page.text("#now .done")
         assert page.errors() == []
     finally:
         training.send_signal(signal.SIGINT)
-        training.wait(120)
+        training.wait(40)
         if server:
             stop(server)
 
