@@ -1,5 +1,6 @@
 """Runs are watched from their files: only what was appended is read, nothing is written, little is computed."""
 
+import collections
 import hashlib
 import itertools
 import json
@@ -303,6 +304,24 @@ def test_a_line_keeps_its_colour_where_others_have_no_points():
     drawing = charts.chart("x", [Line("a", []), Line("b", [(0, 1), (1, 2)])], x_unit="tokens")
     assert '<i class="c1"></i>b' in drawing
     assert 'stroke="var(--c1)"' in drawing
+
+
+def test_ticks_of_a_narrow_range_differ():
+    drawing = charts.chart("x", [Line("a", [(0, 10.42), (1, 10.48)])])
+    labels = [part.split("<")[0] for part in drawing.split('text-anchor="end">')[1:]]
+    assert {"10.42", "10.44", "10.46", "10.48"} <= set(labels)
+
+
+def test_the_processor_s_share_is_that_since_the_call_before(run, monkeypatch):
+    lock(run, os.getpid())
+    watched, seconds = WatchedRun(run), itertools.count(1)
+    monkeypatch.setattr(watch.facts.psutil, "cpu_times", lambda: cpu_times(3 * (n := next(seconds)), 7 * n))
+    assert "% of" not in watched.now().html.split("processor")[1].split("memory")[0]
+    assert "30% of " in watched.now().html
+
+
+def cpu_times(user, idle):
+    return collections.namedtuple("Times", "user idle")(user, idle)
 
 
 def test_the_last_tick_that_is_shown_has_the_unit():

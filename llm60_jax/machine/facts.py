@@ -117,7 +117,8 @@ def cpu_seconds() -> float:
 class Load(NamedTuple):
     """How busy this computer is."""
 
-    cpu_share: float  # of all cores, since the last call
+    busy_seconds: float  # of all cores, since the start of the computer
+    all_seconds: float  # those, and idle ones
     load: float  # processes that ran or waited for a core, mean of the last minute
     cores: int
     memory_used: int  # bytes
@@ -128,9 +129,13 @@ class Load(NamedTuple):
 
 def load(place: Path) -> Load:
     """Return how busy this computer is, and the room on the disk of `place`. Raise OSError if that is gone."""
-    memory, disk = psutil.virtual_memory(), shutil.disk_usage(place)
+    memory, disk, seconds = psutil.virtual_memory(), shutil.disk_usage(place), psutil.cpu_times()
+    idle = seconds.idle + getattr(seconds, "iowait", 0.0)
+    # Linux counts the time of guests in user, too.
+    everything = sum(seconds) - getattr(seconds, "guest", 0.0) - getattr(seconds, "guest_nice", 0.0)
     return Load(
-        cpu_share=psutil.cpu_percent(None) / 100,
+        busy_seconds=everything - idle,
+        all_seconds=everything,
         load=psutil.getloadavg()[0],
         cores=psutil.cpu_count() or 1,
         memory_used=memory.total - memory.available,

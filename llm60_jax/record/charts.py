@@ -61,18 +61,11 @@ def chart(
         return _HEIGHT - _BOTTOM - (y - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
 
     parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{html.escape(title)}">']
-    for band in bands:
-        kind = "band" if band.shaded else "none"
-        fill = "" if band.shaded else ' fill="none"'
-        parts.append(
-            f'<rect class="{kind}"{fill} x="{x_of(band.start):.1f}" y="{_TOP}" '
-            f'width="{x_of(band.stop) - x_of(band.start):.1f}" height="{_HEIGHT - _TOP - _BOTTOM}">'
-            f"<title>{html.escape(band.name)}</title></rect>"
-        )
-    for tick in y_ticks:
+    parts += [_shading(band, x_of(band.start), x_of(band.stop)) for band in bands]
+    for tick, label in zip(y_ticks, _labels(y_ticks), strict=True):
         y = y_of(tick)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{_LEFT - 5}" y="{y + 4:.1f}" text-anchor="end">{short(tick)}</text>')
+        parts.append(f'<text x="{_LEFT - 5}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
     shown_ticks = [tick for tick in x_ticks if left <= tick <= right]
     for tick in shown_ticks:
         unit = f" {html.escape(x_unit)}" if tick == shown_ticks[-1] and x_unit else ""
@@ -91,6 +84,19 @@ def chart(
     legend = "".join(f'<span><i class="{kind}"></i>{html.escape(line.name)}</span>' for kind, line in drawn)
     drawing = f'{"".join(parts)}</svg><div class="legend">{legend}</div>'
     return f"<figure><figcaption>{html.escape(title)}</figcaption>{drawing}</figure>"
+
+
+def _shading(band: Band, left: float, right: float) -> str:
+    """Return the rectangle of a band between two places of the drawing."""
+    kind = 'class="band"' if band.shaded else 'class="none" fill="none"'
+    size = f'width="{right - left:.1f}" height="{_HEIGHT - _TOP - _BOTTOM}"'
+    return f'<rect {kind} x="{left:.1f}" y="{_TOP}" {size}><title>{html.escape(band.name)}</title></rect>'
+
+
+def _labels(ticks: Sequence[float]) -> list[str]:
+    """Return short texts of numbers, longer ones where two would look alike."""
+    labels = [short(tick) for tick in ticks]
+    return labels if len(set(labels)) == len(labels) else [f"{tick:.6g}" for tick in ticks]
 
 
 def short(value: float) -> str:

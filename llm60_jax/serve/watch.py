@@ -83,6 +83,7 @@ class WatchedRun:
         self._findings = _Paced(lambda: report.fragment(self.history(), _DOCTOR))
         self._standing: dict[str, Any] = {}
         self._stands_for: object = None
+        self._load: facts.Load | None = None  # at the last look
         self._parts: list[Fragment] = []
         self._whole = Fragment.of("")
         self._lock = threading.Lock()
@@ -141,8 +142,25 @@ class WatchedRun:
                 self._standing = _standing(run, self._tail.thinned.rows, state)
                 self._stands_for = version, state
             is_live = state.word == "under way"
-            machine = _machine(self.path, state.pid) if is_live else []
+            machine = self._machine(state.pid) if is_live else []
             return Fragment.of(pages.render(_TEMPLATE, **self._standing, machine=machine))
+
+    def _machine(self, pid: int | None) -> list[tuple[str, str]]:
+        """Return how busy this computer was since the call before."""
+        try:
+            load = facts.load(self.path)
+        except OSError:
+            return []
+        before, self._load = self._load or load, load
+        passed = load.all_seconds - before.all_seconds
+        busy = f"{(load.busy_seconds - before.busy_seconds) / passed:.0%} of " if passed > 0 else ""
+        resident = facts.resident_bytes_of(pid) if pid else 0
+        return [
+            ("processor", f"{busy}{load.cores} cores, load {load.load:.1f}"),
+            ("memory", f"{load.memory_used / 1e9:.1f} of {load.memory_total / 1e9:.1f} GB"),
+            *([("this run", f"{resident / 1e9:.1f} GB")] if resident else []),
+            ("disk", f"{load.disk_free / 1e9:,.0f} of {load.disk_total / 1e9:,.0f} GB free"),
+        ]
 
     def sections(self) -> Fragment:
         """Return the sections of the report. Raise as `refresh`."""
@@ -163,7 +181,6 @@ class Watch:
 
     def __init__(self, runs: Callable[[], Mapping[str, Path]]):
         self._runs = runs
-        facts.load(Path.cwd())  # later calls measure the processor from here on
         self._watched: dict[Path, WatchedRun] = {}
         self._compared: dict[tuple[str, ...], _Paced] = {}
         self._lock = threading.Lock()
@@ -252,17 +269,3 @@ def _figures(run: History, last: dict[str, Any], step: int) -> list[tuple[str, s
             ("tokens/s", f"{last['tokens_per_second']:,.0f}" if last.get("tokens_per_second") else ""),
         ]
     return figures
-
-
-def _machine(path: Path, pid: int | None) -> list[tuple[str, str]]:
-    try:
-        load = facts.load(path)
-    except OSError:
-        return []
-    resident = facts.resident_bytes_of(pid) if pid else 0
-    return [
-        ("processor", f"{load.cpu_share:.0%} of {load.cores} cores, load {load.load:.1f}"),
-        ("memory", f"{load.memory_used / 1e9:.1f} of {load.memory_total / 1e9:.1f} GB"),
-        *([("this run", f"{resident / 1e9:.1f} GB")] if resident else []),
-        ("disk", f"{load.disk_free / 1e9:,.0f} of {load.disk_total / 1e9:,.0f} GB free"),
-    ]
