@@ -260,6 +260,9 @@ def test_a_run_and_two_over_one_another(page):
     assert len(legends) >= 2
     assert {tuple(legend.split("\n")) for legend in legends} == {("first", "second")}
     assert page.text("#now") == ""
+    page.choose([], "#runs")
+    assert page.text("#heard") == "Choose a run."
+    assert page.text("#curves") == ""
 
 
 @pytest.mark.slow

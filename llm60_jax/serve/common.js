@@ -171,8 +171,10 @@ export class Poll {
   /** Ask at once, if anybody looks. */
   async now() {
     clearTimeout(this.timer);
+    if (this.running) this.again = true; // what is asked for changed meanwhile
     if (!this.isWanted() || document.hidden || this.running) return;
     this.running = true;
+    this.again = false;
     try {
       await this.work();
       if (this.failures) trouble("");
@@ -183,7 +185,8 @@ export class Poll {
       trouble(error.status ? error.message : `${error.message} The page tries again by itself.`);
     } finally {
       this.running = false;
-      this.timer = setTimeout(() => this.now(), 1000 * this.seconds * Math.min(8, 1 + this.failures));
+      const seconds = this.again ? 0 : this.seconds * Math.min(8, 1 + this.failures);
+      this.timer = setTimeout(() => this.now(), 1000 * seconds);
     }
   }
 }

@@ -6,6 +6,7 @@ const SECONDS = 3; // between two questions about a run
 const LIST_SECONDS = 15;
 let isShown = false;
 let chosen = []; // names of runs, in the order in which they were chosen
+let hasBegun = false; // whether a run was chosen, by the page or by hand
 const tags = new Map(); // by address, of the fragment that is in the page
 
 const run = new Poll(update, () => isShown && chosen.length > 0, SECONDS);
@@ -14,10 +15,12 @@ const list = new Poll(listRuns, () => isShown, LIST_SECONDS);
 export function startWatch() {
   $("runs").addEventListener("change", (event) => {
     const { value, checked } = event.target;
+    hasBegun = true;
     chosen = checked ? [...chosen, value] : chosen.filter((name) => name !== value);
     $("now").replaceChildren();
     $("curves").replaceChildren();
     tags.clear();
+    $("heard").textContent = chosen.length ? "Asking for the run ..." : "Choose a run.";
     run.now();
   });
 }
@@ -30,7 +33,8 @@ export function showWatch(shown) {
 
 async function listRuns() {
   const runs = await (await ask("/api/runs")).json();
-  if (!chosen.length && runs.length) {
+  if (!hasBegun && runs.length) {
+    hasBegun = true;
     chosen = [(runs.find(({ state }) => state === "under way") ?? runs[0]).name];
     run.now();
   }
@@ -57,6 +61,7 @@ async function update() {
   } else {
     await replace(`/api/runs/compared?${query}`, $("curves"), names);
   }
+  if (names !== chosen) return;
   $("heard").textContent = `as of ${new Date().toLocaleTimeString()}; the page asks every ${SECONDS} seconds`;
 }
 
