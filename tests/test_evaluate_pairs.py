@@ -4,6 +4,7 @@ import json
 import math
 import random
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -262,8 +263,8 @@ def test_the_tool_judges_a_run_a_phase_and_a_text(base: Path, tmp_path: Path, ca
     text = tmp_path / "a.txt"
     text.write_text("The quiet river found the garden. " * 20)
     command = ["--blimp", str(write_blimp(tmp_path / "blimp")), "--text", str(text), "--json"]
-    found = []
-    for path in (base, base / "phases" / "grammar"):
+    run, found = shutil.copytree(base, tmp_path / "run"), []  # the tool keeps BLiMP's scores in the run
+    for path in (run, run / "phases" / "grammar"):
         assert evaluate.main([str(path), *command]) == 0
         found.append(json.loads(capsys.readouterr().out))
     assert found[0] == found[1]
@@ -271,7 +272,11 @@ def test_the_tool_judges_a_run_a_phase_and_a_text(base: Path, tmp_path: Path, ca
     assert set(one["groups"]) == {"argument_structure", "binding"}
     assert set(one["grammar"]) == set(SUITE)
     assert one["bits_per_byte"] == one["texts"][str(text)] > 0
-    assert evaluate.main([str(base), *command[2:-1]]) == 0
+    phase, state = run / "phases" / "grammar", checkpoint.open_(run).meta["state_sha256"]
+    assert judgement.recorded(run, phase, state) == judgement.Blimp(one["overall"], one["groups"], 3, 8)
+    assert judgement.recorded(run, phase, "0" * 64) is None  # of another state
+    assert str(tmp_path) not in judgement.path_of(run, phase).read_text()
+    assert evaluate.main([str(run), *command[2:-1]]) == 0
     told = capsys.readouterr().out
     assert f"{one['bits_per_byte']:.4f} bits per byte" in told
     assert "agreement_with_attractors" in told

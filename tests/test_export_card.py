@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 
 from llm60_jax import checkpoint
 from llm60_jax.config import HubSource, InstructionSource
+from llm60_jax.evaluate import judgement
 from llm60_jax.export import card, exporting, facts, huggingface
 from llm60_jax.export.facts import Earlier, Pairs, PhaseFacts, Text
 from llm60_jax.machine.progress import silent
@@ -202,6 +203,21 @@ def test_an_override_is_told(trained, rewritten):
 def test_a_foreign_gate_breaks_nothing(trained, rewritten, fields):
     rewritten(**fields)
     assert "## Privacy" in text_of(source_of(trained))
+
+
+@pytest.mark.parametrize("damage", [None, "state_sha256", "blimp"])
+def test_blimp_is_told_if_it_was_measured(trained, damage):
+    record = {
+        "state_sha256": trained.meta["state_sha256"],
+        "blimp": {"overall": 0.625, "groups": {"island_effects": 0.5}, "paradigms": 2, "pairs": 600},
+    }
+    path = judgement.path_of(trained.folder.parents[1], trained.folder)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(record | ({damage: "another"} if damage else {})))
+    text = text_of(source_of(trained))
+    path.unlink()
+    assert ("600 pairs of 2 paradigms" in text and "| island effects | 50.0% |" in text) == (damage is None)
+    assert ("### BLiMP\n" in text) == (damage is None)
 
 
 def test_text_that_is_gone_is_not_recorded(trained, tmp_path):

@@ -3,12 +3,14 @@ texts."""
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from llm60_jax.checkpoint import open_
+from llm60_jax.errors import MachineError
 from llm60_jax.evaluate import judgement
 from llm60_jax.evaluate.grammar.scoring import PairScore
 from llm60_jax.machine import cli, terminal
@@ -27,8 +29,9 @@ EXAMPLES = """examples:
 
 CHECKPOINT is a run directory (its newest checkpoint), the end of a phase, or a step:
 runs/RUN/checkpoints/STEP. Get BLiMP from https://github.com/alexwarstadt/blimp; its .jsonl files
-are in the folder data.
+are in the folder data. Its scores are kept in RUN/evaluations/, for the card of an export.
 """
+_LOG = logging.getLogger("llm60_jax")
 
 
 def _evaluate(options: argparse.Namespace, interrupts: Interrupts) -> None:
@@ -36,6 +39,10 @@ def _evaluate(options: argparse.Namespace, interrupts: Interrupts) -> None:
     track, identity = terminal.Tracker(interrupts, on_stderr=options.json), model.meta["state_sha256"]
     with Unfinished(model.config.data_dir, "evaluate", identity, anew=options.anew) as unfinished:
         results = judgement.judge(model, options.blimp, options.text, track, unfinished.part)
+    try:
+        judgement.keep(model, results)
+    except (MachineError, OSError) as error:  # somebody else's run, perhaps
+        _LOG.warning("the scores are not kept for the model card: %s", error)
     if options.json:
         print(json.dumps(results))
         return

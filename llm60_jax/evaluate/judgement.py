@@ -1,9 +1,10 @@
 """Judge one trained model: our own minimal pairs, BLiMP, and bits per byte of texts."""
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,8 +13,8 @@ from llm60_jax.data.read import sources
 from llm60_jax.data.read.ledger import Ledger
 from llm60_jax.data.tokens import packing, shards
 from llm60_jax.data.tokens.shards import TokenShard
-from llm60_jax.errors import InputError
-from llm60_jax.evaluate import validation
+from llm60_jax.errors import DamageError, InputError
+from llm60_jax.evaluate import privacy, validation
 from llm60_jax.evaluate.grammar import scoring, suite
 from llm60_jax.evaluate.subject import Subject
 from llm60_jax.machine import files
@@ -60,6 +61,49 @@ def judge(
     result["bits_per_byte"] = sum(nats.values()) / math.log(2) / total_bytes if nats else None
     result["texts"] = {name: value / math.log(2) / int(encoded[name].bytes.sum()) for name, value in nats.items()}
     return result
+
+
+# --- The record -----------------------------------------------------------------------------------
+
+
+class Blimp(NamedTuple):
+    """BLiMP's scores of a checkpoint, as shares of pairs judged right."""
+
+    overall: float  # mean of the paradigms
+    groups: dict[str, float]
+    paradigms: int
+    pairs: int
+
+
+def path_of(run: Path, folder: Path) -> Path:
+    """Return the path of the record on a checkpoint of a run."""
+    return run / "evaluations" / privacy.path_of(run, folder).name
+
+
+def keep(model: Subject, result: dict[str, Any]) -> None:
+    """Write BLiMP's scores beside the run, if they were measured. Raise MachineError."""
+    if result["blimp"] is None:
+        return
+    pairs = sum(verdict["pairs"] for verdict in result["blimp"].values())
+    scores = Blimp(result["overall"], result["groups"], len(result["blimp"]), pairs)
+    path = path_of(model.folder.absolute().parents[1], model.folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_text(path, files.dump({"state_sha256": model.meta["state_sha256"], "blimp": scores._asdict()}))
+
+
+def recorded(run: Path, folder: Path, state_sha256: str) -> Blimp | None:
+    """Return BLiMP's scores of a checkpoint; None if they were not measured, or of another state."""
+    try:
+        record = json.loads(files.read_text(path_of(run, folder)))
+        scores = Blimp(**record["blimp"])
+        groups = {str(name): float(share) for name, share in scores.groups.items()}
+        read = Blimp(float(scores.overall), groups, int(scores.paradigms), int(scores.pairs))
+    except (DamageError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return read if record.get("state_sha256") == state_sha256 else None
+
+
+# --- Texts ----------------------------------------------------------------------------------------
 
 
 def encode(model: Subject, path: Path) -> TokenShard:

@@ -19,6 +19,8 @@ from llm60_jax.data.corpus import corpus
 from llm60_jax.data.read import packages
 from llm60_jax.data.read.ledger import Ledger
 from llm60_jax.errors import DamageError
+from llm60_jax.evaluate import judgement
+from llm60_jax.evaluate.judgement import Blimp
 from llm60_jax.machine import files, manifest
 from llm60_jax.record import shapes, store
 from llm60_jax.record.workdir import WorkDir
@@ -79,6 +81,7 @@ class Facts(NamedTuple):
     phases: tuple[PhaseFacts, ...]
     earlier: tuple[Earlier, ...]
     grammar: dict[str, Pairs]  # minimal pairs by phenomenon
+    blimp: Blimp | None  # if tools/evaluate.py measured it
     datasets: tuple[str, ...]  # ids of the hub
     words_of: tuple[str, ...]  # phases of fine-tuning whose words are in the vocabulary
     notes: list[str]  # what the user should know before the model leaves
@@ -109,6 +112,7 @@ def of(trained: Trained) -> Facts:
         phases=tuple(phases),
         earlier=tuple(_judged_before(trained, phase) for phase in earlier),
         grammar=grammar,
+        blimp=judgement.recorded(_run(trained), trained.folder, meta["state_sha256"]),
         datasets=_datasets(trained, [phase.name for phase in phases]),
         words_of=_words_of(trained),
         notes=notes,
