@@ -21,6 +21,7 @@ from llm60_jax.export.source import Options
 from llm60_jax.generate import Choice, Request
 from llm60_jax.machine import unfinished
 from llm60_jax.machine.progress import silent
+from llm60_jax.record import checkpoints
 
 safetensors = pytest.importorskip("safetensors.numpy")
 pytest.importorskip("tokenizers")
@@ -273,6 +274,8 @@ def test_the_place_must_be_free(run, tmp_path, capsys):
         (["--to", "huggingface", "--dtype", "float16"], "--dtype: 'float16' is none of float32, bfloat16"),
         (["--to", "mlx"], "mlx-lm loads the folder of --to huggingface as it is"),
         (["--to", "huggingface", "--name", "a\nb"], "--name: 'a\\nb' must be one line"),
+        (["--to", "huggingface", "--name", "a/b"], "--name: 'a/b' is a name and no path"),
+        (["--to", "huggingface", "--licence", ".mit"], "--licence: '.mit' is no licence id"),
         (["--to", "huggingface", "--licence", "My own: words"], "--licence: 'My own: words' is no licence id"),
     ],
 )
@@ -378,6 +381,30 @@ def test_a_missing_package_is_named(run, tmp_path, monkeypatch, capsys):
     assert export(run, tmp_path / "out") == 2
     assert "--to huggingface needs the package tokenizers: pip install -e '.[export]'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_that_changes_after_it_was_judged_does_not_leave(run, tmp_path, monkeypatch, capsys):
+    real = checkpoint.open_
+
+    def another(path):
+        trained = real(path)
+        return trained._replace(meta={**trained.meta, "state_sha256": "0" * 64})
+
+    monkeypatch.setattr(checkpoint, "open_", another)
+    assert export(run, tmp_path / "out") == 4
+    assert "changed during the export" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_is_found_through_a_link_and_dots(run, tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to(run / "phases" / "grammar")
+    for path in (tmp_path / "link", run / "phases" / "grammar" / ".." / "grammar"):
+        assert checkpoints.find(path) == run / "phases" / "grammar"
+    monkeypatch.chdir(run / "phases" / "grammar")
+    assert checkpoints.find(Path()) == run / "phases" / "grammar"
+    monkeypatch.chdir(run.parent)
+    relative = Path(run.name, "phases", "grammar")
+    assert checkpoints.find(relative) == relative
 
 
 def test_a_privacy_report_without_figures_is_named(run, tmp_path, capsys):

@@ -69,9 +69,9 @@ def test_a_card_tells_what_the_run_recorded(source):
         "license": "mit", "language": "en", "library_name": "transformers", "pipeline_tag": "text-generation",
         "model_name": "Tiny", "tags": ["llm60_jax", "text-generation"],
     }  # fmt: skip
-    gate = json.loads((source.run / "gates" / "grammar.json").read_text())
+    gate = json.loads((source.trained.folder.parents[1] / "gates" / "grammar.json").read_text())
     loss, bits = gate["evidence"]["validation_loss"], gate["evidence"]["bits_per_byte"]
-    rows = [json.loads(line) for line in (source.run / "metrics.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (source.trained.folder.parents[1] / "metrics.jsonl").read_text().splitlines()]
     tokens = next(row["data"]["tokens"] for row in rows if "data" in row)
     assert f"| grammar | grammar | 256 | {tokens:,} | {loss:.3f} | {bits:.3f} | passed |" in text
     assert "- phase grammar: local files, 60 documents, licence: not known" in text

@@ -77,9 +77,9 @@ def export(
       DamageError: the model is damaged, or its files differ from it.
       MachineError: the place cannot be written, or has no room.
     """
-    sources.judged(path)  # before anything that takes time, or writes
+    checkpoint, report = sources.judged(path)  # before anything that takes time, or writes
     folder = _free_place(folder)
-    source = sources.opened(path, options, track)
+    source = sources.opened(checkpoint, report, options, track)
     module = TARGETS[target].module
     module.refuse(source)
     _require_room(source, folder)
