@@ -212,7 +212,7 @@ def test_a_run_becomes_a_folder(run, tmp_path, capsys):
     assert "model.safetensors: 63 arrays are equal bit for bit\n" in output.out
     assert output.out.endswith(f"{out}\n")
     assert "note:" not in output.out
-    assert b"\nlicense: cc-by-sa-4.0\n" in contents["README.md"]
+    assert b'\nlicense: "cc-by-sa-4.0"\n' in contents["README.md"]
     assert b"\n# Tiny one\n" in contents["README.md"]
     trained = checkpoint.open_(run)
     params = huggingface.rebuilt(trained.config.model, safetensors.load_file(out / huggingface.NAME))
