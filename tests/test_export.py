@@ -14,15 +14,17 @@ from conftest import PROJECT
 from exports import VARIANTS, files_of, judge, report_on, source_of, variant
 
 from llm60_jax import checkpoint, generate
-from llm60_jax.errors import DamageError, InputError, Interrupted
+from llm60_jax.errors import DamageError, InputError, Interrupted, MachineError
 from llm60_jax.evaluate.grammar import scoring, suite
 from llm60_jax.export import agreement, exporting, huggingface
 from llm60_jax.export.source import Options
 from llm60_jax.generate import Choice, Request
 from llm60_jax.machine import unfinished
 from llm60_jax.machine.progress import silent
+from llm60_jax.record import checkpoints
 
 safetensors = pytest.importorskip("safetensors.numpy")
+SafetensorError = pytest.importorskip("safetensors").SafetensorError
 pytest.importorskip("tokenizers")
 
 FILES = {
@@ -211,7 +213,7 @@ def test_a_run_becomes_a_folder(run, tmp_path, capsys):
     assert "model.safetensors: 63 arrays are equal bit for bit\n" in output.out
     assert output.out.endswith(f"{out}\n")
     assert "note:" not in output.out
-    assert b"\nlicense: cc-by-sa-4.0\n" in contents["README.md"]
+    assert b'\nlicense: "cc-by-sa-4.0"\n' in contents["README.md"]
     assert b"\n# Tiny one\n" in contents["README.md"]
     trained = checkpoint.open_(run)
     params = huggingface.rebuilt(trained.config.model, safetensors.load_file(out / huggingface.NAME))
@@ -271,8 +273,9 @@ def test_the_place_must_be_free(run, tmp_path, capsys):
     [
         (["--to", "huggingface", "--type", "f16"], "--type does not belong to --to huggingface; its option is --dtype"),
         (["--to", "huggingface", "--dtype", "float16"], "--dtype: 'float16' is none of float32, bfloat16"),
-        (["--to", "mlx"], "mlx-lm loads the folder of --to huggingface as it is"),
         (["--to", "huggingface", "--name", "a\nb"], "--name: 'a\\nb' must be one line"),
+        (["--to", "huggingface", "--name", "a/b"], "--name: 'a/b' is a name and no path"),
+        (["--to", "huggingface", "--licence", ".mit"], "--licence: '.mit' is no licence id"),
         (["--to", "huggingface", "--licence", "My own: words"], "--licence: 'My own: words' is no licence id"),
     ],
 )
@@ -294,8 +297,68 @@ def test_no_room_and_no_permission(run, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(huggingface, "write_small_files", full)
     assert export(run, tmp_path / "deep" / "out") == 5
-    assert "cannot be written: No space left on device" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"{tmp_path}/deep/out: cannot be written: No space left on device; free some space" in error
+    assert "partial" not in error
     assert not list(tmp_path.iterdir())
+
+
+def test_an_error_of_a_check_is_no_error_of_writing(run, tmp_path):
+    def check(source, folder):
+        raise OSError("no such file of a tokenizer")
+
+    with pytest.raises(MachineError, match="out: cannot be read back: no such file"):
+        exporting.export(run, "huggingface", tmp_path / "out", Options("float32"), silent, [check])
+    assert not list(tmp_path.iterdir())
+
+
+def test_safetensors_on_a_full_disk(run, tmp_path, monkeypatch, capsys):
+    def full(tensors, path, metadata):
+        raise SafetensorError(f"Error while serializing: {path}: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors, "save_file", full)
+    assert export(run, tmp_path / "out") == 5
+    error = capsys.readouterr().err
+    assert "No space left on device (os error 28); free some space" in error
+    assert "partial" not in error
+
+
+def test_a_place_that_is_taken_meanwhile(run, tmp_path, monkeypatch, capsys):
+    real = exporting._finish
+
+    def finish(scratch):
+        real(scratch)
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "x").touch()
+
+    monkeypatch.setattr(exporting, "_finish", finish)
+    assert export(run, tmp_path / "out") == 2
+    assert "out is in use; name a folder that does not exist" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_loops_of_links_and_disks_are_refused(run, tmp_path, monkeypatch, capsys):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert export(run, tmp_path / "loop" / "out") == 2
+    assert "goes through a loop of links" in capsys.readouterr().err
+    monkeypatch.setattr("os.path.ismount", lambda path: path == tmp_path / "disk")
+    assert export(run, tmp_path / "disk") == 2
+    assert "is the top of a disk" in capsys.readouterr().err
+
+
+def test_only_a_tie_excuses_another_text(run, monkeypatch):
+    trained = checkpoint.open_(run)
+
+    def tied(logits_TV, ids, begin=2):
+        monkeypatch.setattr(agreement, "logits", lambda *arguments: np.array([logits_TV], np.float32))
+        return tool._is_tie(trained, ids, begin)
+
+    rows = [[0, 0, 0], [1, 5, 4], [2, 9, 9.00005], [0, 0, 0]]  # after BOS, the prompt, and two written tokens
+    assert tied(rows, [2, 0, 1, 1])
+    assert not tied(rows, [2, 0, 2, 1])  # the first other token is no tie
+    assert tied(rows, [2, 0, 1, 2])  # the likeliest ones by this pass, but ours may have been rounded
+    rows[2][2] = 8
+    assert not tied(rows, [2, 0, 1, 1])
 
 
 def test_numbers_that_are_not_finite(run, tmp_path, monkeypatch, capsys):
@@ -378,6 +441,30 @@ def test_a_missing_package_is_named(run, tmp_path, monkeypatch, capsys):
     assert export(run, tmp_path / "out") == 2
     assert "--to huggingface needs the package tokenizers: pip install -e '.[export]'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_that_changes_after_it_was_judged_does_not_leave(run, tmp_path, monkeypatch, capsys):
+    real = checkpoint.open_
+
+    def another(path):
+        trained = real(path)
+        return trained._replace(meta={**trained.meta, "state_sha256": "0" * 64})
+
+    monkeypatch.setattr(checkpoint, "open_", another)
+    assert export(run, tmp_path / "out") == 4
+    assert "changed during the export" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_is_found_through_a_link_and_dots(run, tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to(run / "phases" / "grammar")
+    for path in (tmp_path / "link", run / "phases" / "grammar" / ".." / "grammar"):
+        assert checkpoints.find(path) == run / "phases" / "grammar"
+    monkeypatch.chdir(run / "phases" / "grammar")
+    assert checkpoints.find(Path()) == run / "phases" / "grammar"
+    monkeypatch.chdir(run.parent)
+    relative = Path(run.name, "phases", "grammar")
+    assert checkpoints.find(relative) == relative
 
 
 def test_a_privacy_report_without_figures_is_named(run, tmp_path, capsys):

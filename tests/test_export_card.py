@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 
 from llm60_jax import checkpoint
 from llm60_jax.config import HubSource, InstructionSource
+from llm60_jax.errors import DamageError
 from llm60_jax.evaluate import judgement
 from llm60_jax.export import card, exporting, facts, huggingface
 from llm60_jax.export.facts import Earlier, Pairs, PhaseFacts, Text
@@ -69,9 +70,9 @@ def test_a_card_tells_what_the_run_recorded(source):
         "license": "mit", "language": "en", "library_name": "transformers", "pipeline_tag": "text-generation",
         "model_name": "Tiny", "tags": ["llm60_jax", "text-generation"],
     }  # fmt: skip
-    gate = json.loads((source.run / "gates" / "grammar.json").read_text())
+    gate = json.loads((source.trained.folder.parents[1] / "gates" / "grammar.json").read_text())
     loss, bits = gate["evidence"]["validation_loss"], gate["evidence"]["bits_per_byte"]
-    rows = [json.loads(line) for line in (source.run / "metrics.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (source.trained.folder.parents[1] / "metrics.jsonl").read_text().splitlines()]
     tokens = next(row["data"]["tokens"] for row in rows if "data" in row)
     assert f"| grammar | grammar | 256 | {tokens:,} | {loss:.3f} | {bits:.3f} | passed |" in text
     assert "- phase grammar: local files, 60 documents, licence: not known" in text
@@ -80,8 +81,13 @@ def test_a_card_tells_what_the_run_recorded(source):
     assert "| trained | 2 steps, 256 tokens |" in text
     assert f"| parameters | {source.trained.config.model.parameter_count:,} |" in text
     assert "The privacy check found no leak." in text
-    assert "3 found,\n  3 tested, 0 learnt by heart." in text
-    assert "it gives 0.4% word for\n  word, and 0.2%" in text
+    assert "Only the text of phase grammar, which this checkpoint belongs to, was checked." in text
+    assert "3 found, 3 tested,\n  0 learnt by heart." in text
+    assert "- No secrets (canaries) were planted" in text
+    assert "Of 20 passages of text that it was trained on, the model continues 0.0% word for word" in text
+    assert "0.4% are expected within 20 draws." in text
+    assert "Of 20 passages of text that it never saw, " in text
+    assert "common strings may count" not in text
     assert "- all is equal" in text
     assert html.count("<table>") == 4
 
@@ -96,7 +102,7 @@ def test_a_card_without_a_licence_says_so(source):
 @pytest.mark.parametrize("target", ["huggingface", "gguf", "onnx", "adapter"])
 def test_a_card_loads_its_own_files_only(source, target):
     text = text_of(source, target)
-    words = {"huggingface": "mlx_lm.generate", "gguf": "llama-cli -m model.gguf", "onnx": "transformers.js"}
+    words = {"huggingface": "mlx_lm.generate", "gguf": "llama-completion -m model.gguf", "onnx": "transformers.js"}
     words["adapter"] = "PeftModel"
     assert {name for name, word in words.items() if word in text} == {target}
     assert parts(text)[0]["library_name"] == card._LIBRARIES[target]
@@ -137,10 +143,53 @@ def test_bare_addresses_are_broken_up():
 
 def test_paths_and_the_user_are_taken_out(monkeypatch):
     monkeypatch.setattr("getpass.getuser", lambda: "jdoe7")
-    assert card.escaped("by jdoe7, in /home/jdoe7/runs/x and ~/y (C:\\Users\\jdoe7)") == (
-        "by \\[name\\], in \\[path\\] and \\[path\\] (\\[path\\])"
+    assert card._without_user("by jdoe7, in /home/jdoe7/runs/x and ~/y (C:\\Users\\jdoe7)") == (
+        "by [name], in [path] and [path] ([path])"
     )
     assert card.escaped("and/or 1/2, http://a.b/c/d") == "and/or 1/2, http\\://a.b/c/d"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "file:///home/ann/x", "/home/ann/x", "C:/Users/ann", "C:\\Users\\Ann Lee\\x.txt", "\\\\srv\\ann", "//srv/ann",
+        "~ann/x", "~/ann", "$HOME/ann", "${HOME}/ann", "%USERPROFILE%\\ann", "ann@host:/data/ann", "ann@host:ann/x",
+        "/home/my ann files/x,y", "/a:/b/ann",
+    ],
+)  # fmt: skip
+def test_paths_of_every_form_are_taken_out(path):
+    for before, after in (("see ", " and go"), ("log:", ""), ("(", ")"), ("=", ", then")):
+        shown = card.escaped(before + path + after)
+        assert "ann" not in shown.lower(), shown
+        assert "\\[path\\]" in shown
+        assert shown.endswith(after)
+
+
+def test_the_user_leaves_free_text_only(source, monkeypatch):
+    """A user may be called like a source, a licence or a word of the card."""
+    monkeypatch.setattr("getpass.getuser", lambda: "grammar")
+    text = text_of(source._replace(privacy={**source.privacy, "refused": ["x"], "override": "by grammar"}))
+    assert "The reason on record: by \\[name\\]\n" in text
+    assert text.count("[name") == 1
+    assert "- phase grammar: local files" in text
+
+
+def test_what_is_no_text_is_escaped_too():
+    assert card._shown(["<b>"]) == card.escaped("['<b>']")
+    assert card._shown(0.5) == 0.5
+
+
+def test_the_privacy_section_says_what_was_measured(source):
+    canaries = [{"by_heart": True}, {"by_heart": False}]
+    text = text_of(source._replace(privacy={**source.privacy, "canaries": canaries, "calibrated": False}))
+    assert "- Planted secrets (canaries): 2 tested, 1 learnt by heart." in text
+    assert "common strings may count as learnt by" in text
+    for change in (
+        {"trained_on": {"prefixes": 2, "greedy": float("inf"), "drawn": 0.0}},
+        {"private_strings": {"a": 1e999}},
+    ):
+        with pytest.raises(DamageError, match="the privacy report of this checkpoint cannot be read"):
+            text_of(source._replace(privacy={**source.privacy, **change}))
 
 
 # --- What is known ---------------------------------------------------------------------------------------------------
@@ -198,14 +247,20 @@ def test_an_override_is_told(trained, rewritten):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"passed": "yes"}, {"evidence": []}, {"evidence": {"grammar": 7}}, {"checks": None}]
-)
+    "fields",
+    [
+        {"passed": "yes"}, {"evidence": []}, {"evidence": {"grammar": 7}}, {"checks": None},
+        {"evidence": {"grammar": {"a": {"accuracy": 0.5, "pairs": float("inf")}}}},
+        {"evidence": {"grammar": {"a": {"accuracy": float("nan"), "pairs": 5}}}},
+        {"evidence": {"grammar": {"a": {"accuracy": 10**400, "pairs": 5}}, "validation_loss": 10**400}},
+    ],
+)  # fmt: skip
 def test_a_foreign_gate_breaks_nothing(trained, rewritten, fields):
     rewritten(**fields)
     assert "## Privacy" in text_of(source_of(trained))
 
 
-@pytest.mark.parametrize("damage", [None, "state_sha256", "blimp"])
+@pytest.mark.parametrize("damage", [None, "state_sha256", "blimp", "infinite", "nan", "huge"])
 def test_blimp_is_told_if_it_was_measured(trained, damage):
     record = {
         "state_sha256": trained.meta["state_sha256"],
@@ -213,7 +268,15 @@ def test_blimp_is_told_if_it_was_measured(trained, damage):
     }
     path = judgement.path_of(trained.folder.parents[1], trained.folder)
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(record | ({damage: "another"} if damage else {})))
+    if damage == "infinite":
+        record["blimp"]["pairs"] = float("inf")
+    elif damage == "nan":
+        record["blimp"]["groups"]["island_effects"] = float("nan")
+    elif damage == "huge":
+        record["blimp"]["overall"] = 10**400
+    elif damage:
+        record[damage] = "another"
+    path.write_text(json.dumps(record))
     text = text_of(source_of(trained))
     path.unlink()
     assert ("600 pairs of 2 paradigms" in text and "| island effects | 50.0% |" in text) == (damage is None)
@@ -263,6 +326,9 @@ def test_only_public_names_of_sources_are_told(trained, run, tmp_path):
     assert known.datasets == ("wikimedia/wikipedia",)
     front, _ = parts(text_of(source_of(trained)._replace(facts=known)))
     assert front["datasets"] == ["wikimedia/wikipedia"]
+    for damage in ({"documents_kept": "many"}, {"source": ["a"]}, {"licence": None}, {"documents_kept": float("nan")}):
+        path.write_text(json.dumps(ledger | {"sources": [own | damage]}))
+        assert facts.of(trained._replace(config=config)).phases[0].texts == ()
     path.write_text("{}")
     assert facts.of(trained._replace(config=config)).phases[0].texts == ()
 

@@ -1,5 +1,6 @@
 """GGUF files hold the model and its vocabulary, rounded as their type says, and damage is seen."""
 
+import dataclasses
 import re
 import shutil
 from pathlib import Path
@@ -12,9 +13,11 @@ import sentencepiece
 from exports import VARIANTS, files_of, judge, source_of, variant
 
 from llm60_jax import checkpoint
+from llm60_jax.config import InstructionSource
 from llm60_jax.data.tokens import tokenizer
 from llm60_jax.errors import DamageError, InputError
-from llm60_jax.export import gguf, huggingface
+from llm60_jax.export import card, gguf, huggingface
+from llm60_jax.export import tokenizer as hf_tokenizer
 
 package = pytest.importorskip("gguf")
 
@@ -193,6 +196,21 @@ def test_a_missing_package_is_named(run, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"--to gguf needs the package gguf: pip install .*\[export\]"):
         gguf.refuse(source_of(checkpoint.open_(run), "f16"))
+
+
+def test_a_model_of_answers_gets_templates(run, tmp_path):
+    trained = checkpoint.open_(run)
+    questions = InstructionSource(kind="instructions", path="x")
+    phase = dataclasses.replace(trained.config.phase[0], sources=(questions,), goal="fine_tune")
+    answering = trained._replace(config=dataclasses.replace(trained.config, phase=(phase,)))
+    source = source_of(answering, "f16")
+    gguf.write(source, tmp_path)
+    gguf.verify(source, tmp_path)
+    fields = {name: field.contents() for name, field in read(tmp_path).fields.items()}
+    assert fields["tokenizer.chat_template"] == hf_tokenizer.CHAT_TEMPLATE
+    assert 'TEMPLATE """{{ .Prompt }}\n"""\n' in (tmp_path / "Modelfile").read_text()
+    for target in ("gguf", "onnx", "adapter"):
+        assert "\nQuestions: the " in card.text(source, target, {"model.gguf": 1}, [])
 
 
 @pytest.mark.parametrize(

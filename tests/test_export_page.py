@@ -34,6 +34,7 @@ def npm(tmp_path) -> Path:
     describe(package, name="@huggingface/transformers", version="4.3.1", licence="Apache-2.0", wants="1.31.0")
     describe(runtime, name="onnxruntime-web", version="1.31.0", licence="MIT")
     (package / "dist" / "transformers.min.js").write_text("// library")
+    (package / "LICENSE").write_text("the terms")
     for name in ("ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"):
         (runtime / "dist" / name).write_text(name)
     return package
@@ -61,11 +62,15 @@ def test_the_page_is_beside_the_model(run, npm, tmp_path):
     page = {name.removeprefix("page/") for name in written if name.startswith("page/")}
     assert page == {
         "licences.txt", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm", "page.css", "page.js",
-        "transformers.min.js", "worker.js",
+        "transformers-LICENSE.txt", "transformers.min.js", "worker.js",
     }  # fmt: skip
     assert {"index.html", "config.json", "onnx/model.onnx"} <= written.keys()
-    licences = b"@huggingface/transformers 4.3.1, licence Apache-2.0\nonnxruntime-web 1.31.0, licence MIT\n"
-    assert written["page/licences.txt"] == licences
+    assert written["page/licences.txt"] == (
+        b"@huggingface/transformers 4.3.1, licence Apache-2.0, transformers-LICENSE.txt\n"
+        b"onnxruntime-web 1.31.0, licence MIT, text: https://www.npmjs.com/package/onnxruntime-web\n"
+    )
+    assert written["page/transformers-LICENSE.txt"] == b"the terms"
+    assert b"python -m http.server --bind 127.0.0.1" in written["README.md"]
     home = [str(path).encode() for path in (run, tmp_path, Path.home())]
     assert not [name for name, content in written.items() for place in home if place in content]
     for name in ("index.html", "page/page.js", "page/worker.js", "page/page.css"):
@@ -108,6 +113,12 @@ def test_other_packages_are_refused(run, npm, tmp_path, capsys):
     shutil.rmtree(runtime)
     with pytest.raises(InputError, match=r"onnxruntime-web 1\.31\.0 is neither in"):
         browser.package(npm)
+    for needs in (None, ["onnxruntime-web"], {}):
+        (npm / "package.json").write_text(
+            json.dumps({"name": "@huggingface/transformers", "version": "4.3.1", "dependencies": needs})
+        )
+        with pytest.raises(InputError, match="onnxruntime-web None is neither in"):
+            browser.package(npm)
     with pytest.raises(InputError, match="no description of an npm package"):
         browser.package(tmp_path / "nothing")
     out = tmp_path / "out"
@@ -115,6 +126,13 @@ def test_other_packages_are_refused(run, npm, tmp_path, capsys):
     assert tool.main([str(run), "--to", "gguf", "--with-page", str(npm), "--out", str(out)]) == 2
     assert "--with-page does not belong to --to gguf" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_descriptions_without_names_break_nothing(npm):
+    (npm.parents[1] / "onnxruntime-web" / "package.json").write_text(
+        json.dumps({"version": "1.31.0", "license": {"type": "MIT"}, "homepage": "https://ort.example\n"})
+    )
+    assert "onnxruntime-web 1.31.0, licence not stated, text: https://ort.example\n" in browser.package(npm).about
 
 
 def test_a_changed_file_is_seen(run, npm, tmp_path):

@@ -236,3 +236,18 @@ def test_missing_text_and_missing_reason_are_named(memorised, tmp_path, capsys):
     assert "the text of phase fine_tune is not here" in capsys.readouterr().err
     assert check_privacy.main([str(memorised), "--accept-leak-risk"]) == 2
     assert "--accept-leak-risk and --why REASON must be used together" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"refused": "it leaks"}, {"refused": [7]}, {"refused": [["x"]]}, {"override": True}, {"override": ["why"]}, None],
+)
+def test_a_foreign_report_is_unreadable(tmp_path, change):
+    folder, report = tmp_path / "phases" / "p", {"refused": [], "override": None, "state_sha256": "a"}
+    path = privacy.path_of(tmp_path, folder)
+    path.parent.mkdir()
+    path.write_text(json.dumps(report))
+    assert privacy.require(tmp_path, folder, "a") == report
+    path.write_text(json.dumps(report | change) if change else "[" * 100_000)
+    with pytest.raises(DamageError, match="unreadable"):
+        privacy.require(tmp_path, folder, "a")

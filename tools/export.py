@@ -22,7 +22,8 @@ from llm60_jax.machine.signals import Interrupts
 EXAMPLES = """examples:
   # a folder for transformers, mlx-lm and lm_eval
   python tools/export.py runs/quickstart --to huggingface --out exported/quickstart --licence cc-by-sa-4.0
-  # the end of a phase, half the size, compared with transformers
+  # the end of a phase, half the size, compared with transformers; it needs its own privacy check
+  python tools/check_privacy.py runs/quickstart/phases/grammar
   python tools/export.py runs/quickstart/phases/grammar --to huggingface --dtype bfloat16 --check --out exported/grammar
   # for llama.cpp and Ollama
   python tools/export.py runs/quickstart --to gguf --type q8_0 --name my-model --out exported/gguf
@@ -41,8 +42,6 @@ _TOLERANCE = 1e-4  # between two programs' float32, as a share of the largest lo
 
 
 def _export(options: argparse.Namespace, interrupts: Interrupts) -> None:
-    if options.to == "mlx":
-        raise InputError("--to mlx: mlx-lm loads the folder of --to huggingface as it is")
     if options.with_page is not None and options.to != "onnx":
         raise InputError(f"--with-page does not belong to --to {options.to}; the page runs --to onnx")
     chosen = Options(_type(options), options.name, options.licence, options.with_page)
@@ -82,17 +81,24 @@ def _transformers(target: str) -> Callable[[Source, Path], list[str]]:
         import torch
         import transformers
     except ImportError as error:
-        raise InputError(f"--check needs the package {error.name}: {shipped.extra('export-test')}") from None
+        package = (error.name or "transformers").partition(".")[0]
+        raise InputError(f"--check needs the package {package}: {shipped.extra('export-test')}") from None
 
     def check(source: Source, folder: Path) -> list[str]:
         transformers.utils.logging.disable_progress_bar()
-        model = transformers.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).float()
-        words = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        with torch.inference_mode():
-            logits = _compare_logits(source, folder, lambda ids_BT: model(torch.tensor(ids_BT)).logits.numpy())
-            return [
-                f"transformers {transformers.__version__}: {line}" for line in (logits, _texts(source, model, words))
-            ]
+        try:
+            model = transformers.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).float()
+            words = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            with torch.inference_mode():
+                logits = _compare_logits(source, folder, lambda ids_BT: model(torch.tensor(ids_BT)).logits.numpy())
+                lines = [logits, _texts(source, model, words)]
+        except (ValueError, OSError, ImportError) as error:
+            reason = " ".join(str(error).replace(str(folder), "the folder").split())[:300]
+            raise DamageError(
+                f"--check: transformers {transformers.__version__} cannot use the files: {reason}; nothing is written. "
+                "Leave out --check, or install another version"
+            ) from error
+        return [f"transformers {transformers.__version__}: {line}" for line in lines]
 
     return check
 
@@ -115,7 +121,10 @@ def _compare_logits(source: Source, folder: Path, theirs: Callable[[np.ndarray],
 
 
 def _texts(source: Source, model: Any, words: Any) -> str:
-    """Continue the run's prompts by the likeliest tokens, and say how many texts are the checkpoint's."""
+    """Continue the run's prompts by the likeliest tokens, and say how many texts are the checkpoint's.
+
+    Raise DamageError if a text of a float32 file differs, and not because two tokens are equally likely.
+    """
     import transformers
 
     trained, texts = source.trained, []
@@ -133,10 +142,37 @@ def _texts(source: Source, model: Any, words: Any) -> str:
             eos_token_id=words.eos_token_id,
             pad_token_id=words.pad_token_id,
         )
+        begin = prompt["input_ids"].shape[1]
         ids_BT = model.generate(**prompt, generation_config=settings)
-        texts.append(words.decode(ids_BT[0], skip_special_tokens=True)[1:])
+        # An empty text, and one that begins with a newline, has no space in front.
+        texts.append(words.decode(ids_BT[0], skip_special_tokens=True).removeprefix(" "))
+        if source.type == "float32" and texts[-1] != written.text and not _is_tie(trained, ids_BT[0].tolist(), begin):
+            raise DamageError(
+                f"--check: transformers continues {written.prompt!r} as {texts[-1]!r}, but the checkpoint as "
+                f"{written.text!r}; nothing is written"
+            )
     equal = sum(text == written.text for text, written in zip(texts, ours, strict=True))
     return f"{equal} of {len(ours)} greedy texts are equal"
+
+
+def _is_tie(trained: Trained, ids: list[int], begin: int) -> bool:
+    """Whether the two likeliest logits are equal but for rounding where a program first wrote another token.
+
+    If it wrote none, ours came by rounding, and any place may be the one.
+
+    Args:
+      ids: BOS, a prompt, and what the program wrote after it.
+      begin: how many of them are BOS and the prompt.
+    """
+    ids_BT = np.array([ids], np.int32)
+    logits_TV = agreement.logits(trained.config.model, trained.plain_params, ids_BT)[0, begin - 1 : -1]
+    bound = _TOLERANCE * max(1.0, float(np.abs(logits_TV).max()))
+    written_T = ids_BT[0, begin:]
+    second_T, first_T = np.partition(logits_TV, -2, axis=-1)[:, -2:].T
+    is_tied_T = first_T - second_T <= bound
+    is_other_T = np.take_along_axis(logits_TV, written_T[:, None], 1)[:, 0] < first_T
+    places = np.flatnonzero(is_other_T)
+    return bool(is_tied_T[places[0]] if len(places) else is_tied_T.any())
 
 
 def _greedy(trained: Trained) -> list[generate.WrittenText]:
@@ -165,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     parser = cli.parser(__doc__, EXAMPLES)
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a run directory or a checkpoint")
-    parser.add_argument("--to", choices=[*TARGETS, "mlx"], required=True, help="the format; mlx is huggingface")
+    parser.add_argument("--to", choices=[*TARGETS], required=True, help="the format; mlx-lm reads huggingface")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder that does not exist yet")
     parser.add_argument("--dtype", metavar="T", help="huggingface: float32 (default) or bfloat16")
     parser.add_argument("--type", metavar="T", help="gguf: f16 (default), q8_0, bf16 or f32")

@@ -98,9 +98,10 @@ def recorded(run: Path, folder: Path, state_sha256: str) -> Blimp | None:
         scores = Blimp(**record["blimp"])
         groups = {str(name): float(share) for name, share in scores.groups.items()}
         read = Blimp(float(scores.overall), groups, int(scores.paradigms), int(scores.pairs))
-    except (DamageError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (DamageError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
-    return read if record.get("state_sha256") == state_sha256 else None
+    is_finite = all(math.isfinite(share) for share in (read.overall, *read.groups.values()))
+    return read if is_finite and record.get("state_sha256") == state_sha256 else None
 
 
 # --- Texts ----------------------------------------------------------------------------------------

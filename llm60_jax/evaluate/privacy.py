@@ -129,9 +129,8 @@ class PrivacyReport(NamedTuple):
         if not self.calibrated:
             lines.append("the model before the phase is not available, so common strings may count as memorised")
         if self.refused:
-            return "\n".join(
-                [*lines, "REFUSED: this model leaks its training text:", *(f"  {r}" for r in self.refused)]
-            )
+            lines += ["REFUSED: this model leaks its training text:", *(f"  {reason}" for reason in self.refused)]
+            return "\n".join(lines)
         return "\n".join([*lines, "passed: the check found no leak"])
 
 
@@ -330,8 +329,10 @@ def require(run: Path, folder: Path, state_sha256: str) -> dict[str, Any]:
         raise GateError(f"{path}: missing; check the model before you publish it: {command}")
     try:
         report = dict(json.loads(files.read_text(path)))
-        refused, override, checked = list(report["refused"]), report["override"], report["state_sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+        refused, override, checked = report["refused"], report["override"], report["state_sha256"]
+        if type(refused) is not list or {*map(type, refused)} - {str} or not isinstance(override, str | None):
+            raise TypeError
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamageError(f"{path}: unreadable ({type(error).__name__}); check again: {command}") from None
     if checked != state_sha256:
         raise DamageError(
@@ -339,7 +340,7 @@ def require(run: Path, folder: Path, state_sha256: str) -> dict[str, Any]:
             f"check again: {command}"
         )
     if refused and not override:
-        raise GateError(f"{path}: refused: {'; '.join(map(str, refused))[:500]}")
+        raise GateError(f"{path}: refused: {'; '.join(refused)[:500]}")
     return report
 
 

@@ -20,8 +20,8 @@ import numpy as np
 from llm60_jax import checkpoint
 from llm60_jax.checkpoint import Trained
 from llm60_jax.config import Lora, Model
-from llm60_jax.errors import DamageError, InputError, MachineError
-from llm60_jax.export import weights
+from llm60_jax.errors import DamageError, InputError
+from llm60_jax.export import huggingface, weights
 from llm60_jax.export.source import Source
 from llm60_jax.export.weights import Block, Weights
 from llm60_jax.machine import files, manifest, shipped
@@ -64,17 +64,11 @@ def refuse(source: Source) -> None:
 
 def write(source: Source, folder: Path) -> None:
     """Write the adapter's settings and tensors."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
     adapted, lora = _adapted(source.trained)
     found = list(pairs(adapted, lora))
     model = adapted.config.model
     (folder / CONFIG).write_text(files.dump(settings(source.name, adapted, lora, found)), encoding="utf-8")
-    try:
-        save_file(tensors(model, found), folder / TENSORS, metadata={"format": "pt"})
-    except SafetensorError as error:
-        raise MachineError(f"{folder / TENSORS}: cannot be written: {str(error)[:200]}; free some space") from None
+    huggingface.save(tensors(model, found), folder / TENSORS)
 
 
 def verify(source: Source, folder: Path) -> list[str]:

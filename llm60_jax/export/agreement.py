@@ -41,7 +41,8 @@ def tokens(trained: Trained) -> np.ndarray:
 
 def logits(model: Model, params: groups.Params, tokens_BT: np.ndarray) -> np.ndarray:
     """Return the logits of a model for tokens from position 0, computed in float32: [B, T, V]."""
-    return np.asarray(_logits(model, params, jnp.asarray(tokens_BT)))
+    with jax.default_matmul_precision("highest"):  # a GPU would multiply in TF32
+        return np.asarray(_logits(model, params, jnp.asarray(tokens_BT)))
 
 
 @functools.partial(jax.jit, static_argnums=0)

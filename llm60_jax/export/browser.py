@@ -6,7 +6,9 @@ server of plain files and no network: `index.html` allows requests to its own se
 """
 
 import json
+import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +25,7 @@ _LIBRARY = "transformers.min.js"  # has all of onnxruntime-web but the two files
 _RUNTIME = ("ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 _NAME, _VERSION = "@huggingface/transformers", (4, 3)  # the version that the page was tested with; 4.x is taken
 _RUNTIME_NAME = "onnxruntime-web"
+_TERMS = re.compile(r"(?i)(licen[cs]e|notice|thirdpartynotices).*")
 _POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; connect-src 'self'; "
     "style-src 'self'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -33,6 +36,7 @@ class Package(NamedTuple):
     """The files of transformers.js and of its onnxruntime-web, and what they are."""
 
     files: tuple[Path, ...]
+    licences: dict[str, Path]  # their licences and notices, by the name that each gets in the page
     about: str  # names, versions and licences
 
 
@@ -50,13 +54,14 @@ def package(folder: Path) -> Package:
             f"--with-page: {folder} is {about.get('name')} {version}, not {_NAME} from {_VERSION[0]}.{_VERSION[1]} "
             f"up, below {_VERSION[0] + 1}: {install}"
         )
-    wanted = about.get("dependencies", {}).get(_RUNTIME_NAME)
+    needs = about.get("dependencies")
+    wanted = needs.get(_RUNTIME_NAME) if isinstance(needs, dict) else None
     places = (folder / "node_modules" / _RUNTIME_NAME, folder.absolute().parents[1] / _RUNTIME_NAME)
     runtime = next((place for place in places if place.is_dir()), None)
     if runtime is None:
         raise InputError(f"--with-page: {_RUNTIME_NAME} {wanted} is neither in {folder} nor beside it: {install}")
     about_runtime = _about(runtime, install)
-    if about_runtime.get("version") != wanted:
+    if about_runtime.get("version") != wanted or wanted is None:
         raise InputError(
             f"--with-page: {runtime} is version {about_runtime.get('version')}, but {_NAME} {version} "
             f"needs {wanted}: {install}"
@@ -65,15 +70,16 @@ def package(folder: Path) -> Package:
     for path in paths:
         if not path.is_file():
             raise InputError(f"--with-page: {path} is missing: {install}")
-    licences = "".join(f"{a['name']} {a['version']}, licence {a.get('license')}\n" for a in (about, about_runtime))
-    return Package(tuple(paths), licences)
+    licences = _licences(_NAME, folder) | _licences(_RUNTIME_NAME, runtime)
+    lines = (_terms(_NAME, about, licences), _terms(_RUNTIME_NAME, about_runtime, licences))
+    return Package(tuple(paths), licences, "".join(lines))
 
 
 def write(source: Source, folder: Path, bundled: Package) -> None:
     """Write the page into a folder with an ONNX export."""
     (folder / PAGE).mkdir()
-    for path in (*bundled.files, *(_TEMPLATES / name for name in _SCRIPTS)):
-        shutil.copyfile(path, folder / PAGE / path.name)
+    for name, path in _copied(bundled).items():
+        shutil.copyfile(path, folder / PAGE / name)
     (folder / PAGE / "licences.txt").write_text(bundled.about, encoding="utf-8")
     (folder / PAGE / "page.css").write_text(pages.render(_TEMPLATES / "page.css"), encoding="utf-8")
     config = source.trained.config
@@ -91,10 +97,35 @@ def write(source: Source, folder: Path, bundled: Package) -> None:
 
 def verify(folder: Path, bundled: Package) -> list[str]:
     """Compare the copied files with those of the packages. Raise DamageError if one differs."""
-    for path in (*bundled.files, *(_TEMPLATES / name for name in _SCRIPTS)):
-        if files.sha256_of(path) != files.sha256_of(folder / PAGE / path.name):
-            raise DamageError(f"{folder / PAGE / path.name}: differs from {path}")
+    for name, path in _copied(bundled).items():
+        if files.sha256_of(path) != files.sha256_of(folder / PAGE / name):
+            raise DamageError(f"{folder / PAGE / name}: differs from {path}")
     return [f"{INDEX}: {len(bundled.files)} files of transformers.js and onnxruntime-web copied unchanged"]
+
+
+def _copied(bundled: Package) -> dict[str, Path]:
+    """Return the files that the page is copied from, by the name that each gets."""
+    scripts = (_TEMPLATES / name for name in _SCRIPTS)
+    return {path.name: path for path in (*bundled.files, *scripts)} | bundled.licences
+
+
+def _licences(name: str, folder: Path) -> dict[str, Path]:
+    """Return the licences and notices of a package by the names that they get in the page."""
+    short = name.rpartition("/")[2]
+    found = sorted(path for path in folder.glob("*") if _TERMS.fullmatch(path.name) and path.is_file())
+    return {f"{short}-{path.stem}.txt": path for path in found}
+
+
+def _terms(name: str, about: dict[str, Any], licences: Mapping[str, Path]) -> str:
+    """Return a line with a package's version and licence, and where the licence's text is."""
+    own = [copy for copy in licences if copy.startswith(name.rpartition("/")[2] + "-")]
+    where = ", ".join(own) or f"text: {_word(about.get('homepage')) or 'https://www.npmjs.com/package/' + name}"
+    return f"{name} {_word(about.get('version'))}, licence {_word(about.get('license')) or 'not stated'}, {where}\n"
+
+
+def _word(value: Any) -> str:
+    """Return a text of a foreign file in one line, or "" for what is no text."""
+    return " ".join(value.split()) if isinstance(value, str) else ""
 
 
 def _about(folder: Path, install: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Nobody sees a half-written folder. What a killed process leaves is removed by th
 same place.
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from llm60_jax.machine.progress import Track
 from llm60_jax.record.workdir import TOKENIZER
 
 _SMALL_BYTES = 2**24  # room for what is not weights: the vocabulary, three times at most
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, errno.ENOTDIR)  # by something that came meanwhile
 _BITS = {"q8_0": 8.5, "f16": 16, "bf16": 16, "bfloat16": 16, "f32": 32, "float32": 32}  # of a stored number
 
 
@@ -77,30 +79,61 @@ def export(
       DamageError: the model is damaged, or its files differ from it.
       MachineError: the place cannot be written, or has no room.
     """
-    sources.judged(path)  # before anything that takes time, or writes
+    checkpoint, report = sources.judged(path)  # before anything that takes time, or writes
     folder = _free_place(folder)
-    source = sources.opened(path, options, track)
+    source = sources.opened(checkpoint, report, options, track)
     module = TARGETS[target].module
     module.refuse(source)
     _require_room(source, folder)
     compared: list[str] = []
-    try:
-        with _parent_of(folder), unfinished.folder(folder.name, folder.parent) as scratch:
-            steps: dict[str, Callable[[], object]] = {
-                "writing": lambda: module.write(source, scratch),
-                "reading back": lambda: compared.extend(
-                    line for check in (module.verify, *checks) for line in check(source, scratch)
-                ),
-                "describing": lambda: _describe(source, target, scratch, compared),
-                "flushing": lambda: _finish(scratch),
-                "renaming": lambda: os.replace(scratch, folder),
-            }
-            for step in track(steps, f"export to {target}", len(steps)):
-                steps[step]()
+
+    def checked(scratch: Path) -> None:
+        for check in (module.verify, *checks):
+            with _read_back(folder):
+                compared.extend(check(source, scratch))
+
+    with _written(folder), _parent_of(folder), unfinished.folder(folder.name, folder.parent) as scratch:
+        steps: dict[str, Callable[[], object]] = {
+            "writing": lambda: module.write(source, scratch),
+            "reading back": lambda: checked(scratch),
+            "describing": lambda: _describe(source, target, scratch, compared),
+            "flushing": lambda: _finish(scratch),
+            "renaming": lambda: _rename(scratch, folder),
+        }
+        for step in track(steps, f"export to {target}", len(steps)):
+            steps[step]()
         files.flush(folder.parent)
-    except OSError as error:
-        raise MachineError(f"{folder}: cannot be written: {error.strerror or error}") from error
     return Exported(folder, _sizes(folder), compared, _notes(source))
+
+
+@contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """Turn an error of the disk into MachineError. It names the place, not the folder that is written aside."""
+    try:
+        yield
+    except OSError as error:
+        is_full = error.errno in (None, errno.ENOSPC, errno.EDQUOT)  # None: safetensors' own words
+        todo = "free some space" if is_full else "name another folder"
+        raise MachineError(f"{folder}: cannot be written: {error.strerror or error}; {todo}") from error
+
+
+@contextmanager
+def _read_back(folder: Path) -> Iterator[None]:
+    """Turn an error of the system while files are read back into MachineError: nothing was wrong with writing."""
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(f"{folder}: cannot be read back: {error.strerror or error}; export again") from error
+
+
+def _rename(scratch: Path, folder: Path) -> None:
+    """Give the finished folder its place. Raise InputError if something came there meanwhile."""
+    try:
+        os.replace(scratch, folder)
+    except OSError as error:
+        if error.errno not in _TAKEN:
+            raise
+        raise InputError(f"--out: {folder} is in use; name a folder that does not exist") from error
 
 
 def _describe(source: Source, target: str, scratch: Path, compared: Sequence[str]) -> None:
@@ -113,7 +146,8 @@ def _notes(source: Source) -> list[str]:
     """Return what the user should know of a model that leaves."""
     notes = [*source.facts.notes]
     if source.privacy["refused"]:
-        notes.append(f"the privacy check refused this model; the card names the reason: {source.privacy['override']}")
+        reason = " ".join(source.privacy["override"].split())
+        notes.append(f"the privacy check refused this model; the card names the reason: {reason}")
     for phase in source.facts.words_of:
         notes.append(f"the vocabulary was learnt from the text of phase {phase} too, so it shows words of it")
     if not source.licence:
@@ -123,7 +157,12 @@ def _notes(source: Source) -> list[str]:
 
 def _free_place(folder: Path) -> Path:
     """Return the place with links resolved. Raise InputError unless it is free."""
-    place = folder.resolve()
+    try:
+        place = folder.resolve()
+    except (RuntimeError, OSError):  # before Python 3.13 RuntimeError, then OSError
+        raise InputError(f"--out: {folder} goes through a loop of links; name another folder") from None
+    if os.path.ismount(place):
+        raise InputError(f"--out: {folder} is the top of a disk; name a folder on it that does not exist")
     if place.exists() and not place.is_dir():
         raise InputError(f"--out: {folder} is a file; name a folder that does not exist")
     if place.is_dir() and any(place.iterdir()):

@@ -200,10 +200,12 @@ def _grammar(gate: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict
     try:
         scores = dict(gate.get("evidence", {}).get("grammar", {}))
         judged = {str(name): Pairs(float(score["accuracy"]), int(score["pairs"])) for name, score in scores.items()}
-    except (ValueError, KeyError, TypeError):
+        if not all(math.isfinite(pairs.right) for pairs in judged.values()):
+            judged = {}
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         judged = {}
     shares = _last(rows, "minimal_pairs_by_phenomenon").get("minimal_pairs_by_phenomenon", {})
-    return judged or {name: Pairs(share) for name, share in shares.items()}
+    return judged or {name: Pairs(share) for name, share in shares.items() if math.isfinite(share)}
 
 
 def _last(rows: Sequence[Mapping[str, Any]], field: str) -> Mapping[str, Any]:
@@ -213,7 +215,10 @@ def _last(rows: Sequence[Mapping[str, Any]], field: str) -> Mapping[str, Any]:
 
 def _number(tree: Mapping[str, Any], field: str) -> float | None:
     value = tree.get(field)
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    try:
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    except OverflowError:  # an integer beyond float64
+        return None
 
 
 def _texts(trained: Trained) -> tuple[dict[str, tuple[Text, ...]], list[Earlier]]:
@@ -243,9 +248,13 @@ def _texts(trained: Trained) -> tuple[dict[str, tuple[Text, ...]], list[Earlier]
 def _ledgers(folder: Path) -> list[Ledger]:
     """Return the ledgers of a corpus; [] if it is gone."""
     try:
-        return [Ledger.of(tree) for tree in json.loads(files.read_text(folder / "ledger.json"))["sources"]]
+        ledgers = [Ledger.of(tree) for tree in json.loads(files.read_text(folder / "ledger.json"))["sources"]]
     except (DamageError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return []
+    is_whole = all(
+        type(ledger.source) is type(ledger.licence) is str and type(ledger.documents_kept) is int for ledger in ledgers
+    )
+    return ledgers if is_whole else []
 
 
 def _public(ledger: Ledger, source: Sequence[Source]) -> str:

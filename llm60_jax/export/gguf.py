@@ -9,6 +9,7 @@ the newline token and prefixes each line with a space, which is this project's r
 """
 
 import importlib.util
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 from llm60_jax.config import Model
 from llm60_jax.data.tokens.tokenizer import Tokenizer
 from llm60_jax.errors import DamageError, InputError
+from llm60_jax.export import huggingface, tokenizer
 from llm60_jax.export.source import Source
 from llm60_jax.export.weights import Norm, Weights
 from llm60_jax.machine import shipped
@@ -200,6 +202,8 @@ def keys(source: Source) -> dict[str, Any]:
     }
     if model.mlp == "swiglu":
         values[f"{arch}.use_parallel_residual"] = False
+    if huggingface.answers(source.trained):
+        values["tokenizer.chat_template"] = tokenizer.CHAT_TEMPLATE
     return values | _vocabulary(source.trained.tokenizer)
 
 
@@ -207,19 +211,19 @@ def _architecture(model: Model) -> str:
     return {"gelu": "starcoder2", "swiglu": "stablelm"}[model.mlp]
 
 
-def _vocabulary(tokenizer: Tokenizer) -> dict[str, Any]:
+def _vocabulary(words: Tokenizer) -> dict[str, Any]:
     """Return the keys of the tokenizer. Its kinds of tokens have sentencepiece's numbers, as GGUF's have."""
-    entries = tokenizer.entries()
+    entries = words.entries()
     return {
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.pre": "default",
         "tokenizer.ggml.tokens": [entry.piece for entry in entries],
         "tokenizer.ggml.scores": [float(entry.score) for entry in entries],
         "tokenizer.ggml.token_type": [int(entry.kind) for entry in entries],
-        "tokenizer.ggml.bos_token_id": tokenizer.bos,
-        "tokenizer.ggml.eos_token_id": tokenizer.eos,
-        "tokenizer.ggml.unknown_token_id": tokenizer.unk,
-        "tokenizer.ggml.padding_token_id": tokenizer.pad,
+        "tokenizer.ggml.bos_token_id": words.bos,
+        "tokenizer.ggml.eos_token_id": words.eos,
+        "tokenizer.ggml.unknown_token_id": words.unk,
+        "tokenizer.ggml.padding_token_id": words.pad,
         "tokenizer.ggml.add_bos_token": True,
         "tokenizer.ggml.add_eos_token": False,
         "tokenizer.ggml.add_space_prefix": True,
@@ -244,7 +248,7 @@ def _same(read: Any, value: Any) -> bool:
 
 def modelfile(source: Source, file: str) -> str:
     """Return the Modelfile: where the model is, that prompts go to it unchanged, and how to draw tokens."""
-    config = source.trained.config
+    config, words = source.trained.config, source.trained.tokenizer
     sampling = config.sampling
     parameters = {
         "num_ctx": config.model.max_context,
@@ -253,7 +257,9 @@ def modelfile(source: Source, file: str) -> str:
         "top_p": sampling.top_p,
         "repeat_penalty": sampling.repetition_penalty,
         "repeat_last_n": -1,  # the whole context, as this project does
-        "stop": '"</s>"',
+        "stop": json.dumps(words.entries()[words.eos].piece),
     }
-    lines = [f"FROM ./{file}", "TEMPLATE {{ .Prompt }}"]
+    # The newline ends a question.
+    template = '"""{{ .Prompt }}\n"""' if huggingface.answers(source.trained) else "{{ .Prompt }}"
+    lines = [f"FROM ./{file}", f"TEMPLATE {template}"]
     return "\n".join([*lines, *(f"PARAMETER {name} {value}" for name, value in parameters.items())]) + "\n"

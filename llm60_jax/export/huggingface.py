@@ -17,7 +17,7 @@ import numpy as np
 
 from llm60_jax.checkpoint import Trained
 from llm60_jax.config import InstructionSource, Model
-from llm60_jax.errors import DamageError, InputError, MachineError
+from llm60_jax.errors import DamageError, InputError
 from llm60_jax.export import agreement, tokenizer
 from llm60_jax.export.source import Source
 from llm60_jax.export.weights import Block, Norm, Weights
@@ -39,19 +39,24 @@ def refuse(source: Source) -> None:
 
 
 def write(source: Source, folder: Path) -> None:
-    """Write the weights and the small files. Raise MachineError if the disk is full."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
+    """Write the weights and the small files. Raise OSError if the disk is full."""
     arrays = {
         name: np.ascontiguousarray(array, _DTYPES[source.type])
         for name, array in tensors(source.trained.config.model, source.weights)
     }
-    try:
-        save_file(arrays, folder / NAME, metadata={"format": "pt"})  # transformers insists on it
-    except SafetensorError as error:
-        raise MachineError(f"{folder / NAME}: cannot be written: {str(error)[:200]}; free some space") from None
+    save(arrays, folder / NAME)
     write_small_files(source, folder)
+
+
+def save(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    """Write arrays as a file of safetensors. Raise OSError."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    try:
+        save_file(dict(arrays), path, metadata={"format": "pt"})  # transformers insists on it
+    except SafetensorError as error:  # has the system's words, and the path of a folder that nobody knows
+        raise OSError(str(error).replace(str(path), path.name)[:200]) from None
 
 
 def write_small_files(source: Source, folder: Path) -> None:

@@ -18,6 +18,7 @@ from llm60_jax.record import checkpoints, store
 _LONGEST_NAME = 96  # characters, the hub's limit
 _LONGEST_LICENCE = 64
 _LICENCE_MARKS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.+-_")
+_NO_BEGINNING = (".", "+", "-", "_")  # of a licence's id
 
 
 class Options(NamedTuple):
@@ -42,11 +43,6 @@ class Source(NamedTuple):
     track: Track  # shows progress on stderr, and may raise to interrupt
     page: Path | None = None  # see `Options`
 
-    @property
-    def run(self) -> Path:
-        """The run directory, absolute."""
-        return self.trained.folder.absolute().parents[1]
-
 
 def judged(path: Path) -> tuple[Path, dict[str, Any]]:
     """Return the checkpoint that a path means, and its privacy report.
@@ -61,20 +57,26 @@ def judged(path: Path) -> tuple[Path, dict[str, Any]]:
     return folder, privacy.require(run, folder, store.read_meta(folder)["state_sha256"])
 
 
-def opened(path: Path, options: Options, track: Track) -> Source:
+def opened(folder: Path, report: dict[str, Any], options: Options, track: Track) -> Source:
     """Read a model that was judged by `tools/check_privacy.py`.
 
     Args:
-      path: a checkpoint, or a run directory for its newest one.
+      folder: the checkpoint, as `judged` returned it.
+      report: its privacy report, from the same call.
 
     Raises:
       InputError: no checkpoint, or a name or licence that cannot be written.
-      GateError: the privacy check was not run, or refused the model.
-      DamageError: a file is damaged, or a number is not finite.
+      DamageError: a file is damaged, a number is not finite, or the checkpoint is no longer the one
+        that the report is about.
     """
-    folder, report = judged(path)
     name, licence = _name(options.name), _licence(options.licence)
     trained = checkpoint.open_(folder)
+    state = trained.meta["state_sha256"]
+    if state != report["state_sha256"]:
+        raise DamageError(
+            f"{folder}: changed during the export: the privacy report is about state "
+            f"{report['state_sha256'][:16]}, and state {state[:16]} was read; export again"
+        )
     arrays = weights.of(trained.config.model, trained.plain_params)
     for place, array in arrays.arrays():
         if not np.isfinite(array).all():
@@ -97,13 +99,15 @@ def _name(name: str) -> str:
     """Return a name that fits into one line of every format. Raise InputError."""
     if not name.isprintable() or len(name) > _LONGEST_NAME or name != name.strip():
         raise InputError(f"--name: {name!r} must be one line of at most {_LONGEST_NAME} printable characters")
+    if "/" in name or "\\" in name:
+        raise InputError(f"--name: {name!r} is a name and no path; leave out / and \\")
     return name
 
 
 def _licence(licence: str) -> str:
     """Return a licence's id in small letters. Raise InputError."""
     small = licence.lower()
-    if len(small) > _LONGEST_LICENCE or not _LICENCE_MARKS.issuperset(small):
+    if len(small) > _LONGEST_LICENCE or not _LICENCE_MARKS.issuperset(small) or small.startswith(_NO_BEGINNING):
         raise InputError(
             f"--licence: {licence!r} is no licence id; those are words such as apache-2.0, mit or cc-by-4.0"
         )

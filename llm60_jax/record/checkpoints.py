@@ -10,6 +10,7 @@ from llm60_jax.errors import DamageError, InputError
 from llm60_jax.machine import manifest
 from llm60_jax.record import store
 from llm60_jax.record.kept import DAMAGED, listed, step_of
+from llm60_jax.record.workdir import TOKENIZER
 
 log = logging.getLogger("llm60_jax")
 BRANCHES = "branches"  # folder of checkpoints that a run left when it went back to an earlier step
@@ -18,13 +19,23 @@ BRANCHES = "branches"  # folder of checkpoints that a run left when it went back
 def find(path: Path) -> Path:
     """Return the checkpoint that a path means: itself, or the newest of a run directory. Raises InputError."""
     if manifest.exists(path) and (path / store.STATE).is_dir():
-        return path
+        return _inside_its_run(path)
     committed = listed(path)
     if committed:
         return committed[0]
     runs = sorted(str(config.parent) for config in path.absolute().parent.glob("*/config.json"))
     hint = f"; runs beside it: {', '.join(runs[:5])}" if runs else ""
     raise InputError(f"{path}: neither a checkpoint nor a run directory with one{hint}")
+
+
+def _inside_its_run(folder: Path) -> Path:
+    """Return a checkpoint's path whose second parent is its run: links and ".." are resolved if need be.
+
+    A checkpoint that itself lies outside of a run keeps the path that leads through the run.
+    """
+    resolved = folder.resolve()
+    is_plain = resolved == folder.absolute() and len(folder.parts) > 2
+    return folder if is_plain or not (resolved.parents[1] / TOKENIZER).exists() else resolved
 
 
 class Checkpoints:
