@@ -316,8 +316,12 @@ def test_curves_move_while_a_run_trains(browser, tmp_path):
 
 @pytest.mark.slow
 def test_a_text_is_looked_at_token_by_token(page):
+    page.go("watch")
+    page.until(lambda: page.all("#curves #text"))  # the report has a section of that name
     page.go("inside")
-    page.fill("#text", "The quiet river crossed the harbour.")
+    ids = [element.get_attribute("id") for element in page.all("[id]")]
+    assert len(ids) == len(set(ids))
+    page.fill("#inside-text", "The quiet river crossed the harbour.")
     page.one("#inside-form button").click()
     page.until(lambda: page.all("#looked figure"))
     assert page.text("#looked .words") == "The quiet river crossed the harbour."
@@ -355,7 +359,7 @@ def test_nothing_is_wider_than_the_screen(page, width):
     page.until(lambda: "training loss" in page.text("#curves"))
     assert fits()
     page.go("inside")
-    page.fill("#text", "W" * 45)
+    page.fill("#inside-text", "W" * 45)
     page.one("#inside-form button").click()
     page.until(lambda: page.all("#looked figure"))
     assert fits()
@@ -381,7 +385,7 @@ def test_hostile_text_stays_text(page):
     assert shown in page.text("#gates")
     assert page.all("main img, main script, svg script, [onerror]") == []
     page.go("inside")
-    page.browser.execute_script("document.getElementById('text').value = arguments[0]", SHORT)
+    page.browser.execute_script("document.getElementById('inside-text').value = arguments[0]", SHORT)
     page.one("#inside-form button").click()
     page.until(lambda: page.all("#looked .words"))
     assert page.all("main img, main script") == []
