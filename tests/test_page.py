@@ -186,6 +186,7 @@ def test_a_text_can_be_stopped(page):
     page.until(lambda: not page.one("#stop").is_enabled())
     time.sleep(0.3)
     assert len([end for end in page.all("#texts .ends") if end.text]) <= 1
+    assert "waits" not in page.text("#texts")
     assert page.one("#start").is_enabled()
 
 
