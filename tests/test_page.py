@@ -234,6 +234,33 @@ def test_keys_alone_suffice(page):
     page.until(lambda: page.one("#runs input[value=second]").is_selected())
 
 
+@pytest.mark.slow
+def test_runs_and_checkpoints_that_come_and_go(browser, base, tmp_path):
+    for name in ("first", "second"):
+        shutil.copytree(base, tmp_path / name)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "config.json").write_text("{")  # cannot be read, and comes first
+    process, url = serve(tmp_path)
+    try:
+        page = Page(browser, url)
+        page.choose(["second"], "#models")
+        page.one("#models input[value=second]").send_keys("")
+        shutil.copytree(base / "phases" / "grammar", tmp_path / "first" / "checkpoints" / "7", dirs_exist_ok=True)
+        page.until(lambda: page.all("#models input[value='first/checkpoints/7']"), 30)
+        assert [box.get_attribute("value") for box in page.all("#models input") if box.is_selected()] == ["second"]
+        assert browser.switch_to.active_element.get_attribute("value") == "second"
+        page.go("watch")
+        page.until(lambda: page.all("#curves figure"))
+        assert page.one("#runs input[value=first]").is_selected()  # the first that can be read
+        page.choose(["first", "second"], "#runs")
+        shutil.rmtree(tmp_path / "second")
+        page.until(lambda: not page.all("#runs input[value=second]"), 40)
+        page.until(lambda: "held-out loss" in page.text("#now"))
+    finally:
+        stop(process)
+        browser.get_log("browser")  # the answers about the run that was deleted
+
+
 def test_an_error_is_one_line(page):
     page.choose(["first"], "#models")
     page.fill("#prompt", "The")

@@ -15,6 +15,7 @@ pytest.importorskip("uvicorn", reason="needs the extra serve")
 
 from serving import TOKEN, served
 
+from llm60_jax.errors import MachineError
 from llm60_jax.serve import guard
 from llm60_jax.serve import server as server_module
 from llm60_jax.serve.guard import Entry
@@ -265,6 +266,21 @@ def test_every_answer_has_the_headers(server):
     refused = server.client.get("/v1/models", headers={"Authorization": "Bearer x"})
     assert refused.headers["www-authenticate"] == "Bearer"
     assert refused.headers["x-content-type-options"] == "nosniff"
+
+
+def test_what_is_no_http_is_refused_with_the_headers_of_all(server):
+    heads = server.raw(HOSTILE["no HTTP"][1]).partition(b"\r\n\r\n")[0].split(b"\r\n")
+    assert {b": ".join(header) for header in guard.ALWAYS} <= set(heads)
+
+
+@pytest.mark.parametrize(("port", "other"), [(8060, 8061), (65535, 65534)])
+def test_the_port_that_is_proposed_exists(monkeypatch, port, other):
+    def bind(self, address):
+        raise OSError(errno.EADDRINUSE, "taken")
+
+    monkeypatch.setattr(server_module.socket.socket, "bind", bind)
+    with pytest.raises(MachineError, match=f"--port {other},"):
+        server_module.listen("127.0.0.1", port)
 
 
 def test_good_requests_pass(server):
