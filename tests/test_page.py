@@ -186,6 +186,7 @@ def test_a_text_can_be_stopped(page):
     page.until(lambda: not page.one("#stop").is_enabled())
     time.sleep(0.3)
     assert len([end for end in page.all("#texts .ends") if end.text]) <= 1
+    assert "waits" not in page.text("#texts")
     assert page.one("#start").is_enabled()
 
 
@@ -231,6 +232,33 @@ def test_keys_alone_suffice(page):
     tab_to(lambda element: element.get_attribute("value") == "second")
     press(Keys.SPACE)
     page.until(lambda: page.one("#runs input[value=second]").is_selected())
+
+
+@pytest.mark.slow
+def test_runs_and_checkpoints_that_come_and_go(browser, base, tmp_path):
+    for name in ("first", "second"):
+        shutil.copytree(base, tmp_path / name)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "config.json").write_text("{")  # cannot be read, and comes first
+    process, url = serve(tmp_path)
+    try:
+        page = Page(browser, url)
+        page.choose(["second"], "#models")
+        page.one("#models input[value=second]").send_keys("")
+        shutil.copytree(base / "phases" / "grammar", tmp_path / "first" / "checkpoints" / "7", dirs_exist_ok=True)
+        page.until(lambda: page.all("#models input[value='first/checkpoints/7']"), 30)
+        assert [box.get_attribute("value") for box in page.all("#models input") if box.is_selected()] == ["second"]
+        assert browser.switch_to.active_element.get_attribute("value") == "second"
+        page.go("watch")
+        page.until(lambda: page.all("#curves figure"))
+        assert page.one("#runs input[value=first]").is_selected()  # the first that can be read
+        page.choose(["first", "second"], "#runs")
+        shutil.rmtree(tmp_path / "second")
+        page.until(lambda: not page.all("#runs input[value=second]"), 40)
+        page.until(lambda: "held-out loss" in page.text("#now"))
+    finally:
+        stop(process)
+        browser.get_log("browser")  # the answers about the run that was deleted
 
 
 def test_an_error_is_one_line(page):
@@ -316,8 +344,12 @@ def test_curves_move_while_a_run_trains(browser, tmp_path):
 
 @pytest.mark.slow
 def test_a_text_is_looked_at_token_by_token(page):
+    page.go("watch")
+    page.until(lambda: page.all("#curves #text"))  # the report has a section of that name
     page.go("inside")
-    page.fill("#text", "The quiet river crossed the harbour.")
+    ids = [element.get_attribute("id") for element in page.all("[id]")]
+    assert len(ids) == len(set(ids))
+    page.fill("#inside-text", "The quiet river crossed the harbour.")
     page.one("#inside-form button").click()
     page.until(lambda: page.all("#looked figure"))
     assert page.text("#looked .words") == "The quiet river crossed the harbour."
@@ -355,7 +387,7 @@ def test_nothing_is_wider_than_the_screen(page, width):
     page.until(lambda: "training loss" in page.text("#curves"))
     assert fits()
     page.go("inside")
-    page.fill("#text", "W" * 45)
+    page.fill("#inside-text", "W" * 45)
     page.one("#inside-form button").click()
     page.until(lambda: page.all("#looked figure"))
     assert fits()
@@ -381,7 +413,7 @@ def test_hostile_text_stays_text(page):
     assert shown in page.text("#gates")
     assert page.all("main img, main script, svg script, [onerror]") == []
     page.go("inside")
-    page.browser.execute_script("document.getElementById('text').value = arguments[0]", SHORT)
+    page.browser.execute_script("document.getElementById('inside-text').value = arguments[0]", SHORT)
     page.one("#inside-form button").click()
     page.until(lambda: page.all("#looked .words"))
     assert page.all("main img, main script") == []

@@ -1,7 +1,10 @@
 """The server: texts, batches, models that come and go, a look inside, and the tool."""
 
+import asyncio
+import errno
 import json
 import os
+import queue
 import shutil
 import signal
 import socket
@@ -9,6 +12,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,9 +35,10 @@ from llm60_jax.evaluate import depth
 from llm60_jax.generate import Request
 from llm60_jax.model import groups
 from llm60_jax.model.drawing import Choice
-from llm60_jax.serve import batch, inside, writing
-from llm60_jax.serve.engine import Writing
-from llm60_jax.serve.models import Shelf
+from llm60_jax.serve import batch, completions, engine, inside, writing
+from llm60_jax.serve.batch import Loaded
+from llm60_jax.serve.engine import Call, Writing
+from llm60_jax.serve.models import Model, Shelf
 from llm60_jax.serve.requests import Completion
 from llm60_jax.serve.texts import Alphabet, Growing, RowText
 
@@ -417,6 +423,8 @@ def test_models_are_the_checkpoints_that_are_there(server, base, copied, tmp_pat
         Shelf([copied, shutil.copytree(copied, tmp_path / "elsewhere" / "mine")])
     with pytest.raises(InputError, match=r"config\.json"):
         Shelf([tmp_path / "nothing"])
+    (tmp_path / "link").symlink_to(copied)
+    assert Shelf([tmp_path / "link"]).runs() == {"mine": copied}
 
 
 def test_vanished_and_damaged_models_are_said_and_the_server_lives(copied):
@@ -442,8 +450,6 @@ def test_vanished_and_damaged_models_are_said_and_the_server_lives(copied):
 
 def test_a_checkpoint_that_vanishes_between_listing_and_loading(copied, monkeypatch):
     with served([copied]) as server:
-        from llm60_jax.serve import engine
-
         real = engine.Engine._load
 
         def load(self, model):
@@ -466,6 +472,67 @@ def test_few_models_stay_in_memory(copied, monkeypatch):
             assert server.post(model=f"mine/checkpoints/{number}", prompt="The", max_tokens=1).status_code == 200
         assert len(server.engine._models) == 2
     assert loads == ["11", "12", "13", "12"]
+
+
+def test_a_folder_that_cannot_be_looked_at_ends_no_thread(server, monkeypatch):
+    def fail(*arguments):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.manifest, "exists", fail)
+        patch.setattr(engine.Engine, "_load", fail)
+        events = queue.SimpleQueue()
+        server.engine.submit(Call(Model("m", Path("/none"), 1, 1), events.put, print))
+        refusal = events.get(timeout=10).refusal
+    assert (refusal.status, refusal.code) == (500, "damaged_model")
+    assert server.text(model="run", prompt="The", max_tokens=1) is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(server.engine._thread, "is_alive", lambda: False)
+        assert server.post(model="run", prompt="The").status_code == 503
+
+
+def test_jobs_that_join_a_batch_are_ended_with_it(trained):
+    motor, ended = engine.Engine(), []
+    wanted = Completion(model="m", prompt=["x"])
+    first, second = (Writing(Model("m", Path("m"), 1, 1), ended.append, wanted) for _ in range(2))
+    with motor._changed:
+        motor._waiting.append(second)
+        assert motor._mates(first, Loaded.of(trained)) == [second]
+    motor.close(5)
+    assert len(ended) == 2
+    assert first.is_abandoned
+    assert second.is_abandoned
+    motor._waiting.append(second)
+    assert motor._mates(first, Loaded.of(trained)) == []
+
+
+def test_a_stream_that_nobody_began_to_read_ends_its_job():
+    class Gone(Exception):
+        pass
+
+    async def send(message):
+        raise Gone
+
+    async def receive():
+        await asyncio.sleep(60)
+
+    async def never():
+        yield b""
+
+    job = Writing(None, print, Completion(model="m", prompt=["x"]))
+    response = completions._Stream(job, never())
+    with pytest.raises((Gone, BaseExceptionGroup)):
+        asyncio.run(response({"type": "http", "asgi": {}}, receive, send))
+    assert job.is_abandoned
+
+
+def test_a_prompt_that_cannot_fit_is_not_encoded(server, monkeypatch):
+    monkeypatch.setattr(writing, "_ids_of", lambda *arguments: pytest.fail("it is encoded"))
+    answer = server.post(model="run", prompt="x " * 100_000)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "context_length_exceeded"
+    assert "200,000" in answer.json()["error"]["message"]
+    assert server.post("/api/inside", model="run", text="x" * 100_001).status_code == 400
 
 
 def test_a_failure_inside_a_batch_is_an_answer(server, monkeypatch, caplog):
@@ -561,6 +628,37 @@ def test_the_tool_says_what_is_wrong(base, server, tmp_path, capsys):
         assert words in capsys.readouterr().err
     assert tool.main([str(base), "--port", "0", "--host", "192.0.2.1"]) == 5  # an address of documents
     assert "192.0.2.1" in capsys.readouterr().err
+
+
+def test_the_browser_gets_the_address_by_a_file_of_ours_alone(base, monkeypatch, capsys):
+    seen = {}
+
+    def opened(uri):
+        path = Path(urllib.parse.unquote(urllib.parse.urlsplit(uri).path))
+        seen.update(uri=uri, text=path.read_text(), mode=path.stat().st_mode & 0o777, path=path)
+        seen["priority"] = os.getpriority(os.PRIO_PROCESS, 0)
+
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    lowered = []
+    monkeypatch.setattr(tool.webbrowser, "open", opened)
+    monkeypatch.setattr(tool.os, "nice", lambda by: lowered.append((by, bool(seen))))
+    monkeypatch.setattr("llm60_jax.serve.server.run", lambda app, engine, listening, interrupts: listening.close())
+    assert tool.main([str(base), "--port", "0", "--open", "--host", "0:0:0:0:0:0:0:1"]) == 0
+    address = capsys.readouterr().out.strip()
+    token = address.partition("?token=")[2]
+    assert address.startswith("http://[::1]:")
+    assert address in seen["text"]
+    assert token not in seen["uri"]
+    assert (seen["mode"], seen["priority"]) == (0o600, before)
+    assert lowered == [(10, True)]  # after the browser
+    assert not seen["path"].exists()
+
+
+def test_every_address_is_explained(base, monkeypatch, capsys):
+    monkeypatch.setattr(tool.os, "nice", lambda by: None)
+    monkeypatch.setattr("llm60_jax.serve.server.run", lambda app, engine, listening, interrupts: listening.close())
+    assert tool.main([str(base), "--port", "0", "--host", "::"]) == 0
+    assert "every address of this computer" in capsys.readouterr().err
 
 
 def test_a_seed_is_drawn_where_none_is_given():

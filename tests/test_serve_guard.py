@@ -1,9 +1,12 @@
 """Hostile requests: each is refused in the right way, and the server goes on."""
 
+import asyncio
 import contextlib
+import errno
 import json
 import socket
 import threading
+import time
 
 import pytest
 
@@ -12,6 +15,7 @@ pytest.importorskip("uvicorn", reason="needs the extra serve")
 
 from serving import TOKEN, served
 
+from llm60_jax.errors import MachineError
 from llm60_jax.serve import guard
 from llm60_jax.serve import server as server_module
 from llm60_jax.serve.guard import Entry
@@ -27,7 +31,7 @@ GOOD = {"model": "run", "prompt": "The", "max_tokens": 1}
 def server(base):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(guard, "_BODY_SECONDS", 0.6)
-        patch.setattr(server_module, "_FIRST_REQUEST_SECONDS", 0.6)
+        patch.setattr(server_module, "_REQUEST_SECONDS", 0.6)
         with served([base]) as running:
             assert running.post(**GOOD).status_code == 200  # the model is loaded
             yield running
@@ -264,6 +268,21 @@ def test_every_answer_has_the_headers(server):
     assert refused.headers["x-content-type-options"] == "nosniff"
 
 
+def test_what_is_no_http_is_refused_with_the_headers_of_all(server):
+    heads = server.raw(HOSTILE["no HTTP"][1]).partition(b"\r\n\r\n")[0].split(b"\r\n")
+    assert {b": ".join(header) for header in guard.ALWAYS} <= set(heads)
+
+
+@pytest.mark.parametrize(("port", "other"), [(8060, 8061), (65535, 65534)])
+def test_the_port_that_is_proposed_exists(monkeypatch, port, other):
+    def bind(self, address):
+        raise OSError(errno.EADDRINUSE, "taken")
+
+    monkeypatch.setattr(server_module.socket.socket, "bind", bind)
+    with pytest.raises(MachineError, match=f"--port {other},"):
+        server_module.listen("127.0.0.1", port)
+
+
 def test_good_requests_pass(server):
     port = server.port
     for host in ("localhost", f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}", "LOCALHOST:9"):
@@ -281,7 +300,17 @@ def test_the_page_visit_sets_the_cookie(server):
     cookie = answer.partition("set-cookie: ")[2].partition("\r\n")[0]
     assert cookie.startswith(f"llm60_token_{server.port}={TOKEN};")
     assert "HttpOnly" in cookie
-    assert "SameSite=Strict" in cookie
+    assert "SameSite=Lax" in cookie  # a link in another site's page leads here, and the redirect must bring it
+    assert "Max-Age" not in cookie
+
+
+def test_a_person_without_the_token_is_told_in_a_sentence(server):
+    answer = server.raw(get("/", "accept: text/html,*/*")).decode()
+    assert answer.startswith("HTTP/1.1 401")
+    assert "content-type: text/html" in answer
+    assert "tools/serve.py printed" in answer
+    assert "content-security-policy" in answer
+    assert "text/html" not in server.raw(get("/v1/models", "accept: text/html,*/*")).decode()
 
 
 def test_slow_clients_are_hung_up_on_and_harm_nobody(server):
@@ -298,6 +327,54 @@ def test_slow_clients_are_hung_up_on_and_harm_nobody(server):
     finally:
         for connection in connections:
             connection.close()
+
+
+def test_a_second_request_must_come_whole_in_time_too(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert b" 200 " in connection.recv(65536)
+        connection.sendall(b"GET /hea")
+        start = time.monotonic()
+        while connection.recv(1000):
+            pass
+        assert time.monotonic() - start < 5
+
+
+def test_an_answer_in_progress_is_not_cut(server):
+    gate = server.held()
+    opener = threading.Timer(1.5, gate.set)  # longer than a head may take here
+    opener.start()
+    assert server.post(**GOOD).status_code == 200
+    opener.join()
+
+
+def test_connections_above_the_limit_are_closed_at_once(server, monkeypatch):
+    server.client.get("/health")
+    monkeypatch.setattr(server_module, "_MOST_CONNECTIONS", 1)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        with contextlib.suppress(ConnectionError):
+            assert connection.recv(1000) == b""
+        assert server.client.get("/health").status_code == 200  # on the connection that is there
+
+
+def test_a_flood_of_trouble_in_the_loop_is_one_line(caplog):
+    running = server_module._Server(server_module.uvicorn.Config(lambda: None), None, None)
+    loop = asyncio.new_event_loop()
+    for _ in range(100):
+        running._say(loop, {"message": "accept", "exception": OSError(errno.EMFILE, "too many")})
+    loop.close()
+    assert len(caplog.records) == 1
+    assert "too many open files" in caplog.text
+
+
+def test_who_has_no_token_takes_no_place(server, monkeypatch):
+    monkeypatch.setattr(guard, "MOST_AT_ONCE", 1)
+    half = head("POST /health", "content-length: 9") + b"{"
+    for data in (half, post(GOOD)[:-3].replace(TOKEN.encode(), b"wrong")):
+        start = time.monotonic()
+        assert server.raw(data)[9:12] in (b"405", b"401")
+        assert time.monotonic() - start < 0.5  # it does not wait for the body
+    assert server.raw(head("POST /v1/models", BEARER, "content-length: 9") + b"{")[9:12] == b"405"
 
 
 def test_a_client_that_reads_nothing_harms_nobody(server):
@@ -326,13 +403,15 @@ def test_many_requests_at_once_are_refused_in_time(server, monkeypatch):
 
 def test_an_unexpected_failure_shows_nothing_of_the_inside(server, monkeypatch, caplog):
     def fail(self):
-        raise ZeroDivisionError("a secret of the inside")
+        raise ZeroDivisionError("a secret of the inside \x1b[2J" + "y" * 1000)
 
     monkeypatch.setattr(type(server.shelf), "models", fail)
     answer = server.client.get("/v1/models")
     assert answer.status_code == 500
+    assert answer.json()["error"]["type"] == "server_error"
     assert "secret" not in answer.text
     assert "a secret of the inside" in caplog.text  # on the terminal
+    assert "\x1b" not in caplog.text
     monkeypatch.undo()
     assert server.client.get("/v1/models").status_code == 200
 

@@ -193,6 +193,12 @@ def test_a_lock_that_names_nobody_is_nobody(run, text):
     assert status.holder(run) is None
 
 
+def test_a_pipe_in_the_place_of_a_lock_is_nobody(run):
+    (run / "lock").unlink(missing_ok=True)
+    os.mkfifo(run / "lock")
+    assert status.holder(run) is None
+
+
 def test_the_time_left_follows_the_operations_of_later_stages(tree, tmp_path):
     whole = made(longer(tree), tmp_path)
     config = whole.config
@@ -265,6 +271,33 @@ def test_drawing_stays_within_its_budget(monkeypatch):
         paced.get(second)
     assert len(drawn) == math.ceil(1000 * watch.BUDGET / 0.5)
     assert sum(0.5 for _ in drawn) / 1000 <= watch.BUDGET + 0.5 / 1000
+
+
+def test_drawing_that_fails_stays_within_its_budget_too(monkeypatch):
+    spent, drawn = [0.0], []
+    monkeypatch.setattr(watch.time, "thread_time", lambda: spent[0])
+
+    def draw():
+        drawn.append(1)
+        spent[0] += 0.5
+        raise DamageError("of the test")
+
+    paced = watch._Paced(draw, lambda: 100.0)
+    with pytest.raises(DamageError):
+        paced.get(1)
+    paced.get(2)
+    assert len(drawn) == 1
+
+
+def test_runs_that_are_gone_are_forgotten(run, tmp_path):
+    places = {"first": run, "second": shutil.copytree(run, tmp_path / "second")}
+    watching = Watch(lambda: places)
+    watching.compare(["first", "second"])
+    first = watching.run("first")
+    del places["second"]
+    assert [line.name for line in watching.list()] == ["first"]
+    assert watching._watched == {run: first}
+    assert not watching._compared
 
 
 def test_the_panel_shows_where_a_run_stands(run, monkeypatch):
@@ -394,6 +427,13 @@ def test_what_is_not_there_is_one_line(client, path, code, words):
     message = answer.json()["error"]["message"]
     assert words in message
     assert "\n" not in message
+
+
+def test_a_folder_whose_name_is_no_text_is_listed(run, tmp_path):
+    serving = pytest.importorskip("serving")
+    os.rename(run, tmp_path / os.fsdecode(b"run\xff"))
+    with serving.served([tmp_path / os.fsdecode(b"run\xff")]) as running:
+        assert [line["name"] for line in running.client.get("/api/runs").json()] == ["run\udcff"]
 
 
 def test_the_page_and_its_files_come_from_here_alone(client):

@@ -2,6 +2,8 @@
 programs."""
 
 import argparse
+import contextlib
+import html
 import ipaddress
 import logging
 import os
@@ -9,11 +11,11 @@ import secrets
 import sys
 import threading
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from llm60_jax.errors import InputError
-from llm60_jax.machine import cli, shipped
+from llm60_jax.machine import cli, shipped, unfinished
 from llm60_jax.machine.signals import Interrupts
 
 EXAMPLES = """examples:
@@ -27,6 +29,7 @@ It prints the address with a token. A program sends the token as its API key:
   OpenAI(base_url="http://127.0.0.1:8060/v1", api_key=TOKEN)
 Runs are only read, and may train meanwhile. Ctrl-C ends the server.
 """
+_BROWSER_SECONDS = 2.0  # in which a browser has been started; some are waited for until they end
 _LOG = logging.getLogger("llm60_jax")
 
 
@@ -42,20 +45,40 @@ def _serve(options: argparse.Namespace, interrupts: Interrupts) -> None:
         raise InputError(f"--port: {options.port}, but it must be from 0 to 65535")
     shelf = models.Shelf(options.runs)
     listening = server.listen(host, options.port)
-    if not ipaddress.ip_address(host).is_loopback:
+    ip = ipaddress.ip_address(host)
+    if not ip.is_loopback:
         if options.no_token:
             raise InputError(f"--no-token: others reach this computer at {host}; it is allowed on loopback only")
         _LOG.warning("%s is not loopback: whoever has the token can use the models, and it travels unencrypted", host)
-    if hasattr(os, "nice"):
-        os.nice(10)  # training goes first; a text still gets a tenth of a busy processor
+    if ip.is_unspecified:
+        _LOG.warning("%s means every address of this computer; others put its own in the place of 127.0.0.1", host)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leaves a GPU's memory to training
     token = None if options.no_token else secrets.token_urlsafe(24)
-    entry = guard.Entry(host, listening.getsockname()[1], token)
+    entry = guard.Entry(str(ip), listening.getsockname()[1], token)
     print(entry.address, flush=True)
-    if options.open:
-        threading.Thread(target=webbrowser.open, args=(entry.address,), daemon=True).start()
-    motor = engine.Engine()
-    server.run(app.build(shelf, motor, entry), motor, listening, interrupts)
+    with _opened(entry.address) if options.open else contextlib.nullcontext():
+        if hasattr(os, "nice"):  # after the browser has started, which would inherit it
+            os.nice(10)  # training goes first; a text still gets a tenth of a busy processor
+        motor = engine.Engine()
+        server.run(app.build(shelf, motor, entry), motor, listening, interrupts)
+
+
+@contextlib.contextmanager
+def _opened(address: str) -> Iterator[None]:
+    """Open an address in the browser.
+
+    It is opened by a file that forwards to it and that only this user can read: all users can read
+    the arguments of a program, and the token stands in the address.
+    """
+    with unfinished.folder() as folder:
+        page = folder / "llm60.html"
+        page.touch(0o600)
+        forward = f'<meta http-equiv="refresh" content="0; url={html.escape(address)}">'
+        page.write_text(f'<!doctype html><html lang="en"><title>llm60</title>{forward}</html>\n', encoding="utf-8")
+        opening = threading.Thread(target=webbrowser.open, args=(page.as_uri(),), daemon=True)
+        opening.start()
+        opening.join(_BROWSER_SECONDS)
+        yield
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

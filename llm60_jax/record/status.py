@@ -55,6 +55,8 @@ def of(run: History) -> Status:
 def holder(path: Path) -> Holder | None:
     """Return the process that the lock of a run directory names, alive or not."""
     try:
+        if not (path / "lock").is_file():  # reading a pipe would wait for ever
+            return None
         with (path / "lock").open("rb") as file:
             text = file.read(_MOST_BYTES).decode("utf-8", "replace")
     except OSError:

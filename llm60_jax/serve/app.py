@@ -15,18 +15,18 @@ from llm60_jax.serve.completions import Inbox, Reply
 from llm60_jax.serve.engine import Call, Done, Engine
 from llm60_jax.serve.guard import Entry, Guard
 from llm60_jax.serve.models import Shelf
-from llm60_jax.serve.replies import Refusal
+from llm60_jax.serve.replies import FAILED, Refusal
 
 
 def build(shelf: Shelf, engine: Engine, entry: Entry) -> Guard:
     """Return the application: what clients may ask, behind its guard."""
     app = Starlette(
         routes=[*page.routes(shelf.runs), *API],
-        exception_handlers={Refusal: _refuse, HTTPException: _refuse_address},
+        exception_handlers={Refusal: _refuse, HTTPException: _refuse_address, Exception: _fail},
     )
     app.router.redirect_slashes = False
     app.state.shelf, app.state.engine = shelf, engine
-    return Guard(app, entry)
+    return Guard(app, entry, [route.path for route in API if "POST" in (route.methods or ())])
 
 
 async def _health(request: Request) -> Response:
@@ -49,7 +49,8 @@ async def _completions(request: Request) -> Response:
 
 
 async def _inside(request: Request) -> Response:
-    wanted = requests.inside(await _json_body(request))
+    body = await _json_body(request)
+    wanted = await run_in_threadpool(requests.inside, body)
     model = await run_in_threadpool(request.app.state.shelf.find, wanted.model)
 
     def question(loaded):
@@ -85,6 +86,11 @@ async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     headers = {name.decode("ascii"): value.decode("ascii") for name, value in error.headers}
     return Reply(error.to_tree(), error.status, headers)
+
+
+async def _fail(request: Request, error: Exception) -> Response:
+    """Answer for an exception that nobody foresaw. The guard logs it."""
+    return Reply(Refusal(500, FAILED).to_tree(), 500)
 
 
 async def _refuse_address(request: Request, error: Exception) -> Response:

@@ -9,6 +9,7 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from llm60_jax.serve.engine import Begun, Done, Engine, Event, Failed, Job, Piece, Writing
 from llm60_jax.serve.models import Model
@@ -27,7 +28,12 @@ class Reply(Response):
 
 
 class Inbox:
-    """The events of a job, for the loop that answers its request."""
+    """The events of a job, for the loop that answers its request.
+
+    The queue has no bound of its own: a job has at most one event for each token that it asks for,
+    and they fit into the model's context. So a client that reads nothing costs no more memory than
+    an answer that is sent whole.
+    """
 
     def __init__(self, engine: Engine, request: Request, make: Callable[[Callable[[Event], None]], Job]):
         """Submit the job that `make` makes of the function to call with each event. Raise Refusal."""
@@ -85,10 +91,24 @@ async def answer(engine: Engine, request: Request, model: Model, wanted: Complet
             if not wanted.stream:
                 return Reply(await _whole(inbox, frame, begun.prompt_tokens))
         is_streaming = True
-        return StreamingResponse(_stream(inbox, frame, begun.prompt_tokens), media_type="text/event-stream")
+        return _Stream(inbox.job, _stream(inbox, frame, begun.prompt_tokens))
     finally:
         if not is_streaming:
             inbox.job.is_abandoned = True
+
+
+class _Stream(StreamingResponse):
+    """Server-sent events. The job ends with whoever listens, even if the first event was never asked for."""
+
+    def __init__(self, job: Job, events: AsyncIterator[bytes]):
+        super().__init__(events, media_type="text/event-stream")
+        self._job = job
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._job.is_abandoned = True
 
 
 async def _whole(inbox: Inbox, frame: dict[str, Any], prompt_tokens: int) -> dict[str, Any]:
@@ -111,7 +131,7 @@ async def _whole(inbox: Inbox, frame: dict[str, Any], prompt_tokens: int) -> dic
 
 
 async def _stream(inbox: Inbox, frame: dict[str, Any], prompt_tokens: int) -> AsyncIterator[bytes]:
-    """Yield the server-sent events of an answer. The job ends with whoever listens."""
+    """Yield the server-sent events of an answer."""
     job = inbox.job
     assert isinstance(job, Writing)
     has_odds = job.wanted.logprobs is not None
@@ -127,8 +147,6 @@ async def _stream(inbox: Inbox, frame: dict[str, Any], prompt_tokens: int) -> As
         yield b"data: [DONE]\n\n"
     except Refusal as refusal:
         yield _event(refusal.to_tree())
-    finally:
-        job.is_abandoned = True
 
 
 def _event(value: Any) -> bytes:

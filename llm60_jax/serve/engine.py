@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llm60_jax.errors import DamageError, Failure, InputError
 from llm60_jax.machine import manifest
+from llm60_jax.machine.terminal import printable
 from llm60_jax.serve.models import Model
-from llm60_jax.serve.replies import Refusal
+from llm60_jax.serve.replies import FAILED, Refusal
 from llm60_jax.serve.requests import MOST_ROWS, Completion
 from llm60_jax.serve.texts import Entry
 
@@ -108,11 +109,13 @@ class Engine:
         self._thread.start()
 
     def submit(self, job: Job) -> None:
-        """Put a job into the queue. Raise Refusal if the queue is full."""
+        """Put a job into the queue. Raise Refusal if the queue is full, or nobody works on it."""
         with self._changed:
             self._waiting = collections.deque(other for other in self._waiting if not other.is_abandoned)
             if self._is_closed:
                 raise Refusal(503, "the server is stopping")
+            if not self._thread.is_alive():
+                raise Refusal(503, "the server no longer computes; stop it and start it again")
             if len(self._waiting) >= self._most_waiting:
                 message = f"{self._most_waiting} requests are waiting already; try again in a few seconds"
                 raise Refusal(429, message, code="rate_limit_exceeded", headers=[(b"retry-after", b"5")])
@@ -154,7 +157,6 @@ class Engine:
             elif isinstance(first, Writing):
                 time.sleep(_GATHER_SECONDS)
                 writings = [first, *self._mates(first, loaded)]
-                self._running = list(writings)
                 self.batches += 1
                 from llm60_jax.serve import writing
 
@@ -178,9 +180,14 @@ class Engine:
         return self._models[key]
 
     def _mates(self, first: Writing, loaded: "Loaded") -> list[Writing]:
-        """Take from the queue what can share a batch with a job: the same model, and no more rows than fit."""
+        """Take from the queue what can share a batch with a job: the same model, and no more rows than fit.
+
+        They run from then on, so that `close` ends them too.
+        """
         rows, mates = first.rows, list[Writing]()
         with self._changed:
+            if self._is_closed:
+                return mates
             for job in self._waiting:
                 if not isinstance(job, Writing) or job.is_abandoned or job.model.folder != first.model.folder:
                     continue
@@ -188,6 +195,7 @@ class Engine:
                     mates.append(job)
                     rows += job.rows
             self._waiting = collections.deque(job for job in self._waiting if job not in mates)
+            self._running = [first, *mates]
         return mates
 
 
@@ -198,19 +206,30 @@ def _draws_alike(one: Writing, other: Writing, loaded: "Loaded") -> bool:
     return (0 < one.wanted.top_k < vocab_size) == (0 < other.wanted.top_k < vocab_size)
 
 
+def _is_gone(model: Model) -> bool:
+    try:
+        return not manifest.exists(model.folder)
+    except OSError:  # it may be there: the disk or its permissions do not let us look
+        return False
+
+
 def _refusal(error: Exception, model: Model) -> Refusal:
-    """Return the answer for an exception of a batch."""
+    """Return the answer for an exception of a batch. Raises nothing, for the thread must go on."""
     if isinstance(error, Refusal):
         return error
-    if isinstance(error, InputError | FileNotFoundError) or not manifest.exists(model.folder):
+    if isinstance(error, InputError | FileNotFoundError) or _is_gone(model):
         # the run deleted this rolling checkpoint, perhaps while it was read
         return Refusal(404, f"the model {model.name!r} is not there any more", param="model", code="model_not_found")
     if isinstance(error, DamageError):
         return Refusal(500, f"the model {model.name!r} cannot be read: {error}", param="model", code="damaged_model")
     if isinstance(error, Failure):
         return Refusal(500, str(error))
+    if isinstance(error, OSError):
+        message = f"the model {model.name!r} cannot be read: {error.strerror}"
+        return Refusal(500, message, param="model", code="damaged_model")
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         return Refusal(503, "out of memory; ask for fewer texts, or serve fewer models")
     where = traceback.extract_tb(error.__traceback__)[-1]
-    _LOG.warning("%s: internal error: %r (%s:%s)", model.name, error, where.filename, where.lineno)
-    return Refusal(500, "internal error; the terminal of the server shows it")
+    what = printable(repr(error))[:300]
+    _LOG.warning("%s: internal error: %s (%s:%s)", printable(model.name), what, where.filename, where.lineno)
+    return Refusal(500, FAILED)

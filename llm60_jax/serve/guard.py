@@ -13,10 +13,11 @@ import logging
 import socket
 import traceback
 import urllib.parse
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any, NamedTuple
 
-from llm60_jax.serve.replies import Headers, Refusal, encoded
+from llm60_jax.machine.terminal import printable
+from llm60_jax.serve.replies import FAILED, Headers, Refusal, encoded
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -27,13 +28,12 @@ MOST_BODY_BYTES = 2**20
 MOST_AT_ONCE = 128  # requests in progress, those that wait for a model among them
 _MOST_HEADER_BYTES = 2**15
 _BODY_SECONDS = 20.0  # in which a body must have come
-_COOKIE_SECONDS = 30 * 24 * 3600
-_OPEN = ("/health",)  # paths that need no token
+_OPEN = ("/health",)  # paths that need no token; they are only read
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_ALWAYS: Headers = [
+ALWAYS: Headers = [  # of every answer
     (b"content-security-policy", _POLICY.encode("ascii")),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -41,6 +41,10 @@ _ALWAYS: Headers = [
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 ]
+_TOKEN_WANTED = (
+    b'<!doctype html><html lang="en"><meta charset="utf-8"><title>llm60</title>'
+    b"<p>This page needs a token: open the whole address that tools/serve.py printed in its terminal.</p></html>"
+)
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 _LOG = logging.getLogger("llm60_jax")
 
@@ -54,7 +58,8 @@ class Entry(NamedTuple):
 
     @property
     def cookie(self) -> str:
-        """The name of the cookie. Servers on other ports of this machine share its cookies."""
+        """The name of the cookie. The browser sends it to servers on other ports of this machine too, so
+        they see the token."""
         return f"llm60_token_{self.port}"
 
     @property
@@ -84,35 +89,51 @@ class Entry(NamedTuple):
 class Guard:
     """An ASGI application around another one. It lets good requests through and guards all answers."""
 
-    def __init__(self, app: App, entry: Entry):
+    def __init__(self, app: App, entry: Entry, posts: Collection[str] = ()):
+        """Take also the addresses to which clients post: no others get a body."""
         self._app = app
         self._entry = entry
+        self._posts = posts
         self._at_once = 0
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return  # neither websockets nor events of a lifespan are offered
         answer = _Answer(send)
-        self._at_once += 1
+        headers: dict[bytes, bytes] = {}
         try:
             headers = _headers(scope)
             self._check_sender(scope, headers)
             if (address := self._check_token(scope, headers)) is not None:
                 await answer.redirect(address, self._entry)
                 return
-            if self._at_once > MOST_AT_ONCE:
-                raise Refusal(
-                    503, f"{MOST_AT_ONCE} requests are in progress; try again", headers=[(b"retry-after", b"5")]
-                )
-            body = await _body(headers, receive)
-            if body is not None:
-                await self._app(scope, _replayed(body, receive), answer)
+            await self._pass_on(scope, headers, receive, answer)
         except Refusal as refusal:
-            await answer.refuse(refusal)
+            if refusal.status == 401 and scope["path"] == "/" and b"text/html" in headers.get(b"accept", b""):
+                await answer.ask_for_token()
+            else:
+                await answer.refuse(refusal)
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
-            _LOG.warning("%s: internal error: %r (%s:%s)", scope["path"], error, where.filename, where.lineno)
-            await answer.refuse(Refusal(500, "internal error; the terminal of the server shows it"))
+            path, what = printable(scope["path"])[:200], printable(repr(error))[:300]
+            _LOG.warning("%s: internal error: %s (%s:%s)", path, what, where.filename, where.lineno)
+            await answer.refuse(Refusal(500, FAILED))
+
+    async def _pass_on(
+        self, scope: MutableMapping[str, Any], headers: dict[bytes, bytes], receive: Receive, answer: "_Answer"
+    ) -> None:
+        """Hand an accepted request on, with its body. Raise Refusal."""
+        if scope["path"] in _OPEN and scope["method"] not in ("GET", "HEAD"):
+            raise Refusal(405, f"{scope['path']}: only GET and HEAD are answered", headers=[(b"allow", b"GET, HEAD")])
+        if self._at_once >= MOST_AT_ONCE:
+            raise Refusal(503, f"{MOST_AT_ONCE} requests are in progress; try again", headers=[(b"retry-after", b"5")])
+        self._at_once += 1
+        try:
+            _check_length(headers)
+            takes_body = scope["method"] == "POST" and scope["path"] in self._posts
+            body = await _body(receive) if takes_body else b""
+            if body is not None:
+                await self._app(scope, _replayed(body, receive), answer)
         finally:
             self._at_once -= 1
 
@@ -174,9 +195,9 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._has_begun = True
-            names = {name.lower() for name, _ in _ALWAYS}
+            names = {name.lower() for name, _ in ALWAYS}
             own = [(name, value) for name, value in message.get("headers", []) if name.lower() not in names]
-            message = {**message, "headers": own + _ALWAYS}
+            message = {**message, "headers": own + ALWAYS}
         await self._send(message)
 
     async def refuse(self, refusal: Refusal) -> None:
@@ -185,14 +206,25 @@ class _Answer:
             # The rest of a body may still come; nobody reads it.
             await self._whole(refusal.status, encoded(refusal.to_tree()), [*refusal.headers, (b"connection", b"close")])
 
+    async def ask_for_token(self) -> None:
+        """Tell a person who opened the page without the token."""
+        await self._whole(
+            401, _TOKEN_WANTED, [(b"www-authenticate", b"Bearer"), (b"connection", b"close")], b"text/html"
+        )
+
     async def redirect(self, address: str, entry: Entry) -> None:
-        """Give the browser the token as a cookie, and send it to the address without it."""
-        cookie = f"{entry.cookie}={entry.token}; Path=/; Max-Age={_COOKIE_SECONDS}; HttpOnly; SameSite=Strict"
+        """Give the browser the token as a cookie, and send it to the address without it.
+
+        Lax, since the browser counts this redirect to the site whose link was followed; Origin and
+        Sec-Fetch-Site refuse what Strict would. It lasts until the browser ends, as the token is of
+        one server.
+        """
+        cookie = f"{entry.cookie}={entry.token}; Path=/; HttpOnly; SameSite=Lax"
         location, value = address.encode("ascii", "replace"), cookie.encode("ascii")
         await self._whole(303, b"", [(b"location", location), (b"set-cookie", value)])
 
-    async def _whole(self, status: int, body: bytes, headers: Headers) -> None:
-        headers = [*headers, (b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    async def _whole(self, status: int, body: bytes, headers: Headers, kind: bytes = b"application/json") -> None:
+        headers = [*headers, (b"content-type", kind), (b"content-length", str(len(body)).encode())]
         await self({"type": "http.response.start", "status": status, "headers": headers})
         await self({"type": "http.response.body", "body": body})
 
@@ -216,12 +248,19 @@ def _pair(cookie: bytes) -> tuple[bytes, bytes]:
     return name.strip(), value.strip()
 
 
-async def _body(headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
-    """Return the body of a request; None if the client left. Raise Refusal if it is too large or too slow."""
-    too_large = Refusal(413, f"the body is too large: more than {MOST_BODY_BYTES:,} bytes")
+def _too_large() -> Refusal:
+    return Refusal(413, f"the body is too large: more than {MOST_BODY_BYTES:,} bytes")
+
+
+def _check_length(headers: dict[bytes, bytes]) -> None:
+    """Raise Refusal if the body that is announced is too large."""
     length = headers.get(b"content-length", b"0")
     if not length.isdigit() or len(length) > 15 or int(length) > MOST_BODY_BYTES:
-        raise too_large
+        raise _too_large()
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """Return the body of a request; None if the client left. Raise Refusal if it is too large or too slow."""
     body = bytearray()
     try:
         async with asyncio.timeout(_BODY_SECONDS):
@@ -231,7 +270,7 @@ async def _body(headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
                     return None
                 body += message.get("body", b"")
                 if len(body) > MOST_BODY_BYTES:
-                    raise too_large
+                    raise _too_large()
                 if not message.get("more_body", False):
                     return bytes(body)
     except TimeoutError:

@@ -10,7 +10,7 @@ export function startInside() {
     event.preventDefault();
     look();
   });
-  $("text").addEventListener("keydown", (event) => {
+  $("inside-text").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("inside-form").requestSubmit();
   });
 }
@@ -26,7 +26,7 @@ async function look() {
   $("looked").replaceChildren(make("p", { class: "soft" }, "Reading ..."));
   try {
     if (!$("inside-model").value) throw new Refused(400, "There is no checkpoint yet.");
-    const question = { model: $("inside-model").value, text: $("text").value };
+    const question = { model: $("inside-model").value, text: $("inside-text").value };
     show(await (await post("/api/inside", question)).json());
   } catch (error) {
     if (!(error instanceof Refused)) throw error;

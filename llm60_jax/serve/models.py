@@ -52,7 +52,7 @@ class Shelf:
         runs: dict[str, Path] = {}
         for place in self._places:
             for folder in _runs_of(place):
-                runs.setdefault(folder.name, folder)
+                runs.setdefault(folder.resolve().name, folder.resolve())
         return runs
 
     def models(self) -> list[Model]:

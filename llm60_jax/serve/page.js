@@ -1,17 +1,20 @@
 // The page of tools/serve.py: its three parts by the #hash of the address.
 
-import { $, Refused, ask, trouble } from "./common.js";
+import { $, Poll, ask, trouble } from "./common.js";
 import { startInside, insideModels } from "./inside.js";
 import { showWatch, startWatch } from "./watch.js";
 import { startWrite, writeModels } from "./write.js";
 
 const PARTS = ["write", "watch", "inside"];
-let later = 0; // the timer of the next question for the models
+const LIST_SECONDS = 15; // between two questions for the models; a run that trains has new ones
+let part = PARTS[0]; // the one that is shown
+let offered = ""; // the models of the answer before
+const list = new Poll(models, () => part !== "watch", LIST_SECONDS);
 
 function show() {
   const hash = location.hash.slice(1);
   if (hash === "main") return;
-  const part = PARTS.includes(hash) ? hash : PARTS[0];
+  part = PARTS.includes(hash) ? hash : PARTS[0];
   for (const name of PARTS) $(name).hidden = name !== part;
   for (const link of document.querySelectorAll("header nav a")) {
     if (link.hash === `#${part}`) link.setAttribute("aria-current", "page");
@@ -19,22 +22,16 @@ function show() {
   }
   trouble("");
   showWatch(part === "watch");
-  if (part !== "watch") models();
+  list.now();
 }
 
-/** Ask for the models until the server answers; a run that trains has new ones. */
 async function models() {
-  clearTimeout(later);
-  try {
-    const { data } = await (await ask("/v1/models")).json();
-    writeModels(data);
-    insideModels(data);
-    trouble("");
-  } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    trouble(error.message);
-    later = setTimeout(models, 5000);
-  }
+  const { data } = await (await ask("/v1/models")).json();
+  const key = JSON.stringify(data);
+  if (key === offered) return;
+  offered = key;
+  writeModels(data);
+  insideModels(data);
 }
 
 startWrite();

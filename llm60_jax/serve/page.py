@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from llm60_jax.errors import Failure, InputError
 from llm60_jax.machine import pages
+from llm60_jax.serve.completions import Reply
 from llm60_jax.serve.replies import Refusal
 from llm60_jax.serve.watch import Fragment, Watch
 
@@ -35,7 +36,7 @@ def routes(runs: Callable[[], Mapping[str, Path]]) -> list[Route]:
 
     # Starlette calls plain functions in a thread, so none of these delays an answer of a model.
     def listed(request: Request) -> Response:
-        return JSONResponse([run._asdict() for run in watch.list()])
+        return Reply([run._asdict() for run in watch.list()])
 
     def now(request: Request) -> Response:
         return _answer(request, lambda: watch.run(_name(request)).now())

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 Headers = list[tuple[bytes, bytes]]
+FAILED = "internal error; the terminal of the server shows it"  # of what nobody foresaw
 
 
 class Refusal(Exception):

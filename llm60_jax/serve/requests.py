@@ -105,7 +105,7 @@ class Inside(BaseModel):
 
     model_config = _STRICT
     model: _ModelId
-    text: Annotated[str, Field(min_length=1)]
+    text: Annotated[str, Field(min_length=1, max_length=100_000)]
 
     @field_validator("text")
     @classmethod

@@ -4,6 +4,7 @@ import { $, Poll, ask, make } from "./common.js";
 
 const SECONDS = 3; // between two questions about a run
 const LIST_SECONDS = 15;
+const UNREADABLE = ["unreadable", "no run yet", "preparing"];
 let isShown = false;
 let chosen = []; // names of runs, in the order in which they were chosen
 let hasBegun = false; // whether a run was chosen, by the page or by hand
@@ -16,13 +17,17 @@ export function startWatch() {
   $("runs").addEventListener("change", (event) => {
     const { value, checked } = event.target;
     hasBegun = true;
-    chosen = checked ? [...chosen, value] : chosen.filter((name) => name !== value);
-    $("now").replaceChildren();
-    $("curves").replaceChildren();
-    tags.clear();
-    $("heard").textContent = chosen.length ? "Asking for the run ..." : "Choose a run.";
-    run.now();
+    choose(checked ? [...chosen, value] : chosen.filter((name) => name !== value));
   });
+}
+
+function choose(names) {
+  chosen = names;
+  $("now").replaceChildren();
+  $("curves").replaceChildren();
+  tags.clear();
+  $("heard").textContent = chosen.length ? "Asking for the run ..." : "Choose a run.";
+  run.now();
 }
 
 export function showWatch(shown) {
@@ -35,9 +40,12 @@ async function listRuns() {
   const runs = await (await ask("/api/runs")).json();
   if (!hasBegun && runs.length) {
     hasBegun = true;
-    chosen = [(runs.find(({ state }) => state === "under way") ?? runs[0]).name];
+    const readable = runs.find(({ state }) => !UNREADABLE.includes(state));
+    chosen = [(runs.find(({ state }) => state === "under way") ?? readable ?? runs[0]).name];
     run.now();
   }
+  const there = chosen.filter((name) => runs.some((other) => other.name === name));
+  if (there.length < chosen.length) choose(there); // a run was deleted or renamed
   const key = JSON.stringify(runs);
   if (tags.get("runs") === key) return;
   tags.set("runs", key);
@@ -54,7 +62,7 @@ async function listRuns() {
 
 async function update() {
   const names = chosen;
-  const query = names.map((name) => `run=${encodeURIComponent(name)}`).join("&");
+  const query = new URLSearchParams(names.map((name) => ["run", name])); // takes any name, half characters too
   if (names.length === 1) {
     await replace(`/api/runs/now?${query}`, $("now"), names);
     await replace(`/api/runs/sections?${query}`, $("curves"), names);

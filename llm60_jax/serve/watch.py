@@ -65,8 +65,10 @@ class _Paced:
         """Return the fragment of a version, or a somewhat older one."""
         if version != self._version and self._now() >= self._due:
             start = time.thread_time()
-            self._kept, self._version = Fragment.of(self._draw()), version
-            self._due = self._now() + (time.thread_time() - start) / BUDGET
+            try:
+                self._kept, self._version = Fragment.of(self._draw()), version
+            finally:  # what fails took its time, too
+                self._due = self._now() + (time.thread_time() - start) / BUDGET
         return self._kept
 
 
@@ -186,8 +188,14 @@ class Watch:
         self._lock = threading.Lock()
 
     def list(self) -> list[Summary]:
-        """Return a line for each run."""
-        return [self._of(path).summary(name) for name, path in self._runs().items()]
+        """Return a line for each run. Those that are gone are forgotten."""
+        runs = self._runs()
+        there = set(runs.values())
+        with self._lock:
+            if not self._watched.keys() <= there:
+                self._watched = {path: run for path, run in self._watched.items() if path in there}
+                self._compared.clear()
+        return [self._of(path).summary(name) for name, path in runs.items()]
 
     def run(self, name: str) -> WatchedRun:
         """Return a run. Raise InputError if there is none of that name."""
@@ -215,7 +223,9 @@ class Watch:
 
     def _of(self, path: Path) -> WatchedRun:
         with self._lock:
-            return self._watched.setdefault(path, WatchedRun(path))
+            if path not in self._watched:
+                self._watched[path] = WatchedRun(path)
+            return self._watched[path]
 
 
 def _marks(path: Path) -> object:

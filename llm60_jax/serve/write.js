@@ -18,9 +18,11 @@ export function startWrite() {
   });
 }
 
-/** Offer the checkpoints, run by run; what was chosen stays so. */
+/** Offer the checkpoints, run by run; what was chosen and focused stays so. */
 export function writeModels(models) {
   const chosen = new Set(chosenModels());
+  const hasBegun = $("models").querySelector("input") !== null;
+  const focused = $("models").contains(document.activeElement) ? document.activeElement.value : "";
   const runs = new Map();
   for (const model of models) {
     const run = model.id.split("/")[0];
@@ -33,13 +35,13 @@ export function writeModels(models) {
     const labels = ordered.map((model) => {
       const name = model.id === run ? "newest" : model.id.slice(run.length + 1);
       const box = make("input", { type: "checkbox", value: model.id });
-      box.checked = chosen.size ? chosen.has(model.id) : model === models[0];
+      box.checked = hasBegun ? chosen.has(model.id) : model === models[0];
       return make("label", {}, box, make("span", {}, name.replace(/^(phases|checkpoints)\//, "")),
         make("small", {}, `${name.startsWith("phases/") ? "end of phase, " : ""}step ${model.step.toLocaleString("en")}`));
     });
     const row = make("div", { class: "row" }, ...labels);
     const boxes = [...row.querySelectorAll("input")];
-    const all = make("button", { type: "button", class: "small-button", onclick: () => {
+    const all = make("button", { type: "button", value: `all of ${run}`, class: "small-button", onclick: () => {
       const isChosen = boxes.some((box) => !box.checked);
       for (const box of boxes) box.checked = isChosen;
     } }, "all or none");
@@ -48,6 +50,7 @@ export function writeModels(models) {
   });
   const none = make("p", { class: "soft" }, "No checkpoint yet. A run saves one at the end of each phase, and now and then.");
   $("models").replaceChildren(legend, ...(groups.length ? groups : [none]));
+  if (focused) [...$("models").querySelectorAll("input, button")].find((box) => box.value === focused)?.focus();
 }
 
 function chosenModels() {
@@ -79,6 +82,7 @@ async function writeAll() {
     await during(async (signal) => {
       for (const card of cards) await card.write(prompt, signal);
     });
+    for (const card of cards) card.leave();
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     trouble(error.message);
@@ -108,6 +112,11 @@ class Card {
     Object.assign(this, { model, wanted });
     this.body = make("div", {}, make("p", { class: "soft" }, "waits ..."));
     this.element = make("article", {}, make("h3", {}, model.replace(/\/(phases|checkpoints)\//, ": ")), this.body);
+  }
+
+  /** Say that nothing comes any more, if nothing has begun. */
+  leave() {
+    if (!this.words) this.body.replaceChildren(make("p", { class: "soft" }, "stopped"));
   }
 
   /** Go on after another token than the one that was drawn. */

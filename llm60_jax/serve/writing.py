@@ -105,6 +105,7 @@ def _texts_of(loaded: Loaded, job: Writing) -> list[_Text]:
     wants_odds = wanted.logprobs is not None
     texts: list[_Text] = []
     for prompt in wanted.prompt:
+        _require_few(prompt, loaded)
         shown = _ids_of(tokenizer, prompt)
         ids = shown if shown[:1] == [tokenizer.bos] else [tokenizer.bos, *shown]
         end = len(ids) + wanted.max_tokens
@@ -127,6 +128,15 @@ def _ids_of(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
             message += f"{', '.join(map(str, marks))} are marks of padding, beginning and end"
             raise Refusal(400, message, param="prompt")
     return prompt
+
+
+def _require_few(prompt: Prompt, loaded: Loaded) -> None:
+    """Raise Refusal if a prompt has more characters than the context can hold. To encode it would take long."""
+    context = loaded.trained.config.model.max_context
+    if isinstance(prompt, str) and len(prompt) > context * loaded.alphabet.longest:
+        message = f"this model's context is {context} tokens, which hold no more than "
+        message += f"{context * loaded.alphabet.longest:,} characters, but the prompt has {len(prompt):,}"
+        raise Refusal(400, message, param="prompt", code="context_length_exceeded")
 
 
 def _require_room(prompt_tokens: int, wanted: Completion, context: int) -> None:
