@@ -1,5 +1,6 @@
 """A model leaves as a Hugging Face folder: judged first, whole or absent, and equal to the checkpoint."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -436,8 +437,8 @@ def test_no_file_names_a_path_or_the_user(run, tmp_path, monkeypatch):
 
 
 def test_a_missing_package_is_named(run, tmp_path, monkeypatch, capsys):
-    real = huggingface.importlib.util.find_spec
-    monkeypatch.setattr(huggingface.importlib.util, "find_spec", lambda name: None if "token" in name else real(name))
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if "token" in name else real(name))
     assert export(run, tmp_path / "out") == 2
     assert "--to huggingface needs the package tokenizers: pip install -e '.[export]'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -210,7 +210,7 @@ def test_a_model_of_answers_gets_templates(run, tmp_path):
     assert fields["tokenizer.chat_template"] == hf_tokenizer.CHAT_TEMPLATE
     assert 'TEMPLATE """{{ .Prompt }}\n"""\n' in (tmp_path / "Modelfile").read_text()
     for target in ("gguf", "onnx", "adapter"):
-        assert "\nQuestions: the " in card.text(source, target, {"model.gguf": 1}, [])
+        assert "\nQuestions: the " in card.text(source, target, "", {"model.gguf": 1}, [])
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def _check_privacy(options: argparse.Namespace, interrupts: Interrupts) -> None:
     if report.refused and not options.why:
         raise GateError(f"{trained.folder}: do not share this model; the report is {path}")
     if report.refused:
-        terminal.say(f"the risk is accepted; {path} records why: {options.why}")
+        terminal.say(f"the risk is accepted; {path} records why: {' '.join(options.why.split())}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,7 +9,6 @@ The model that leaves is the end of the phase: its own privacy report guards the
 `verify` proves that base and adapter give that model.
 """
 
-import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,12 +21,12 @@ from llm60_jax.checkpoint import Trained
 from llm60_jax.config import Lora, Model
 from llm60_jax.errors import DamageError, InputError
 from llm60_jax.export import huggingface, weights
-from llm60_jax.export.source import Source
+from llm60_jax.export.source import Source, require_packages
 from llm60_jax.export.weights import Block, Weights
-from llm60_jax.machine import files, manifest, shipped
+from llm60_jax.machine import files, manifest
 from llm60_jax.model import groups, layers
 
-TYPES = ("float32",)
+BITS = {"float32": 32.0}
 CONFIG = "adapter_config.json"
 TENSORS = "adapter_model.safetensors"
 _ADAPTERS = "adapters"  # folder of a run with the adapters of its closed phases
@@ -57,8 +56,7 @@ class Pair(NamedTuple):
 
 def refuse(source: Source) -> None:
     """Raise InputError if the package is missing, or the checkpoint's phase trained no adapters."""
-    if importlib.util.find_spec("safetensors") is None:
-        raise InputError(f"--to adapter needs the package safetensors: {shipped.extra('export')}")
+    require_packages("adapter", "safetensors")
     _adapted(source.trained)
 
 

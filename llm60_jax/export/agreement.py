@@ -69,7 +69,7 @@ def require(source: Source, params: groups.Params, where: str) -> float:
         raise DamageError(f"{where}: holds other arrays than the model")
     pairs = zip(weights.of(rebuilt, params).arrays(), source.weights.arrays(), strict=True)
     for (place, array), (_, wanted) in pairs:
-        if not np.array_equal(array, rounded(wanted, source.type)):
+        if array.shape != wanted.shape or array.tobytes() != rounded(wanted, source.type).tobytes():
             raise DamageError(f"{where}: {place} differs from the checkpoint")
     tokens_BT = tokens(trained)
     own_BTV = logits(trained.config.model, trained.plain_params, tokens_BT)

@@ -39,6 +39,11 @@ class Package(NamedTuple):
     licences: dict[str, Path]  # their licences and notices, by the name that each gets in the page
     about: str  # names, versions and licences
 
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(path.stat().st_size for path in (*self.files, *self.licences.values()))
+
 
 def package(folder: Path) -> Package:
     """Find transformers.js in an unpacked npm package, and the onnxruntime-web that npm put beside it.

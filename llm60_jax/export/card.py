@@ -23,7 +23,6 @@ from llm60_jax.machine import shipped
 
 NAME = "README.md"
 _CARDS = Path(__file__).with_name("cards")
-_LIBRARIES = {"huggingface": "transformers", "gguf": "gguf", "onnx": "transformers.js", "adapter": "peft"}
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&!$@^])")  # what begins something in Markdown
 _LINK = re.compile(r"(?i)(:)(?=//)|(?<=\bwww)(\.)")
 _PATH = re.compile(
@@ -50,11 +49,12 @@ class Code(str):
     """A text for a block of code, where nothing is escaped."""
 
 
-def text(source: Source, target: str, sizes: Mapping[str, int], compared: Sequence[str]) -> str:
+def text(source: Source, target: str, library: str, sizes: Mapping[str, int], compared: Sequence[str]) -> str:
     """Return the card of an exported folder.
 
     Args:
       target: the format, a key of `exporting.TARGETS`.
+      library: `Target.library`, for the hub.
       sizes: bytes by file.
       compared: what the export read back and compared.
     """
@@ -69,7 +69,7 @@ def text(source: Source, target: str, sizes: Mapping[str, int], compared: Sequen
     model, grammar = source.trained.config.model, source.facts.grammar.values()
     return environment.get_template("card.md").render(
         target=target,
-        library=_LIBRARIES[target],
+        library=library,
         name=source.name,
         front_name=Code(json.dumps(source.name, ensure_ascii=False)),
         licence=Code(source.licence),
@@ -139,8 +139,8 @@ def escaped(value: str) -> str:
 
 def _without_user(value: str) -> str:
     """Return a text with "[name]" in place of the name of the user. Paths go first, as they may hold it."""
-    user, text = _user(), _without_paths(value)
-    return re.sub(rf"\b{re.escape(user)}\b", "[name]", text) if user else text
+    user, line = _user(), _without_paths(value)
+    return re.sub(rf"\b{re.escape(user)}\b", "[name]", line) if user else line
 
 
 def _without_paths(value: str) -> str:

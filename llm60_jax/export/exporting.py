@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from llm60_jax.errors import InputError, MachineError
-from llm60_jax.export import adapter, card, gguf, huggingface, onnx
+from llm60_jax.export import adapter, browser, card, gguf, huggingface, onnx
 from llm60_jax.export import source as sources
 from llm60_jax.export.source import Options, Source
 from llm60_jax.machine import files, unfinished
@@ -23,7 +23,6 @@ from llm60_jax.record.workdir import TOKENIZER
 
 _SMALL_BYTES = 2**24  # room for what is not weights: the vocabulary, three times at most
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, errno.ENOTDIR)  # by something that came meanwhile
-_BITS = {"q8_0": 8.5, "f16": 16, "bf16": 16, "bfloat16": 16, "f32": 32, "float32": 32}  # of a stored number
 
 
 class Target(NamedTuple):
@@ -36,14 +35,20 @@ class Target(NamedTuple):
 
     module: ModuleType
     option: str  # that chooses how numbers are stored; "" where there is no choice
-    types: tuple[str, ...]  # its values; the first is the default
+    bits: dict[str, float]  # of a stored number, by the option's values; the first is the default
+    library: str  # that reads the files first of all, as the hub calls it
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The values of the option; the first is the default."""
+        return tuple(self.bits)
 
 
 TARGETS = {
-    "huggingface": Target(huggingface, "--dtype", huggingface.TYPES),
-    "gguf": Target(gguf, "--type", gguf.TYPES),
-    "onnx": Target(onnx, "", onnx.TYPES),
-    "adapter": Target(adapter, "", adapter.TYPES),
+    "huggingface": Target(huggingface, "--dtype", huggingface.BITS, "transformers"),
+    "gguf": Target(gguf, "--type", gguf.BITS, "gguf"),
+    "onnx": Target(onnx, "", onnx.BITS, "transformers.js"),
+    "adapter": Target(adapter, "", adapter.BITS, "peft"),
 }
 
 
@@ -84,7 +89,7 @@ def export(
     source = sources.opened(checkpoint, report, options, track)
     module = TARGETS[target].module
     module.refuse(source)
-    _require_room(source, folder)
+    _require_room(source, TARGETS[target], folder)
     compared: list[str] = []
 
     def checked(scratch: Path) -> None:
@@ -103,7 +108,7 @@ def export(
         for step in track(steps, f"export to {target}", len(steps)):
             steps[step]()
         files.flush(folder.parent)
-    return Exported(folder, _sizes(folder), compared, _notes(source))
+    return Exported(folder, _sizes(folder), compared, _notes(source, target))
 
 
 @contextmanager
@@ -138,11 +143,11 @@ def _rename(scratch: Path, folder: Path) -> None:
 
 def _describe(source: Source, target: str, scratch: Path, compared: Sequence[str]) -> None:
     """Write the model card. Its own size is not in it."""
-    text = card.text(source, target, _sizes(scratch), compared)
+    text = card.text(source, target, TARGETS[target].library, _sizes(scratch), compared)
     (scratch / card.NAME).write_text(text, encoding="utf-8")
 
 
-def _notes(source: Source) -> list[str]:
+def _notes(source: Source, target: str) -> list[str]:
     """Return what the user should know of a model that leaves."""
     notes = [*source.facts.notes]
     if source.privacy["refused"]:
@@ -150,6 +155,8 @@ def _notes(source: Source) -> list[str]:
         notes.append(f"the privacy check refused this model; the card names the reason: {reason}")
     for phase in source.facts.words_of:
         notes.append(f"the vocabulary was learnt from the text of phase {phase} too, so it shows words of it")
+    if target == "onnx" and not onnx.can_run():
+        notes.append("onnxruntime is not installed, so no logits were compared: pip install onnxruntime")
     if not source.licence:
         notes.append("the licence of the weights is not stated; give one with --licence ID")
     return notes
@@ -173,10 +180,13 @@ def _free_place(folder: Path) -> Path:
     return place
 
 
-def _require_room(source: Source, folder: Path) -> None:
+def _require_room(source: Source, target: Target, folder: Path) -> None:
     """Raise MachineError if the disk lacks room for the files."""
     numbers = sum(array.size for _, array in source.weights.arrays())
-    needed = int(numbers * _BITS[source.type] / 8) + _SMALL_BYTES
+    if source.trained.config.model.mlp == "swiglu":
+        numbers += source.weights.embedding_VD.size  # its head is written too
+    page = browser.package(source.page).size if source.page is not None else 0
+    needed = int(numbers * target.bits[source.type] / 8) + page + _SMALL_BYTES
     free = shutil.disk_usage(files.standing(folder)).free
     if free < needed:
         raise MachineError(f"{folder}: the files take {needed:,} bytes, and {free:,} are free; make room")

@@ -8,7 +8,6 @@ The vocabulary is written as a sentencepiece model of kind "llama". llama.cpp th
 the newline token and prefixes each line with a space, which is this project's rule.
 """
 
-import importlib.util
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -22,11 +21,15 @@ from llm60_jax.config import Model
 from llm60_jax.data.tokens.tokenizer import Tokenizer
 from llm60_jax.errors import DamageError, InputError
 from llm60_jax.export import huggingface, tokenizer
-from llm60_jax.export.source import Source
+from llm60_jax.export.source import Source, require_packages
 from llm60_jax.export.weights import Norm, Weights
-from llm60_jax.machine import shipped
 
-TYPES = ("f16", "q8_0", "bf16", "f32")  # of matrices; the first is the default
+BITS = {
+    "f16": 16.0,
+    "q8_0": 8.5,
+    "bf16": 16.0,
+    "f32": 32.0,
+}  # of a number of a matrix, by --type; the first is the default
 MODELFILE = "Modelfile"
 _Q8_BLOCK = 32  # numbers of a row that share one step in q8_0
 _FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}  # `general.file_type`
@@ -35,8 +38,7 @@ _QUANTIZATION_VERSION = 2
 
 def refuse(source: Source) -> None:
     """Raise InputError if the package is missing, or llama.cpp could not run the model as it is."""
-    if importlib.util.find_spec("gguf") is None:
-        raise InputError(f"--to gguf needs the package gguf: {shipped.extra('export')}")
+    require_packages("gguf", "gguf")
     if not source.trained.tokenizer.is_bpe:
         raise InputError(
             "--to gguf: llama.cpp cannot spell rare characters with a unigram vocabulary and would read them as "

@@ -7,7 +7,6 @@ Some programs demand what transformers does not: biases, although ours are zero,
 the embedding that it equals.
 """
 
-import importlib.util
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,18 @@ import numpy as np
 
 from llm60_jax.checkpoint import Trained
 from llm60_jax.config import InstructionSource, Model
-from llm60_jax.errors import DamageError, InputError
+from llm60_jax.errors import DamageError
 from llm60_jax.export import agreement, tokenizer
-from llm60_jax.export.source import Source
+from llm60_jax.export.source import Source, require_packages
 from llm60_jax.export.weights import Block, Norm, Weights
-from llm60_jax.machine import files, shipped
+from llm60_jax.machine import files
 from llm60_jax.model import groups
 
-TYPES = ("float32", "bfloat16")  # the first is the default: training keeps float32
+BITS = {
+    "float32": 32.0,
+    "bfloat16": 16.0,
+}  # of a stored number, by --dtype; the first is the default: training keeps float32
+PACKAGES = ("safetensors", "tokenizers")
 NAME = "model.safetensors"
 CONFIG, GENERATION = "config.json", "generation_config.json"
 _DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
@@ -33,9 +36,7 @@ _ARCHITECTURES = {"gelu": "starcoder2", "swiglu": "stablelm"}
 
 def refuse(source: Source) -> None:
     """Raise InputError if a package is missing; the format holds every model."""
-    for package in ("safetensors", "tokenizers"):
-        if importlib.util.find_spec(package) is None:
-            raise InputError(f"--to huggingface needs the package {package}: {shipped.extra('export')}")
+    require_packages("huggingface", *PACKAGES)
 
 
 def write(source: Source, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """What all formats are written from: a trained model that may leave, and what is known of it."""
 
+import importlib.util
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from llm60_jax.evaluate import privacy
 from llm60_jax.export import facts, weights
 from llm60_jax.export.facts import Facts
 from llm60_jax.export.weights import Weights
+from llm60_jax.machine import shipped
 from llm60_jax.machine.progress import Track
 from llm60_jax.record import checkpoints, store
 
@@ -93,6 +95,13 @@ def opened(folder: Path, report: dict[str, Any], options: Options, track: Track)
         track=track,
         page=options.page,
     )
+
+
+def require_packages(target: str, *packages: str) -> None:
+    """Raise InputError if a package that a format needs is not installed."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise InputError(f"--to {target} needs the package {package}: {shipped.extra('export')}")
 
 
 def _name(name: str) -> str:
