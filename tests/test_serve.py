@@ -650,7 +650,7 @@ def test_the_browser_gets_the_address_by_a_file_of_ours_alone(base, monkeypatch,
     assert address in seen["text"]
     assert token not in seen["uri"]
     assert (seen["mode"], seen["priority"]) == (0o600, before)
-    assert lowered == [(10, True)]  # after the browser
+    assert lowered == [(10, True), (9, True)]  # after the browser, and the engine before the rest
     assert not seen["path"].exists()
 
 

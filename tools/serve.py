@@ -60,6 +60,8 @@ def _serve(options: argparse.Namespace, interrupts: Interrupts) -> None:
         if hasattr(os, "nice"):  # after the browser has started, which would inherit it
             os.nice(10)  # training goes first; a text still gets a tenth of a busy processor
         motor = engine.Engine()
+        if hasattr(os, "nice"):
+            os.nice(9)  # on Linux of this thread alone, not the engine's: to show a run waits for all else
         server.run(app.build(shelf, motor, entry), motor, listening, interrupts)
 
 

@@ -2,7 +2,7 @@
 
 import { $, Poll, ask, make } from "./common.js";
 
-const SECONDS = 3; // between two questions about a run
+const SECONDS = 5; // between two questions about a run
 const LIST_SECONDS = 15;
 const UNREADABLE = ["unreadable", "no run yet", "preparing"];
 let isShown = false;

@@ -21,7 +21,7 @@ from llm60_jax.record.history import History
 from llm60_jax.record.status import Status
 from llm60_jax.record.tail import Tail
 
-BUDGET = 0.004  # share of one core that drawing one fragment may take
+BUDGET = 0.002  # share of one core that drawing one fragment may take
 MOST_COMPARED = charts.COLOURS  # runs in one chart
 _MOST_KEPT = 20  # comparisons
 _TEMPLATE = Path(__file__).with_name("watch.html")
