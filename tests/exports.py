@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 from pathlib import Path
 
 import jax
@@ -69,6 +70,14 @@ def report_on(folder: Path, memorised: int = 0) -> PrivacyReport:
 def judge(folder: Path, memorised: int = 0, override: str | None = None) -> None:
     """Write the privacy report of a checkpoint."""
     privacy.keep(folder.absolute().parents[1], folder, report_on(folder, memorised), override)
+
+
+def judged_copy(base: Path, tmp_path_factory) -> Path:
+    """Return a copy of a finished run of one phase, whose privacy was judged."""
+    copy = tmp_path_factory.mktemp("export") / "run"
+    shutil.copytree(base, copy)
+    judge(copy / "phases" / "grammar")
+    return copy
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

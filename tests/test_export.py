@@ -12,7 +12,7 @@ import export as tool
 import numpy as np
 import pytest
 from conftest import PROJECT
-from exports import VARIANTS, files_of, judge, report_on, source_of, variant
+from exports import VARIANTS, files_of, judge, judged_copy, report_on, source_of, variant
 
 from llm60_jax import checkpoint, generate
 from llm60_jax.errors import DamageError, InputError, Interrupted, MachineError
@@ -36,11 +36,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def run(base, tmp_path_factory) -> Path:
-    """A copy of a finished run of one phase, whose privacy was judged."""
-    copy = tmp_path_factory.mktemp("export") / "run"
-    shutil.copytree(base, copy)
-    judge(copy / "phases" / "grammar")
-    return copy
+    return judged_copy(base, tmp_path_factory)
 
 
 @pytest.fixture(scope="module", params=VARIANTS)

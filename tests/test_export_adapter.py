@@ -1,7 +1,6 @@
 """Adapters leave as PEFT files: base + scale * B A is the model of the phase, for every variant."""
 
 import json
-import shutil
 from pathlib import Path
 
 import export as tool
@@ -9,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 from conftest import few_pairs, tiny_tree
-from exports import files_of, judge, source_of, variant
+from exports import files_of, judge, judged_copy, source_of, variant
 
 from llm60_jax import checkpoint
 from llm60_jax import config as config_module
@@ -114,11 +113,7 @@ def test_a_model_without_adapters_is_refused(run, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def run(base, tmp_path_factory) -> Path:
-    """A copy of a finished run of one phase, whose privacy was judged."""
-    copy = tmp_path_factory.mktemp("export") / "run"
-    shutil.copytree(base, copy)
-    judge(copy / "phases" / "grammar")
-    return copy
+    return judged_copy(base, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from exports import judge, source_of, variant
+from exports import judge, judged_copy, source_of, variant
 from markdown_it import MarkdownIt
 
 from llm60_jax import checkpoint
@@ -37,10 +37,7 @@ HOSTILE = [
 
 @pytest.fixture(scope="module")
 def run(base, tmp_path_factory) -> Path:
-    copy = tmp_path_factory.mktemp("card") / "run"
-    shutil.copytree(base, copy)
-    judge(copy / "phases" / "grammar")
-    return copy
+    return judged_copy(base, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

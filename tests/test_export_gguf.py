@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import shutil
 from pathlib import Path
 
 import export as tool
@@ -10,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import sentencepiece
-from exports import VARIANTS, files_of, judge, source_of, variant
+from exports import VARIANTS, files_of, judged_copy, source_of, variant
 
 from llm60_jax import checkpoint
 from llm60_jax.config import InstructionSource
@@ -38,11 +37,7 @@ HF_NAMES = {
 
 @pytest.fixture(scope="module")
 def run(base, tmp_path_factory) -> Path:
-    """A copy of a finished run of one phase, whose privacy was judged."""
-    copy = tmp_path_factory.mktemp("export") / "run"
-    shutil.copytree(base, copy)
-    judge(copy / "phases" / "grammar")
-    return copy
+    return judged_copy(base, tmp_path_factory)
 
 
 def read(folder: Path):

@@ -1,13 +1,12 @@
 """The ONNX graph computes what the model computes, with and without its cache, and damage is seen."""
 
 import json
-import shutil
 from pathlib import Path
 
 import export as tool
 import numpy as np
 import pytest
-from exports import VARIANTS, files_of, judge, source_of, variant
+from exports import VARIANTS, files_of, judged_copy, source_of, variant
 
 from llm60_jax import checkpoint
 from llm60_jax.errors import DamageError, InputError
@@ -20,11 +19,7 @@ pytest.importorskip("tokenizers")
 
 @pytest.fixture(scope="module")
 def run(base, tmp_path_factory) -> Path:
-    """A copy of a finished run of one phase, whose privacy was judged."""
-    copy = tmp_path_factory.mktemp("export") / "run"
-    shutil.copytree(base, copy)
-    judge(copy / "phases" / "grammar")
-    return copy
+    return judged_copy(base, tmp_path_factory)
 
 
 @pytest.mark.parametrize("name", ["gelu", "all"])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import export as tool
 import pytest
-from exports import files_of, judge, source_of, variant
+from exports import files_of, judged_copy, source_of, variant
 
 from llm60_jax import generate
 from llm60_jax.errors import DamageError, InputError
@@ -48,11 +48,7 @@ def describe(folder: Path, name: str, version: str, licence: str = "", wants: st
 
 @pytest.fixture(scope="module")
 def run(base, tmp_path_factory) -> Path:
-    """A copy of a finished run of one phase, whose privacy was judged."""
-    copy = tmp_path_factory.mktemp("export") / "run"
-    shutil.copytree(base, copy)
-    judge(copy / "phases" / "grammar")
-    return copy
+    return judged_copy(base, tmp_path_factory)
 
 
 def test_the_page_is_beside_the_model(run, npm, tmp_path):
