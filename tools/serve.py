@@ -70,7 +70,7 @@ def _opened(address: str) -> Iterator[None]:
     """Open an address in the browser.
 
     It is opened by a file that forwards to it and that only this user can read: all users can read
-    the arguments of a program, and the token stands in the address.
+    the arguments of a program, and the address holds the token.
     """
     with unfinished.folder() as folder:
         page = folder / "llm60.html"

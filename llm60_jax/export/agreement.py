@@ -8,6 +8,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 
 from llm60_jax.checkpoint import Trained
@@ -74,15 +75,13 @@ def require(source: Source, params: groups.Params, where: str) -> float:
     tokens_BT = tokens(trained)
     own_BTV = logits(trained.config.model, trained.plain_params, tokens_BT)
     difference = float(np.abs(logits(rebuilt, params, tokens_BT) - own_BTV).max())
-    if source.type in ("float32", "f32") and not difference <= TOLERANCE * float(np.abs(own_BTV).max()):
+    if source.type == "float32" and not difference <= TOLERANCE * float(np.abs(own_BTV).max()):
         raise DamageError(f"{where}: its logits differ from the checkpoint's by {difference:.2g}")
     return difference
 
 
 def rounded(array: np.ndarray, type: str) -> np.ndarray:
     """Return float32 numbers as they are after rounding to bfloat16, or unchanged for float32."""
-    if type in ("bfloat16", "bf16"):
-        import ml_dtypes
-
+    if type == "bfloat16":
         return array.astype(ml_dtypes.bfloat16).astype(np.float32)
     return array

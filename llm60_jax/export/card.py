@@ -122,7 +122,7 @@ def _continued(part: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _shown(value: Any) -> Any:
-    """Return a value of a template as it stands in the card."""
+    """Return a value of a template as the card shows it."""
     return value if isinstance(value, Code | int | float | Undefined) else escaped(str(value))
 
 

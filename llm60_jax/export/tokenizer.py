@@ -26,7 +26,7 @@ _MARK = "\u2581"
 _SPELT_BYTE = re.compile(r"<0x[0-9A-F]{2}>")  # `tokenizers` reads it as a byte in a unigram vocabulary
 _TIE = 1e-4  # nats; sentencepiece adds log-probabilities in float32, `tokenizers` in float64
 # A question is the last message, a newline ends it, and the answer follows. A newline at the end of
-# a Jinja template is dropped, so it stands in the expression.
+# a Jinja template is dropped, so the expression writes it.
 CHAT_TEMPLATE = "{{ bos_token + messages[-1]['content'] + '\\n' }}"
 
 # Texts that tokenizers disagree on. Literal control tokens, such as "<s>", are left out: other

@@ -10,9 +10,9 @@ import psutil
 
 from llm60_jax.machine import manifest, terminal
 from llm60_jax.record.history import History
+from llm60_jax.record.workdir import QUIET_SECONDS
 
 Word = Literal["under way", "finished", "stopped", "interrupted"]
-_QUIET = 600  # seconds without a line in the log after which a process on another computer counts as ended
 _MOST_BYTES = 200  # of a lock's file
 _LATER = 5  # seconds by which the clock of the disk may be behind
 
@@ -69,7 +69,7 @@ def is_alive(path: Path, process: Holder) -> bool:
     """Return whether a holder still runs. One on another computer does if the log has had a line a short while ago."""
     try:
         if process.computer != platform.node():
-            return abs(time.time() - (path / "log.txt").stat().st_mtime) < _QUIET
+            return abs(time.time() - (path / "log.txt").stat().st_mtime) < QUIET_SECONDS
         running = psutil.Process(process.pid)
         # A later process may have been given the same number.
         signed = (path / "lock").stat().st_mtime

@@ -46,7 +46,7 @@ FREE = {
 RESCUES = "rescues.json"
 TOKENIZER = Path("tokenizer") / "tokenizer.model"
 _MOST_METRICS_BYTES = 2**30
-_QUIET = 600  # seconds without a line in the log after which a process on another computer counts as ended
+QUIET_SECONDS = 600  # without a line in the log after which a process on another computer counts as ended
 
 
 class WorkDir:
@@ -255,10 +255,10 @@ def _locked(path: Path, lock: Lock) -> str:
     if left_behind and not lock.is_from_here:
         with contextlib.suppress(OSError):
             quiet = abs(time.time() - (path / "log.txt").stat().st_mtime)
-            if quiet < _QUIET:
+            if quiet < QUIET_SECONDS:
                 raise InputError(
                     f"{path}: a process on another computer ({left_behind}) wrote to this run {quiet:.0f} s ago; stop "
-                    f"it first. If it is gone, wait {_QUIET // 60} minutes or delete {path / 'lock'}"
+                    f"it first. If it is gone, wait {QUIET_SECONDS // 60} minutes or delete {path / 'lock'}"
                 )
     lock.sign()
     return left_behind

@@ -18,7 +18,7 @@ class Alphabet:
         self.tokenizer = tokenizer
         self._pieces = [piece.replace("▁", " ") for piece in tokenizer.pieces()]
         self.longest = max(map(len, self._pieces))  # characters of a piece
-        # The byte tokens stand in the order of their bytes.
+        # Byte tokens have the order of their bytes.
         spelt = [token for token, is_byte in enumerate(tokenizer.byte_tokens.tolist()) if is_byte]
         self._bytes = {token: byte for byte, token in enumerate(spelt)}
         self._first = {tokenizer.bos, tokenizer.eos, tokenizer.encode("\n")[0]}
