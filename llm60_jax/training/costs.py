@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from llm60_jax import plan
 from llm60_jax.config import Config, Phase, to_tree
 from llm60_jax.data.tokens import loader
 from llm60_jax.data.tokens.shards import TokenShard
@@ -23,7 +24,7 @@ from llm60_jax.machine.progress import Track
 from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.plan import Plan, Stage, StepKey, flops
 from llm60_jax.plan import key as key_of
-from llm60_jax.training import optim, phase_groups, programs, step
+from llm60_jax.training import mesh, optim, phase_groups, programs, step
 
 
 class Cost(NamedTuple):
@@ -51,14 +52,14 @@ class Steps:
     def __init__(self, config: Config, phase: Phase):
         self.config, self.phase = config, phase
         self.compiled = programs.CompiledSteps(config)
-        self.state = phase_groups.begin(config, phase, step.init(config))
+        self.state = mesh.place(phase_groups.begin(config, phase, step.init(config)), plan.sharing(config))
 
     def time(self, key: StepKey) -> tuple[float, float]:
         """Return seconds and loss of one whole step, from batch to loss on the host."""
         program, batch = self.compiled[key], made_up_batch(self.config, key)
         rate = np.float32(self.phase.learning_rate[1])
         start = time.perf_counter()
-        self.state, metrics = program(self.state, self.compiled.put(batch), rate, step.NO_LIMIT)
+        self.state, metrics = program(self.state, mesh.put(batch, key.sharing), rate, step.NO_LIMIT)
         loss = float(metrics.loss)
         jax.block_until_ready(self.state)
         return time.perf_counter() - start, loss
