@@ -203,7 +203,7 @@ if __name__ == "__main__":
     code = main()
     terminal.let_go()
     several = together.count() > 1
-    together.leave()
+    together.leave(code)
     # All is saved: do not wait for a program that is compiling in the background, or for JAX's farewell to processes
     # that have failed.
     if code > 128 or several:

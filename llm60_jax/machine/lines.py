@@ -34,6 +34,7 @@ class Lines:
         self._heard: dict[int, float] = {}
         self._leaving: set[int] = set()
         self._lock = threading.Lock()
+        self._is_closed = False
 
     def listen(self, host: str) -> socket.socket:
         """Open the door of process 0, and return it; `let_in` then expects the others."""
@@ -62,7 +63,8 @@ class Lines:
         self._watch()
 
     def close(self) -> None:
-        """Say goodbye, so that the end of this process is no loss."""
+        """Say goodbye, so that the end of this process is no loss, and watch no more."""
+        self._is_closed = True
         self._say(_BYE)
 
     def _add(self, process: int, line: socket.socket) -> None:
@@ -76,7 +78,7 @@ class Lines:
 
     def _run(self) -> None:
         last = time.monotonic()
-        while True:
+        while not self._is_closed:
             self._say(_ALIVE)
             ready = select.select(list(self._lines.values()), [], [], _TICK)[0]
             now = time.monotonic()
@@ -90,7 +92,7 @@ class Lines:
                     lost = process
                 else:
                     lost = None
-                if lost is not None:
+                if lost is not None and not self._is_closed:
                     self._say(json.dumps(lost))
                     self._on_loss(lost)
                     return

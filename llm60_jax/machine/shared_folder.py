@@ -18,11 +18,11 @@ def require(field: str, folder: Path) -> None:
     """
     if together.is_alone():
         return
-    name, word = together.told([f".together-{secrets.token_hex(4)}", secrets.token_hex(8)])
+    name, word = together.broadcast([f".together-{secrets.token_hex(4)}", secrets.token_hex(8)])
     path = folder / name
     try:
-        together.by_first(lambda: _write(path, word))
-        appears = together.gathered(_appears(path, word))
+        together.on_first(lambda: _write(path, word))
+        appears = together.gather(_appears(path, word))
     finally:
         if together.is_first():
             path.unlink(missing_ok=True)

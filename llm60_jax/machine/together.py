@@ -1,9 +1,7 @@
-"""Several processes that train one run: how they meet, what one tells the others, and how they leave.
+"""Several processes that train one run: they meet, exchange small values, and leave.
 
-JAX's distributed runtime carries it: its service runs in process 0 and keeps the small values that are told. With one
-process every function here is the identity, so no caller has a case for it.
-
-Values are told as JSON. All processes make the same calls in the same order.
+JAX's coordination service, in process 0, carries the values, as JSON. With one process every function here is the
+identity, so no caller needs a case for it. All processes make the same calls in the same order.
 """
 
 import contextlib
@@ -22,7 +20,7 @@ from llm60_jax.machine.lines import Lines
 T = TypeVar("T")
 PATIENCE = 60.0  # seconds for all processes to arrive
 HEARTBEAT = 30  # seconds without a sign of life after which a process counts as gone
-_LEAVING_SECONDS = 5
+_LEAVING_SECONDS, _FAREWELL_SECONDS = 5, 600
 _NOTICE_SECONDS = 3.0
 _FOREVER_MILLISECONDS = 10**9
 # Set by launchers for a process that is one of several.
@@ -45,7 +43,7 @@ class _Here(NamedTuple):
 
 
 _here = _Here(0, (platform.node(),))
-_told = 0  # values so far
+_broadcasts = 0  # values so far
 _alone = False  # whether process 0 works alone
 
 
@@ -126,7 +124,7 @@ def begin(meeting: Meeting, on_loss: Callable[[str], None]) -> None:
         raise MachineError(f"the processes of this run cannot meet: {str(error)[:300]}") from None
     state = distributed.global_state
     _here = _Here(state.process_id, (platform.node(),) * state.num_processes)
-    hosts = tuple(gathered(platform.node()))
+    hosts = tuple(gather(platform.node()))
     _here = _Here(state.process_id, hosts, _connected(str(state.coordinator_address), meeting.heartbeat, on_loss))
 
 
@@ -143,10 +141,10 @@ def _connected(coordinator: str, silence: float, on_loss: Callable[[str], None])
     try:
         if is_first():
             door = lines.listen(host if _loopback(coordinator) else "")
-            told(door.getsockname()[1])
+            broadcast(door.getsockname()[1])
             lines.let_in(door, count())
         else:
-            lines.connect(host, told(0), index())
+            lines.connect(host, broadcast(0), index())
     except OSError as error:
         raise MachineError(
             f"the processes of this run cannot reach process 0 on {host}: {error.strerror or error}"
@@ -154,13 +152,17 @@ def _connected(coordinator: str, silence: float, on_loss: Callable[[str], None])
     return lines
 
 
-def leave() -> None:
-    """Wait a moment for the others to come here, too: when process 0 is gone, JAX aborts those that are left."""
+def leave(code: int) -> None:
+    """Wait for the others before this process ends with an exit code: without process 0, JAX aborts those that are left.
+
+    After a failure that the others do not share the wait is short, and they notice a loss.
+    """
     if count() > 1:
-        if _here.lines is not None:
-            _here.lines.close()
+        patience = _LEAVING_SECONDS if code else _FAREWELL_SECONDS
         with contextlib.suppress(Exception):  # they have failed, or are gone already
-            _client().wait_at_barrier("llm60_jax/leave", _LEAVING_SECONDS * 1000)
+            _client().wait_at_barrier("llm60_jax/leave", patience * 1000)
+            if _here.lines is not None:
+                _here.lines.close()
             time.sleep(0.5 if is_first() else 0)
 
 
@@ -261,23 +263,23 @@ def _let_in(address: tuple[str, int], coordinator: str, processes: int, deadline
                 line.recv(1)  # the others close first, so that the port is free at once
 
 
-# --- Tell ---------------------------------------------------------------------------------------------------------
+# --- Exchange ---------------------------------------------------------------------------------------------------------
 
 
-def told(value: T) -> T:
-    """Return the value of process 0, which tells it to all; what the others pass does not count."""
+def broadcast(value: T) -> T:
+    """Return the value of process 0 in all processes; what the others pass is ignored."""
     if is_alone():
         return value
     key = _next_key()
     if is_first():
         _client().key_value_set(key, json.dumps(value))
         return value
-    told_value: T = json.loads(_awaited(key))
-    return told_value
+    received: T = json.loads(_awaited(key))
+    return received
 
 
-def gathered(value: T) -> list[T]:
-    """Return the values of all processes, by their numbers."""
+def gather(value: T) -> list[T]:
+    """Return the values of all processes, in the order of their numbers."""
     if is_alone():
         return [value]
     key = _next_key()
@@ -285,7 +287,7 @@ def gathered(value: T) -> list[T]:
     return [json.loads(_awaited(f"{key}/{process}")) for process in range(count())]
 
 
-def by_first(work: Callable[[], T]) -> T:
+def on_first(work: Callable[[], T]) -> T:
     """Let process 0 do some work alone, and return its result, a JSON value, in all processes.
 
     A signal that process 0 notices meanwhile, and any `Failure`, is raised in all of them.
@@ -297,29 +299,32 @@ def by_first(work: Callable[[], T]) -> T:
             with _working_alone():
                 result = work()
         except Failure as failure:
-            told([type(failure).__name__, str(failure), failure.exit_code])
+            broadcast([type(failure).__name__, str(failure), failure.exit_code])
             raise
-        told(["", result, 0])
+        except Exception as error:
+            broadcast(["Failure", f"{name()} has failed: {type(error).__name__}: {str(error)[:300]}", 1])
+            raise
+        broadcast(["", result, 0])
         return result
-    answer: list[Any] = told(["", None, 0])
+    answer: list[Any] = broadcast(["", None, 0])
     kind, message_or_result, code = answer
     if kind:
         raise _failure(kind, str(message_or_result), code)
-    told_result: T = message_or_result
-    return told_result
+    result_of_first: T = message_or_result
+    return result_of_first
 
 
-def after_first(work: Callable[[], T]) -> T:
+def first_then_all(work: Callable[[], T]) -> T:
     """Let process 0 do some work, then the others, who find most of it done; return each process's own result.
 
     A `Failure` of process 0, and a signal that it notices, is raised in all of them.
     """
     own: list[T] = []
-    by_first(lambda: own.append(work()))
+    on_first(lambda: own.append(work()))
     return own[0] if own else work()
 
 
-def all_agree(work: Callable[[], T]) -> T:
+def all_or_none(work: Callable[[], T]) -> T:
     """Let every process do its part, and return its result; a `Failure` of one is raised in all."""
     if is_alone():
         return work()
@@ -328,14 +333,14 @@ def all_agree(work: Callable[[], T]) -> T:
         result = work()
     except Failure as failure:
         failed = [type(failure).__name__, f"{name()}: {failure}", failure.exit_code]
-    for kind, message, code in filter(None, gathered(failed)):
+    for kind, message, code in filter(None, gather(failed)):
         raise _failure(kind, message, code)
     return result
 
 
 def require_same(what: str, value: Mapping[str, Any]) -> None:
     """Raise InputError in all processes unless all have the same values; it names process, field and both values."""
-    every = gathered(json.loads(json.dumps(dict(value))))
+    every = gather(json.loads(json.dumps(dict(value))))
     for process, theirs in enumerate(every):
         for field in sorted(every[0].keys() | theirs.keys()):
             ours = every[0].get(field)
@@ -364,13 +369,13 @@ def _failure(kind: str, message: str, code: int) -> Failure:
 
 
 def _next_key() -> str:
-    global _told
-    _told += 1
-    return f"llm60_jax/{_told}"
+    global _broadcasts
+    _broadcasts += 1
+    return f"llm60_jax/{_broadcasts}"
 
 
 def _awaited(key: str) -> str:
-    """Return a value once it is told, however long process 0 works on it; a lost process ends the wait."""
+    """Wait for a value, however long process 0 works on it. A lost process ends the wait."""
     return str(_client().blocking_key_value_get(key, _FOREVER_MILLISECONDS))
 
 

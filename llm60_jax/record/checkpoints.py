@@ -61,7 +61,7 @@ class Checkpoints:
         Raises:
           DamageError: checkpoints exist, and all are damaged. A run never starts over by itself.
         """
-        found = together.by_first(lambda: None if (folder := self._newest()) is None else str(folder))
+        found = together.on_first(lambda: None if (folder := self._newest()) is None else str(folder))
         return None if found is None else Path(found)
 
     def _newest(self) -> Path | None:
@@ -90,9 +90,9 @@ class Checkpoints:
     def save_rolling(self, state: Any, meta: dict[str, Any]) -> Path:
         """Save under the step's number unless that exists, then delete rolling checkpoints beyond the limit."""
         folder = self._rolling / str(meta["step"])
-        if not together.told(manifest.exists(folder)):
+        if not together.broadcast(manifest.exists(folder)):
             store.save(folder, state, meta)
-        together.by_first(self._delete_old)
+        together.on_first(self._delete_old)
         return folder
 
     def _delete_old(self) -> None:
@@ -108,7 +108,7 @@ class Checkpoints:
     def save_adapters(self, name: str, state: Any, meta: dict[str, Any]) -> Path:
         """Save the adapters of a phase, for good, unless they are saved already."""
         folder = self._phases.parent / "adapters" / name
-        if not together.told(manifest.exists(folder)):
+        if not together.broadcast(manifest.exists(folder)):
             store.save(folder, state, meta)
         return folder
 

@@ -129,9 +129,9 @@ def save(folder: Path, state: Any, meta: dict[str, Any]) -> str:
             identity = {"step": meta["step"], "state_sha256": digest}
             manifest.commit(partial, folder, identity, {"permanent": meta["permanent"]})
 
-        partial = Path(together.by_first(lambda: _on_disk(folder, begin)))
-        together.all_agree(lambda: _on_disk(folder, write_arrays))
-        together.by_first(lambda: _on_disk(folder, finish))
+        partial = Path(together.on_first(lambda: _on_disk(folder, begin)))
+        together.all_or_none(lambda: _on_disk(folder, write_arrays))
+        together.on_first(lambda: _on_disk(folder, finish))
     return digest
 
 

@@ -209,7 +209,7 @@ def opened(path: Path) -> Iterator[WorkDir]:
       InputError: another process trains there.
     """
     with contextlib.ExitStack() as stack:
-        together.by_first(lambda: stack.enter_context(_held(path)))
+        together.on_first(lambda: stack.enter_context(_held(path)))
         yield WorkDir(path)
 
 

@@ -112,7 +112,7 @@ def judge(run: Run, phase: Phase, asked_for: str | None) -> Judgement:
         return [closes, gates.explain(verdict), verdict.override, verdict.earlier_checkpoints, lacks_plateau]
 
     with run.clock.paused("gate"):
-        closes, explanation, override, ancestors, lacks_plateau = together.by_first(judged)
+        closes, explanation, override, ancestors, lacks_plateau = together.on_first(judged)
     extension = plan.extend(run.plan, phase, "it still improves") if lacks_plateau else None
     return Judgement(closes, explanation, override, ancestors, plain if extension is None else None, extension)
 

@@ -63,7 +63,7 @@ def _prefix(run: Run, phase: Phase, stage: Stage) -> prefix_cache.PrefixCache:
     folder, shape = _prefix_folder(run, phase), (stage.context, config.model.dim)
     with run.clock.paused("frozen prefix"):
         track = Tracker(run.interrupts)
-        cache = together.after_first(lambda: prefix_cache.prepare(folder, identity, rows, shape, compute, track))
+        cache = together.first_then_all(lambda: prefix_cache.prepare(folder, identity, rows, shape, compute, track))
     detail(f"{phase.name}: the frozen prefix takes {cache.bytes / 2**20:,.1f} MiB of disk until the phase closes")
     return cache
 

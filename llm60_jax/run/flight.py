@@ -71,7 +71,7 @@ class Flight:
         self._keep_first(batch)
         coverage = None
         if not self._proved:
-            parts = together.gathered(proof.mask_coverage(batch["tokens"], run.config.train.document_mask))
+            parts = together.gather(proof.mask_coverage(batch["tokens"], run.config.train.document_mask))
             coverage = sum(parts) / len(parts)  # processes have equal shares
             self._before = self._before or run.group_digests()
         run.state, metrics = self._program(run.state, on_device, np.float32(rate), np.float32(limit))

@@ -183,8 +183,8 @@ def _prepared(config: Config, interrupts: Interrupts, back_to: int | None) -> It
     """Check a configuration and this machine, prepare the text, and open the run directory, all cheap checks first."""
     gates.check_names(config.phase)
     together.require_same("the configuration", flat(config_module.to_tree(config)) | {"--back-to": back_to})
-    together.all_agree(lambda: preflight.require(config))
-    look = together.after_first(lambda: first_look.look(config, Tracker(interrupts)))
+    together.all_or_none(lambda: preflight.require(config))
+    look = together.first_then_all(lambda: first_look.look(config, Tracker(interrupts)))
     config = look.config
     plan.build(config)  # each stage has a step
     with opened(Path(config.workdir)) as workdir:
@@ -194,7 +194,7 @@ def _prepared(config: Config, interrupts: Interrupts, back_to: int | None) -> It
             say(f"note: {line}")
         workdir.check_identity(config)
         if back_to is not None:
-            together.by_first(lambda: _go_back(workdir, back_to))
+            together.on_first(lambda: _go_back(workdir, back_to))
         if workdir.is_new:
             ancestry.check_baseline(config)
             for line in config_module.departures(config):
@@ -211,9 +211,9 @@ def _prepared(config: Config, interrupts: Interrupts, back_to: int | None) -> It
                 say(f"note: phase {phase.name} trains on XLA: {fault}")
         for line in _shared(config):
             say(f"note: {line}")
-        config = together.after_first(lambda: tuning.settled(config, Tracker(interrupts)))
+        config = together.first_then_all(lambda: tuning.settled(config, Tracker(interrupts)))
         track, inherited = Tracker(interrupts), start.data if start else None
-        data = together.after_first(lambda: prepare(config, track, workdir.check_digests, inherited))
+        data = together.first_then_all(lambda: prepare(config, track, workdir.check_digests, inherited))
         together.require_same("the prepared text", data.digests)
         workdir.begin(data.config, data.digests, data.tokenizer.path, kernels.record)
         yield Ready(workdir, data, versions, start)

@@ -48,11 +48,11 @@ def evaluate(run: Run, phase: Phase, stage: Stage, *, own_only: bool = False) ->
     Args:
       own_only: score the phase's own text alone.
     """
-    row = together.told(run.metrics.find("validation_loss", step=run.step, phase=phase.name))
+    row = together.broadcast(run.metrics.find("validation_loss", step=run.step, phase=phase.name))
     if row is None:
         run.tell(EvaluationBegins())
         params = run.whole().params
-        row = together.by_first(lambda: _evaluated(run, phase, stage, params, own_only=own_only))
+        row = together.on_first(lambda: _evaluated(run, phase, stage, params, own_only=own_only))
         run.record(row)
     _keep_late_loss(run, row)
     return row
@@ -65,12 +65,12 @@ def judge(run: Run, phase: Phase, params: Params, pairs: Iterable[Pair]) -> dict
 
 def depth(run: Run, phase: Phase, stage: Stage) -> None:
     """Record what each block of the model does for some of the phase's held-out text (evaluate/depth.py)."""
-    if together.told(bool(run.metrics.find("depth", step=run.step, phase=phase.name))):
+    if together.broadcast(bool(run.metrics.find("depth", step=run.step, phase=phase.name))):
         return
     rows = _few_rows(run, phase, "tokens", "targets", "segments", "weights")
     params = phase_groups.merged(run.whole().params, phase.lora)
     with run.clock.paused("gate"):
-        measured = together.by_first(lambda: depths.measure(run.config.model, params, rows).to_tree())
+        measured = together.on_first(lambda: depths.measure(run.config.model, params, rows).to_tree())
     run.record({**run.position(run.step, stage), "depth": measured})
 
 
@@ -80,7 +80,7 @@ def leaks(run: Run, phase: Phase, key: StepKey) -> int:
     score = functools.partial(_score(run, phase), dtype=key.dtype, kernels=key.kernels)
     params = run.whole().params
     with run.clock.paused("proof"):
-        return together.by_first(lambda: validation.leaks(score, params, _own_rows(run, phase)))
+        return together.on_first(lambda: validation.leaks(score, params, _own_rows(run, phase)))
 
 
 def look(run: Run, phase: Phase, stage: Stage) -> None:
@@ -99,7 +99,7 @@ def look(run: Run, phase: Phase, stage: Stage) -> None:
     run.progress.look = Look(step=run.step)
     if previous is not None:
         names = [name for name, _, _ in model.named_stacks]
-        run.progress.look.drift = together.told(dict(zip(names, np.asarray(drifts).tolist(), strict=True)))
+        run.progress.look.drift = together.broadcast(dict(zip(names, np.asarray(drifts).tolist(), strict=True)))
         run.record({**run.position(run.step, stage), "drift": run.progress.look.drift})
 
 

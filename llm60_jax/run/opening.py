@@ -59,7 +59,7 @@ def open_run(
         versions=versions,
         interrupts=interrupts,
         checkpoints=checkpoints,
-        cache=together.after_first(lambda: compilation_cache.open_in(Path(config.data_dir))),
+        cache=together.first_then_all(lambda: compilation_cache.open_in(Path(config.data_dir))),
         programs=CompiledSteps(config),
         awake=awake,
         clock=StageClock(config, stage_plan, awake, measured),

@@ -21,7 +21,7 @@ def keep(run: Run, phase: Phase, *, show: bool = False) -> None:
         if show:
             _show(written, phase)
 
-    together.by_first(work)
+    together.on_first(work)
 
 
 def _kept(run: Run, phase: Phase, params: Params) -> Written:

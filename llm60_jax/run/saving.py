@@ -26,7 +26,7 @@ RETRY_SECONDS = 60.0  # from a save that failed to the next try
 
 def owes_a_save(run: Run) -> bool:
     """Return whether a save has failed and is to be tried again now."""
-    return run.retry_save_at is not None and together.told(time.monotonic() >= run.retry_save_at)
+    return run.retry_save_at is not None and together.broadcast(time.monotonic() >= run.retry_save_at)
 
 
 def save(run: Run, stage: Stage, batches: Any) -> None:
