@@ -153,7 +153,7 @@ def _connected(coordinator: str, silence: float, on_loss: Callable[[str], None])
 
 
 def leave(code: int) -> None:
-    """Wait for the others before this process ends with an exit code: without process 0, JAX aborts those that are left.
+    """Wait for the others before this process ends with a code: without process 0, JAX aborts those that are left.
 
     After a failure that the others do not share the wait is short, and they notice a loss.
     """

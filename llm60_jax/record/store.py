@@ -126,8 +126,8 @@ def save(folder: Path, state: Any, meta: dict[str, Any]) -> str:
 
         def finish() -> None:
             (partial / META).write_text(json.dumps(tree, indent=1), encoding="utf-8")
-            identity = {"step": meta["step"], "state_sha256": digest}
-            manifest.commit(partial, folder, identity, {"permanent": meta["permanent"]})
+            names = {"step": meta["step"], "state_sha256": digest}
+            manifest.commit(partial, folder, names, {"permanent": meta["permanent"]})
 
         partial = Path(together.on_first(lambda: _on_disk(folder, begin)))
         together.all_or_none(lambda: _on_disk(folder, write_arrays))

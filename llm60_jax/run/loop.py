@@ -221,15 +221,15 @@ def _prepared(config: Config, interrupts: Interrupts, back_to: int | None) -> It
 
 def _shared(config: Config) -> Iterator[str]:
     """Yield how devices share the steps, and what that means for equal bits."""
-    train = config.train
-    if train.device_count == 1:
+    settings = config.train
+    if settings.device_count == 1:
         return
     of_processes = f" of {together.count()} processes" if together.count() > 1 else ""
-    yield f"{train.device_count} devices{of_processes} share each step" + (
-        f"; {train.fsdp} of them hold the weights together" if train.fsdp > 1 else ""
+    yield f"{settings.device_count} devices{of_processes} share each step" + (
+        f"; {settings.fsdp} of them hold the weights together" if settings.fsdp > 1 else ""
     )
-    if train.slots == 0 or train.gather == "layer":
-        field = "train.slots = 0" if train.slots == 0 else 'train.gather = "layer"'
+    if settings.slots == 0 or settings.gather == "layer":
+        field = "train.slots = 0" if settings.slots == 0 else 'train.gather = "layer"'
         yield f"{field}: with another number of devices the run is equal to rounding only, not bit for bit"
 
 

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from llm60_jax import plan
 from llm60_jax.config import Config, Phase, to_tree
 from llm60_jax.data.tokens import loader
 from llm60_jax.data.tokens.shards import TokenShard
@@ -24,6 +23,7 @@ from llm60_jax.machine.progress import Track
 from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.plan import Plan, Stage, StepKey, flops
 from llm60_jax.plan import key as key_of
+from llm60_jax.plan import sharing as sharing_of
 from llm60_jax.training import mesh, optim, phase_groups, programs, step
 
 
@@ -52,7 +52,7 @@ class Steps:
     def __init__(self, config: Config, phase: Phase):
         self.config, self.phase = config, phase
         self.compiled = programs.CompiledSteps(config)
-        self.state = mesh.place(phase_groups.begin(config, phase, step.init(config)), plan.sharing(config))
+        self.state = mesh.place(phase_groups.begin(config, phase, step.init(config)), sharing_of(config))
 
     def time(self, key: StepKey) -> tuple[float, float]:
         """Return seconds and loss of one whole step, from batch to loss on the host."""
