@@ -100,3 +100,35 @@ def test_grain_finds_every_checkpoint_equal(shard: TokenShard) -> None:
 
 def test_epochs_counts_how_often_a_budget_reads_the_text(shard: TokenShard) -> None:
     assert loader.epochs(shard, 3 * shard.token_count) == 3.0
+
+
+@pytest.mark.parametrize("kind", ["stream", "fixed"])
+@pytest.mark.parametrize("processes", [2, 4, 8])
+def test_the_shares_of_all_processes_are_the_batch_of_one(shard: TokenShard, kind, processes) -> None:
+    """Faults row 52: no row twice, none left out, in the order of one process."""
+    steps, reading = stage(0, 7, 0, 16, 1, 8), loader.Reading(rows=kind)
+    whole = loader.batches(shard, steps, 3, reading)
+    shares = [loader.batches(shard, steps, 3, reading, loader.Share(n, processes)) for n in range(processes)]
+    for batch in whole:
+        parts = [next(share) for share in shares]
+        for name, array in batch.items():
+            np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), array)
+        assert [share.get_state() for share in shares] == [whole.get_state()] * processes
+    assert [next(share, None) for share in shares] == [None] * processes
+
+
+def test_another_number_of_processes_goes_on_at_the_same_place(shard: TokenShard) -> None:
+    """Faults row 48: 1 -> 2 -> 4 -> 1 processes in the middle of a stage."""
+    steps = stage(0, 9, 0, 16, 1, 4)
+    expected = [batch["tokens"] for batch in loader.batches(shard, steps, 4)]
+    position, seen = None, []
+    for processes in (1, 2, 4, 1):
+        shares = [loader.batches(shard, steps, 4, share=loader.Share(n, processes)) for n in range(processes)]
+        for share in shares:
+            if position is not None:
+                share.set_state(position)
+        for _ in range(2):
+            seen.append(np.concatenate([next(share)["tokens"] for share in shares]))
+        (position,) = {json.dumps(share.get_state()): share.get_state() for share in shares}.values()
+    for actual, wanted in zip(seen, expected, strict=False):
+        np.testing.assert_array_equal(actual, wanted)
