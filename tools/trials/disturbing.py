@@ -71,11 +71,13 @@ def disturb(
         is_complete = False
         while not is_complete:
             before = trial.committed(workdir)
-            process = training.start(workdir, *more)
+            process, *others = rng.sample(started := training.start_all(workdir, *more), len(started))
             if tally.disturbed < count:
                 before |= _wait(process, workdir, _moment(rng, workdir, fresh_data))
             seconds, errors = _strike(process, way, rng) if tally.disturbed < count else (0.0, process.communicate()[1])
-            is_complete = process.returncode == 0
+            struck, is_complete = time.monotonic() - seconds, process.returncode == 0
+            errors_of_others = [other.communicate()[1] for other in others]
+            seconds = time.monotonic() - struck if others else seconds
             if is_complete:
                 tally.completed += 1
                 if tally.completed > 2 * count + 10:
@@ -88,6 +90,8 @@ def disturb(
             tally.seconds.append(seconds)
             tally.while_saving += bool(trial.being_saved(workdir))
             tally.faults += [f"{way.signal.name}: {fault}" for fault in _answer(process, errors, way, workdir, seconds)]
+            for other, messages in zip(others, errors_of_others, strict=True):
+                tally.faults += [f"{way.signal.name}: {fault}" for fault in _answer_of_other(other, messages, way)]
             tally.faults += trial.faults(workdir, reference, before)
             yield tally.disturbed
 
@@ -166,6 +170,19 @@ def _answer(
         done = max([row["step"] for row in WorkDir(workdir).rows() if "loss" in row], default=0)
         if trial.step_of(workdir) < done:
             yield f"step {done} was trained, but only step {trial.step_of(workdir)} is saved"
+
+
+def _answer_of_other(process: "subprocess.Popen[str]", errors: str, way: Disturbance) -> Iterator[str]:
+    """Yield what is wrong with the end of a process of the same run that got no signal itself.
+
+    A lost process ends it with 5; JAX may be faster and abort it. A signal to one stops all.
+    """
+    lost, stopped = (5, -signal.SIGABRT), (128 + way.signal,)
+    expected = (*lost, *stopped) if way.twice else lost if way.signal == signal.SIGKILL else stopped
+    if process.returncode not in expected:
+        yield f"exit code {process.returncode} of another process instead of {expected[0]}: {errors[-500:]}"
+    if process.returncode == 5 and "gone" not in errors and "not come" not in errors and "not answer" not in errors:
+        yield f"another process does not say who is gone: {errors[-500:]}"
 
 
 def _is_gone(group: int) -> bool:

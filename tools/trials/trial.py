@@ -8,6 +8,7 @@ import json
 import runpy
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,19 +43,36 @@ class Training(NamedTuple):
     overrides: tuple[str, ...]
     steps: int  # of all phases together
     script: Path = LAUNCH
+    processes: int = 1  # that train it together
 
     def command(self, workdir: Path, *more: str, through: Sequence[str] = ()) -> list[str]:
         """Return the command line; `more` are settings, `through` is a program that runs the
         script."""
         return command(self.config, (*self.overrides, *more), workdir, self.script, through)
 
+    def start_all(self, workdir: Path, *more: str) -> "list[subprocess.Popen[str]]":
+        """Start all its processes as `start` does, each in a group of its own."""
+        if self.processes == 1:
+            return [self.start(workdir, *more)]
+        with socket.create_server(("127.0.0.1", 0)) as door:
+            port = door.getsockname()[1]
+        meeting = ["--coordinator", f"127.0.0.1:{port}", "--processes", str(self.processes), "--heartbeat", "10"]
+        return [
+            self._started(workdir, [*self.command(workdir, *more), *meeting, "--process", str(number)])
+            for number in range(self.processes)
+        ]
+
     def start(self, workdir: Path, *more: str, through: Sequence[str] = ()) -> "subprocess.Popen[str]":
         """Start it in a process group of its own; its output goes to a file beside its run
         directory."""
+        return self._started(workdir, self.command(workdir, *more, through=through))
+
+    @staticmethod
+    def _started(workdir: Path, words: list[str]) -> "subprocess.Popen[str]":
         workdir.parent.mkdir(parents=True, exist_ok=True)
         with workdir.with_suffix(".out").open("a", encoding="utf-8") as out:
             return subprocess.Popen(
-                self.command(workdir, *more, through=through),
+                words,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.PIPE,

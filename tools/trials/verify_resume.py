@@ -33,6 +33,8 @@ EXAMPLES = """examples:
   python tools/verify_resume.py configs/tiny.toml --kills 200 --folder runs/kills
   # 50 interruptions by SIGTERM, while data is prepared too
   python tools/verify_resume.py configs/tiny.toml --kills 0 --interrupts 50 --signal TERM --fresh-data
+  # two processes train together, and a random one of them is killed; the undisturbed run has one
+  python tools/verify_resume.py configs/tiny.toml --kills 20 --processes 2 --folder runs/together
   # the real model on your machine: hours
   python tools/verify_resume.py configs/llm60.toml --kills 3
 
@@ -213,6 +215,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--signal", choices=["INT", "TERM", "HUP"], default="INT", help="interrupting signal (default INT)"
     )
+    parser.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="processes that train together (default 1)"
+    )
     parser.add_argument("--fresh-data", action="store_true", help="prepare the text anew, and disturb that too")
     parser.add_argument("--steps", type=int, default=10, metavar="N", help="steps of each phase (default 10)")
     parser.add_argument(
@@ -226,10 +231,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reports: list[dict[str, Any]] = []
 
     def body(options: argparse.Namespace, interrupts: Interrupts) -> None:
-        for name, least in (("kills", 0), ("interrupts", 0), ("twice", 0), ("steps", 1)):
+        for name, least in (("kills", 0), ("interrupts", 0), ("twice", 0), ("steps", 1), ("processes", 1)):
             if getattr(options, name) < least:
                 raise InputError(f"--{name}: {getattr(options, name)}, but it must be {least} or more")
-        training = trial.training(options.config, options.set, options.steps)
+        training = trial.training(options.config, options.set, options.steps)._replace(processes=options.processes)
         config, track = config_module.load(options.config, options.set), terminal.Tracker(interrupts, options.json)
         changing = {"anew", "json", "config", "set", "folder"}
         asked = {name: value for name, value in vars(options).items() if name not in changing}
