@@ -8,6 +8,7 @@ import time
 import pytest
 from processes import free_port
 
+import launch
 from llm60_jax.errors import GateError, InputError, Interrupted, MachineError
 from llm60_jax.machine import lines, shared_folder, together
 from llm60_jax.machine.lines import Lines
@@ -37,6 +38,31 @@ def test_a_failure_keeps_its_kind_and_code():
     assert isinstance(stopped, Interrupted)
     assert stopped.exit_code == 143
     assert type(together._failure("Unheard", "no", 5)) is MachineError
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--coordinator", "node1:51300"], "--coordinator, --processes and --process must be used together"),
+        (["--coordinator", "node1", "--processes", "2", "--process", "0"], "node1: give a host and a port"),
+        (["--coordinator", "n:1", "--processes", "2", "--process", "2"], "--process 2: the 2 processes are numbered"),
+        (["--together", "--coordinator", "n:1", "--processes", "2", "--process", "0"], "finds the others by itself"),
+        (["--together", "--heartbeat", "1"], "--heartbeat: 3 seconds or more"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(options, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        launch._parse(["configs/tiny.toml", *options])
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_options_say_where_to_meet():
+    by_hand = ["--coordinator", "node1:51300", "--processes", "2", "--process", "1", "--heartbeat", "9"]
+    options = launch._parse(["configs/tiny.toml", *by_hand])
+    assert launch._meeting(options) == together.Meeting("node1:51300", 2, 1, 9)
+    assert launch._meeting(launch._parse(["configs/tiny.toml", "--together"])) == together.Meeting()
+    assert launch._meeting(launch._parse(["configs/tiny.toml"])) is None
 
 
 # --- Several "processes" of this one: their values go through a dict -------------------------------------------------

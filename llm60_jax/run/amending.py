@@ -4,7 +4,7 @@ import dataclasses
 
 from llm60_jax import plan
 from llm60_jax.config import Phase
-from llm60_jax.machine import files
+from llm60_jax.machine import files, together
 from llm60_jax.machine.terminal import say
 from llm60_jax.plan import Extension, Rescue, Stage
 from llm60_jax.record import store
@@ -60,7 +60,7 @@ def rescue(run: Run, phase: Phase) -> bool:
 
 def take_rescues(run: Run) -> None:
     """Plan with all rescues that are written down, and record those that begin here."""
-    run.replan([Rescue(**entry) for entry in run.workdir.rescues()])
+    run.replan([Rescue(**entry) for entry in together.on_first(run.workdir.rescues)])
     for entry in run.plan.rescues:
         if entry.step == run.step and not run.metrics.find("rescue", rescue=dataclasses.asdict(entry)):
             position = run.position(run.step, run.plan.stage_at(run.step))

@@ -59,12 +59,8 @@ def enter(run: Run, phase: Phase) -> None:
     if run.progress.phase != phase.name:
         before = run.config.phase[: run.config.phase.index(phase)]
         if before:
-            folder = run.checkpoints.phase(before[-1].name)
-            ends, digest = store.identity(folder)
-            if ends != run.step:
-                raise DamageError(f"{folder}: ends at step {ends}, and the run stands at {run.step}")
-            gates.require(run.workdir.path, before[-1].name, digest, run.data.digests)
-            run.progress.ancestors[f"phases/{before[-1].name}"] = digest
+            name = before[-1].name
+            run.progress.ancestors[f"phases/{name}"] = together.on_first(lambda: _closed_state(run, name))
         run.become(phase_groups.begin(run.config, phase, run.whole()))
         run.progress.enter(phase.name)
     if not run.metrics.find("data", phase=phase.name):
@@ -74,6 +70,16 @@ def enter(run: Run, phase: Phase) -> None:
             listed = ", ".join(private.described(strings))
             say(f"{phase.name}: its text holds {listed}; what the model keeps of them: tools/check_privacy.py")
         run.record({**run.position(start, run.plan.stage_at(start)), "data": text})
+
+
+def _closed_state(run: Run, name: str) -> str:
+    """Return the `state_sha256` of a phase that the run stands at the end of. Raise as `enter`."""
+    folder = run.checkpoints.phase(name)
+    ends, digest = store.identity(folder)
+    if ends != run.step:
+        raise DamageError(f"{folder}: ends at step {ends}, and the run stands at {run.step}")
+    gates.require(run.workdir.path, name, digest, run.data.digests)
+    return digest
 
 
 def judge(run: Run, phase: Phase, asked_for: str | None) -> Judgement:

@@ -5,6 +5,7 @@ the newest checkpoint and in the prepared data, so running and resuming are the 
 """
 
 import contextlib
+import functools
 import logging
 import shlex
 from collections.abc import Iterator, Sequence
@@ -111,8 +112,8 @@ def open_phases(run: Run) -> Iterator[Phase]:
             say(f"{phase.name}: {line}")
         say(run.data.describe(phase))
         folder, stop = run.checkpoints.phase(phase.name), run.plan.phase_span(phase.name)[1]
-        if manifest.exists(folder):
-            ends, _ = store.identity(folder, manifest.read)
+        ends = together.on_first(functools.partial(_end_of, folder))
+        if ends is not None:
             if ends != stop:
                 raise DamageError(f"{folder}: ends at step {ends}, and the phase at {stop}; it is not of this run")
             feed.clear(run, phase)
@@ -120,6 +121,11 @@ def open_phases(run: Run) -> Iterator[Phase]:
             log.warning("%s is missing, though later phases are trained", folder)
         else:
             yield phase
+
+
+def _end_of(folder: Path) -> int | None:
+    """Return the step at which a phase checkpoint was written; None if there is none."""
+    return store.identity(folder, manifest.read)[0] if manifest.exists(folder) else None
 
 
 def stages(run: Run, phase: Phase) -> Iterator[Stage]:
