@@ -13,7 +13,7 @@ from conftest import PROJECT, tiny_tree, to_toml, write_corpus
 HEARTBEAT = 4  # seconds
 
 
-def small_config(folder: Path, steps: int = 8, **train: object) -> Path:
+def small_config(folder: Path, steps: int = 100, **train: object) -> Path:
     """Write a configuration with one phase of one stage, and its text; return its path."""
     write_corpus(folder / "text", 40, 0)
     tree = tiny_tree(folder)
@@ -22,7 +22,7 @@ def small_config(folder: Path, steps: int = 8, **train: object) -> Path:
     phase["sources"] = [{"kind": "folder", "path": str(folder / "text")}]
     tree |= {"phase": [phase], "tokenizer": {"phases": ["grammar"]}}
     tree["model"] |= {"layers": 2, "stacks": [1, 1], "max_context": 16}
-    tree["train"] |= {"micro_batch": [[16, 2]], "evaluate_every": 1000, "save_every": 3, "slots": 4} | train
+    tree["train"] |= {"micro_batch": [[16, 2]], "evaluate_every": 1000, "save_every": 10, "slots": 4} | train
     tree["train"].pop("devices")
     path = folder / "small.toml"
     path.write_text(to_toml(tree), encoding="utf-8")

@@ -3,7 +3,6 @@
 import json
 import shutil
 import signal
-import time
 
 import pytest
 from processes import HEARTBEAT, Together, alone, digests, losses, small_config
@@ -45,32 +44,25 @@ def test_two_processes_have_the_bits_of_one(config, reference):
     assert others == []  # the first speaks for all
 
 
-def test_a_signal_at_either_stops_both_at_one_step_and_one_goes_on(config, reference):
-    both = Together(config, 2, "--set", "train.save_every=100")
-    both.wait_for_step(2)
+def test_signals_and_deaths_change_no_bit(config, reference):
+    """Two processes: a signal to one, the death of either; one process finishes. Rows 45, 47 and 48 of the faults."""
+    both = Together(config, 2, "--set", "train.save_every=1000")
+    both.wait_for_step(10)
     both.processes[1].send_signal(signal.SIGTERM)
     assert both.codes() == [143, 143], both.output(0) + both.output(1)
-    (saved,) = [name for name in digests(config.parent / "run") if name.startswith("checkpoints")]
+    (saved,) = digests(config.parent / "run")  # of one step in both
     assert "To go on: " in both.output(0)
-    assert int(saved.split("/")[1]) < 8
+    for victim in (1, 0):
+        both = Together(config, 2)
+        both.wait_for_step(int(saved.split("/")[1]) + 15)
+        both.processes[victim].kill()
+        codes = both.codes(HEARTBEAT + 20)
+        assert codes[1 - victim] in (5, -6), both.output(1 - victim)  # JAX may abort before we have spoken
+        if codes[1 - victim] == 5:
+            assert f"process {victim} on " in both.output(1 - victim)
+            assert "start all processes again: " in both.output(1 - victim)
+        saved = max(digests(config.parent / "run"), key=lambda name: int(name.split("/")[1]))
     alone(config)
-    same(config, reference)
-
-
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_death_ends_the_other_with_the_command_to_go_on(config, reference, victim):
-    both = Together(config, 2)
-    both.wait_for_step(4)
-    both.processes[victim].kill()
-    began = time.monotonic()
-    codes = both.codes(60)
-    assert codes[1 - victim] in (5, -6), both.output(1 - victim)  # JAX may abort before we have spoken
-    assert time.monotonic() - began < HEARTBEAT + 20
-    if codes[1 - victim] == 5:
-        assert f"process {victim} on " in both.output(1 - victim)
-        assert "start all processes again: " in both.output(1 - victim)
-    again = Together(config, 2)
-    assert again.codes() == [0, 0], again.output(0) + again.output(1)
     same(config, reference)
 
 
@@ -89,15 +81,6 @@ def test_processes_that_differ_are_refused_by_all(config):
     assert both.codes() == [2, 2]
     for number in (0, 1):
         assert "the configuration: seed is 8 for process 1 on " in both.output(number)
-
-
-def test_text_that_differs_is_refused_by_all(config):
-    """Each process reads its own copy of the text, as on two computers whose disks are not one."""
-    other = config.parent / "other"
-    shutil.copytree(config.parent / "text", other)
-    both = Together(config, 2, each={1: ["--set", f"data_dir={config.parent / 'elsewhere'}"]})
-    assert both.codes() == [2, 2]
-    assert "data_dir is " in both.output(0)
 
 
 def test_a_full_disk_is_told_to_all(config):
