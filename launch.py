@@ -46,7 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     def body() -> None:
         config = config_module.load(options.config, options.set, options.workdir)
         logs.append(Path(config.workdir, "log.txt"))
-        environment.settle(Path(config.data_dir))  # before any import of JAX, which reads the environment
+        # before any import of JAX, which reads the environment
+        environment.settle(Path(config.data_dir), config.device)
         if options.dry_run:
             _dry_run(config)
         else:

@@ -52,7 +52,7 @@ class Train:
     micro_batch: tuple[tuple[Positive, Positive], ...] | Literal["auto"]  # (context, sequences in one micro-batch)
     devices: Positive = 1  # devices that share the micro-batches of a step; the CPU is split into as many
     remat: Recompute = "full"  # default of every phase
-    memory_gb: Annotated[float, Field(gt=0)] | None = None  # bound for "auto"; None is half of the machine's memory
+    memory_gb: Annotated[float, Field(gt=0)] | None = None  # bound for "auto"; None: half the memory, 90 % of a GPU's
     dtype: Dtype = "bfloat16"  # operands of matrix products; use float32 if the CPU has no bfloat16
     kernels: WantedKernels = "auto"  # who computes on a CPU: native kernels, where they can be had
     document_mask: bool = True  # attention stays inside documents (playbook, section 17.4)

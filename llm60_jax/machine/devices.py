@@ -51,6 +51,7 @@ def ready(config: Config) -> dict[str, str]:
       MachineError: the device is missing or computes wrongly, or there are too few devices.
       InputError: several processes were started.
     """
+    environment.settle(Path(config.data_dir), config.device)
     settle(config.device, Path(config.data_dir))
     return facts.versions(config.train.devices)
 

@@ -27,6 +27,9 @@ _DECISIVE = (
 )
 
 
+_device = "cpu"  # kind of the device of this process, once `versions` has opened it
+
+
 def versions(devices: int = 1) -> dict[str, str]:
     """Return the versions, device and variables that bitwise resumption depends on.
 
@@ -34,13 +37,14 @@ def versions(devices: int = 1) -> dict[str, str]:
       MachineError: JAX finds no device, or fewer than `devices`.
       InputError: several processes were started.
     """
+    global _device
     import jax
 
     try:
         if devices > 1:
             with contextlib.suppress(RuntimeError):  # the devices are open already
                 jax.config.update("jax_num_cpu_devices", devices)
-        device = jax.devices()[0].device_kind
+        device = _device = jax.devices()[0].device_kind
     except Exception as error:
         # Plug-ins raise many types, AssertionError among them. None of them can be handled.
         raise MachineError(
@@ -67,14 +71,22 @@ def variables() -> str:
 
 
 def fingerprint() -> list[str]:
-    """Return what compiled code and its speed depend on: processor, XLA version, XLA flags."""
+    """Return what compiled code and its speed depend on: processor, cores, device, XLA version, XLA flags.
+
+    A process that computes nothing itself, and has not called `versions`, has the CPU as its device.
+    """
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         processor = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     except OSError:
         processor = platform.processor()
     xla = importlib.metadata.version("jaxlib"), os.environ.get("XLA_FLAGS", "")
-    return [platform.machine(), processor, *xla]
+    return [platform.machine(), processor, str(cores()), device(), *xla]
+
+
+def device() -> str:
+    """Return the kind of the device that this process computes on; "cpu" until `versions` has opened it."""
+    return _device
 
 
 def memory_bytes() -> int:
