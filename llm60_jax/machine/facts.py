@@ -81,10 +81,10 @@ def fingerprint() -> list[str]:
     except OSError:
         processor = platform.processor()
     xla = importlib.metadata.version("jaxlib"), os.environ.get("XLA_FLAGS", "")
-    return [platform.machine(), processor, str(cores()), device(), *xla]
+    return [platform.machine(), processor, str(cores()), device_kind(), *xla]
 
 
-def device() -> str:
+def device_kind() -> str:
     """Return the kind of the device that this process computes on; "cpu" until `versions` has opened it."""
     return _device
 
