@@ -204,7 +204,6 @@ def test_a_step_above_a_limit_is_not_applied(tiny, limit, applied):
     assert same is not applied
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("sound", [True, False])
 def test_a_gpu_chooses_between_the_same_two_states_as_a_cpu(sound, monkeypatch):
     """It has no branch, and what is not finite on the other side does not matter."""
@@ -222,6 +221,7 @@ def test_a_gpu_chooses_between_the_same_two_states_as_a_cpu(sound, monkeypatch):
     chex.assert_trees_all_equal(*results, after if sound else before)
 
 
+@pytest.mark.slow
 def test_every_product_in_float32_asks_for_float32(tiny):
     """Left to JAX, a GPU would take TF32."""
     key = keys(tiny)[0]._replace(dtype="float32")
@@ -232,6 +232,7 @@ def test_every_product_in_float32_asks_for_float32(tiny):
         assert text.count(" dot_general[") == text.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") > 5
 
 
+@pytest.mark.slow
 def test_a_released_program_is_freed_and_can_be_compiled_again(tiny):
     compiled, (first, second, *_) = programs.CompiledSteps(tiny), keys(tiny)
     program = weakref.ref(compiled[first])
