@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llm60_jax import config as config_module
+from llm60_jax.config import Config
 from llm60_jax.errors import InputError, MachineError
 from llm60_jax.machine import cli, environment, shipped, terminal
 from llm60_jax.machine.signals import Interrupts
@@ -50,33 +51,58 @@ SECONDS, REHEARSAL_SECONDS = 470.0, 3600.0
 _TOOLS = Path(__file__).resolve().parents[1]
 _PROBE = "numbers"  # the part that this script runs itself, and that finds the device
 # Dense bfloat16 products in 1e12 operations a second, by a part of the device's name; data sheets of NVIDIA and Google.
-_SHEETS = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "L4": 121, "v5 lite": 197, "v5e": 197, "v6": 918}
+_SHEETS = {
+    "H200": 989,
+    "H100 80GB HBM3": 989,
+    "A100": 312,
+    "L40S": 362,
+    "L4": 121,
+    "v5 lite": 197,
+    "v5e": 197,
+    "v6": 918,
+}
 # Largest errors, relative to the largest value: bfloat16 has 8 bits, float32 has 24, TF32 has 11.
 _ATTENTION_ERROR, _FLOAT32_ERROR = 2e-2, 1e-5
 _GRACE = 10.0  # seconds for a process that is asked to end
 
 
-class Size(NamedTuple):
+class Training(NamedTuple):
+    """A training of a shipped configuration."""
+
+    config: str
+    settings: Sequence[str] = ()
+
+    def load(self) -> Config:
+        """Return its configuration."""
+        return config_module.load(shipped.configs()[self.config], self.settings)
+
+
+class Trainings(NamedTuple):
     """The trainings that the parts run."""
 
-    bench: str  # configuration whose stages are timed
-    whole: str  # `train.micro_batch` of a step in one micro-batch
-    quickstart: Sequence[str]  # configuration and settings of the first phase
-    resume: Sequence[str]  # the same of the training that is killed
+    timed: Training
+    whole_step: str  # its `train.micro_batch` for a step in one micro-batch
+    quickstart: Training
+    killed: Training
 
 
-_FIRST_PHASE = ("phase.vocabulary=", "phase.fine_tune=", 'tokenizer.phases=["grammar"]')  # the first phase alone
-_FULL = Size(
-    "llm60",
-    "[[128,32],[256,16],[512,8]]",
-    ("quickstart", *_FIRST_PHASE),
-    (
-        "tiny", *_FIRST_PHASE, "model.dim=128", "model.hidden_dim=256", "model.max_context=128",
-        "train.tokens_per_step=512", "train.micro_batch=[[128,2]]", "phase.grammar.context=[[0.0,128]]",
-        "phase.grammar.freeze=[[0.0,0],[0.5,2]]",
+_FIRST_PHASE = ("phase.vocabulary=", "phase.fine_tune=", 'tokenizer.phases=["grammar"]')  # of three
+_FULL = Trainings(
+    timed=Training("llm60"),
+    whole_step="[[128,32],[256,16],[512,8]]",
+    quickstart=Training("quickstart", _FIRST_PHASE),
+    # a context of 128 tokens, as fused attention needs it
+    killed=Training(
+        "tiny",
+        (
+            *_FIRST_PHASE, "model.dim=128", "model.hidden_dim=256", "model.max_context=128",
+            "train.tokens_per_step=512", "train.micro_batch=[[128,2]]", "phase.grammar.context=[[0.0,128]]",
+            "phase.grammar.freeze=[[0.0,0],[0.5,2]]",
+        ),
     ),
 )  # fmt: skip
-_REHEARSAL = Size("tiny", "[[16,8],[32,4],[64,2]]", ("tiny", *_FIRST_PHASE), ("tiny", *_FIRST_PHASE))
+_TINY = Training("tiny", (*_FIRST_PHASE, "phase.grammar.context=[[0.0,32]]", "phase.grammar.freeze=[[0.0,0],[0.5,4]]"))
+_REHEARSAL = Trainings(timed=_TINY, whole_step="[[32,4]]", quickstart=_TINY, killed=_TINY)
 
 
 # --- Numbers ---------------------------------------------------------------------------------------------------------
@@ -222,8 +248,8 @@ class Parts:
 
     until = 0.0  # by time.monotonic(), the end of the part under way
 
-    def __init__(self, folder: Path, size: Size, rehearse: bool, interrupts: Interrupts):
-        self._folder, self._size, self._rehearse, self._interrupts = folder, size, rehearse, interrupts
+    def __init__(self, folder: Path, trainings: Trainings, rehearse: bool, interrupts: Interrupts):
+        self._folder, self._trainings, self._rehearse, self._interrupts = folder, trainings, rehearse, interrupts
         self._settings = [f"data_dir={folder / 'data'}", "train.kernels=xla"]
 
     def numbers(self) -> dict[str, Any]:
@@ -239,25 +265,24 @@ class Parts:
 
     def resume(self) -> dict[str, Any]:
         """Kill a training at a random moment, and compare every checkpoint with an undisturbed training's."""
-        name, *settings = self._size.resume
         options = ["--kills", "2", "--no-controls", "--steps", "10", "--folder", str(self._folder / "resume"), "--json"]
-        report = json.loads(self._tool("trials/verify_resume.py", name, settings, options, may_fail=True))
+        report = json.loads(self._tool("trials/verify_resume.py", self._trainings.killed, options, may_fail=True))
         return {**report, "faults": report["kills"]["faults"]}
 
     def letter(self) -> dict[str, Any]:
         """Time the stages as the configuration has them."""
-        return self._speed()
+        return self._speed(self._trainings.timed)
 
     def whole(self) -> dict[str, Any]:
         """Time the stages with a step in one micro-batch."""
-        return self._speed(f"train.micro_batch={self._size.whole}", 'train.remat="none"')
+        timed, sizes = self._trainings.timed, f"train.micro_batch={self._trainings.whole_step}"
+        return self._speed(timed._replace(settings=(*timed.settings, sizes, "train.remat=none")))
 
     def quickstart(self) -> dict[str, Any]:
         """Train the first phase of the quickstart, from raw text to its gate."""
-        name, *settings = self._size.quickstart
         workdir, start = self._folder / "quickstart", time.monotonic()
         options = ["--workdir", str(workdir)]
-        self._tool("../launch.py", name, settings, options, may_fail=True)
+        self._tool("../launch.py", self._trainings.quickstart, options, may_fail=True)
         rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         ends = [row["stage_end"] for row in rows if "stage_end" in row]
         losses = [row["validation_loss"] for row in rows if "validation_loss" in row]
@@ -274,36 +299,33 @@ class Parts:
 
     def auto(self) -> dict[str, Any]:
         """Let the tuner choose, and time the stages with its answer."""
-        auto = ['train.micro_batch="auto"', 'train.remat="auto"', *self._first_phase()]
-        answer = json.loads(self._tool("tune.py", self._size.bench, auto, ["--rounds", "1", "--json"]))
-        return {"tuned": answer, **self._speed(*auto)}
+        timed = self._trainings.timed
+        # The phases of a configuration have the same programs, so one phase is enough.
+        first, *others = timed.load().phase_names
+        alone = [*(f"phase.{name}=" for name in others), f'tokenizer.phases=["{first}"]']
+        auto = timed._replace(settings=(*timed.settings, *alone, "train.micro_batch=auto", "train.remat=auto"))
+        answer = json.loads(self._tool("tune.py", auto, ["--rounds", "1", "--json"]))
+        return {"tuned": answer, **self._speed(auto)}
 
-    def _first_phase(self) -> list[str]:
-        """Return settings that leave only the first phase: the others have the same programs."""
-        phases = config_module.load(shipped.configs()[self._size.bench]).phase_names
-        return [*(f"phase.{name}=" for name in phases[1:]), f'tokenizer.phases=["{phases[0]}"]']
-
-    def _speed(self, *settings: str) -> dict[str, Any]:
+    def _speed(self, training: Training) -> dict[str, Any]:
         options = ["--rounds", "2", "--foreign-percent", "100000", "--json"]
-        report = json.loads(self._tool("bench/bench.py", self._size.bench, settings, options))
+        report = json.loads(self._tool("bench/bench.py", training, options))
         rows = [row | {"model_flops": self._model_flops(row)} for row in report["stages"]]
         return {"stages": rows, "faults": []}
 
     def _model_flops(self, row: dict[str, Any]) -> int:
         """Return the operations of a step without those that a remat policy repeats."""
-        model = config_module.load(shipped.configs()[self._size.bench]).model
+        model = self._trainings.timed.load().model
         key = StepKey(
             row["context"], row["micro_batch"], row["tokens"] // row["context"] // row["micro_batch"], row["frozen"],
             False, "none", Noise(),
         )  # fmt: skip
         return flops.step_flops(model, key)
 
-    def _tool(
-        self, script: str, name: str, settings: Sequence[str], options: Sequence[str], may_fail: bool = False
-    ) -> str:
-        """Run a script of tools/ on a shipped configuration, and return its output."""
-        sets = [item for setting in (*self._settings, *settings) for item in ("--set", setting)]
-        config = str(shipped.configs()[name])
+    def _tool(self, script: str, training: Training, options: Sequence[str], may_fail: bool = False) -> str:
+        """Run a script of tools/ on a training, and return its output."""
+        sets = [item for setting in (*self._settings, *training.settings) for item in ("--set", setting)]
+        config = str(shipped.configs()[training.config])
         return self._run([str((_TOOLS / script).resolve()), config, *sets, *options], may_fail)
 
     def _run(self, command: Sequence[str], may_fail: bool = False) -> str:
@@ -472,9 +494,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not seconds > 0:
             raise InputError(f"--seconds: {seconds:g}, but it must be above 0")
         names = [name for name in _LIMITS if name in names or name == _PROBE]  # that finds the device
-        size = _REHEARSAL if options.rehearse else _FULL
+        trainings = _REHEARSAL if options.rehearse else _FULL
         with tempfile.TemporaryDirectory(prefix="gpu_check") as place, terminal.hushed(options.json):
-            parts = Parts(Path(place), size, options.rehearse, interrupts)
+            parts = Parts(Path(place), trainings, options.rehearse, interrupts)
             report = check(parts, names, seconds, options.rehearse)
         results.append(report["passed"])
         if options.json:
