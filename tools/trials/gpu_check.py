@@ -50,17 +50,8 @@ _LIMITS = {"numbers": 90, "resume": 150, "letter": 150, "whole": 120, "quickstar
 SECONDS, REHEARSAL_SECONDS = 470.0, 3600.0
 _TOOLS = Path(__file__).resolve().parents[1]
 _PROBE = "numbers"  # the part that this script runs itself, and that finds the device
-# Dense bfloat16 products in 1e12 operations a second, by a part of the device's name; data sheets of NVIDIA and Google.
-_SHEETS = {
-    "H200": 989,
-    "H100 80GB HBM3": 989,
-    "A100": 312,
-    "L40S": 362,
-    "L4": 121,
-    "v5 lite": 197,
-    "v5e": 197,
-    "v6": 918,
-}
+# 1e12 operations a second of dense bfloat16 products, by a part of the device's name; data sheets of NVIDIA and Google.
+_SHEETS = {"H200": 989, "H100 80GB HBM3": 989, "A100": 312, "L40S": 362, "L4": 121, "v5 lite": 197, "v6 lite": 918}
 # Largest errors, relative to the largest value: bfloat16 has 8 bits, float32 has 24, TF32 has 11.
 _ATTENTION_ERROR, _FLOAT32_ERROR = 2e-2, 1e-5
 _GRACE = 10.0  # seconds for a process that is asked to end
