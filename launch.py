@@ -16,8 +16,8 @@ if __name__ == "__main__":  # first, so that a signal during the imports below i
 from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.config import Config
-from llm60_jax.errors import InputError
-from llm60_jax.machine import cli, environment, shipped, signals, terminal
+from llm60_jax.errors import InputError, MachineError
+from llm60_jax.machine import cli, environment, shipped, signals, terminal, together
 
 EXAMPLES = """examples:
   python launch.py configs/quickstart.toml              the embedded default, all three phases
@@ -27,6 +27,8 @@ EXAMPLES = """examples:
   python launch.py configs/llm60.toml --back-to 12000       go back to an earlier checkpoint
   python launch.py configs/llm60.toml --profile 100:102      record three steps and print where their time goes
   python launch.py configs/llm60.toml --override-gate grammar --why "a trial of phase 2; the model is not for use"
+  srun -n 8 python launch.py configs/llm60.toml --together           eight processes of Slurm, Open MPI and the like
+  python launch.py configs/llm60.toml --coordinator node1:51300 --processes 2 --process 0    and 1 on another computer
 
 exit codes:
   0 done   2 bad input or configuration   3 a gate did not pass   4 damaged data or checkpoint
@@ -39,15 +41,25 @@ def main(arguments: list[str] | None = None) -> int:
     environment.read_names_as_utf8()
     options = _parse(arguments)
     terminal.console.is_verbose = options.verbose
+    meeting = _meeting(options)
     typed = sys.argv[1:] if arguments is None else arguments
     command = f"{shipped.invocation(shipped.TRAIN)} {shlex.join(_to_go_on(typed))}"
     logs: list[Path] = []
+
+    def on_loss(message: str) -> None:
+        cli.tell("launch.py", f"{message}. To go on, start all processes again: {command}")
+        signals.leave(MachineError.exit_code)
 
     def body() -> None:
         config = config_module.load(options.config, options.set, options.workdir)
         logs.append(Path(config.workdir, "log.txt"))
         # before any import of JAX, which reads the environment
         environment.settle(Path(config.data_dir), config.device)
+        if meeting is None:
+            together.require_asked_for()
+        else:
+            together.begin(meeting, on_loss)
+            terminal.console.quiet = not together.is_first()
         if options.dry_run:
             _dry_run(config)
         else:
@@ -78,10 +90,46 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--back-to", type=int, metavar="STEP", help="go back to this step; later checkpoints are set aside, not deleted"
     )
     parser.add_argument("--profile", type=_span, metavar="A:B", help="record steps A to B with the profiler")
+    several = parser.add_argument_group("several processes, on one computer or many")
+    several.add_argument(
+        "--together",
+        action="store_true",
+        help="train with the processes that Slurm, Open MPI, Kubernetes or a TPU started",
+    )
+    several.add_argument("--coordinator", type=_address, metavar="HOST:PORT", help="where process 0 listens")
+    several.add_argument("--processes", type=int, metavar="N", help="number of processes")
+    several.add_argument("--process", type=int, metavar="I", help="number of this process, from 0")
+    several.add_argument(
+        "--heartbeat", type=int, default=together.HEARTBEAT, metavar="SECONDS",
+        help="silence after which a process counts as gone (default %(default)s)",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
+    if options.heartbeat < 3:
+        parser.error("--heartbeat: 3 seconds or more")
+    by_hand = [options.coordinator, options.processes, options.process]
+    if None in by_hand and any(value is not None for value in by_hand):
+        parser.error("--coordinator, --processes and --process must be used together")
+    if options.together and options.coordinator is not None:
+        parser.error("--together finds the others by itself; leave out --coordinator, --processes and --process")
+    if options.processes is not None and not 0 <= options.process < options.processes:
+        parser.error(f"--process {options.process}: the {options.processes} processes are numbered from 0")
     if (options.override_gate is None) != (not (options.why or "").strip()):
         parser.error("--override-gate and --why must be used together")
     return options
+
+
+def _meeting(options: argparse.Namespace) -> together.Meeting | None:
+    """Return where to meet the other processes; None if this one trains alone."""
+    if not options.together and options.processes in (None, 1):
+        return None
+    return together.Meeting(options.coordinator, options.processes, options.process, options.heartbeat)
+
+
+def _address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not (port.isdecimal() and 0 < int(port) < 65536):
+        raise argparse.ArgumentTypeError(f"{text}: give a host and a port, such as node1:51300")
+    return text
 
 
 def _span(text: str) -> tuple[int, int]:
@@ -102,7 +150,7 @@ def _dry_run(config: Config) -> None:
     from llm60_jax.run import ancestry, gates, preflight
     from llm60_jax.training import tuning
 
-    devices.ready(config)
+    config, _ = devices.ready(config)
     config, kernels = library.expected(config, jax.default_backend())
     with unfinished.folder() as scratch:  # a dry run leaves nothing behind
         track = terminal.Tracker(INTERRUPTS)
@@ -155,6 +203,10 @@ def _run(config: Config, command: str, options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     code = main()
     terminal.let_go()
-    if code > 128:  # all is saved; do not wait for a program that is compiling in the background
+    several = together.count() > 1
+    together.leave(code)
+    # All is saved: do not wait for a program that is compiling in the background, or for JAX's farewell to processes
+    # that have failed.
+    if code > 128 or several:
         signals.leave(code)
     sys.exit(code)

@@ -23,13 +23,16 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE.name)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")  # for what trains on several; all else uses the first
 # Programs of the tests run for milliseconds: compiling them well would take most of the suite's time. XLA ends the
 # process at a flag that it does not know, so the second one is only given to versions that have it.
 _FLAGS = ["--xla_backend_optimization_level=0"]
 if metadata.version("jax").startswith("0.10."):
     _FLAGS.append("--xla_cpu_use_fusion_emitters=false")  # compiles in half the time, runs at four fifths of the speed
 os.environ.setdefault("XLA_FLAGS", " ".join(_FLAGS))
+
+import jax  # noqa: E402
+
+jax.config.update("jax_num_cpu_devices", 4)  # in this process, for what trains on several; all else uses the first
 
 from llm60_jax import config as config_module  # noqa: E402
 from llm60_jax.record.history import without_time as without_time  # noqa: E402
@@ -107,6 +110,7 @@ def tiny_tree(folder: Path) -> dict[str, Any]:
         "train": {
             "tokens_per_step": 128,
             "micro_batch": [[16, 4], [32, 2], [64, 1]],
+            "devices": 1,
             "kernels": "xla",  # most tests compile none
             "log_every": 1,
             "evaluate_every": 5,

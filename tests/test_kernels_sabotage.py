@@ -61,12 +61,22 @@ SABOTAGES = {
 }
 
 
-def launched(tree, tmp_path: Path, sources: Path) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    """A folder for the prepared text of all runs: the first one fills it."""
+    return tmp_path_factory.mktemp("prepared")
+
+
+def launched(tree, tmp_path: Path, prepared: Path, sources: Path) -> subprocess.CompletedProcess[str]:
     """Run two steps in a process of its own, with kernels from these sources."""
     tree["model"] |= {"heads": 1, "dim": 32, "hidden_dim": 64}
     tree["train"]["kernels"] = "native"
     tree["phase"] = [tree["phase"][0] | {"tokens": 2 * 128, "context": [[0.0, 32]], "freeze": [[0.0, 0]]}]
-    tree["tokenizer"] = {"phases": ["grammar"]}
+    tree |= {"tokenizer": {"phases": ["grammar"]}, "data_dir": str(prepared / "data")}
+    text = prepared / "text"
+    if not text.exists():
+        shutil.copytree(tree["phase"][0]["sources"][0]["path"], text)
+    tree["phase"][0] |= {"sources": [{"kind": "folder", "path": str(text)}]}
     toml = tmp_path / "config.toml"
     toml.write_text(to_toml(tree), encoding="utf-8")
     script = Path(__file__).with_name("sabotaged_launch.py")
@@ -79,13 +89,13 @@ def launched(tree, tmp_path: Path, sources: Path) -> subprocess.CompletedProcess
 
 
 @pytest.mark.parametrize(("file", "right", "wrong", "said"), SABOTAGES.values(), ids=SABOTAGES)
-def test_a_sabotaged_kernel_stops_the_run(tree, tmp_path, file, right, wrong, said):
+def test_a_sabotaged_kernel_stops_the_run(tree, tmp_path, prepared, file, right, wrong, said):
     if (chosen := choice.chosen("auto", "cpu")).kernels != "native":
         pytest.skip(chosen.reason)
     sources = Path(shutil.copytree(building.SOURCES, tmp_path / "sources"))
     text = (sources / file).read_text(encoding="utf-8")
     assert right in text
     (sources / file).write_text(text.replace(right, wrong, 1), encoding="utf-8")
-    done = launched(tree, tmp_path, sources)
+    done = launched(tree, tmp_path, prepared, sources)
     assert done.returncode == (6 if said else 0), done.stderr
     assert said in done.stderr

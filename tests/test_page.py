@@ -14,6 +14,7 @@ from conftest import PROJECT, tiny_tree, to_toml, write_corpus
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 webdriver = pytest.importorskip("selenium.webdriver")
+from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
@@ -93,7 +94,8 @@ class Page:
         return self.one(selector).text
 
     def until(self, holds, seconds=60):
-        return WebDriverWait(self.browser, seconds, 0.1).until(lambda _: holds())
+        """Wait; the page may draw itself anew while it is looked at."""
+        return WebDriverWait(self.browser, seconds, 0.1, [StaleElementReferenceException]).until(lambda _: holds())
 
     def go(self, part):
         self.one(f"header a[href='#{part}']").click()

@@ -39,10 +39,10 @@ def test_killed_runs_go_on_bit_for_bit_and_a_lost_position_is_found_out(short, m
     folder, training = short
     monkeypatch.setattr(verify_resume.trial, "training", lambda *arguments: training)
     monkeypatch.setattr(verify_resume, "SABOTAGES", {"iterator": verify_resume.SABOTAGES["iterator"]})
-    options = ["--kills", "2", "--steps", "6", "--folder", str(folder / "kills"), "--json"]
+    options = ["--kills", "1", "--steps", "6", "--folder", str(folder / "kills"), "--json"]
     assert verify_resume.main([str(training.config), *options]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["kills"]["disturbed"] == 2
+    assert report["kills"]["disturbed"] == 1
     assert report["kills"]["faults"] == []
     assert report["kills"]["completed"] >= 1
     assert "state" in report["controls"]["iterator"][0]
@@ -71,7 +71,10 @@ def test_faults_of_a_run_are_seen(short):
 
 
 @pytest.mark.slow
-def test_damage_is_named_and_unnoticed_without_digests(short):
+def test_damage_is_named_and_unnoticed_without_digests(short, monkeypatch):
+    """Three of the seven ways; the tool has them all."""
+    ways = fault_trial.damages
+    monkeypatch.setattr(fault_trial, "damages", lambda content: list(ways(content))[::3])
     folder, training = short
     trial.undisturbed(training, folder)
     run = folder / "few"
@@ -80,7 +83,7 @@ def test_damage_is_named_and_unnoticed_without_digests(short):
     with Unfinished(folder / "kept", "test", []) as unfinished:
         tried, wrong = fault_trial.try_damage(run, silent, unfinished, "damage")
     assert wrong == []
-    assert tried > 60
+    assert tried > 25
     path = checkpoints.listed(run)[0] / "meta.json"
     with fault_trial._unchecked():
         assert list(fault_trial._after_damage(run, path, path.parent.name, {f"phases/{path.parent.name}": ""}))

@@ -149,8 +149,8 @@ def _plan(options: argparse.Namespace, interrupts: Interrupts) -> None:
     look = with_prepared_text(look)
     config, kernels = library.expected(look.config)
     if options.measure:
-        devices.ready(config)
-        config, kernels = library.settled(look.config), library.active()
+        config, _ = devices.ready(look.config)
+        config, kernels = library.settled(config), library.active()
     config = tuning.recalled(config)
     stage_plan = plan.build(config)
     if options.measure:

@@ -82,7 +82,7 @@ def _tune(options: argparse.Namespace, interrupts: Interrupts) -> None:
     if options.memory_gb is not None and not options.memory_gb > 0:
         raise InputError(f"--memory-gb: {options.memory_gb:g}, but it must be above 0")
     config = _untuned(options)
-    devices.ready(config)
+    config, _ = devices.ready(config)
     config = library.settled(config)
     track = terminal.Tracker(interrupts, on_stderr=options.json)
     programs, seconds = tuning.forecast(config, options.rounds)

@@ -15,6 +15,7 @@ from llm60_jax.config.config import (
     load,
     parse,
     to_tree,
+    with_devices,
     with_kernels,
 )
 from llm60_jax.config.model import INIT_STD, Model
@@ -37,5 +38,5 @@ __all__ = [
     "INIT_STD", "RULES", "RULE_2", "RULE_5", "RULE_6", "Config", "Dose", "Exclude", "FolderSource", "Gate", "Goal",
     "HubSource", "InstructionSource", "Lora", "Model", "Optimizer", "PackageSource", "Phase", "Reweight", "Rule",
     "Sampling", "Source", "TokenizerSettings", "Train", "departures", "load", "parse", "to_tree",
-    "with_kernels",
+    "with_devices", "with_kernels",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ No jax.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +20,7 @@ from llm60_jax.config.rules import RULE_6
 from llm60_jax.config.schema import (
     Count,
     Dtype,
+    Gather,
     Kernels,
     Name,
     PathText,
@@ -50,7 +52,12 @@ class Train:
 
     tokens_per_step: Positive = 4096
     micro_batch: tuple[tuple[Positive, Positive], ...] | Literal["auto"]  # (context, sequences in one micro-batch)
-    devices: Positive = 1  # devices that share the micro-batches of a step; the CPU is split into as many
+    devices: Positive | Literal["all"] = "all"  # devices of all processes that share a step; a number cuts a CPU
+    fsdp: Positive = 1  # devices that hold weights and optimizer state together, each a part
+    gather: Gather = "step"  # when such weights are put together: once a step, or layer by layer in less memory
+    slots: Annotated[int, Field(ge=0, le=1024)] = (
+        4  # any number of devices that divides it has equal bits; 0: any order
+    )
     remat: Recompute = "full"  # default of every phase
     memory_gb: Annotated[float, Field(gt=0)] | None = None  # bound for "auto"; None: half the memory, 90 % of a GPU's
     dtype: Dtype = "bfloat16"  # operands of matrix products; use float32 if the CPU has no bfloat16
@@ -69,6 +76,12 @@ class Train:
     def __post_init__(self) -> None:
         contexts = self.contexts
         require(len(set(contexts)) == len(contexts), f"micro_batch: one entry for each context, got {contexts}")
+        require(self.slots & (self.slots - 1) == 0, f"slots: a power of two, or 0; got {self.slots}")
+
+    @property
+    def device_count(self) -> int:
+        """Devices that share a step; 1 until `machine.devices.ready` has counted "all"."""
+        return 1 if self.devices == "all" else self.devices
 
     @property
     def contexts(self) -> list[int]:
@@ -96,7 +109,7 @@ class Train:
 
     def choices(self, context: int) -> list[int]:
         """Return the micro-batch sizes, powers of two, that split a step evenly between devices."""
-        rows, rest = divmod(self.tokens_per_step, context * self.devices)
+        rows, rest = divmod(self.tokens_per_step, context * self.device_count)
         return [2**n for n in range(rows.bit_length()) if rest == 0 and rows % 2**n == 0]
 
 
@@ -232,10 +245,8 @@ class Config:
                 f"train.tokens_per_step ({per_step})",
             )
             micro_batches = per_step // (context * size)
-            require(
-                micro_batches % train.devices == 0,
-                f"{where}.context: at context {context} a step has {micro_batches} micro-batches, which "
-                f"train.devices = {train.devices} does not divide; make train.micro_batch smaller",
+            self._check_sharing(
+                f"{where}.context: at context {context} a step has {micro_batches} micro-batches", micro_batches
             )
         heads = [depth for depth in self.model.boundaries[1:-1] if depth > phase.freeze[0][1]]
         require(
@@ -249,6 +260,22 @@ class Config:
                 f"{where}.freeze: depth {depth} is not a stack boundary below the top; "
                 f"model.stacks allows {list(self.model.boundaries[:-1])}",
             )
+
+    def _check_sharing(self, step: str, micro_batches: int) -> None:
+        """Raise ValueError if the devices cannot share the micro-batches of a step, in the order that is asked for."""
+        train, devices = self.train, self.train.device_count
+        require(
+            micro_batches % devices == 0,
+            f"{step}, which train.devices = {devices} does not divide; make train.micro_batch smaller",
+        )
+        slots = math.gcd(micro_batches, train.slots)
+        require(
+            devices == 1 or train.slots == 0 or slots % devices == 0,
+            f"{step}, and train.slots is {train.slots}: that makes {slots} sums in a fixed order, which "
+            f"{devices} devices do not divide. Set train.slots to a power of two that they divide, or to 0 for sums in "
+            "any order",
+        )
+        require(devices % train.fsdp == 0, f"train.fsdp: {train.fsdp} does not divide the {devices} devices")
 
 
 def load(path: str | Path, overrides: Sequence[str] = (), workdir: str | None = None) -> Config:
@@ -301,6 +328,13 @@ def with_kernels(config: Config, kernels: Kernels) -> Config:
     tree = to_tree(config)
     tree["train"]["kernels"] = kernels
     return parse(tree, "chosen kernels")
+
+
+def with_devices(config: Config, devices: int) -> Config:
+    """Return the configuration with this number of devices in place of "all". Raise InputError if they do not fit."""
+    tree = to_tree(config)
+    tree["train"]["devices"] = devices
+    return parse(tree, f"{devices} devices")
 
 
 def to_tree(config: Config) -> dict[str, Any]:

@@ -43,6 +43,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
 Remat = Literal["full", "attention", "products", "none"]
 Recompute = Literal["full", "attention", "products", "none", "auto"]  # "auto" measures the policies
 Dtype = Literal["bfloat16", "float32"]  # operands of matrix products in training
+Gather = Literal["step", "layer"]  # when weights that devices hold together are put together
 Kernels = Literal["native", "xla"]  # what computes stacks and heads on a CPU
 WantedKernels = Literal["auto", "native", "xla"]  # "auto" is native where it can be had
 Piecewise = tuple[tuple[Fraction, Count], ...]  # pairs (fraction of the phase's tokens, value from there on)

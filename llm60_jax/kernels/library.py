@@ -10,6 +10,7 @@ from llm60_jax.config import Config, Model
 from llm60_jax.config.schema import Kernels, WantedKernels
 from llm60_jax.kernels import choice
 from llm60_jax.kernels.choice import Choice
+from llm60_jax.machine import together
 from llm60_jax.plan import native
 
 _CALLS = ("write", "logits")
@@ -45,13 +46,22 @@ def settle(wanted: WantedKernels, model: Model) -> Choice:
 
 
 def settled(config: Config) -> Config:
-    """Return the configuration with the choice of `settle` as `train.kernels`."""
-    return config_module.with_kernels(config, settle(config.train.kernels, config.model).kernels)
+    """Choose and activate as `settle`, for a run; return its configuration with the choice as `train.kernels`."""
+    activate(choice.chosen(config.train.kernels, jax.default_backend(), _unclaimed(config, together.count())))
+    return config_module.with_kernels(config, _active.kernels)
+
+
+def _unclaimed(config: Config, processes: int) -> str | None:
+    """Return why the kernels do not claim a run; None if they do."""
+    each = config.train.device_count // processes
+    if each > 1:
+        return f"a process has {each} devices, and the native kernels use all its cores as one"
+    return native.unclaimed(config.model)
 
 
 def expected(config: Config, device: str = "cpu") -> tuple[Config, Choice]:
     """Return the configuration and the choice that `settled` would most likely make. Nothing is compiled."""
-    likely = choice.expected(config.train.kernels, device, native.unclaimed(config.model))
+    likely = choice.expected(config.train.kernels, device, _unclaimed(config, together.count()))
     return config_module.with_kernels(config, likely.kernels), likely
 
 

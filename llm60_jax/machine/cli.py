@@ -146,23 +146,23 @@ def guarded(command: str, body: Callable[[], None], log_file: Callable[[], Path 
         with _messages(command):
             body()
     except Failure as failure:
-        _tell(command, "; ".join([str(failure), *getattr(failure, "__notes__", ())]))
+        tell(command, "; ".join([str(failure), *getattr(failure, "__notes__", ())]))
         return failure.exit_code
     except KeyboardInterrupt:
-        _tell(command, "interrupted; run the same command again")
+        tell(command, "interrupted; run the same command again")
         return 128 + signal.SIGINT
     except Exception as error:
         if memory.is_exhausted(error):
-            _tell(command, "out of memory; choose fewer sequences in train.micro_batch, or a smaller model")
+            tell(command, "out of memory; choose fewer sequences in train.micro_batch, or a smaller model")
             return MachineError.exit_code
         if isinstance(error, BrokenPipeError) and reader_is_gone():
             return 128 + signal.SIGPIPE
         if isinstance(error, OSError):
-            _tell(command, f"{error.filename or 'the system'}: {error.strerror or error}")
+            tell(command, f"{error.filename or 'the system'}: {error.strerror or error}")
             return MachineError.exit_code
         log_path = log_file()
         where = f"the traceback is in {log_path}" if log_path and log_path.exists() else traceback.format_exc()
-        _tell(command, f"internal error, please report it: {type(error).__name__}: {str(error)[:500]}\n  {where}")
+        tell(command, f"internal error, please report it: {type(error).__name__}: {str(error)[:500]}\n  {where}")
         return 1
     return 0
 
@@ -189,7 +189,8 @@ def _messages(command: str) -> Iterator[None]:
         log.handlers, log.propagate, logging.raiseExceptions = before
 
 
-def _tell(command: str, message: str) -> None:
+def tell(command: str, message: str) -> None:
+    """Print a message on stderr, in the place of a live line."""
     end_line()
     with contextlib.suppress(OSError):
         print(f"{command}: {printable(shipped.spoken(message))}", file=sys.stderr, flush=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 import jax
 
 from llm60_jax.errors import MachineError
-from llm60_jax.machine import facts, files
+from llm60_jax.machine import facts, files, together
 
 log = logging.getLogger("llm60_jax")
 INDEX = "index.json"
@@ -34,7 +34,7 @@ def open_in(data_dir: Path) -> Path | None:
     folder = data_dir / "compiled" / files.digest_of(facts.fingerprint())[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        deleted = _delete_unsealed(folder)
+        deleted = _delete_unsealed(folder) if together.is_first() else 0
     except OSError as error:
         log.warning("%s: no compilation cache: %s", folder, error.strerror or error)
         return None
@@ -53,7 +53,7 @@ def seal(folder: Path | None) -> None:
 
     Existing records stay, so that later damage shows.
     """
-    if folder is None:
+    if folder is None or not together.is_first():
         return
     with contextlib.suppress(OSError, MachineError):
         before = _sealed(folder)

@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from llm60_jax import config as config_module
 from llm60_jax.config import Config
 from llm60_jax.errors import MachineError
 from llm60_jax.machine import environment, facts, files, remembered
@@ -44,16 +45,17 @@ class Plugin(NamedTuple):
     platform: str  # as JAX_PLATFORMS names it
 
 
-def ready(config: Config) -> dict[str, str]:
-    """Choose the device of this process, and return versions and device (`facts.versions`).
+def ready(config: Config) -> tuple[Config, dict[str, str]]:
+    """Choose the devices of this process; return the configuration with their number, and `facts.versions`.
 
     Raises:
       MachineError: the device is missing or computes wrongly, or there are too few devices.
-      InputError: several processes were started.
+      InputError: so many devices cannot share a step of this configuration.
     """
     environment.settle(Path(config.data_dir), config.device)
     settle(config.device, Path(config.data_dir))
-    return facts.versions(config.train.devices)
+    count = facts.counted_devices(config.train.devices)
+    return config_module.with_devices(config, count), facts.versions()
 
 
 def settle(device: str, folder: Path) -> None:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import psutil
 
@@ -27,37 +27,68 @@ _DECISIVE = (
 )
 
 
-_device = "cpu"  # kind of the device of this process, once `versions` has opened it
+_device = "cpu"  # kind of the device of this process, once JAX has opened it
 
 
-def versions(devices: int = 1) -> dict[str, str]:
-    """Return the versions, device and variables that bitwise resumption depends on.
+def counted_devices(wanted: int | Literal["all"]) -> int:
+    """Return how many devices train together, over all processes.
+
+    Args:
+      wanted: `train.devices`. A number cuts a CPU into as many.
 
     Raises:
-      MachineError: JAX finds no device, or fewer than `devices`.
-      InputError: several processes were started.
+      MachineError: JAX finds no device, or fewer than are wanted.
+      InputError: processes cannot have equal shares of them.
     """
+    import jax
+
+    from llm60_jax.machine import together
+
+    processes = together.count()
+    if wanted == "all":
+        _device_kind()
+        return jax.local_device_count() * processes
+    each, rest = divmod(wanted, processes)
+    if rest:
+        raise InputError(
+            f"train.devices is {wanted}, and {processes} processes cannot share them evenly; leave it out, or "
+            "give each process the same number"
+        )
+    if wanted > 1 and processes == 1:
+        with contextlib.suppress(RuntimeError):  # the devices are open already
+            jax.config.update("jax_num_cpu_devices", each)
+    device, here = _device_kind(), jax.local_device_count()
+    if here < each:
+        whose = "this machine" if processes == 1 else "each process"
+        raise MachineError(
+            f"train.devices is {wanted}, and {whose} has {here} ({device}); "
+            f"train with --set train.devices={here * processes}"
+        )
+    return wanted
+
+
+def _device_kind() -> str:
+    """Return the kind of JAX's first device. Raise MachineError if it finds none."""
     global _device
     import jax
 
     try:
-        if devices > 1:
-            with contextlib.suppress(RuntimeError):  # the devices are open already
-                jax.config.update("jax_num_cpu_devices", devices)
-        device = _device = jax.devices()[0].device_kind
+        _device = str(jax.devices()[0].device_kind)
     except Exception as error:
         # Plug-ins raise many types, AssertionError among them. None of them can be handled.
         raise MachineError(
             f"JAX finds no usable device ({variables()}): {type(error).__name__} {error}. "
             "JAX_PLATFORMS=cpu alone always works"
         ) from None
-    if len(jax.local_devices()) < devices:
-        raise MachineError(
-            f"train.devices is {devices}, and this machine has {len(jax.local_devices())} ({device}); "
-            f"train with --set train.devices={len(jax.local_devices())}"
-        )
-    if jax.process_count() > 1:
-        raise InputError(f"{jax.process_count()} processes were started; one process trains a run, on all its devices")
+    return _device
+
+
+def versions() -> dict[str, str]:
+    """Return the versions, device and variables that bitwise resumption depends on.
+
+    Raise MachineError if JAX finds no device.
+    """
+    device = _device_kind()
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "sentencepiece")
     libraries = {name: importlib.metadata.version(name) for name in names}
     ours = {"llm60_jax": llm60_jax.__version__, **libraries, "python": platform.python_version(), "device": device}
@@ -81,10 +112,10 @@ def fingerprint() -> list[str]:
     except OSError:
         processor = platform.processor()
     xla = importlib.metadata.version("jaxlib"), os.environ.get("XLA_FLAGS", "")
-    return [platform.machine(), processor, str(cores()), device_kind(), *xla]
+    return [platform.machine(), processor, str(cores()), known_device(), *xla]
 
 
-def device_kind() -> str:
+def known_device() -> str:
     """Return the kind of the device that this process computes on; "cpu" until `versions` has opened it."""
     return _device
 

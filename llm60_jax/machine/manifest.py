@@ -7,11 +7,12 @@ nobody takes an interrupted build for data. `manifest.json` holds {"identity": .
 about it, its files, and a digest of the manifest itself.
 """
 
+import contextlib
 import json
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,22 +82,33 @@ def create(folder: Path, identity: dict[str, Any], build: Callable[[Path], dict[
 
     It replaces an existing folder, once the new one is whole. Raise OSError.
     """
+    with building(folder) as scratch:
+        return commit(scratch, folder, identity, build(scratch))
+
+
+@contextlib.contextmanager
+def building(folder: Path) -> Iterator[Path]:
+    """Yield an empty scratch folder beside a folder that is to be built, for `commit`. Raise OSError."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with unfinished.folder(folder.name, folder.parent) as scratch:
-        facts = build(scratch)
-        files = {
-            path.relative_to(scratch).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-            for path in sorted(scratch.rglob("*"))
-            if path.is_file()
-        }
-        manifest = json.loads(json.dumps({"identity": identity, "facts": facts, "files": files}))
-        sealed = {**manifest, "sha256": digest_of(manifest)}  # detects a flipped bit in the manifest itself
-        (scratch / NAME).write_text(dump(sealed), encoding="utf-8")
-        for path in [*scratch.rglob("*"), scratch]:
-            flush(path)
-        _replace(scratch, folder, manifest["identity"])
-        flush(folder.parent)
-        return manifest
+        yield scratch
+
+
+def commit(scratch: Path, folder: Path, identity: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    """Hash and flush what was built, rename it into place, and return its manifest. Raise OSError."""
+    files = {
+        path.relative_to(scratch).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        for path in sorted(scratch.rglob("*"))
+        if path.is_file()
+    }
+    manifest = json.loads(json.dumps({"identity": identity, "facts": facts, "files": files}))
+    sealed = {**manifest, "sha256": digest_of(manifest)}  # detects a flipped bit in the manifest itself
+    (scratch / NAME).write_text(dump(sealed), encoding="utf-8")
+    for path in [*scratch.rglob("*"), scratch]:
+        flush(path)
+    _replace(scratch, folder, manifest["identity"])
+    flush(folder.parent)
+    return manifest
 
 
 def build_once(

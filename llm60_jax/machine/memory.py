@@ -36,7 +36,7 @@ def is_exhausted(error: BaseException) -> bool:
 
 def _counted(name: str) -> int:
     """Return a figure of the first device's own count; 0 if it has none."""
-    if facts.device_kind() == "cpu":
+    if facts.known_device() == "cpu":
         return 0
     import jax
 

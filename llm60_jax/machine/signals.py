@@ -10,6 +10,7 @@ from types import FrameType
 from typing import NoReturn
 
 from llm60_jax.errors import Interrupted
+from llm60_jax.machine import together
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 GRACE = 30.0  # seconds, at least, from the first signal until the process ends whatever it does
@@ -25,6 +26,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self.agreed: int | None = None  # of several processes that act together; the loop of training sets it
         self.grace = GRACE
 
     def install(self) -> None:
@@ -45,9 +47,10 @@ class Interrupts:
             threading.Thread(target=self._watch, args=(waiting, arriving), name="signals", daemon=True).start()
 
     def check(self) -> None:
-        """Raise Interrupted if a signal has arrived."""
-        if self.received is not None:
-            raise Interrupted(f"interrupted by {signal.Signals(self.received).name}", self.received)
+        """Raise Interrupted if a signal has arrived: here, or at any process where several act together."""
+        number = self.received if together.is_alone() else self.agreed
+        if number is not None:
+            raise Interrupted(f"interrupted by {signal.Signals(number).name}", number)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         """Record a signal. Without a handler, Python would not write to the thread's socket."""

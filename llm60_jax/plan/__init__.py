@@ -13,11 +13,34 @@ from llm60_jax.plan.build import build
 from llm60_jax.plan.due import EVALUATION_SHARE, MOST_SCORED, Due, due, evaluate_every, validation_tokens
 from llm60_jax.plan.rates import learning_rate
 from llm60_jax.plan.stages import LATE, Decision, Extension, Plan, Rescue, Stage
-from llm60_jax.plan.step_key import Noise, StepKey, key, tap_depths, unclaimed
+from llm60_jax.plan.step_key import Noise, Sharing, StepKey, key, sharing, tap_depths, unclaimed
 from llm60_jax.plan.table import plan_table, to_rows
 
 __all__ = [
-    "EVALUATION_SHARE", "LATE", "MOST_SCORED", "Decision", "Due", "Extension", "Noise", "Plan", "Rescue", "Stage",
-    "StepKey", "build", "decide", "due", "evaluate_every", "extend", "key", "learning_rate", "plan_table", "rescue",
-    "tap_depths", "to_rows", "unclaimed", "validation_tokens",
+    "EVALUATION_SHARE",
+    "LATE",
+    "MOST_SCORED",
+    "Decision",
+    "Due",
+    "Extension",
+    "Noise",
+    "Plan",
+    "Rescue",
+    "Sharing",
+    "Stage",
+    "StepKey",
+    "build",
+    "decide",
+    "due",
+    "evaluate_every",
+    "extend",
+    "key",
+    "learning_rate",
+    "plan_table",
+    "rescue",
+    "sharing",
+    "tap_depths",
+    "to_rows",
+    "unclaimed",
+    "validation_tokens",
 ]  # fmt: skip

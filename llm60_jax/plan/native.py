@@ -23,7 +23,7 @@ def unclaimed(model: Model) -> str | None:
     return None
 
 
-def unclaimed_step(noise: dict[str, float], lora: Lora | None, devices: int) -> str | None:
+def unclaimed_step(noise: dict[str, float], lora: Lora | None) -> str | None:
     """Return why the kernels do not claim a train step of an architecture that they claim; None if they do.
 
     Args:
@@ -31,8 +31,6 @@ def unclaimed_step(noise: dict[str, float], lora: Lora | None, devices: int) -> 
     """
     if lora is not None:
         return "adapters (lora) train on plain XLA"
-    if devices > 1:
-        return f"train.devices is {devices}, and the native kernels use all cores as one device"
     used = [field for name, field in _NOISE.items() if noise[name]]
     return f"{' and '.join(used)} {'need' if len(used) > 1 else 'needs'} plain XLA" if used else None
 

@@ -4,10 +4,11 @@ Phases whose stages agree share a compiled program. `flops` predicts the operati
 program, `training/step.py` builds it.
 """
 
+import math
 from typing import NamedTuple
 
 from llm60_jax.config import Config, Lora, Model, Phase
-from llm60_jax.config.schema import Dtype, Kernels, Remat
+from llm60_jax.config.schema import Dtype, Gather, Kernels, Remat
 from llm60_jax.plan import native
 from llm60_jax.plan.stages import Stage
 
@@ -20,6 +21,15 @@ class Noise(NamedTuple):
     embedding: float = 0.0
     drop_path: float = 0.0
     activation: float = 0.0
+
+
+class Sharing(NamedTuple):
+    """How devices share a step, and in which order sums are taken (training/mesh.py)."""
+
+    devices: int = 1  # of all processes; each takes whole micro-batches
+    fsdp: int = 1  # devices that hold a weight together
+    gather: Gather = "step"  # when cut weights are put together
+    slots: int = 1  # most parts of a step that are added as a balanced tree; 0: any order
 
 
 class StepKey(NamedTuple):
@@ -36,7 +46,7 @@ class StepKey(NamedTuple):
     lora: Lora | None = None
     adapted_from: int = 0  # blocks from this depth up have adapters, if there is a `lora`
     prefix_cached: bool = False  # batches hold the outputs of the frozen blocks
-    devices: int = 1  # devices that share the micro-batches of a step
+    sharing: Sharing = Sharing()
     dtype: Dtype = "bfloat16"
     kernels: Kernels = "xla"  # what computes stacks and heads
 
@@ -44,6 +54,17 @@ class StepKey(NamedTuple):
     def tokens(self) -> int:
         """Tokens of one step."""
         return self.context * self.micro_batch * self.accumulation
+
+    @property
+    def slots(self) -> int:
+        """Parts of a step whose sums are added as a balanced tree; 0: in any order."""
+        return slots_of(self.accumulation, self.sharing.slots)
+
+
+def slots_of(accumulation: int, most: int) -> int:
+    """Return into how many slots a step's micro-batches are cut: the largest power of two that divides them, at most
+    `most`."""
+    return math.gcd(accumulation, most) if most else 0
 
 
 def key(config: Config, stage: Stage) -> StepKey:
@@ -64,15 +85,21 @@ def key(config: Config, stage: Stage) -> StepKey:
         lora=phase.lora,
         adapted_from=phase.adapted_from,
         prefix_cached=phase.prefix_cache,
-        devices=config.train.devices,
+        sharing=sharing(config),
         dtype=config.train.dtype,
         kernels="xla" if config.train.kernels != "native" or unclaimed(config, phase) else "native",
     )
 
 
+def sharing(config: Config) -> Sharing:
+    """Return how the devices of a run share its steps."""
+    train = config.train
+    return Sharing(train.device_count, train.fsdp, train.gather, train.slots)
+
+
 def unclaimed(config: Config, phase: Phase) -> str | None:
     """Return why a phase does not train on the native kernels where a run has them; None if it does."""
-    fault = native.unclaimed_step(_noise(phase)._asdict(), phase.lora, config.train.devices)
+    fault = native.unclaimed_step(_noise(phase)._asdict(), phase.lora)
     return native.unclaimed(config.model) or fault
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llm60_jax.errors import DamageError, InputError
-from llm60_jax.machine import manifest
+from llm60_jax.machine import manifest, together
 from llm60_jax.record import store
 from llm60_jax.record.kept import DAMAGED, listed, step_of
 from llm60_jax.record.workdir import TOKENIZER
@@ -56,11 +56,15 @@ class Checkpoints:
     def newest(self) -> Path | None:
         """Return the newest whole checkpoint, verified, or None if there is none at all.
 
-        Damaged checkpoints are logged and renamed.
+        Damaged checkpoints are logged and renamed. Process 0 decides for all.
 
         Raises:
           DamageError: checkpoints exist, and all are damaged. A run never starts over by itself.
         """
+        found = together.on_first(lambda: None if (folder := self._newest()) is None else str(folder))
+        return None if found is None else Path(found)
+
+    def _newest(self) -> Path | None:
         faults = {folder: f"{folder / manifest.NAME}: missing" for folder in self._without_manifest()}
         faults |= {folder: fault for folder in self.all() if (fault := _fault(folder, manifest.read))}
         for folder in self.all():
@@ -86,11 +90,14 @@ class Checkpoints:
     def save_rolling(self, state: Any, meta: dict[str, Any]) -> Path:
         """Save under the step's number unless that exists, then delete rolling checkpoints beyond the limit."""
         folder = self._rolling / str(meta["step"])
-        if not manifest.exists(folder):
+        if not together.broadcast(manifest.exists(folder)):
             store.save(folder, state, meta)
+        together.on_first(self._delete_old)
+        return folder
+
+    def _delete_old(self) -> None:
         for old in [p for p in self.all() if p.parent == self._rolling and not _is_permanent(p)][self._keep :]:
             manifest.remove(old)
-        return folder
 
     def save_phase(self, name: str, state: Any, meta: dict[str, Any]) -> Path:
         """Save the end of a phase, for good."""
@@ -101,7 +108,7 @@ class Checkpoints:
     def save_adapters(self, name: str, state: Any, meta: dict[str, Any]) -> Path:
         """Save the adapters of a phase, for good, unless they are saved already."""
         folder = self._phases.parent / "adapters" / name
-        if not manifest.exists(folder):
+        if not together.broadcast(manifest.exists(folder)):
             store.save(folder, state, meta)
         return folder
 

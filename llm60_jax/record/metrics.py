@@ -6,7 +6,7 @@ import logging
 import os
 from typing import Any, BinaryIO
 
-from llm60_jax.machine import files
+from llm60_jax.machine import files, together
 from llm60_jax.record import shapes
 from llm60_jax.record.workdir import WorkDir
 
@@ -34,6 +34,8 @@ class MetricsLog:
     def add(self, row: Row) -> None:
         """Add a row. The disk may refuse it: it then comes with a later one, as a full disk stops no run."""
         self.rows.append(row)
+        if not together.is_first():
+            return
         waiting, self._unwritten = self._unwritten + (json.dumps(row) + "\n").encode(), b""
         try:
             with self.path.open("ab", buffering=0) as file:
@@ -50,7 +52,7 @@ class MetricsLog:
     def rewind(self, step: int) -> None:
         """Drop the rows after a step: a resumed run writes them again. Rows that the disk has refused are written."""
         self.rows = [row for row in self.rows if row["step"] <= step]
-        if self.rows or self.path.exists():
+        if together.is_first() and (self.rows or self.path.exists()):
             files.write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))
         self._unwritten = b""
 

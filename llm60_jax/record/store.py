@@ -24,7 +24,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -37,9 +37,10 @@ from llm60_jax import config as config_module
 from llm60_jax.config import Config
 from llm60_jax.config.schema import Count
 from llm60_jax.errors import DamageError, InputError, MachineError
-from llm60_jax.machine import files, manifest, unfinished
+from llm60_jax.machine import files, manifest, together, unfinished
 from llm60_jax.record.progress import Progress
 
+T = TypeVar("T")
 log = logging.getLogger("llm60_jax")
 STATE, META = "state", "meta.json"
 _OTHER_BYTES = 2**19  # bytes of a checkpoint beside its arrays, roughly
@@ -98,35 +99,51 @@ def state_sha256(state: Any, iterator: Any) -> str:
 def save(folder: Path, state: Any, meta: dict[str, Any]) -> str:
     """Write one checkpoint folder and return its `state_sha256`.
 
+    All processes of a run call it with equal states, because Orbax meets in them; process 0 does the rest.
+
     Args:
+      state: arrays, whole.
       meta: the fields of `Meta`, without `state_sha256`.
 
     Raises:
       MachineError: the disk refuses; earlier content of `folder` is still there.
       InputError: `folder` holds a checkpoint already; no checkpoint is ever overwritten.
     """
-    if manifest.exists(folder):
-        raise InputError(f"{folder}: holds a checkpoint already, and none is overwritten")
-    require_room(folder.parent, nbytes(state))
     state = jax.device_get(state)  # Orbax would record the devices and refuse others
     digest = state_sha256(state, meta["progress"].iterator)
-
     tree = _META.dump_python({**meta, "state_sha256": digest}, mode="json")  # type: ignore[typeddict-item]
+    with contextlib.ExitStack() as stack:
 
-    def build(partial: Path) -> dict[str, Any]:
-        with _without_patterns(partial.absolute()) as place, _hide_late_errors():
-            ocp.save(place / STATE, state)
-        (partial / META).write_text(json.dumps(tree, indent=1), encoding="utf-8")
-        return {"permanent": meta["permanent"]}
+        def begin() -> str:
+            if manifest.exists(folder):
+                raise InputError(f"{folder}: holds a checkpoint already, and none is overwritten")
+            require_room(folder.parent, nbytes(state))
+            return str(stack.enter_context(manifest.building(folder)).absolute())
 
+        def write_arrays() -> None:
+            with _without_patterns(partial) as place, _hide_late_errors():
+                ocp.save(place / STATE, state)
+
+        def finish() -> None:
+            (partial / META).write_text(json.dumps(tree, indent=1), encoding="utf-8")
+            names = {"step": meta["step"], "state_sha256": digest}
+            manifest.commit(partial, folder, names, {"permanent": meta["permanent"]})
+
+        partial = Path(together.on_first(lambda: _on_disk(folder, begin)))
+        together.all_or_none(lambda: _on_disk(folder, write_arrays))
+        together.on_first(lambda: _on_disk(folder, finish))
+    return digest
+
+
+def _on_disk(folder: Path, work: Callable[[], T]) -> T:
+    """Return what some work at a checkpoint returns. Raise MachineError where the disk refuses."""
     try:
-        manifest.create(folder, {"step": meta["step"], "state_sha256": digest}, build)
+        return work()
     except (OSError, ValueError, RuntimeError) as error:
         # TensorStore reports a full disk as ValueError("RESOURCE_EXHAUSTED: ... No space left on device").
         raise MachineError(
             f"{folder}: the checkpoint cannot be written, free some space: {str(error)[:300]}"
         ) from error
-    return digest
 
 
 @contextlib.contextmanager

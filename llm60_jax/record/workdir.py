@@ -26,7 +26,7 @@ import numpy as np
 from llm60_jax import config as config_module
 from llm60_jax.config import Config
 from llm60_jax.errors import DamageError, Failure, InputError, MachineError
-from llm60_jax.machine import files, unfinished
+from llm60_jax.machine import files, together, unfinished
 from llm60_jax.machine.locks import Lock
 from llm60_jax.machine.terminal import PrintableFormatter
 from llm60_jax.record import shapes
@@ -40,7 +40,7 @@ FREE = {
     "workdir", "data_dir", "device", "processes", "start", "baseline", "sampling", "train.log_every",
     "train.evaluate_every", "train.save_every", "train.keep_rolling", "train.most_refused", "train.rewinds",
     "train.tensorboard", "train.remat", "train.micro_batch", "train.devices", "train.memory_gb", "train.keep_awake",
-    "train.kernels",
+    "train.kernels", "train.fsdp", "train.gather", "train.slots",
     "phase.*.remat", "phase.*.sources", "phase.*.gate",
 }  # fmt: skip
 RESCUES = "rescues.json"
@@ -50,7 +50,10 @@ QUIET_SECONDS = 600  # without a line in the log after which a process on anothe
 
 
 class WorkDir:
-    """The paths and small files of one run. To write, create it with `opened`, which holds the lock."""
+    """The paths and small files of one run. To write, create it with `opened`, which holds the lock.
+
+    Of several processes only the first writes; what the others would write they keep to themselves.
+    """
 
     def __init__(self, path: Path):
         self.path = path
@@ -116,6 +119,8 @@ class WorkDir:
             changes.append({"time": at, **{name: [before[name], now[name]] for name in names}})
             values = "; ".join(f"{name}: {_show(before[name])} -> {_show(now[name])}" for name in names)
             log.info("changed under this run, as it may: %s", values)
+        if not together.is_first():
+            return
         (self.path / "tokenizer").mkdir(exist_ok=True)
         shutil.copyfile(tokenizer, self.path / TOKENIZER)
         record = {"config": tree, "digests": dict(digests), "changes": changes, "kernels": dict(kernels or {})}
@@ -162,7 +167,8 @@ class WorkDir:
 
     def keep_batch(self, step: int, batch: Mapping[str, Any]) -> Path:
         """Save the batch of a step that was not applied, for inspection."""
-        path = self.path / "bad_batches" / f"{step:08}.npz"
+        part = f"-{together.index()}" if together.count() > 1 else ""  # each process has a part of the batch
+        path = self.path / "bad_batches" / f"{step:08}{part}.npz"
         path.parent.mkdir(exist_ok=True)
         # The cached prefix is large and follows from the other arrays.
         rows = {name: array for name, array in batch.items() if name != "prefix"}
@@ -173,6 +179,8 @@ class WorkDir:
     def write(self, name: str, text: str) -> Path:
         """Replace a small file of the run durably; make its folder if needed."""
         path = self.path / name
+        if not together.is_first():
+            return path
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_text(path, text)
         return path
@@ -194,12 +202,20 @@ class WorkDir:
 def opened(path: Path) -> Iterator[WorkDir]:
     """Create a run directory, readable by its owner only, lock it to this process, and log to its log.txt.
 
-    What a killed process has left unfinished there is removed.
+    What a killed process has left unfinished there is removed. Of several processes the first does all this.
 
     Raises:
       MachineError: the path cannot be written.
       InputError: another process trains there.
     """
+    with contextlib.ExitStack() as stack:
+        together.on_first(lambda: stack.enter_context(_held(path)))
+        yield WorkDir(path)
+
+
+@contextlib.contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Hold a run directory for this process, as `opened` says."""
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not (path / "config.json").exists():
@@ -223,7 +239,7 @@ def opened(path: Path) -> Iterator[WorkDir]:
         if removed := unfinished.remove([path, *(folder for folder in path.iterdir() if folder.is_dir())]):
             logger.warning("%s: %s", path, removed)
         try:
-            yield WorkDir(path)
+            yield
         except Failure as failure:
             logger.error("%s", failure)
             raise

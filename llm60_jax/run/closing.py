@@ -17,7 +17,7 @@ from llm60_jax.evaluate import link_parser, prose, rare_words, validation, words
 from llm60_jax.evaluate.grammar import suite
 from llm60_jax.evaluate.overlap import overlap
 from llm60_jax.generate import Choice, Request
-from llm60_jax.machine import files
+from llm60_jax.machine import files, together
 from llm60_jax.machine.terminal import Tracker, detail, say
 from llm60_jax.plan import Extension
 from llm60_jax.record import store
@@ -36,17 +36,12 @@ _CLOZE_PAIRS = 200
 class Judgement(NamedTuple):
     """What a gate has come to."""
 
-    verdict: Verdict
+    closes: bool
+    explanation: str
+    override: str | None  # why a person closes the phase against its gate
+    ancestors: dict[str, str]  # path -> state_sha256, verified now
     plain: TrainState | None  # the state as a plain model: adapters merged, added heads gone; None with an extension
     extension: Extension | None  # the phase only lacks a plateau, and its gate allows more steps
-
-    @property
-    def closes(self) -> bool:
-        return self.verdict.passed or self.verdict.override is not None
-
-    @property
-    def explanation(self) -> str:
-        return gates.explain(self.verdict)
 
 
 def enter(run: Run, phase: Phase) -> None:
@@ -70,7 +65,7 @@ def enter(run: Run, phase: Phase) -> None:
                 raise DamageError(f"{folder}: ends at step {ends}, and the run stands at {run.step}")
             gates.require(run.workdir.path, before[-1].name, digest, run.data.digests)
             run.progress.ancestors[f"phases/{before[-1].name}"] = digest
-        run.state = phase_groups.begin(run.config, phase, run.state)
+        run.become(phase_groups.begin(run.config, phase, run.whole()))
         run.progress.enter(phase.name)
     if not run.metrics.find("data", phase=phase.name):
         text = run.data.facts(phase)
@@ -81,11 +76,11 @@ def enter(run: Run, phase: Phase) -> None:
         run.record({**run.position(start, run.plan.stage_at(start)), "data": text})
 
 
-def judge(run: Run, phase: Phase, override: str | None) -> Judgement:
+def judge(run: Run, phase: Phase, asked_for: str | None) -> Judgement:
     """Save, measure, and hold a phase's evidence against its gate; write it to `gates/<phase>.json`.
 
     Args:
-      override: why the phase shall close, whatever its gate says.
+      asked_for: why the phase shall close, whatever its gate says.
 
     Raises:
       DamageError: a checkpoint that the run builds on has changed.
@@ -95,10 +90,12 @@ def judge(run: Run, phase: Phase, override: str | None) -> Judgement:
         saving.store_rolling(run, last)
     end = measures.evaluate(run, phase, last)
     detail(f"{phase.name}: after {run.step:,} steps {validation.describe(end)}")
-    with run.clock.paused("gate"):
-        measures.depth(run, phase, last)
-        plain = phase_groups.end(phase, run.state)
-        evidence = _gather(run, phase, plain, end)
+    measures.depth(run, phase, last)
+    state = run.whole()
+    plain = phase_groups.end(phase, state)
+
+    def judged() -> list[Any]:
+        evidence = _gather(run, phase, state, plain, end)
         checks = gates.judge(phase, evidence)
         verdict = Verdict(
             phase=phase.name,
@@ -107,29 +104,36 @@ def judge(run: Run, phase: Phase, override: str | None) -> Judgement:
             state_sha256=store.state_sha256(plain, None),
             digests=run.data.digests,
             earlier_checkpoints=verify_ancestors(run),
-            override=None if all(check.passed for check in checks) else override,
+            override=None if all(check.passed for check in checks) else asked_for,
         )
         run.workdir.write(f"gates/{phase.name}.json", files.dump(verdict.to_json()))
-    lacks_plateau = [check.name for check in verdict.failed] == [gates.PLATEAU] and verdict.override is None
+        lacks_plateau = [check.name for check in verdict.failed] == [gates.PLATEAU] and verdict.override is None
+        closes = verdict.passed or verdict.override is not None
+        return [closes, gates.explain(verdict), verdict.override, verdict.earlier_checkpoints, lacks_plateau]
+
+    with run.clock.paused("gate"):
+        closes, explanation, override, ancestors, lacks_plateau = together.on_first(judged)
     extension = plan.extend(run.plan, phase, "it still improves") if lacks_plateau else None
-    return Judgement(verdict, plain if extension is None else None, extension)
+    return Judgement(closes, explanation, override, ancestors, plain if extension is None else None, extension)
 
 
 def close(run: Run, phase: Phase, judgement: Judgement) -> None:
     """Write the phase checkpoint, and the adapters alone where there are any."""
     last = run.plan.phase_stages(phase.name)[-1]
     with run.clock.paused("gate"):
-        if judgement.verdict.override is not None:
-            run.progress.overrides[phase.name] = judgement.verdict.override
-        if checkpoint.has_adapters(run.state):
-            adapters = phase_groups.without_base(run.state)
+        if judgement.override is not None:
+            run.progress.overrides[phase.name] = judgement.override
+        state = run.whole()
+        if checkpoint.has_adapters(state):
+            adapters = phase_groups.without_base(state)
             folder = run.checkpoints.save_adapters(phase.name, adapters, run.meta(last, permanent=True))
             say(f"the adapters alone: {folder}")
         assert judgement.plain is not None, "a phase that is extended does not close"
-        run.state, run.progress.phase = judgement.plain, None
-        folder = run.checkpoints.save_phase(phase.name, run.state, run.meta(last, permanent=True, closed=True))
+        run.progress.phase = None
+        run.become(judgement.plain)
+        folder = run.checkpoints.save_phase(phase.name, judgement.plain, run.meta(last, permanent=True, closed=True))
     detail(f"phase {phase.name} is closed: {folder}")
-    for name, digest in judgement.verdict.earlier_checkpoints.items():
+    for name, digest in judgement.ancestors.items():
         detail(f"{name}: unchanged (state {digest[:16]})")
 
 
@@ -149,14 +153,14 @@ def verify_ancestors(run: Run) -> dict[str, str]:
     return dict(run.progress.ancestors)
 
 
-def _gather(run: Run, phase: Phase, plain: TrainState, end: dict[str, Any]) -> Evidence:
+def _gather(run: Run, phase: Phase, state: TrainState, plain: TrainState, end: dict[str, Any]) -> Evidence:
     """Measure everything that a gate may ask for, beside what the evaluation at the phase's `end` holds."""
     config, start = run.config, run.progress.phase_start
     begin = run.plan.phase_span(phase.name)[0]
     vocabulary = words.prepare(run.data.corpora, Path(config.data_dir), Tracker(run.interrupts))
     cloze = rare_words.pairs(_texts(run, phase, "validation"), vocabulary, _CLOZE_PAIRS)
     grammar = [pair for pairs in suite.suite().values() for pair in pairs]
-    scores = measures.judge(run, phase, grammar + cloze)
+    scores = measures.judge(run, phase, state.params, grammar + cloze)
     written = _write(run, plain)
     generated = [text.text for text in written.texts]
     human = list(_first_words(_texts(run, phase, "validation"), _HUMAN_WORDS))

@@ -11,6 +11,7 @@ import numpy as np
 from llm60_jax.config import Phase
 from llm60_jax.data.tokens import loader
 from llm60_jax.data.tokens.packing import FixedRows
+from llm60_jax.machine import together
 from llm60_jax.machine.terminal import Tracker, detail
 from llm60_jax.model import groups
 from llm60_jax.plan import Stage
@@ -27,7 +28,8 @@ def batches(run: Run, phase: Phase, stage: Stage) -> Any:
         document_mask=run.config.train.document_mask,
         prefix=_prefix(run, phase, stage) if phase.prefix_cache else None,
     )
-    iterator = loader.batches(run.data.shards[phase.name].train, stage, run.config.seed, reading)
+    share = loader.Share(together.index(), together.count())
+    iterator = loader.batches(run.data.shards[phase.name].train, stage, run.config.seed, reading, share)
     if run.progress.iterator is not None and run.step > stage.start_step:
         iterator.set_state(run.progress.iterator)
     return iterator
@@ -35,12 +37,13 @@ def batches(run: Run, phase: Phase, stage: Stage) -> Any:
 
 def clear(run: Run, phase: Phase) -> None:
     """Free the disk that a closed phase no longer needs."""
-    shutil.rmtree(_prefix_folder(run, phase), ignore_errors=True)
+    if together.is_first():
+        shutil.rmtree(_prefix_folder(run, phase), ignore_errors=True)
 
 
 def _prefix(run: Run, phase: Phase, stage: Stage) -> prefix_cache.PrefixCache:
     """Return what the frozen blocks compute for every row of the phase: computed now, or read from the disk."""
-    config, params = run.config, phase_groups.plain(run.state.params)
+    config, params = run.config, phase_groups.plain(run.whole().params)
     rows = loader.rows_of(run.data.shards[phase.name].train, stage, config.seed, "fixed")
     assert isinstance(rows, FixedRows)
     stacks = [name for name, _, stop in config.model.named_stacks if stop <= stage.frozen_blocks]
@@ -59,7 +62,8 @@ def _prefix(run: Run, phase: Phase, stage: Stage) -> prefix_cache.PrefixCache:
 
     folder, shape = _prefix_folder(run, phase), (stage.context, config.model.dim)
     with run.clock.paused("frozen prefix"):
-        cache = prefix_cache.prepare(folder, identity, rows, shape, compute, Tracker(run.interrupts))
+        track = Tracker(run.interrupts)
+        cache = together.first_then_all(lambda: prefix_cache.prepare(folder, identity, rows, shape, compute, track))
     detail(f"{phase.name}: the frozen prefix takes {cache.bytes / 2**20:,.1f} MiB of disk until the phase closes")
     return cache
 

@@ -14,12 +14,13 @@ from llm60_jax import plan
 from llm60_jax.config import Phase
 from llm60_jax.data.tokens import bigrams
 from llm60_jax.errors import TrainingError
+from llm60_jax.machine import together
 from llm60_jax.machine.signals import GRACE
 from llm60_jax.plan import Stage, StepKey, flops
 from llm60_jax.run import amending, measures
 from llm60_jax.run.events import Paused, StageProved, StepBegins, StepLanded, StepLogged
 from llm60_jax.run.state import Run
-from llm60_jax.training import proof, step
+from llm60_jax.training import mesh, proof, step
 from llm60_jax.training.programs import Program
 from llm60_jax.training.spikes import Watch
 
@@ -40,6 +41,7 @@ class _Pending(NamedTuple):
     metrics: step.Metrics  # on the device
     batch: dict[str, Any]  # on the host
     coverage: float | None  # of the document mask in the batch, while the stage has yet to prove itself
+    signal: Any  # the largest signal that a process has received; 0 without one
 
 
 class Flight:
@@ -69,12 +71,14 @@ class Flight:
         self._keep_first(batch)
         coverage = None
         if not self._proved:
-            coverage = proof.mask_coverage(batch["tokens"], run.config.train.document_mask)
+            parts = together.gather(proof.mask_coverage(batch["tokens"], run.config.train.document_mask))
+            coverage = sum(parts) / len(parts)  # processes have equal shares
             self._before = self._before or run.group_digests()
         run.state, metrics = self._program(run.state, on_device, np.float32(rate), np.float32(limit))
+        signal = mesh.largest(run.interrupts.received or 0, run.sharing)
         self.land()
         run.progress.step = number
-        self._pending = _Pending(number, rate, limit, metrics, batch, coverage)
+        self._pending = _Pending(number, rate, limit, metrics, batch, coverage, signal)
 
     def land(self) -> None:
         """Read the numbers of the step under way, if there is one.
@@ -88,6 +92,7 @@ class Flight:
         run = self._run
         pending, self._pending = self._pending, None
         objective, grad_norm = float(pending.metrics.objective), float(pending.metrics.grad_norm)
+        run.interrupts.agreed = int(pending.signal) or None
         run.clock.tick(self._stage)
         run.tell(StepLanded(pending.number, self._stage))
         if not bool(pending.metrics.applied):
@@ -145,7 +150,7 @@ class Flight:
             pending.metrics,
             run.programs.counted_flops(self._key),
             measures.leaks(run, self._phase, self._key),
-            run.state.opt_state,
+            run.whole().opt_state,
             self._before,
             after,
             flops.native_counts(model, self._key),

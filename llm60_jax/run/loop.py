@@ -18,7 +18,7 @@ from llm60_jax.data import first_look
 from llm60_jax.data.prepare import Prepared, prepare
 from llm60_jax.errors import DamageError, GateError, InputError, Interrupted, TrainingError
 from llm60_jax.kernels import library
-from llm60_jax.machine import devices, manifest, shipped
+from llm60_jax.machine import devices, manifest, shared_folder, shipped, together
 from llm60_jax.machine.awake import kept_awake
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.machine.terminal import Tracker, detail, say
@@ -26,7 +26,7 @@ from llm60_jax.plan import Stage
 from llm60_jax.record import checkpoints, report, store
 from llm60_jax.record.metrics import MetricsLog
 from llm60_jax.record.tensorboard import Events
-from llm60_jax.record.workdir import WorkDir, opened
+from llm60_jax.record.workdir import WorkDir, flat, opened
 from llm60_jax.run import amending, ancestry, closing, feed, gates, measures, observers, preflight
 from llm60_jax.run.events import Observer, Observers, PhaseEnds, PhaseJudged, Stopped
 from llm60_jax.run.flight import Rewind
@@ -172,39 +172,65 @@ def launch(
                     pass  # once more, from the checkpoint before and at a lower rate
     except Interrupted as stop:
         raise Interrupted(f"{stop}. To go on: {resume_command}", stop.exit_code - 128) from None
+    except Exception as error:
+        if (failure := together.lost(error)) is None:
+            raise
+        raise failure from None
 
 
 @contextlib.contextmanager
 def _prepared(config: Config, interrupts: Interrupts, back_to: int | None) -> Iterator[Ready]:
     """Check a configuration and this machine, prepare the text, and open the run directory, all cheap checks first."""
     gates.check_names(config.phase)
-    preflight.require(config)
-    look = first_look.look(config, Tracker(interrupts))
+    together.require_same("the configuration", flat(config_module.to_tree(config)) | {"--back-to": back_to})
+    together.all_or_none(lambda: preflight.require(config))
+    look = together.first_then_all(lambda: first_look.look(config, Tracker(interrupts)))
     config = look.config
     plan.build(config)  # each stage has a step
     with opened(Path(config.workdir)) as workdir:
+        for field, folder in (("workdir", config.workdir), ("data_dir", config.data_dir)):
+            shared_folder.require(field, Path(folder))
         for line in look.notes:
             say(f"note: {line}")
         workdir.check_identity(config)
         if back_to is not None:
-            _go_back(workdir, back_to)
+            together.on_first(lambda: _go_back(workdir, back_to))
         if workdir.is_new:
             ancestry.check_baseline(config)
             for line in config_module.departures(config):
                 say(f"note: {line}")
         start = ancestry.start(config)
-        versions = devices.ready(config)  # before hours of work rest on them
+        config, versions = devices.ready(config)  # before hours of work rest on them
         wanted = config.train.kernels
         config, kernels = library.settled(config), library.active()
         versions["kernels"] = kernels.name  # they round differently
+        together.require_same("this computer", versions)
         (detail if kernels.kernels in ("native", wanted) else say)(f"note: {kernels.reason}")
         for phase in config.phase if kernels.kernels == "native" else ():
             if fault := plan.unclaimed(config, phase):
                 say(f"note: phase {phase.name} trains on XLA: {fault}")
-        config = tuning.settled(config, Tracker(interrupts))
-        data = prepare(config, Tracker(interrupts), workdir.check_digests, start.data if start else None)
+        for line in _shared(config):
+            say(f"note: {line}")
+        config = together.first_then_all(lambda: tuning.settled(config, Tracker(interrupts)))
+        track, inherited = Tracker(interrupts), start.data if start else None
+        data = together.first_then_all(lambda: prepare(config, track, workdir.check_digests, inherited))
+        together.require_same("the prepared text", data.digests)
         workdir.begin(data.config, data.digests, data.tokenizer.path, kernels.record)
         yield Ready(workdir, data, versions, start)
+
+
+def _shared(config: Config) -> Iterator[str]:
+    """Yield how devices share the steps, and what that means for equal bits."""
+    settings = config.train
+    if settings.device_count == 1:
+        return
+    of_processes = f" of {together.count()} processes" if together.count() > 1 else ""
+    yield f"{settings.device_count} devices{of_processes} share each step" + (
+        f"; {settings.fsdp} of them hold the weights together" if settings.fsdp > 1 else ""
+    )
+    if settings.slots == 0 or settings.gather == "layer":
+        field = "train.slots = 0" if settings.slots == 0 else 'train.gather = "layer"'
+        yield f"{field}: with another number of devices the run is equal to rounding only, not bit for bit"
 
 
 def _go_back(workdir: WorkDir, step: int) -> None:

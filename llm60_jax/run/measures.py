@@ -21,6 +21,8 @@ from llm60_jax.evaluate.grammar import suite
 from llm60_jax.evaluate.grammar.scoring import PairScore, Sample
 from llm60_jax.evaluate.grammar.suite import Pair
 from llm60_jax.evaluate.validation import Validation
+from llm60_jax.machine import together
+from llm60_jax.model.groups import Params
 from llm60_jax.plan import Stage, StepKey
 from llm60_jax.record.metrics import Row
 from llm60_jax.record.progress import Look
@@ -46,35 +48,39 @@ def evaluate(run: Run, phase: Phase, stage: Stage, *, own_only: bool = False) ->
     Args:
       own_only: score the phase's own text alone.
     """
-    row = run.metrics.find("validation_loss", step=run.step, phase=phase.name)
+    row = together.broadcast(run.metrics.find("validation_loss", step=run.step, phase=phase.name))
     if row is None:
         run.tell(EvaluationBegins())
-        row = _evaluated(run, phase, stage, own_only=own_only)
+        params = run.whole().params
+        row = together.on_first(lambda: _evaluated(run, phase, stage, params, own_only=own_only))
         run.record(row)
     _keep_late_loss(run, row)
     return row
 
 
-def judge(run: Run, phase: Phase, pairs: Iterable[Pair]) -> dict[str, PairScore]:
+def judge(run: Run, phase: Phase, params: Params, pairs: Iterable[Pair]) -> dict[str, PairScore]:
     """Score minimal pairs by phenomenon, without those that do not fit into the context."""
-    return _scores(run, phase, _sample(run, pairs))
+    return _scores(run, phase, params, _sample(run, pairs))
 
 
 def depth(run: Run, phase: Phase, stage: Stage) -> None:
     """Record what each block of the model does for some of the phase's held-out text (evaluate/depth.py)."""
-    if run.metrics.find("depth", step=run.step, phase=phase.name):
+    if together.broadcast(bool(run.metrics.find("depth", step=run.step, phase=phase.name))):
         return
     rows = _few_rows(run, phase, "tokens", "targets", "segments", "weights")
-    measured = depths.measure(run.config.model, phase_groups.merged(run.state.params, phase.lora), rows)
-    run.record({**run.position(run.step, stage), "depth": measured.to_tree()})
+    params = phase_groups.merged(run.whole().params, phase.lora)
+    with run.clock.paused("gate"):
+        measured = together.on_first(lambda: depths.measure(run.config.model, params, rows).to_tree())
+    run.record({**run.position(run.step, stage), "depth": measured})
 
 
 def leaks(run: Run, phase: Phase, key: StepKey) -> int:
     """Count held-out positions that see what attention must hide from them (`validation.leaks`), scored as a step
     computes."""
     score = functools.partial(_score(run, phase), dtype=key.dtype, kernels=key.kernels)
+    params = run.whole().params
     with run.clock.paused("proof"):
-        return validation.leaks(score, run.state.params, _own_rows(run, phase))
+        return together.on_first(lambda: validation.leaks(score, params, _own_rows(run, phase)))
 
 
 def look(run: Run, phase: Phase, stage: Stage) -> None:
@@ -85,23 +91,23 @@ def look(run: Run, phase: Phase, stage: Stage) -> None:
     previous = run.progress.look
     if previous is not None and previous.step == run.step:
         return
-    model, state = run.config.model, run.state
-    with run.clock.paused("evaluation"):
+    model, state = run.config.model, run.whole()
+    with run.clock.paused("evaluation"):  # each process by itself: all keep the representations, and JAX compares them
         rows = _few_rows(run, phase, "tokens", "segments")
         reference, drifts = _LOOK(model, phase.lora, state.params, state.reference, rows)
     run.keep_reference(reference)
     run.progress.look = Look(step=run.step)
     if previous is not None:
         names = [name for name, _, _ in model.named_stacks]
-        run.progress.look.drift = dict(zip(names, np.asarray(drifts).tolist(), strict=True))
+        run.progress.look.drift = together.broadcast(dict(zip(names, np.asarray(drifts).tolist(), strict=True)))
         run.record({**run.position(run.step, stage), "drift": run.progress.look.drift})
 
 
-def _evaluated(run: Run, phase: Phase, stage: Stage, *, own_only: bool) -> Row:
+def _evaluated(run: Run, phase: Phase, stage: Stage, params: Params, *, own_only: bool) -> Row:
     names = [phase.name] if own_only else [*run.data.before(phase.name), phase.name]
     with run.clock.paused("evaluation"):
-        grammar = {} if own_only or _is_untrained(run) else _grammar(run, phase)
-        scores = {name: _validate(run, phase, name) for name in names}
+        grammar = {} if own_only or _is_untrained(run) else _grammar(run, phase, params)
+        scores = {name: _validate(run, phase, params, name) for name in names}
     own = scores.pop(phase.name)
     row = run.position(run.step, stage) | own.to_row() | grammar
     if scores:
@@ -121,7 +127,7 @@ def _keep_late_loss(run: Run, row: Row) -> None:
         progress.late_losses.append((step_, row["validation_loss"]))
 
 
-def _validate(run: Run, phase: Phase, held_out: str) -> Validation:
+def _validate(run: Run, phase: Phase, params: Params, held_out: str) -> Validation:
     """Score the held-out documents of a phase, by the program of the phase that trains."""
     context = run.config.model.max_context
     tokens = plan.validation_tokens(run.config, phase)
@@ -130,7 +136,7 @@ def _validate(run: Run, phase: Phase, held_out: str) -> Validation:
     rows, text_bytes = packing.validation_rows(run.data.held_out[held_out], context, tokens)
     score = _score(run, phase)
     bins, check = _rarity_bins(run, phase, held_out), run.interrupts.check
-    result = validation.score(score, run.state.params, rows, text_bytes, bins, check)
+    result = validation.score(score, params, rows, text_bytes, bins, check)
     if not math.isfinite(result.loss):
         where = f"step {run.step}, phase {phase.name}"
         remedy = run.remedy(phase.name)
@@ -149,7 +155,7 @@ def _rarity_bins(run: Run, phase: Phase, held_out: str) -> np.ndarray:
     return run.rarity_bins[held_out]
 
 
-def _grammar(run: Run, phase: Phase) -> dict[str, Any]:
+def _grammar(run: Run, phase: Phase, params: Params) -> dict[str, Any]:
     """Return the share of a fixed sample of minimal pairs that the model judges right, in all and by phenomenon.
 
     These are fields of metrics.jsonl; empty if no pair fits into the model's context.
@@ -157,7 +163,7 @@ def _grammar(run: Run, phase: Phase) -> dict[str, Any]:
     if run.evaluation_pairs is None:
         run.evaluation_pairs = _sample(run, (pair for pairs in suite.suite().values() for pair in pairs[:_PAIRS]))
     sample = run.evaluation_pairs
-    scores = _scores(run, phase, sample)
+    scores = _scores(run, phase, params, sample)
     if not scores:
         return {}
     right = sum(score.correct for score in scores.values()) / len(sample.pairs)
@@ -169,8 +175,8 @@ def _sample(run: Run, pairs: Iterable[Pair]) -> Sample:
     return Sample.of(pairs, run.data.tokenizer, run.config.model.max_context)
 
 
-def _scores(run: Run, phase: Phase, sample: Sample) -> dict[str, PairScore]:
-    return sample.verdicts(functools.partial(_score(run, phase), run.state.params), validation.ROWS)
+def _scores(run: Run, phase: Phase, params: Params, sample: Sample) -> dict[str, PairScore]:
+    return sample.verdicts(functools.partial(_score(run, phase), params), validation.ROWS)
 
 
 def _score(run: Run, phase: Phase) -> Callable[..., Any]:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from llm60_jax.evaluate import validation
-from llm60_jax.machine import compilation_cache, facts, shipped
+from llm60_jax.machine import compilation_cache, facts, shipped, together
 from llm60_jax.machine.terminal import detail, duration, progress, redraw, say, speed
 from llm60_jax.plan import Stage
 from llm60_jax.record import doctor, history, report, store
@@ -53,6 +53,8 @@ def of(run: Run, span: Span | None, events: Events | None) -> list[Observer]:
       span: steps to profile.
       events: TensorBoard's files, where the configuration asks for them.
     """
+    if not together.is_first():
+        return [Samples(run)]  # in which all processes meet
     watching: list[Observer] = [
         Terminal(run),
         Cache(run),
@@ -229,8 +231,7 @@ class Samples:
                     samples.keep(run, phase)
             case PhaseJudged(phase=phase):
                 with run.clock.paused("samples"):
-                    written = samples.keep(run, phase)
-                samples.show(written, phase)
+                    samples.keep(run, phase, show=True)
 
 
 class Profiler:

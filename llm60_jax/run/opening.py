@@ -10,7 +10,7 @@ from llm60_jax import checkpoint, plan
 from llm60_jax.config import Config
 from llm60_jax.data.prepare import Prepared
 from llm60_jax.errors import DamageError, InputError
-from llm60_jax.machine import compilation_cache, environment, facts
+from llm60_jax.machine import compilation_cache, environment, facts, together
 from llm60_jax.machine.awake import AwakeTime
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.machine.terminal import say
@@ -23,7 +23,7 @@ from llm60_jax.run import amending
 from llm60_jax.run.ancestry import Start
 from llm60_jax.run.clock import StageClock
 from llm60_jax.run.state import Run
-from llm60_jax.training import costs, phase_groups, step
+from llm60_jax.training import costs, mesh, phase_groups, step
 from llm60_jax.training.programs import CompiledSteps
 from llm60_jax.training.step import TrainState
 
@@ -60,14 +60,15 @@ def open_run(
         versions=versions,
         interrupts=interrupts,
         checkpoints=checkpoints,
-        cache=compilation_cache.open_in(Path(config.data_dir)),
+        cache=together.first_then_all(lambda: compilation_cache.open_in(Path(config.data_dir))),
         programs=CompiledSteps(config),
         awake=awake,
         clock=StageClock(config, stage_plan, awake, measured),
         plan=stage_plan,
-        state=jax.device_put(state),
+        state=mesh.place(state, plan.sharing(config)),
         progress=progress,
     )
+    together.require_same("the plan", {"stages": plan.to_rows(stage_plan, config), "step": run.step})
     if newest is not None:
         say(f"resumed at step {run.step:,} of {stage_plan.steps:,}")
     # Without a checkpoint no row counts: an earlier attempt never saved one, and may have had another start.

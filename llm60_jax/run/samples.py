@@ -3,18 +3,29 @@
 from llm60_jax import generate
 from llm60_jax.config import Phase
 from llm60_jax.generate import Choice, Written
-from llm60_jax.machine import files
+from llm60_jax.machine import files, together
 from llm60_jax.machine.terminal import say
+from llm60_jax.model.groups import Params
 from llm60_jax.run.state import Run
 from llm60_jax.training import phase_groups
 
 _SHOWN = 2  # texts on the terminal
 
 
-def keep(run: Run, phase: Phase) -> Written:
-    """Write the texts of the step at which a run stands, keep them, and return them."""
+def keep(run: Run, phase: Phase, *, show: bool = False) -> None:
+    """Write the texts of the step at which a run stands, and keep them; print some if asked to."""
+    params = phase_groups.merged(run.whole().params, phase.lora)
+
+    def work() -> None:
+        written = _kept(run, phase, params)
+        if show:
+            _show(written, phase)
+
+    together.on_first(work)
+
+
+def _kept(run: Run, phase: Phase, params: Params) -> Written:
     config, tokenizer = run.config, run.data.tokenizer
-    params = phase_groups.merged(run.state.params, phase.lora)
     choice = Choice.of(config.sampling, tokenizer.eos)
     requests = generate.requests(config.sampling, config.seed, config.model.max_context)
     written = generate.write(config.model, params, tokenizer, requests, choice, run.interrupts.check)
@@ -36,7 +47,7 @@ def keep(run: Run, phase: Phase) -> Written:
     return written
 
 
-def show(written: Written, phase: Phase) -> None:
+def _show(written: Written, phase: Phase) -> None:
     """Print some of the short texts; the others are in the file."""
     say(f"samples at the end of phase {phase.name}:")
     for text in written.texts[: min(_SHOWN, len(written.texts) // 2)]:

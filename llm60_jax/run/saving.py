@@ -12,6 +12,7 @@ import numpy as np
 from llm60_jax import checkpoint
 from llm60_jax.config import Phase
 from llm60_jax.errors import Interrupted, MachineError, TrainingError
+from llm60_jax.machine import together
 from llm60_jax.machine.terminal import detail, say
 from llm60_jax.plan import Stage
 from llm60_jax.run.events import Saved
@@ -25,7 +26,7 @@ RETRY_SECONDS = 60.0  # from a save that failed to the next try
 
 def owes_a_save(run: Run) -> bool:
     """Return whether a save has failed and is to be tried again now."""
-    return run.retry_save_at is not None and time.monotonic() >= run.retry_save_at
+    return run.retry_save_at is not None and together.broadcast(time.monotonic() >= run.retry_save_at)
 
 
 def save(run: Run, stage: Stage, batches: Any) -> None:
@@ -82,11 +83,11 @@ def store_rolling(run: Run, stage: Stage, *, permanent: bool = False) -> None:
 
     Refuses weights that are not finite, so that the last checkpoint stays good.
     """
-    if not all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(run.state.params)):
+    state = run.whole()
+    if not all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.params)):
         raise TrainingError(f"step {run.step}: weights that are not finite{run.remedy(stage.phase)}")
-    adapts = checkpoint.has_adapters(run.state)
-    state = phase_groups.without_base(run.state) if adapts else run.state
-    run.checkpoints.save_rolling(state, run.meta(stage, permanent=permanent))
+    kept = phase_groups.without_base(state) if checkpoint.has_adapters(state) else state
+    run.checkpoints.save_rolling(kept, run.meta(stage, permanent=permanent))
 
 
 def check_frozen(run: Run, stage: Stage) -> int:

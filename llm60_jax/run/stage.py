@@ -11,7 +11,7 @@ from llm60_jax.run import feed, measures, saving
 from llm60_jax.run.events import Evaluated, StageBegins, StageEnds, StageTrained
 from llm60_jax.run.flight import Flight
 from llm60_jax.run.state import Run
-from llm60_jax.training import profiling
+from llm60_jax.training import mesh, profiling
 from llm60_jax.training.programs import Program
 
 
@@ -51,7 +51,7 @@ def train_stage(run: Run, phase: Phase, stage: Stage) -> None:
         flight.prepare()
         with run.clock.waiting("data"), profiling.data():
             batch = next(batches)
-            on_device = run.programs.put(batch)
+            on_device = mesh.put(batch, run.key(stage).sharing)
         flight.take_off(batch, on_device)
     flight.land()
     run.tell(StageTrained(stage))

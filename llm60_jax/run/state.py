@@ -15,7 +15,7 @@ from llm60_jax.evaluate.grammar.scoring import Sample
 from llm60_jax.machine import files
 from llm60_jax.machine.awake import AwakeTime
 from llm60_jax.machine.signals import Interrupts
-from llm60_jax.plan import Plan, Rescue, Stage, StepKey
+from llm60_jax.plan import Plan, Rescue, Sharing, Stage, StepKey
 from llm60_jax.record import store
 from llm60_jax.record.checkpoints import Checkpoints
 from llm60_jax.record.metrics import MetricsLog
@@ -23,7 +23,7 @@ from llm60_jax.record.progress import Progress
 from llm60_jax.record.workdir import WorkDir
 from llm60_jax.run.clock import StageClock
 from llm60_jax.run.events import Observers, RowAdded
-from llm60_jax.training import step
+from llm60_jax.training import mesh, step
 from llm60_jax.training.programs import CompiledSteps
 from llm60_jax.training.step import TrainState
 
@@ -58,6 +58,20 @@ class Run:
     def step(self) -> int:
         """Steps done: the number of the next one, counted from 0."""
         return self.progress.step
+
+    @property
+    def sharing(self) -> Sharing:
+        """How devices share its steps."""
+        return plans.sharing(self.config)
+
+    def whole(self) -> TrainState:
+        """Return the state whole, on the first device of this process. All processes call it (`mesh.whole`)."""
+        state: TrainState = mesh.whole(self.state)
+        return state
+
+    def become(self, state: TrainState) -> None:
+        """Take a state over, on the mesh."""
+        self.state = mesh.place(state, self.sharing)
 
     def key(self, stage: Stage) -> StepKey:
         """Return the key of a stage's program."""
@@ -95,20 +109,19 @@ class Run:
 
     def keep_reference(self, reference: jax.Array) -> None:
         """Keep representations, to be compared with at the next look."""
-        self.state = dataclasses.replace(self.state, reference=reference)
+        self.become(dataclasses.replace(self.state, reference=reference))
 
     def frozen_digests(self, stage: Stage) -> dict[str, str]:
         """Return a digest of every parameter and optimizer leaf that a stage leaves frozen."""
-        names = step.frozen_groups_of(self.config.model, self.key(stage), self.state.params)
-        return store.leaf_digests(
-            {name: (self.state.params[name], self.state.opt_state[name]) for name in sorted(names)}
-        )
+        state, names = self.whole(), step.frozen_groups_of(self.config.model, self.key(stage), self.state.params)
+        return store.leaf_digests({name: (state.params[name], state.opt_state[name]) for name in sorted(names)})
 
     def group_digests(self) -> dict[str, tuple[str, str]]:
         """Return, for each parameter group, a digest of it and one of the optimizer's state for it."""
+        state = self.whole()
         return {
-            name: (store.state_sha256(group, None), store.state_sha256(self.state.opt_state[name], None))
-            for name, group in self.state.params.items()
+            name: (store.state_sha256(group, None), store.state_sha256(state.opt_state[name], None))
+            for name, group in state.params.items()
         }
 
     def remedy(self, phase: str) -> str:

@@ -23,7 +23,8 @@ from llm60_jax.machine.progress import Track
 from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.plan import Plan, Stage, StepKey, flops
 from llm60_jax.plan import key as key_of
-from llm60_jax.training import optim, phase_groups, programs, step
+from llm60_jax.plan import sharing as sharing_of
+from llm60_jax.training import mesh, optim, phase_groups, programs, step
 
 
 class Cost(NamedTuple):
@@ -56,14 +57,14 @@ class Steps:
     def renew(self) -> None:
         """Make fresh weights. A step that ran out of memory has given its state away."""
         state = phase_groups.begin(self.config, self.phase, step.init(self.config))
-        self.state = jax.block_until_ready(state)
+        self.state = jax.block_until_ready(mesh.place(state, sharing_of(self.config)))
 
     def time(self, key: StepKey) -> tuple[float, float]:
         """Return seconds and loss of one whole step, from batch to loss on the host."""
         program, batch = self.compiled[key], made_up_batch(self.config, key)
         rate = np.float32(self.phase.learning_rate[1])
         start = time.perf_counter()
-        self.state, metrics = program(self.state, self.compiled.put(batch), rate, step.NO_LIMIT)
+        self.state, metrics = program(self.state, mesh.put(batch, key.sharing), rate, step.NO_LIMIT)
         loss = float(metrics.loss)
         jax.block_until_ready(self.state)
         return time.perf_counter() - start, loss

@@ -14,7 +14,7 @@ import numpy as np
 
 from llm60_jax.config import Config
 from llm60_jax.plan import StepKey, flops
-from llm60_jax.training import counted_flops, parallel, phase_groups, step
+from llm60_jax.training import counted_flops, mesh, phase_groups, step
 from llm60_jax.training.step import Batch, Metrics, TrainState
 
 log = logging.getLogger("llm60_jax")
@@ -33,9 +33,6 @@ class CompiledSteps:
         self._config = config
         self._programs: dict[StepKey, concurrent.futures.Future[Any]] = {}
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="compile")
-        several = config.train.devices > 1
-        self._replicas = parallel.Replicas(config.train.devices) if several else None
-        self._batch_sharding = parallel.split(config.train.devices) if several else None
         self.compile_seconds: dict[StepKey, float] = {}
         self.flops_by_part: dict[StepKey, dict[str, int]] = {}  # of matrix products in one step
 
@@ -52,19 +49,8 @@ class CompiledSteps:
     def __getitem__(self, key: StepKey) -> Program:
         """Return a program; wait until it is compiled."""
         self.prefetch(key)
-        program, replicas = self._programs[key].result(), self._replicas
-        if replicas is None:
-            return program
-
-        def on_all_devices(state: TrainState, batch: Batch, rate: np.float32, limit: np.float32):
-            state, metrics = program(replicas.spread(state), batch, rate, limit)
-            return replicas.first(state), metrics
-
-        return on_all_devices
-
-    def put(self, batch: Batch) -> Batch:
-        """Put a batch on the device, or split it over the devices."""
-        return jax.device_put(batch, self._batch_sharding)
+        program: Program = self._programs[key].result()
+        return program
 
     def __len__(self) -> int:
         return len(self._programs)
@@ -123,9 +109,7 @@ def trace(config: Config, key: StepKey) -> Any:
         batch["prefix"] = jax.ShapeDtypeStruct((*shape, config.model.dim), jnp.bfloat16)
     state, scalar = phase_groups.abstract(config, key), jax.ShapeDtypeStruct((), jnp.float32)
     function = functools.partial(step.train_step, config, key)
-    if key.devices == 1:
-        return jax.jit(function, donate_argnums=0).trace(state, batch, scalar, scalar)
-    replicated, split = parallel.replicated(key.devices), parallel.split(key.devices)
-    shardings = (replicated, split, replicated, replicated)
-    on_all = jax.jit(function, donate_argnums=0, in_shardings=shardings, out_shardings=replicated)
-    return on_all.trace(state, batch, scalar, scalar)
+    whole, cut = mesh.on(key.sharing, mesh.WHOLE), mesh.of_state(state, key.sharing)
+    shardings = (cut, mesh.on(key.sharing, mesh.SPLIT), whole, whole)
+    jitted = jax.jit(function, donate_argnums=0, in_shardings=shardings, out_shardings=(cut, whole))
+    return jitted.trace(state, batch, scalar, scalar)

@@ -19,7 +19,7 @@ from llm60_jax.config import Config, Lora, Model
 from llm60_jax.config.schema import Dtype, Kernels
 from llm60_jax.model import groups, layers, losses, native
 from llm60_jax.plan import Noise, StepKey, tap_depths
-from llm60_jax.training import optim, parallel
+from llm60_jax.training import mesh, optim
 
 # tokens, targets, segments: int32 [G, B, T]; weights: float32 [G, B, T];
 # prefix, only with a prefix cache: bfloat16 [G, B, T, D]
@@ -97,9 +97,8 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """Take one optimizer step on the live groups (playbook, sections 7 to 9).
 
-    `lax.scan` sums the gradients over the micro-batches, and `psum` over the devices. A step with a
-    non-finite loss or gradient, or a loss above the limit, changes no parameter and no optimizer
-    state.
+    Gradients are summed over the micro-batches of all devices (mesh.py). A step with a non-finite loss
+    or gradient, or a loss above the limit, changes no parameter and no optimizer state.
 
     Args:
       batch: arrays as in `Batch`. A weight is 0 where the target belongs to another document or
@@ -110,15 +109,15 @@ def train_step(
     Returns:
       The new state, and metrics on the device.
     """
+    state = mesh.made_whole(state, key.sharing)
     frozen_groups = frozen_groups_of(config.model, key, state.params)
     live = {name: group for name, group in state.params.items() if name not in frozen_groups}
     fixed = {name: group for name, group in state.params.items() if name in frozen_groups}
     weights = batch["weights"]
-    total_weight, total_tokens = jnp.maximum(weights.sum(), 1e-6), jnp.maximum((weights > 0).sum(), 1)
+    total_weight, total_tokens = mesh.summed(_weights, key.sharing, key.slots)((), weights)
+    total_weight, total_tokens = jnp.maximum(total_weight, 1e-6), jnp.maximum(total_tokens, 1)
     rng = jax.random.fold_in(jax.random.key(state.seed), state.step)
-    gradients = _accumulated(config.model, key)
-    if key.devices > 1:
-        gradients = parallel.summed(gradients, key.devices)
+    gradients = mesh.summed(_accumulated(config.model, key), key.sharing, key.slots)
     shared = live, fixed, total_weight, total_tokens, rng
     objective, (terms, coverage, forward_counts), (grads, backward_counts) = gradients(
         shared, (batch, jnp.arange(key.accumulation))
@@ -144,7 +143,16 @@ def train_step(
         counts=jnp.stack([forward_counts, backward_counts]),
     )
     changed = {"params": params, "opt_state": opt_state, "step": state.step + 1}
-    return dataclasses.replace(state, **changed), metrics
+    return mesh.made_whole(dataclasses.replace(state, **changed), key.sharing), metrics
+
+
+def _weights(_: Any, weights_GBT: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the sum of the weights of some micro-batches, float32, and the number of tokens that have one, int32."""
+
+    def add(sums, weights_BT):
+        return (sums[0] + weights_BT.sum(), sums[1] + (weights_BT > 0).sum()), None
+
+    return jax.lax.scan(add, (jnp.float32(0), jnp.int32(0)), weights_GBT)[0]
 
 
 def _accumulated(config: Model, key: StepKey) -> Callable[..., Any]:

@@ -15,7 +15,7 @@ from llm60_jax import plan
 from llm60_jax.config import Config, to_tree
 from llm60_jax.config.schema import Remat
 from llm60_jax.errors import InputError
-from llm60_jax.machine import files, memory, remembered
+from llm60_jax.machine import files, memory, remembered, together
 from llm60_jax.machine.progress import Track
 from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.plan import Stage, StepKey
@@ -60,11 +60,13 @@ def recalled(config: Config) -> Config:
 def settled(config: Config, track: Track) -> Config:
     """Return the configuration with cached values; measure them if there are none.
 
+    Several processes measure nothing: values that are not cached stay "auto", which the plan has a value for.
+
     Raises:
       MachineError: no candidate fits the memory budget.
     """
     cached = recalled(config)
-    return tuned(config, track)[0] if cached.train.is_auto else cached
+    return tuned(config, track)[0] if cached.train.is_auto and together.count() == 1 else cached
 
 
 def tuned(config: Config, track: Track, rounds: int = 2, anew: bool = False) -> tuple[Config, Answer]:

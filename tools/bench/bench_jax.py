@@ -65,7 +65,7 @@ class JaxWorker:
             "frozen": key.frozen_blocks,
             "micro_batch": key.micro_batch,
             "remat": key.remat,
-            "devices": key.devices,
+            "devices": key.sharing.devices,
             "kernels": getattr(key, "kernels", "xla"),
             "steps": self.stages[index].steps,
             "tokens": key.tokens,
@@ -194,7 +194,7 @@ def _median(function: Callable[[], Any], times: int) -> float:
 
 def _serve(options: argparse.Namespace, interrupts: Interrupts) -> None:
     config = config_module.load(options.config, options.set)
-    devices.ready(config)
+    config, _ = devices.ready(config)
     config = tuning.recalled(library.settled(config))
     serve(JaxWorker(config, cli.phase_of(config, options.phase)), jax.__version__)
 

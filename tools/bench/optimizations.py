@@ -26,7 +26,7 @@ from llm60_jax.machine import cli, compilation_cache, devices, terminal
 from llm60_jax.machine.progress import Track
 from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.machine.signals import Interrupts
-from llm60_jax.plan import StepKey
+from llm60_jax.plan import Sharing, StepKey
 from llm60_jax.training import costs, optim, step, tuning
 
 EXAMPLES = """examples:
@@ -118,7 +118,7 @@ def of_jit(config: Config, compiled: float) -> dict[str, Any]:
     """Compare a compiled step with its micro-batches operation by operation, of which one runs."""
     phase = config.phase[0]
     key = plan.key(config, plan.build(config).phase_stages(phase.name)[0])
-    single = key._replace(accumulation=1, devices=1)
+    single = key._replace(accumulation=1, sharing=Sharing())
     state, batch = step.init(config), costs.made_up_batch(config, single)
     with jax.disable_jit():
         taken = _seconds(lambda: step.train_step(config, single, state, batch, jnp.float32(1e-4)))
@@ -160,7 +160,7 @@ def _measure(options: argparse.Namespace, interrupts: Interrupts) -> None:
     if options.rounds < 1:
         raise InputError(f"--rounds: {options.rounds}, but it must be 1 or more")
     config = config_module.load(options.config, options.set)
-    devices.ready(config)
+    config, _ = devices.ready(config)
     config = tuning.recalled(library.settled(config))
     track = terminal.Tracker(interrupts, on_stderr=options.json)
     prepared = prepare(config, track, lambda digests: None)

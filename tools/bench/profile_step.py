@@ -140,7 +140,8 @@ def _profile(options: argparse.Namespace, interrupts: Interrupts) -> None:
     if options.rounds < 1:
         raise InputError(f"--rounds: {options.rounds}, but it must be 1 or more")
     config = config_module.load(options.config, options.set)
-    device = devices.ready(config)["device"]
+    config, versions = devices.ready(config)
+    device = versions["device"]
     config = tuning.recalled(library.settled(config))
     phase = cli.phase_of(config, options.phase) if options.phase else config.phase[0]
     timed = timed_steps(config, phase, chosen(config, phase, options.stages))

@@ -192,7 +192,7 @@ def _compare(options: argparse.Namespace, interrupts: Interrupts) -> None:
     require_torch(config, config.phase[0], "quality.py")
     if len(config.phase) > 1:
         raise InputError(f"{options.config}: has {len(config.phase)} phases, but the tool compares one; leave one")
-    devices.ready(config)
+    config, _ = devices.ready(config)
     config = library.settled(config)
     track = terminal.Tracker(interrupts, on_stderr=options.json)
     options.dir.mkdir(parents=True, exist_ok=True)

@@ -130,13 +130,15 @@ def try_hostile(run: BreakableRun, trials: Trials) -> FuzzResult:
     def trusting(path: Path) -> np.ndarray:
         return np.load(path, **{"allow_" + "pickle": True})  # type: ignore[arg-type]
 
-    def unescaped(**options: Any) -> jinja2.Environment:
-        return jinja2.Environment(**options | {"autoescape": False})
+    def unescaped(folder: Path) -> jinja2.Environment:
+        environment: jinja2.Environment = pages._environment.__wrapped__(folder)  # not the one that is kept
+        environment.autoescape = False
+        return environment
 
     objects, scripts = ([name for name in names if name.startswith(start)] for start in ("objects", "a script"))
     with mock.patch.object(files, "read_array", trusting):
         fired = sum("CODE WAS RUN" in line for line in trials.faults("control of arrays", objects, attack))
-    with mock.patch.object(pages, "Environment", unescaped):
+    with mock.patch.object(pages, "_environment", unescaped):
         shown = sum("the report obeys" in line for line in trials.faults("control of pages", scripts, attack))
     return FuzzResult(len(names), wrong, {"objects in arrays are read": fired, "nothing is escaped": shown})
 

@@ -27,14 +27,42 @@ class Reading:
     prefix: Callable[[np.ndarray], np.ndarray] | None = None
 
 
+class Share(NamedTuple):
+    """The part of every step that one of several processes reads: as many rows each, side by side."""
+
+    number: int = 0  # of the process
+    of: int = 1  # processes
+
+
+class _SharedRows:
+    """The rows of a share, in their order, of rows that all shares have in the same order."""
+
+    def __init__(self, rows: grain.MapDataset[Rows], per_step: int, share: Share):
+        self._rows, self._per_step, self._each = rows, per_step, per_step // share.of
+        self._first = share.number * self._each
+
+    def __len__(self) -> int:
+        return len(self._rows) // self._per_step * self._each
+
+    def __getitem__(self, number: int) -> Rows:
+        step, place = divmod(int(number), self._each)
+        row = self._rows[step * self._per_step + self._first + place]
+        assert row is not None
+        return row
+
+
 def rows_of(shard: TokenShard, stage: Stage, seed: int, kind: Literal["stream", "fixed"]) -> StageRows | FixedRows:
     """Return all rows of a stage, in the order of the stream or of their epochs."""
     make = FixedRows if kind == "fixed" else StageRows
     return make(shard, seed, stage.phase, stage.token_start, stage.steps * stage.sequences, stage.context)
 
 
-def dataset(shard: TokenShard, stage: Stage, seed: int, reading: Reading = Reading()) -> grain.IterDataset[Rows]:
+def dataset(
+    shard: TokenShard, stage: Stage, seed: int, reading: Reading = Reading(), share: Share = Share()
+) -> grain.IterDataset[Rows]:
     """Return a stage's batches, one for each step: dicts of arrays [G, B, T] (see `packing`).
+
+    A share is [G / processes, B, T]. All shares, one after the other, are the batch of a single process.
 
     Rows of the stream are shuffled within the stage, so that no long document fills a whole step.
     Fixed rows come in another order in each epoch.
@@ -51,21 +79,26 @@ def dataset(shard: TokenShard, stage: Stage, seed: int, reading: Reading = Readi
         if reading.prefix is not None:
             batch["prefix"] = reading.prefix(batch["row"])
         return {
-            name: array.reshape(stage.accumulation, stage.micro_batch, *array.shape[1:])
+            name: array.reshape(stage.accumulation // share.of, stage.micro_batch, *array.shape[1:])
             for name, array in batch.items()
             if name != "row"
         }
 
-    return rows.batch(stage.sequences, drop_remainder=True).map(to_micro_batches).to_iter_dataset(_READ)
+    if share.of > 1:
+        rows = grain.MapDataset.source(_SharedRows(rows, stage.sequences, share))
+    per_step = stage.sequences // share.of
+    return rows.batch(per_step, drop_remainder=True).map(to_micro_batches).to_iter_dataset(_READ)
 
 
-def batches(shard: TokenShard, stage: Stage, seed: int, reading: Reading = Reading()) -> grain.DatasetIterator[Rows]:
+def batches(
+    shard: TokenShard, stage: Stage, seed: int, reading: Reading = Reading(), share: Share = Share()
+) -> grain.DatasetIterator[Rows]:
     """Iterate over `dataset`.
 
     `get_state()` is a JSON value; `set_state()` resumes exactly after that batch. A state is only a
-    position. Use it with the same shard, stage, seed and reading.
+    position, the same in every share. Use it with the same shard, stage, seed and reading.
     """
-    return iter(dataset(shard, stage, seed, reading))
+    return iter(dataset(shard, stage, seed, reading, share))
 
 
 class Waste(NamedTuple):

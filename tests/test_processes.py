@@ -1,0 +1,119 @@
+"""Several processes train one run: the bits of one process, signals, deaths, and what is refused at the start."""
+
+import json
+import shutil
+import signal
+import time
+
+import pytest
+from processes import HEARTBEAT, Together, alone, digests, losses, small_config
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """A run of one process, and its configuration."""
+    config = small_config(tmp_path_factory.mktemp("alone"))
+    alone(config)
+    return config
+
+
+@pytest.fixture
+def config(reference, tmp_path):
+    """The configuration of the reference, and its prepared text, in another folder."""
+    for name in ("text", "data"):
+        shutil.copytree(reference.parent / name, tmp_path / name)
+    text = reference.read_text(encoding="utf-8").replace(str(reference.parent), str(tmp_path))
+    (tmp_path / "small.toml").write_text(text, encoding="utf-8")
+    return tmp_path / "small.toml"
+
+
+def same(config, reference):
+    run, expected = config.parent / "run", reference.parent / "run"
+    assert losses(run) == losses(expected)
+    assert digests(run)["phases/grammar"] == digests(expected)["phases/grammar"]
+
+
+def test_two_processes_have_the_bits_of_one(config, reference):
+    both = Together(config, 2)
+    assert both.codes() == [0, 0], both.output(0) + both.output(1)
+    same(config, reference)
+    assert digests(config.parent / "run") == digests(reference.parent / "run")
+    assert "2 devices of 2 processes share each step" in both.output(0)
+    others = [line for line in both.output(1).splitlines() if not line.startswith("[Gloo]")]
+    assert others == []  # the first speaks for all
+
+
+def test_a_signal_at_either_stops_both_at_one_step_and_one_goes_on(config, reference):
+    both = Together(config, 2, "--set", "train.save_every=100")
+    both.wait_for_step(2)
+    both.processes[1].send_signal(signal.SIGTERM)
+    assert both.codes() == [143, 143], both.output(0) + both.output(1)
+    (saved,) = [name for name in digests(config.parent / "run") if name.startswith("checkpoints")]
+    assert "To go on: " in both.output(0)
+    assert int(saved.split("/")[1]) < 8
+    alone(config)
+    same(config, reference)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_death_ends_the_other_with_the_command_to_go_on(config, reference, victim):
+    both = Together(config, 2)
+    both.wait_for_step(4)
+    both.processes[victim].kill()
+    began = time.monotonic()
+    codes = both.codes(60)
+    assert codes[1 - victim] in (5, -6), both.output(1 - victim)  # JAX may abort before we have spoken
+    assert time.monotonic() - began < HEARTBEAT + 20
+    if codes[1 - victim] == 5:
+        assert f"process {victim} on " in both.output(1 - victim)
+        assert "start all processes again: " in both.output(1 - victim)
+    again = Together(config, 2)
+    assert again.codes() == [0, 0], again.output(0) + again.output(1)
+    same(config, reference)
+
+
+def test_a_stopped_process_ends_the_other_within_the_heartbeat(config):
+    both = Together(config, 2)
+    both.wait_for_step(2)
+    both.processes[1].send_signal(signal.SIGSTOP)
+    assert both.processes[0].wait(HEARTBEAT + 30) == 5, both.output(0)
+    both.processes[1].send_signal(signal.SIGCONT)
+    assert both.processes[1].wait(HEARTBEAT + 30) in (5, -6)
+    assert "process 1 on " in both.output(0)
+
+
+def test_processes_that_differ_are_refused_by_all(config):
+    both = Together(config, 2, each={1: ["--set", "seed=8"]})
+    assert both.codes() == [2, 2]
+    for number in (0, 1):
+        assert "the configuration: seed is 8 for process 1 on " in both.output(number)
+
+
+def test_text_that_differs_is_refused_by_all(config):
+    """Each process reads its own copy of the text, as on two computers whose disks are not one."""
+    other = config.parent / "other"
+    shutil.copytree(config.parent / "text", other)
+    both = Together(config, 2, each={1: ["--set", f"data_dir={config.parent / 'elsewhere'}"]})
+    assert both.codes() == [2, 2]
+    assert "data_dir is " in both.output(0)
+
+
+def test_a_full_disk_is_told_to_all(config):
+    """The first process alone sees the disk: a run directory that cannot be written."""
+    run = config.parent / "run"
+    run.write_text("no folder", encoding="utf-8")
+    both = Together(config, 2)
+    assert both.codes() == [5, 5]
+    assert "run" in both.output(0)
+    assert both.output(1).strip()
+
+
+def test_a_failure_of_the_first_is_told_to_all(config):
+    shutil.rmtree(config.parent / "text")
+    (config.parent / "text").mkdir()
+    shutil.rmtree(config.parent / "data")
+    both = Together(config, 2)
+    assert both.codes() == [2, 2], both.output(0)
+    assert json.dumps(str(config.parent / "text"))[1:-1] in both.output(0)
