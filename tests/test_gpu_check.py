@@ -128,7 +128,7 @@ def test_a_rehearsal_says_that_it_checks_no_device(monkeypatch, capsys):
 
 
 def test_a_process_that_takes_too_long_is_ended_with_its_children(parts, tmp_path):
-    child = "import subprocess, sys, time\nchild = subprocess.Popen(['sleep', '60'])\n"
+    child = "import subprocess, sys, time\nchild = subprocess.Popen(['sleep', '60'], start_new_session=True)\n"
     command = script(tmp_path, child + "open(sys.argv[1], 'w').write(str(child.pid))\ntime.sleep(60)\n")
     parts.until = time.monotonic() + 1.5
     with pytest.raises(gpu_check.Ended, match="because the time was over"):

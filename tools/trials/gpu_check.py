@@ -5,8 +5,6 @@ import argparse
 import contextlib
 import functools
 import json
-import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -15,6 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import psutil
 
 from llm60_jax import config as config_module
 from llm60_jax.config import Config
@@ -355,13 +355,18 @@ class Parts:
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
-    """End a process and its children, if they still run."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.communicate(timeout=_GRACE)
+    """End a process if it still runs, and all that it has started: they would keep the device from the next part."""
+    if process.poll() is not None:
+        return
+    family = psutil.Process(process.pid).children(recursive=True)  # some in sessions of their own
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.communicate(timeout=_GRACE)
+    for child in family:
+        with contextlib.suppress(psutil.NoSuchProcess):  # psutil compares its start, so it is no other process
+            child.kill()
+    process.kill()
+    process.communicate()
 
 
 # --- Report ----------------------------------------------------------------------------------------------------------
