@@ -53,7 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
     def body() -> None:
         config = config_module.load(options.config, options.set, options.workdir)
         logs.append(Path(config.workdir, "log.txt"))
-        environment.settle(Path(config.data_dir))  # before any import of JAX, which reads the environment
+        # before any import of JAX, which reads the environment
+        environment.settle(Path(config.data_dir), config.device)
         if meeting is None:
             together.require_asked_for()
         else:

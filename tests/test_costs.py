@@ -1,19 +1,25 @@
 """The cost of steps: measured, cached, and used for the remaining time."""
 
+import collections
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from conftest import metrics
 
 from llm60_jax import config as config_module
 from llm60_jax import plan
+from llm60_jax.machine import memory
 from llm60_jax.machine.progress import silent
 from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.plan import flops
 from llm60_jax.run import clock
-from llm60_jax.training import costs
+from llm60_jax.training import costs, programs
 from llm60_jax.training.costs import Cost
 
 
@@ -136,3 +142,25 @@ def test_steps_of_any_phase_can_be_measured(tuning):
     assert cost.middle > 0
     plain = dataclasses.asdict(c.phase[0])["lora"]
     assert plain["rank"] == 2
+
+
+@pytest.mark.slow
+def test_steps_begin_again_after_one_that_ran_out_of_memory(tiny, monkeypatch):
+    """Such a step has given its state away: the computer's own message, and the arrays that are left."""
+    steps, key = costs.Steps(tiny, tiny.phase[0]), costs.keys_of(tiny, plan.build(tiny))[0]
+    before = [np.array(x) for x in jax.tree.leaves(steps.state)]
+    result = collections.namedtuple("Metrics", "loss")
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def greedy(state, batch, rate, limit):
+        return state, result(jnp.ones((2**22, 2**22)).cumsum(0).sum() + rate)  # 70 TB
+
+    monkeypatch.setattr(programs.CompiledSteps, "__getitem__", lambda self, key: greedy)
+    with pytest.raises(jax.errors.JaxRuntimeError) as failure:
+        steps.time(key)
+    assert memory.is_exhausted(failure.value)
+    with pytest.raises((RuntimeError, jax.errors.JaxRuntimeError)):
+        jax.tree.map(np.asarray, steps.state)
+    steps.renew()
+    for x, y in zip(jax.tree.leaves(steps.state), before, strict=True):
+        np.testing.assert_array_equal(x, y)

@@ -10,7 +10,7 @@ import pytest
 from conftest import PROJECT
 
 from llm60_jax.errors import MachineError
-from llm60_jax.machine import devices
+from llm60_jax.machine import devices, environment
 
 # Plug-ins whose device is the CPU under another name, each with a fault.
 FAULTS = {
@@ -123,6 +123,72 @@ def test_a_healthy_plugin_is_used_and_another_version_is_tested_again(install, t
     monkeypatch.delenv("JAX_PLATFORMS")
     with pytest.raises(MachineError, match=r"fake-gpu 1\.1: it is gone"):
         devices.settle("fake", tmp_path / "data")
+
+
+@pytest.fixture
+def cuda(tmp_path, monkeypatch):
+    """JAX's plug-in for CUDA is installed, and XLA accepts all flags but those of `unknown`."""
+    info = tmp_path / "site" / "jax_cuda13_plugin-0.10.2.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: jax-cuda13-plugin\nVersion: 0.10.2\n")
+    (info / "entry_points.txt").write_text("[jax_plugins]\nxla_cuda13 = jax_plugins.xla_cuda13\n")
+    monkeypatch.syspath_prepend(str(info.parent))
+    monkeypatch.delenv("JAX_PLATFORMS")
+    monkeypatch.delenv("XLA_FLAGS")
+    unknown = set()
+    monkeypatch.setattr(environment, "_fault", lambda: unknown & set(os.environ["XLA_FLAGS"].split()) or None)
+    return unknown
+
+
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+
+
+@pytest.mark.parametrize(
+    ("flags", "device", "platforms", "result"),
+    [
+        (None, "auto", None, DETERMINISTIC),
+        ("", "gpu", "cuda,cpu", DETERMINISTIC),
+        ("--xla_a=1  --xla_b", "cuda", None, f"--xla_a=1 --xla_b {DETERMINISTIC}"),
+        ("--xla_gpu_deterministic_ops=false", "auto", None, "--xla_gpu_deterministic_ops=false"),  # the user's word
+        ("/home/ann/flags.txt", "auto", None, "/home/ann/flags.txt"),  # XLA reads flags from a file, too
+        (None, "cpu", None, None),
+        (None, "auto", "cpu", None),
+        (None, "mps", None, None),
+        (None, None, None, None),  # a process that does not train
+    ],
+)
+def test_a_training_on_a_gpu_is_made_repeatable(cuda, tmp_path, monkeypatch, flags, device, platforms, result):
+    for name, value in (("XLA_FLAGS", flags), ("JAX_PLATFORMS", platforms)):
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    for _ in range(2):  # the second time changes nothing
+        environment.settle(tmp_path, device)
+        assert os.environ.get("XLA_FLAGS") == result
+    assert environment.is_repeatable("gpu") == (DETERMINISTIC in (result or ""))
+    assert environment.is_repeatable("cpu")
+
+
+@pytest.mark.parametrize("flags", [None, "--xla_a=1"])
+def test_a_version_of_xla_without_the_flag_is_left_as_it_is(cuda, tmp_path, monkeypatch, caplog, flags):
+    cuda.add(DETERMINISTIC)
+    if flags:
+        monkeypatch.setenv("XLA_FLAGS", flags)
+    environment.settle(tmp_path, "auto")
+    assert os.environ.get("XLA_FLAGS") == flags
+    assert "a resumed run may differ in its last bits" in caplog.text
+
+
+def test_without_the_plugin_no_flag_is_set(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_PLATFORMS")
+    monkeypatch.delenv("XLA_FLAGS")
+    environment.settle(tmp_path, "auto")
+    assert "XLA_FLAGS" not in os.environ
+
+
+@pytest.mark.slow
+def test_this_version_of_xla_knows_the_flag(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", DETERMINISTIC)
+    assert environment._fault() is None
 
 
 def test_numbers_that_change_are_wrong():

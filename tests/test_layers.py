@@ -43,6 +43,35 @@ def test_bfloat16_products_give_float32_and_close_gradients():
         assert jnp.linalg.norm(got - want) / jnp.linalg.norm(want) < 0.01
 
 
+def test_float32_products_ask_for_float32_and_bfloat16_ones_for_nothing():
+    """A GPU would take TF32. A CPU ignores it, to the last bit: see the next test."""
+
+    def precisions(dtype):
+        program = jax.make_jaxpr(jax.value_and_grad(lambda a, b: matmul.matmul(a, b, dtype).sum(), (0, 1)))
+        jaxpr = program(normal(0, 3, 4, 5), normal(1, 3, 5, 6))
+        return [e.params["precision"] for e in jaxpr.eqns if e.primitive.name == "dot_general"]
+
+    highest = (jax.lax.Precision.HIGHEST,) * 2
+    assert precisions(F32) == [highest] * 3
+    assert precisions(BF16) == [None] * 3
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 4), (300, 64, 96), (2, 33, 257, 129)])
+def test_on_a_cpu_the_precision_of_float32_changes_no_bit(shape, monkeypatch):
+    *batch, m, k, n = shape
+    a, b, g = normal(0, *batch, m, k), normal(1, *batch, k, n), normal(2, *batch, m, n)
+
+    def results():
+        value, pull = jax.vjp(jax.jit(lambda a, b: matmul.matmul(a, b, F32)), a, b)
+        return [np.asarray(x) for x in (value, *pull(g))]
+
+    ours = results()
+    real = jax.lax.dot_general
+    monkeypatch.setattr(jax.lax, "dot_general", lambda *a, precision, **more: real(*a, **more))
+    for x, y in zip(ours, results(), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
 def test_dropout_is_off_without_a_key_and_unbiased_with_one():
     x = jnp.ones((200, 200))
     assert noise.dropout(x, 0.5, None) is x
@@ -161,10 +190,11 @@ def test_fused_kernels_are_attention_by_its_definition(platform):
 
 
 def test_the_platform_chooses_the_kernel(monkeypatch):
-    assert not attention.is_fused(128)
+    assert not attention.is_fused(128, BF16)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert attention.is_fused(512)
-    assert not attention.is_fused(200)
+    assert attention.is_fused(512, "bfloat16")
+    assert not attention.is_fused(200, BF16)
+    assert not attention.is_fused(512, F32)  # it would have the precision of TF32
     dtypes = []
     monkeypatch.setitem(attention.FUSED_KERNELS, "gpu", lambda q, k, v, seen: (dtypes.append(q.dtype), q)[1])
     x = normal(0, 1, 1, 128, 16)

@@ -50,6 +50,21 @@ def test_bfloat16_gradients_are_close():
         assert jnp.linalg.norm(got - want) / jnp.linalg.norm(want) < 0.02
 
 
+@pytest.mark.parametrize("count", [7, 300, 4096, 4100])
+def test_a_gpu_takes_larger_chunks_and_finds_the_same(count, monkeypatch):
+    arguments = problem(count)
+
+    def terms():
+        ours = jax.value_and_grad(lambda h, e: losses.next_token(h, e, *arguments[2:], F32).weighted, (0, 1))
+        return ours(*arguments[:2])
+
+    expected = terms()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    chex.assert_trees_all_close(terms(), expected, rtol=1e-4, atol=1e-4)
+    lengths = {c: losses._chunked(jnp.zeros(c)).shape for c in (512, 4096, 4100)}
+    assert lengths == {512: (1, 512), 4096: (1, 4096), 4100: (2, 2050)}
+
+
 def test_all_logits_never_exist():
     hidden, embedding, targets, weights = problem(4096, vocabulary=4000)
     program = jax.jit(jax.grad(lambda h, e: losses.next_token(h, e, targets, weights).weighted, (0, 1)))

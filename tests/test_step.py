@@ -204,6 +204,34 @@ def test_a_step_above_a_limit_is_not_applied(tiny, limit, applied):
     assert same is not applied
 
 
+@pytest.mark.parametrize("sound", [True, False])
+def test_a_gpu_chooses_between_the_same_two_states_as_a_cpu(sound, monkeypatch):
+    """It has no branch, and what is not finite on the other side does not matter."""
+    before = {"a": jnp.arange(3.0), "count": jnp.int32(4)}
+    after = {"a": jnp.array([5.0, jnp.nan if not sound else 6.0, 7.0]), "count": jnp.int32(5)}
+
+    def choice(sound):
+        return step._updated_if(sound, lambda: after, before)
+
+    results = []
+    for backend, branches in (("cpu", 1), ("gpu", 0)):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        assert str(jax.make_jaxpr(lambda sound: choice(sound))(sound)).count("cond[") == branches
+        results.append(jax.jit(lambda sound: choice(sound))(sound))
+    chex.assert_trees_all_equal(*results, after if sound else before)
+
+
+@pytest.mark.slow
+def test_every_product_in_float32_asks_for_float32(tiny):
+    """Left to JAX, a GPU would take TF32."""
+    key = keys(tiny)[0]._replace(dtype="float32")
+    state, rows = step.init(tiny), {name: x[0] for name, x in batch_for(key).items()}
+    scoring = jax.make_jaxpr(lambda params, rows: step.eval_step(tiny.model, None, params, rows))(state.params, rows)
+    for program in (programs.trace(tiny, key).jaxpr, scoring):
+        text = str(program)
+        assert text.count(" dot_general[") == text.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") > 5
+
+
 @pytest.mark.slow
 def test_a_released_program_is_freed_and_can_be_compiled_again(tiny):
     compiled, (first, second, *_) = programs.CompiledSteps(tiny), keys(tiny)

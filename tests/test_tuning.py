@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import math
 
+import jax
 import pytest
 import tune
 from conftest import metrics, to_toml
@@ -10,6 +12,7 @@ from conftest import metrics, to_toml
 from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.errors import InputError, Interrupted, MachineError
+from llm60_jax.machine import facts, memory
 from llm60_jax.machine.progress import silent
 from llm60_jax.plan import StepKey, flops
 from llm60_jax.training import costs, tuning
@@ -26,17 +29,27 @@ def auto(tree, tmp_path):
 
 
 class FakeSteps:
-    """Steps with time and memory by a formula."""
+    """Steps with time and memory by a formula, on a device that may have less memory than it says."""
 
     timed: list[StepKey]
     asked: list[StepKey]  # of programs, once for each candidate
+    room = {"compile": math.inf, "step": math.inf}  # noqa: RUF012 - bytes; replaced by tests, never changed
+    renewed = 0
 
     def __init__(self, config, phase):
         self.compiled = self
 
     def __getitem__(self, key):
         FakeSteps.asked.append(key)
+        self._require("compile", key)
         return key
+
+    def _require(self, work, key):
+        if self.temporary_bytes(key) > self.room[work]:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 79458052604032 bytes.")
+
+    def renew(self):
+        FakeSteps.renewed += 1
 
     def release(self, keep):
         pass
@@ -46,6 +59,7 @@ class FakeSteps:
         return key.micro_batch * key.context * kept * 10_000
 
     def time(self, key):
+        self._require("step", key)
         FakeSteps.timed.append(key)
         size = key.micro_batch * key.context
         slowness = {"full": 1.2, "attention": 1.1, "products": 1.0, "none": 0.9 if key.frozen_blocks else 1.3}[
@@ -56,9 +70,9 @@ class FakeSteps:
 
 @pytest.fixture
 def fake_steps(monkeypatch):
-    FakeSteps.timed, FakeSteps.asked = [], []
+    FakeSteps.timed, FakeSteps.asked, FakeSteps.renewed = [], [], 0
     monkeypatch.setattr(costs, "Steps", FakeSteps)
-    monkeypatch.setattr(tuning.facts, "resident_bytes", lambda: 100 * MB)
+    monkeypatch.setattr(tuning.memory, "in_use", lambda: 100 * MB)
     return FakeSteps
 
 
@@ -81,6 +95,109 @@ def test_the_memory_budget_holds(auto, fake_steps):
     auto["train"]["memory_gb"] = 0.101
     with pytest.raises(MachineError, match=r"train.memory_gb: nothing fits into 0.1 GB: at context 16"):
         tuning.settled(config_module.parse(auto, "auto"), silent)
+
+
+@pytest.mark.parametrize(("work", "renewed"), [("compile", False), ("step", True)])
+def test_a_candidate_for_which_the_device_has_no_room_drops_out(auto, fake_steps, monkeypatch, work, renewed):
+    """The device has less room than its count of the memory says."""
+    monkeypatch.setitem(FakeSteps.room, work, 15 * MB)  # 512 tokens take 20.5 under `products`
+    answer = tuning.tuned(config_module.parse(auto, "auto"), silent)[1]
+    assert dict(answer.micro_batch) == {16: 16, 32: 8, 64: 4}
+    failed = [trial for trial in answer.trials if trial.tokens_per_second is None]
+    assert {(trial.micro_batch * trial.context, trial.remat) for trial in failed} >= {(1024, "products"), (256, "none")}
+    assert all(FakeSteps.temporary_bytes(None, key) <= 15 * MB for key in fake_steps.timed)
+    assert bool(fake_steps.renewed) == renewed  # the failed step has given its state away
+
+
+def test_another_error_than_a_lack_of_memory_ends_the_search(auto, fake_steps, monkeypatch):
+    def fail(self, key):
+        raise jax.errors.JaxRuntimeError("INTERNAL: the device is gone")
+
+    monkeypatch.setattr(FakeSteps, "time", fail)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="the device is gone"):
+        tuning.settled(config_module.parse(auto, "auto"), silent)
+
+
+def test_memory_that_runs_out_in_a_later_round_drops_the_candidate(auto, fake_steps, monkeypatch):
+    """The winner of all other tests has room for its first step only."""
+    real, seen = FakeSteps.time, []
+
+    def time(self, key):
+        seen.append(key)
+        if (key.context, key.micro_batch, key.remat) == (16, 32, "products") and seen.count(key) > 1:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+        return real(self, key)
+
+    monkeypatch.setattr(FakeSteps, "time", time)
+    answer = tuning.tuned(config_module.parse(auto, "auto"), silent)[1]
+    assert dict(answer.micro_batch) == {16: 16, 32: 16, 64: 8}
+    assert fake_steps.renewed
+
+
+def test_only_a_candidate_that_was_slower_is_left_when_the_others_have_no_room(auto, fake_steps, monkeypatch):
+    real, seen = FakeSteps.time, []
+
+    def time(self, key):
+        seen.append(key)
+        if seen.count(key) > 1 and real(self, key)[0] < 1.9:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+        return real(self, key)
+
+    monkeypatch.setattr(FakeSteps, "time", time)
+    found = tuning.settled(config_module.parse(auto, "auto"), silent)
+    assert dict(found.train.micro_batch).keys() == {16, 32, 64}
+
+
+def test_where_nothing_fits_as_it_is_sized_a_policy_that_keeps_less_is_tried(auto, fake_steps):
+    auto["train"]["memory_gb"] = 0.103  # 3 MB: 256 tokens take 10.2 under `products`, and 2.6 under `full`
+    found = tuning.settled(config_module.parse(auto, "auto"), silent)
+    assert dict(found.train.micro_batch) == {16: 16, 32: 8, 64: 4}
+    assert {key.remat for key in costs.keys_of(found, plan.build(found))} == {"full"}
+
+
+def test_on_a_gpu_the_whole_step_without_recomputation_comes_first(auto, fake_steps, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(
+        FakeSteps, "time", lambda self, key: (key.accumulation + {"none": 0.0, "products": 0.1}.get(key.remat, 0.2), 0)
+    )
+    answer = tuning.tuned(config_module.parse(auto, "auto"), silent)[1]
+    first = fake_steps.asked[0]
+    assert (first.tokens, first.accumulation, first.remat) == (2048, 1, "none")
+    assert dict(answer.micro_batch) == {16: 128, 32: 64, 64: 32}
+    sizes = {trial.micro_batch * trial.context for trial in answer.trials}
+    assert sizes == {2048, 1024}  # half the step was clearly slower, so nothing smaller ran
+
+
+def test_the_budget_is_the_memory_of_the_device_that_computes(auto, monkeypatch):
+    c = config_module.parse(auto, "auto")
+    assert tuning.budget(c) == facts.memory_bytes() // 2
+    gpu = type("Gpu", (), {"memory_stats": lambda self: {"bytes_limit": 10**10, "bytes_in_use": 7}})()
+    monkeypatch.setattr(jax, "local_devices", lambda: [gpu])
+    assert tuning.budget(c) == facts.memory_bytes() // 2  # it is not known to be used
+    monkeypatch.setattr(facts, "_device", "NVIDIA H200")
+    assert tuning.budget(c) == 9 * 10**9
+    assert memory.in_use() == 7
+    assert memory.peak() == facts.peak_bytes()  # this device does not count it
+    assert tuning.budget(config_module.parse(auto | {"train": auto["train"] | {"memory_gb": 2.0}}, "x")) == 2 * 10**9
+
+
+def test_figures_of_another_device_or_number_of_cores_are_not_mixed(auto, fake_steps, monkeypatch):
+    asked = config_module.parse(auto, "auto")
+    key = costs.keys_of(asked, plan.build(asked))[0]
+    costs.remember(asked, {key: costs.Cost((1.0,), 0, 0)})
+    tuning.settled(asked, silent)
+    assert costs.recall(asked, plan.build(asked))
+    assert not tuning.recalled(asked).train.is_auto
+    auto["train"]["memory_gb"] = 1.0  # so that the budget does not tell the devices apart
+    other = config_module.parse(auto, "auto")
+    tuning.settled(other, silent)
+    for name, value in (("_device", "NVIDIA H200"), ("cores", lambda: 999)):
+        with monkeypatch.context() as patch:
+            patch.setattr(facts, name, value)
+            patch.setattr(memory, "_counted", lambda name: 0)
+            assert not costs.recall(asked, plan.build(asked))
+            assert tuning.recalled(other) == other
+    assert not tuning.recalled(other).train.is_auto
 
 
 def test_what_is_said_is_kept(auto, fake_steps):

@@ -59,7 +59,7 @@ class Train:
         4  # any number of devices that divides it has equal bits; 0: any order
     )
     remat: Recompute = "full"  # default of every phase
-    memory_gb: Annotated[float, Field(gt=0)] | None = None  # bound for "auto"; None is half of the machine's memory
+    memory_gb: Annotated[float, Field(gt=0)] | None = None  # bound for "auto"; None: half the memory, 90 % of a GPU's
     dtype: Dtype = "bfloat16"  # operands of matrix products; use float32 if the CPU has no bfloat16
     kernels: WantedKernels = "auto"  # who computes on a CPU: native kernels, where they can be had
     document_mask: bool = True  # attention stays inside documents (playbook, section 17.4)

@@ -15,7 +15,7 @@ from pathlib import Path
 from llm60_jax.config import Config, Phase
 from llm60_jax.config.schema import nearest
 from llm60_jax.errors import Failure, InputError, Interrupted, MachineError
-from llm60_jax.machine import environment, shipped
+from llm60_jax.machine import environment, memory, shipped
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.machine.terminal import (
     PrintableFormatter,
@@ -152,8 +152,7 @@ def guarded(command: str, body: Callable[[], None], log_file: Callable[[], Path 
         tell(command, "interrupted; run the same command again")
         return 128 + signal.SIGINT
     except Exception as error:
-        device_is_full = type(error).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(error)
-        if isinstance(error, MemoryError) or device_is_full:
+        if memory.is_exhausted(error):
             tell(command, "out of memory; choose fewer sequences in train.micro_batch, or a smaller model")
             return MachineError.exit_code
         if isinstance(error, BrokenPipeError) and reader_is_gone():

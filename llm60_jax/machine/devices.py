@@ -52,6 +52,7 @@ def ready(config: Config) -> tuple[Config, dict[str, str]]:
       MachineError: the device is missing or computes wrongly, or there are too few devices.
       InputError: so many devices cannot share a step of this configuration.
     """
+    environment.settle(Path(config.data_dir), config.device)
     settle(config.device, Path(config.data_dir))
     count = facts.counted_devices(config.train.devices)
     return config_module.with_devices(config, count), facts.versions()

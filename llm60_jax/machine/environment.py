@@ -42,6 +42,11 @@ _IGNORED = {
     "JAX_ENABLE_PGLE": False,
 }
 _CACHE = "JAX_COMPILATION_CACHE_DIR"
+# On a GPU two runs of one program differ in their last bits: gradients are added in the order in which threads end,
+# and products are chosen by a race at each start. This flag fixes the order and the choice.
+DETERMINISM = "--xla_gpu_deterministic_ops"
+_GPU_PLUGINS = ("xla_cuda", "xla_rocm")  # plug-ins of JAX itself
+_GPU_NAMES = frozenset(("auto", "gpu", "cuda", "rocm"))
 # Variables that turn off what a run consists of.
 _REFUSED = ("JAX_DISABLE_JIT", "JAX_NO_TRACING", "JAX_NO_EXECUTION")
 _OFF = frozenset(("0", "false", "f", "no", "n", "off"))  # as JAX reads a variable
@@ -50,13 +55,15 @@ _THREADS = 32 + 4 * (os.cpu_count() or 1)  # of Python, JAX and XLA's compiler
 _PATIENCE = 60.0  # seconds for XLA to read its flags
 
 
-def settle(folder: Path | None = None) -> None:
+def settle(folder: Path | None = None, trains_on: str | None = None) -> None:
     """Check and settle the environment of a process that computes. It changes nothing the second time.
 
     Call it before JAX computes, and before JAX is imported if a wrong value should be named.
 
     Args:
       folder: `data_dir`, where accepted flags are remembered.
+      trains_on: the configuration's `device` if this process trains, or measures training. Then the
+        steps of a GPU are made repeatable, so that a resumed run has the same bits.
 
     Raises:
       MachineError: a variable or a limit with which JAX cannot work.
@@ -65,6 +72,8 @@ def settle(folder: Path | None = None) -> None:
     _require_threads()
     _require_variables()
     _require_flags(folder / _ACCEPTED if folder else None)
+    if trains_on and _expects_gpu(trains_on):
+        _ask_for_determinism(folder / _ACCEPTED if folder else None)
     changes = {name: needed for name, needed in _IGNORED.items() if _is_set(name, needed)}
     if changes:
         log.warning("ignored, because a run does not work with it: %s", ", ".join(changes))
@@ -84,6 +93,41 @@ def settle(folder: Path | None = None) -> None:
     for name, value in changes.items():
         with contextlib.suppress(AttributeError):  # this version of JAX does not know it
             jax.config.update(name.lower(), value)
+
+
+def is_repeatable(backend: str) -> bool:
+    """Return whether a program gives the same bits each time on a back end of JAX, in this environment."""
+    values = [flag.partition("=")[2] for flag in _flags() if flag.partition("=")[0] == DETERMINISM]
+    return backend != "gpu" or (bool(values) and values[-1].lower() in ("", "1", "true"))
+
+
+def _flags() -> list[str]:
+    return os.environ.get("XLA_FLAGS", "").split()
+
+
+def _expects_gpu(device: str) -> bool:
+    """Return whether JAX will choose a GPU: a plug-in is installed, and no setting excludes it."""
+    wanted = os.environ.get("JAX_PLATFORMS") or device
+    if _GPU_NAMES.isdisjoint(wanted.lower().split(",")):
+        return False
+    points = importlib.metadata.entry_points(group="jax_plugins")
+    return any(name in point.value for point in points for name in _GPU_PLUGINS)
+
+
+def _ask_for_determinism(path: Path | None) -> None:
+    """Add the flag to XLA_FLAGS, unless the user has set it, or a file stands there for the flags."""
+    flags = _flags()
+    if any(flag.startswith(DETERMINISM) for flag in flags) or (flags and not flags[0].startswith("--")):
+        return
+    before = os.environ.get("XLA_FLAGS")
+    os.environ["XLA_FLAGS"] = " ".join([*flags, f"{DETERMINISM}=true"])  # child processes inherit it
+    try:
+        _require_flags(path)
+    except MachineError:  # another version of XLA
+        log.warning("XLA does not know %s: a resumed run may differ in its last bits", DETERMINISM)
+        del os.environ["XLA_FLAGS"]
+        if before:
+            os.environ["XLA_FLAGS"] = before
 
 
 def require_address_space(needed: int, user: str) -> None:

@@ -27,6 +27,9 @@ _DECISIVE = (
 )
 
 
+_device = "cpu"  # kind of the device of this process, once JAX has opened it
+
+
 def counted_devices(wanted: int | Literal["all"]) -> int:
     """Return how many devices train together, over all processes.
 
@@ -66,16 +69,18 @@ def counted_devices(wanted: int | Literal["all"]) -> int:
 
 def _device_kind() -> str:
     """Return the kind of JAX's first device. Raise MachineError if it finds none."""
+    global _device
     import jax
 
     try:
-        return str(jax.devices()[0].device_kind)
+        _device = str(jax.devices()[0].device_kind)
     except Exception as error:
         # Plug-ins raise many types, AssertionError among them. None of them can be handled.
         raise MachineError(
             f"JAX finds no usable device ({variables()}): {type(error).__name__} {error}. "
             "JAX_PLATFORMS=cpu alone always works"
         ) from None
+    return _device
 
 
 def versions() -> dict[str, str]:
@@ -97,14 +102,22 @@ def variables() -> str:
 
 
 def fingerprint() -> list[str]:
-    """Return what compiled code and its speed depend on: processor, XLA version, XLA flags."""
+    """Return what compiled code and its speed depend on: processor, cores, device, XLA version, XLA flags.
+
+    A process that computes nothing itself, and has not called `versions`, has the CPU as its device.
+    """
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         processor = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     except OSError:
         processor = platform.processor()
     xla = importlib.metadata.version("jaxlib"), os.environ.get("XLA_FLAGS", "")
-    return [platform.machine(), processor, *xla]
+    return [platform.machine(), processor, str(cores()), known_device(), *xla]
+
+
+def known_device() -> str:
+    """Return the kind of the device that this process computes on; "cpu" until `versions` has opened it."""
+    return _device
 
 
 def memory_bytes() -> int:

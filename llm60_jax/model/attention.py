@@ -59,7 +59,7 @@ def attend(
 ) -> Array:
     """Return softmax attention of each row over itself, `dtype` [B, H, T, K].
 
-    GPUs and TPUs use jax's fused kernels where the length allows; all else uses `chunked`.
+    GPUs and TPUs use jax's fused kernels where length and dtype allow; all else uses `chunked`.
     Dropout of attention weights needs `plain`, on every device.
 
     Args:
@@ -69,14 +69,18 @@ def attend(
     if drop is not None:
         return named(plain(q_BHTK, k_BHTK, v_BHTK, seen.mask_B1TS, dtype, drop).astype(dtype), "attention")
     q_BHTK, k_BHTK, v_BHTK = (x.astype(dtype) for x in (q_BHTK, k_BHTK, v_BHTK))
-    if not is_fused(q_BHTK.shape[2]):
+    if not is_fused(q_BHTK.shape[2], dtype):
         return chunked(q_BHTK, k_BHTK, v_BHTK, seen, dtype)
     return named(FUSED_KERNELS[jax.default_backend()](q_BHTK, k_BHTK, v_BHTK, seen), "attention")
 
 
-def is_fused(length: int) -> bool:
-    """Return whether this machine's device runs rows of this length through a fused kernel."""
-    return jax.default_backend() in FUSED_KERNELS and length % FUSED_BLOCK == 0
+def is_fused(length: int, dtype: jnp.dtype | str) -> bool:
+    """Return whether this machine's device runs rows of this length through a fused kernel.
+
+    Their products of float32 have fewer bits than float32 (TF32 on a GPU), so those go another way.
+    """
+    fits = length % FUSED_BLOCK == 0 and jnp.dtype(dtype) == jnp.bfloat16
+    return fits and jax.default_backend() in FUSED_KERNELS
 
 
 def plain(

@@ -92,7 +92,7 @@ def merge_lora(params: Params, lora: Lora) -> Params:
             part: {
                 matrix: {
                     "kernel": merged[blocks][part][matrix]["kernel"]
-                    + lora.scale * jnp.einsum("nir,nro->nio", pair["a"], pair["b"])
+                    + lora.scale * jnp.einsum("nir,nro->nio", pair["a"], pair["b"], precision="highest")
                 }
                 for matrix, pair in matrices.items()
             }

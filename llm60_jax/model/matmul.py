@@ -36,7 +36,10 @@ def dot_nt(a: Array, b: Array, dtype: jnp.dtype) -> Array:
 def _dot(a: Array, b: Array, contract_b: int, dtype: jnp.dtype) -> Array:
     batch = tuple(range(a.ndim - 2))
     dims = (((a.ndim - 1,), (b.ndim + contract_b,)), (batch, batch))
-    return jax.lax.dot_general(a.astype(dtype), b.astype(dtype), dims, preferred_element_type=jnp.float32)
+    # Left to JAX, a float32 product is TF32 on a GPU, and one pass in bfloat16 on a TPU.
+    precision = jax.lax.Precision.HIGHEST if dtype == jnp.float32 else None
+    a, b = a.astype(dtype), b.astype(dtype)
+    return jax.lax.dot_general(a, b, dims, precision=precision, preferred_element_type=jnp.float32)
 
 
 def transposed(x: Array) -> Array:

@@ -3,13 +3,14 @@
 import dataclasses
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from llm60_jax import checkpoint, plan
 from llm60_jax.config import Config
 from llm60_jax.data.prepare import Prepared
 from llm60_jax.errors import DamageError, InputError
-from llm60_jax.machine import compilation_cache, facts, together
+from llm60_jax.machine import compilation_cache, environment, facts, together
 from llm60_jax.machine.awake import AwakeTime
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.machine.terminal import say
@@ -107,6 +108,9 @@ def _resumed(
     if meta["versions"] != versions:
         changed = facts.differences(meta["versions"], versions)
         say(f"resuming under other versions, so not bit for bit as before: {changed}")
+    if not environment.is_repeatable(jax.default_backend()):
+        flag = f"{environment.DETERMINISM}=true"
+        say(f"resuming on a GPU without {flag} in XLA_FLAGS, so perhaps not bit for bit as before")
     return state, progress
 
 

@@ -5,7 +5,7 @@ import time
 
 from llm60_jax import plan
 from llm60_jax.config import Phase
-from llm60_jax.machine import compilation_cache, facts
+from llm60_jax.machine import compilation_cache, facts, memory
 from llm60_jax.plan import Stage, StepKey
 from llm60_jax.run import feed, measures, saving
 from llm60_jax.run.events import Evaluated, StageBegins, StageEnds, StageTrained
@@ -105,8 +105,8 @@ def _end(run: Run, stage: Stage, flight: Flight, waited: float, cpu_seconds: flo
         "order": order.to_tree() if order else None,
         "cpu_seconds": round(facts.cpu_seconds() - cpu_seconds, 2),
         "temporary_bytes": run.programs.temporary_bytes(key),
-        "resident_bytes": facts.resident_bytes(),
-        "peak_resident_bytes": facts.peak_bytes(),
+        "resident_bytes": memory.in_use(),
+        "peak_resident_bytes": memory.peak(),
     }
     run.record({**run.position(run.step, stage), "stage_end": account})
     run.tell(StageEnds(stage, key, account, run.clock.step_seconds(stage)))

@@ -18,7 +18,7 @@ import numpy as np
 from llm60_jax.config import Config, Phase, to_tree
 from llm60_jax.data.tokens import loader
 from llm60_jax.data.tokens.shards import TokenShard
-from llm60_jax.machine import facts, files, remembered
+from llm60_jax.machine import files, memory, remembered
 from llm60_jax.machine.progress import Track
 from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.plan import Plan, Stage, StepKey, flops
@@ -32,7 +32,7 @@ class Cost(NamedTuple):
 
     seconds: tuple[float, ...]  # of each timed whole step
     temporary_bytes: int  # scratch memory of the program
-    peak_bytes: int  # peak resident memory of the measuring process so far
+    peak_bytes: int  # most memory of the measuring process so far (machine/memory.py)
 
     @property
     def middle(self) -> float:
@@ -52,7 +52,12 @@ class Steps:
     def __init__(self, config: Config, phase: Phase):
         self.config, self.phase = config, phase
         self.compiled = programs.CompiledSteps(config)
-        self.state = mesh.place(phase_groups.begin(config, phase, step.init(config)), sharing_of(config))
+        self.renew()
+
+    def renew(self) -> None:
+        """Make fresh weights. A step that ran out of memory has given its state away."""
+        state = phase_groups.begin(self.config, self.phase, step.init(self.config))
+        self.state = jax.block_until_ready(mesh.place(state, sharing_of(self.config)))
 
     def time(self, key: StepKey) -> tuple[float, float]:
         """Return seconds and loss of one whole step, from batch to loss on the host."""
@@ -147,7 +152,7 @@ def measure(config: Config, plan: Plan, rounds: int, track: Track, unfinished: U
                 steps = steps or Steps(config, phase)
                 pace.compile(steps, key)
                 seconds = [pace.step(steps, key) for _ in range(rounds + 1)][1:]
-                cost = Cost(tuple(seconds), steps.compiled.temporary_bytes(key), facts.peak_bytes())
+                cost = Cost(tuple(seconds), steps.compiled.temporary_bytes(key), memory.peak())
                 unfinished[digests[key]] = cost._asdict()
                 steps.compiled.release(())
             costs[key] = _cost(unfinished[digests[key]])
@@ -164,11 +169,12 @@ class Pace:
         self._compile_seconds: list[float] = []
         self._flops, self._seconds = 0, 0.0  # of all steps so far
 
-    def compile(self, steps: Steps, key: StepKey) -> None:
-        """Compile a program and count the time."""
+    def compile(self, steps: Steps, key: StepKey) -> float:
+        """Compile a program; return the seconds and count them."""
         start = time.perf_counter()
         _ = steps.compiled[key]
         self._compile_seconds.append(time.perf_counter() - start)
+        return self._compile_seconds[-1]
 
     def step(self, steps: Steps, key: StepKey) -> float:
         """Return the seconds of a step and count them."""

@@ -130,7 +130,7 @@ def check(stage: Stage, model: Model, key: StepKey, expected: Expected, evidence
     live_blocks, observed = tuple(range(stage.frozen_blocks, model.layers)), evidence.blocks_with_gradient
     if observed != live_blocks if expected.every_block else not set(observed) <= set(live_blocks):
         raise differs(f"gradient in blocks {_span(live_blocks)} planned, in {_span(observed)} found")
-    planned_flops = flops.step_flops(model, key, attention.is_fused(key.context))
+    planned_flops = flops.step_flops(model, key, attention.is_fused(key.context, key.dtype))
     if evidence.matmul_flops != planned_flops:
         raise differs(
             f"{planned_flops:,} operations in a step planned with {stage.frozen_blocks} frozen blocks, "

@@ -4,12 +4,13 @@ A candidate is a micro-batch size and a recomputation policy. `tuning` says who 
 """
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from llm60_jax.config import Config
 from llm60_jax.config.schema import Remat
 from llm60_jax.errors import MachineError
+from llm60_jax.machine import memory
 from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.plan import Stage, StepKey, flops
 from llm60_jax.training import costs
@@ -35,7 +36,7 @@ class Timed(NamedTuple):
     frozen_blocks: int
     micro_batch: int
     remat: Remat
-    bytes: int  # memory of the process while the program runs
+    bytes: int  # memory while the program runs; the budget, if the device could not even compile it
     tokens_per_second: float | None
     chosen: bool
 
@@ -78,9 +79,38 @@ class Race:
 
         Yield the program after each step. The finished rounds are kept under the name.
 
+        A candidate for which the device runs out of memory after all drops out, too.
+
         Raises:
           MachineError: no candidate fits the memory budget.
         """
+        part = f"{name}, {self.key!r}"
+        if part not in self._unfinished:
+            running = _near(self._first_seconds(), _FIRST_SLACK)
+            for candidate in [candidate for candidate in running if candidate not in self._warm]:
+                self._step(candidate)
+            for _ in range(rounds):
+                for candidate in running:
+                    seconds = self._step(candidate)
+                    if seconds is None:
+                        del self._seconds[candidate]
+                    else:
+                        self._seconds[candidate].append(seconds)
+                    yield self.key_of(candidate)
+                left = {candidate: min(self._seconds[candidate]) for candidate in running if candidate in self._seconds}
+                running = _near(left, _LATER_SLACK)
+            self._unfinished[part] = [running, [[candidate, times] for candidate, times in self._seconds.items()]]
+        in_the_end, seconds = self._unfinished[part]
+        self._seconds = {Candidate(*values): times for values, times in seconds}
+        self._first = {candidate: self._first[candidate] for candidate in self._seconds}
+        first = self._first_seconds()
+        running = [Candidate(*values) for values in in_the_end] or list(first)
+        self._lost = {candidate.remat for candidate in first if candidate not in running}
+        medians = {candidate: self._median(candidate) for candidate in running}
+        self.best = min(_near(medians, _EQUAL_SLACK), key=self._bytes.__getitem__)
+
+    def _first_seconds(self) -> dict[Candidate, float]:
+        """Return the seconds of the first step of the candidates that fit. Raise MachineError if there are none."""
         first = {candidate: self._first[candidate] for candidate in self.candidates if candidate in self._first}
         if not first:
             least, smallest = min((self._bytes[candidate], candidate) for candidate in self.candidates)
@@ -89,23 +119,7 @@ class Race:
                 f"micro-batches of {smallest.micro_batch} with remat '{smallest.remat}' take {least / 1e9:.1f} GB; "
                 "raise train.memory_gb"
             )
-        part = f"{name}, {self.key!r}"
-        if part not in self._unfinished:
-            running = _near(first, _FIRST_SLACK)
-            for candidate in [candidate for candidate in running if candidate not in self._warm]:
-                self._step(candidate)
-            for _ in range(rounds):
-                for candidate in running:
-                    self._seconds[candidate].append(self._step(candidate))
-                    yield self.key_of(candidate)
-                running = _near({candidate: min(self._seconds[candidate]) for candidate in running}, _LATER_SLACK)
-            self._unfinished[part] = [running, [[candidate, times] for candidate, times in self._seconds.items()]]
-        in_the_end, seconds = self._unfinished[part]
-        running = [Candidate(*values) for values in in_the_end]
-        self._seconds = {Candidate(*values): times for values, times in seconds}
-        self._lost = {candidate.remat for candidate in first if candidate not in running}
-        medians = {candidate: statistics.median(self._seconds[candidate]) for candidate in running}
-        self.best = min(_near(medians, _EQUAL_SLACK), key=self._bytes.__getitem__)
+        return first
 
     def fits(self, candidate: Candidate) -> bool:
         """Return whether a candidate has begun and is within the memory budget."""
@@ -147,13 +161,18 @@ class Race:
     def _measured(self, candidate: Candidate) -> tuple[int, float | None]:
         """Return the temporary bytes of a candidate and, if it fits, the seconds of its first step."""
         key = self.key_of(candidate)
-        self._pace.compile(self._steps, key)
+        if _if_there_is_room(lambda: self._pace.compile(self._steps, key)) is None:
+            return max(0, self._budget - self._base), None
         temporary = self._steps.compiled.temporary_bytes(key)
         return temporary, self._step(candidate) if self._base + temporary <= self._budget else None
 
-    def _step(self, candidate: Candidate) -> float:
+    def _step(self, candidate: Candidate) -> float | None:
+        """Return the seconds of a step; None if the device ran out of memory."""
         self._warm.add(candidate)
-        return self._pace.step(self._steps, self.key_of(candidate))
+        seconds = _if_there_is_room(lambda: self._pace.step(self._steps, self.key_of(candidate)))
+        if seconds is None:
+            self._steps.renew()
+        return seconds
 
     def _flops(self, candidate: Candidate) -> int:
         return flops.step_flops(self._model, self.key_of(candidate))
@@ -162,7 +181,21 @@ class Race:
         """Return tokens per second, None beyond the budget."""
         if candidate not in self._first:
             return None
-        return self.key.tokens / statistics.median(self._seconds[candidate] or [self._first[candidate]])
+        return self.key.tokens / self._median(candidate)
+
+    def _median(self, candidate: Candidate) -> float:
+        """Return the median seconds of a candidate's steps; the first one counts where there is no other."""
+        return statistics.median(self._seconds[candidate] or [self._first[candidate]])
+
+
+def _if_there_is_room(work: Callable[[], float]) -> float | None:
+    """Return the seconds of some work on the device; None if it ran out of memory."""
+    try:
+        return work()
+    except Exception as error:
+        if memory.is_exhausted(error):
+            return None
+        raise
 
 
 def program_of(key: StepKey, candidate: Candidate) -> StepKey:

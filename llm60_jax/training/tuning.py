@@ -8,12 +8,14 @@ configuration, so no other module sees "auto". They are cached for later runs.
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, get_args
 
+import jax
+
 from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.config import Config, to_tree
 from llm60_jax.config.schema import Remat
 from llm60_jax.errors import InputError
-from llm60_jax.machine import facts, files, remembered, together
+from llm60_jax.machine import files, memory, remembered, together
 from llm60_jax.machine.progress import Track
 from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.plan import Stage, StepKey
@@ -21,9 +23,19 @@ from llm60_jax.training import costs
 from llm60_jax.training.race import Candidate, Race, Timed, program_of, without_choices
 
 _MIN_TOKENS = 256  # of a micro-batch
-_FIRST_TOKENS = 1024  # of the micro-batch that is tried first
-_SIZING_REMAT: Remat = "products"  # policy under which micro-batch sizes are compared
 _EXPECTED_SHARE = 0.5  # of candidates that are still running in the later rounds, for the estimate of the time
+
+
+class Start(NamedTuple):
+    """Where a search begins."""
+
+    tokens: int  # of the micro-batch that is tried first
+    remat: Remat  # policy under which micro-batch sizes are compared
+
+
+# A CPU is fastest with what its caches hold. Others wait for each operation to be launched, so the whole step in one
+# micro-batch comes first there, and nothing is computed twice.
+CPU_START, ACCELERATOR_START = Start(1024, "products"), Start(2**62, "none")
 
 
 class Answer(NamedTuple):
@@ -72,9 +84,14 @@ def tuned(config: Config, track: Track, rounds: int = 2, anew: bool = False) -> 
 
 
 def budget(config: Config) -> int:
-    """Return the memory budget in bytes: train.memory_gb, or half of the machine's memory."""
+    """Return the memory budget in bytes: train.memory_gb, or what the device or the machine has for a run."""
     gigabytes = config.train.memory_gb
-    return facts.memory_bytes() // 2 if gigabytes is None else int(gigabytes * 1e9)
+    return memory.available() if gigabytes is None else int(gigabytes * 1e9)
+
+
+def start() -> Start:
+    """Return where a search begins on this process's device."""
+    return CPU_START if jax.default_backend() == "cpu" else ACCELERATOR_START
 
 
 def find(config: Config, track: Track, rounds: int, unfinished: Unfinished) -> Answer:
@@ -137,7 +154,7 @@ class _Search:
                 if key not in self._policies:
                     steps = steps or costs.Steps(config, phase)
                     # includes the state, which every program reuses
-                    base = base or facts.resident_bytes()
+                    base = base or memory.in_use()
                     race = Race(config, steps, key, base, budget(config), self._unfinished, self._pace)
                     yield from self._decide(stage, key, race)
                     steps.compiled.release(())
@@ -148,8 +165,11 @@ class _Search:
     def _decide(self, stage: Stage, key: StepKey, race: Race) -> Iterator[None]:
         """Size the context, if this is its first stage, and choose the policy of a program."""
         if stage.context not in self._sizes:
-            policy = key.remat if _is_fixed(self._config, stage) else _SIZING_REMAT
-            yield from self._climb(race, [Candidate(size, policy) for size in _sizes(self._config, stage)])
+            policies = (key.remat,) if _is_fixed(self._config, stage) else _from(start().remat)
+            for policy in policies:  # the next one keeps less, and is tried where no size fits
+                yield from self._climb(race, [Candidate(size, policy) for size in _sizes(self._config, stage)])
+                if any(race.fits(candidate) for candidate in race.candidates):
+                    break
             yield from self._finish(race, "sizes")
             self._sizes[stage.context] = race.best.micro_batch
         size, won = self._sizes[stage.context], {earlier.best.remat for earlier in self._races}
@@ -176,7 +196,8 @@ class _Search:
         A step is slow with small micro-batches, and with large ones again, so what is beyond a size
         that is clearly slower need not run. What is beyond a size that does not fit cannot.
         """
-        middle = min(range(len(sizes)), key=lambda n: abs(sizes[n].micro_batch * race.key.context - _FIRST_TOKENS))
+        first = start().tokens
+        middle = min(range(len(sizes)), key=lambda n: abs(sizes[n].micro_batch * race.key.context - first))
         previous = sizes[middle]
         yield from self._begin(race, previous)
         for candidate in sizes[middle + 1 :]:
@@ -230,6 +251,12 @@ def _policies(config: Config, stage: Stage, key: StepKey) -> tuple[Remat, ...]:
     return tuple(policy for policy in get_args(Remat) if key.kernels == "xla" or policy != "none")
 
 
+def _from(policy: Remat) -> tuple[Remat, ...]:
+    """Return a policy, and those that keep less, one after the other."""
+    policies = get_args(Remat)  # from the one that keeps least
+    return policies[policies.index(policy) :: -1]
+
+
 def _steps_of_each(rounds: int) -> float:
     """Return the steps that a program is expected to run: the first, and some of the rounds."""
     return 1 + _EXPECTED_SHARE * rounds
@@ -242,7 +269,7 @@ def _possible(config: Config) -> list[StepKey]:
     for stage in plan.build(config).stages:
         key = plan.key(config, stage)
         sizes, policies = _sizes(config, stage), _policies(config, stage, key)
-        policy = policies[0] if len(policies) == 1 else _SIZING_REMAT
+        policy = policies[0] if len(policies) == 1 else start().remat
         candidates = [Candidate(size, policy) for size in sizes if stage.context not in sized]
         candidates += [Candidate(sizes[len(sizes) // 2], policy) for policy in policies]
         programs |= dict.fromkeys(program_of(key, candidate) for candidate in candidates)

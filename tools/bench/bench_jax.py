@@ -20,13 +20,15 @@ from llm60_jax import config as config_module
 from llm60_jax import generate, plan
 from llm60_jax.config import Config, Model, Phase
 from llm60_jax.kernels import choice, library
-from llm60_jax.machine import cli, devices, facts
+from llm60_jax.machine import cli, devices, facts, memory
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.model import groups, losses
 from llm60_jax.plan import StepKey
 from llm60_jax.training import costs, phase_groups, step, tuning
 
-CEILING_SIZE = 2048  # rows and columns of the matrices whose product is the ceiling
+# Rows and columns of the matrices whose product is the ceiling, and bytes of the sum that measures the bandwidth: as
+# large as a processor needs to be busy.
+CPU_SIZES, ACCELERATOR_SIZES = (2048, 2**28), (8192, 2**31)
 
 
 class JaxWorker:
@@ -37,7 +39,7 @@ class JaxWorker:
         self.stages = plan.build(config).phase_stages(phase.name)
         self.steps = costs.Steps(config, phase)
         self.warm: set[int] = set()  # stages whose program has run
-        matrix = jnp.ones((CEILING_SIZE, CEILING_SIZE), jnp.bfloat16)
+        matrix = jnp.ones((sizes()[0],) * 2, jnp.bfloat16)
         self.product = jax.jit(lambda a, b: jnp.dot(a, b, preferred_element_type=jnp.float32)), matrix
 
     def _key(self, index: int) -> StepKey:
@@ -46,10 +48,11 @@ class JaxWorker:
     def ceiling(self) -> dict[str, Any]:
         """Return the operations a second of one large bfloat16 product, and of products in registers."""
         function, matrix = self.product
+        jax.block_until_ready(function(matrix, matrix))  # the first call compiles
         start = time.perf_counter()
         for _ in range(5):
             jax.block_until_ready(function(matrix, matrix))
-        flops = 5 * 2 * CEILING_SIZE**3 / (time.perf_counter() - start)
+        flops = 5 * 2 * len(matrix) ** 3 / (time.perf_counter() - start)
         return {"ceiling_flops": flops, "register_flops": register_peak()}
 
     def stage(self, index: int) -> dict[str, Any]:
@@ -78,7 +81,7 @@ class JaxWorker:
             self.stage(index)
         self.steps.time(self._key(index))
         seconds, loss = self.steps.time(self._key(index))
-        return {"seconds": seconds, "loss": loss, "peak_bytes": facts.peak_bytes()}
+        return {"seconds": seconds, "loss": loss, "peak_bytes": memory.peak()}
 
     def optimizer(self, index: int) -> dict[str, Any]:
         """Time the optimizer's update alone."""
@@ -166,8 +169,14 @@ def unflat(config: Model, arrays: Mapping[str, np.ndarray]) -> groups.Params:
     return jax.tree.map_with_path(leaf, groups.abstract_params(config))
 
 
-def _bandwidth(size: int = 2**28) -> float:
-    """Return the bytes a second that one large sum reads from this machine's memory."""
+def sizes() -> tuple[int, int]:
+    """Return the sizes for this process's device, as in `CPU_SIZES`."""
+    return CPU_SIZES if jax.default_backend() == "cpu" else ACCELERATOR_SIZES
+
+
+def _bandwidth() -> float:
+    """Return the bytes a second that one large sum reads from the memory of this process's device."""
+    size = sizes()[1]
     numbers, total = jnp.ones(size // 4), jax.jit(jnp.sum)
     jax.block_until_ready(total(numbers))
     return size / _median(lambda: jax.block_until_ready(total(numbers)), 7)

@@ -5,6 +5,7 @@ Trials show how a run survives trouble, with real processes and real files.
 
 import contextlib
 import json
+import os
 import runpy
 import shutil
 import signal
@@ -88,6 +89,8 @@ def training(config: Path, settings: list[str], steps: int, script: Path = LAUNC
     for number in SIGNALS:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+    # This process reads checkpoints with JAX, which would take most of a GPU's memory from the trained processes.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     loaded = config_module.load(config, settings)
     tokens = steps * loaded.train.tokens_per_step
     phases = [f"phase.{phase.name}.{entry}" for phase in loaded.phase for entry in (f"tokens={tokens}", f"gate={GATE}")]
