@@ -131,6 +131,17 @@ def test_each_device_gets_its_share_of_a_batch():
         assert [piece.tolist() for piece in pieces] == [part.tolist() for part in np.split(batch["tokens"], devices)]
 
 
+def test_more_devices_than_slots_make_as_many_and_six_make_none(tree):
+    def slots(devices, wanted):
+        tree["train"] |= {"micro_batch": [[16, 2], [32, 1], [64, 1]], "tokens_per_step": 64 * 24}
+        return plan.sharing(
+            config_module.parse(tree | {"train": tree["train"] | {"devices": devices, "slots": wanted}}, "x")
+        ).slots
+
+    assert [slots(devices, 4) for devices in (1, 4, 8, 6)] == [4, 4, 8, 0]
+    assert [slots(devices, 0) for devices in (1, 4)] == [0, 0]
+
+
 def test_the_slots_of_a_step_divide_its_micro_batches(tree):
     for micro_batches, slots in ((1, 1), (6, 2), (8, 4), (12, 4)):
         assert plan.step_key.slots_of(micro_batches, 4) == slots
@@ -157,10 +168,7 @@ def test_devices_that_cannot_share_a_step_are_refused(tree):
         facts.counted_devices(5)
     with pytest.raises(InputError, match=r"which train\.devices = 3 does not divide"):
         on(tree, 3)
-    with pytest.raises(InputError, match=r"train\.slots is 2: that makes 2 sums .* 4 devices do not divide"):
-        on(tree, 4, slots=2)
     with pytest.raises(InputError, match=r"train\.fsdp: 4 does not divide the 2 devices"):
         on(tree, 2, fsdp=4)
     with pytest.raises(InputError, match="slots: a power of two, or 0; got 3"):
         on(tree, 1, slots=3)
-    on(tree, 4, slots=0)

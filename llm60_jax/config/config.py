@@ -6,7 +6,6 @@ No jax.
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -55,9 +54,7 @@ class Train:
     devices: Positive | Literal["all"] = "all"  # devices of all processes that share a step; a number cuts a CPU
     fsdp: Positive = 1  # devices that hold weights and optimizer state together, each a part
     gather: Gather = "step"  # when such weights are put together: once a step, or layer by layer in less memory
-    slots: Annotated[int, Field(ge=0, le=1024)] = (
-        4  # any number of devices that divides it has equal bits; 0: any order
-    )
+    slots: Annotated[int, Field(ge=0, le=1024)] = 4  # on 1, 2, 4 ... up to so many devices bits are equal; 0: any order
     remat: Recompute = "full"  # default of every phase
     memory_gb: Annotated[float, Field(gt=0)] | None = None  # bound for "auto"; None: half the memory, 90 % of a GPU's
     dtype: Dtype = "bfloat16"  # operands of matrix products; use float32 if the CPU has no bfloat16
@@ -262,18 +259,11 @@ class Config:
             )
 
     def _check_sharing(self, step: str, micro_batches: int) -> None:
-        """Raise ValueError if the devices cannot share the micro-batches of a step, in the order that is asked for."""
+        """Raise ValueError if the devices cannot share the micro-batches of a step."""
         train, devices = self.train, self.train.device_count
         require(
             micro_batches % devices == 0,
             f"{step}, which train.devices = {devices} does not divide; make train.micro_batch smaller",
-        )
-        slots = math.gcd(micro_batches, train.slots)
-        require(
-            devices == 1 or train.slots == 0 or slots % devices == 0,
-            f"{step}, and train.slots is {train.slots}: that makes {slots} sums in a fixed order, which "
-            f"{devices} devices do not divide. Set train.slots to a power of two that they divide, or to 0 for sums in "
-            "any order",
         )
         require(devices % train.fsdp == 0, f"train.fsdp: {train.fsdp} does not divide the {devices} devices")
 

@@ -92,9 +92,13 @@ def key(config: Config, stage: Stage) -> StepKey:
 
 
 def sharing(config: Config) -> Sharing:
-    """Return how the devices of a run share its steps."""
-    train = config.train
-    return Sharing(train.device_count, train.fsdp, train.gather, train.slots)
+    """Return how the devices of a run share its steps.
+
+    More devices than `train.slots` make as many slots; a number that is no power of two makes none.
+    """
+    train, devices = config.train, config.train.device_count
+    has_tree = train.slots > 0 and devices & (devices - 1) == 0
+    return Sharing(devices, train.fsdp, train.gather, max(train.slots, devices) if has_tree else 0)
 
 
 def unclaimed(config: Config, phase: Phase) -> str | None:

@@ -38,6 +38,7 @@ from llm60_jax.training import tuning
 from llm60_jax.training.profiling import Span
 
 log = logging.getLogger("llm60_jax")
+_TO_ROUNDING = "with another number of devices the run is equal to rounding only, not bit for bit"
 
 
 class Override(NamedTuple):
@@ -234,9 +235,17 @@ def _shared(config: Config) -> Iterator[str]:
     yield f"{settings.device_count} devices{of_processes} share each step" + (
         f"; {settings.fsdp} of them hold the weights together" if settings.fsdp > 1 else ""
     )
-    if settings.slots == 0 or settings.gather == "layer":
-        field = "train.slots = 0" if settings.slots == 0 else 'train.gather = "layer"'
-        yield f"{field}: with another number of devices the run is equal to rounding only, not bit for bit"
+    slots, count = plan.sharing(config).slots, settings.device_count
+    if settings.gather == "layer" and settings.fsdp > 1:
+        yield f'train.gather = "layer": {_TO_ROUNDING}'
+    elif slots == 0:
+        why = "train.slots = 0" if settings.slots == 0 else f"{count} is no power of two"
+        yield f"{why}: the sums of a step have no fixed order; {_TO_ROUNDING}"
+    elif slots > settings.slots:
+        yield (
+            f"{count} devices make {slots} sums of each step, and train.slots is {settings.slots}: with fewer devices "
+            f"set train.slots={slots} from the beginning, or the run is equal to rounding only"
+        )
 
 
 def _go_back(workdir: WorkDir, step: int) -> None:
