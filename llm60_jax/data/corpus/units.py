@@ -61,6 +61,12 @@ class Unit:
             **rules_identity(self.exclude, self.evaluation),
         }
 
+    @property
+    def name(self) -> str:
+        """Its files for a reader: "a.txt to k.txt (12 files)", or "b.jsonl, bytes 2,000,123 to 4,000,250"."""
+        first, last = (str(file) for file, _ in (self.files[0], self.files[-1]))
+        return first if len(self.files) == 1 else f"{first} to {last} ({len(self.files):,} files)"
+
     def folder(self, parent: Path) -> Path:
         return parent / files.digest_of(self.identity)[:16]
 
@@ -133,7 +139,7 @@ def make(units: Sequence[Unit], parent: Path, track: Track, description: str, pr
       InputError: a file changed while it was read.
       MachineError: `parent` cannot be written, or a process died.
     """
-    pending = [unit for unit in units if not _is_whole(unit, parent)]
+    pending = [unit for unit in units if not is_whole(unit, parent)]
     processes = min(processes or facts.cores(), len(pending))
     if processes > 1:
         _make_in_processes(pending, parent, track, description, processes)
@@ -143,8 +149,17 @@ def make(units: Sequence[Unit], parent: Path, track: Track, description: str, pr
 
 def make_one(unit: Unit, parent: Path) -> None:
     """Make one unit unless it is there. Raises as `make`."""
-    if not _is_whole(unit, parent):
+    if not is_whole(unit, parent):
         _make_here([unit], parent, silent, "")
+
+
+def is_whole(unit: Unit, parent: Path) -> bool:
+    """Return whether a unit is finished and undamaged."""
+    folder = unit.folder(parent)
+    try:
+        return manifest.exists(folder) and manifest.verify(folder)["identity"] == json.loads(json.dumps(unit.identity))
+    except DamageError:
+        return False
 
 
 def read(unit: Unit, parent: Path) -> tuple[Ledger, Iterator[ScreenedDocument]]:
@@ -222,14 +237,6 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
-
-
-def _is_whole(unit: Unit, parent: Path) -> bool:
-    folder = unit.folder(parent)
-    try:
-        return manifest.exists(folder) and manifest.verify(folder)["identity"] == json.loads(json.dumps(unit.identity))
-    except DamageError:
-        return False
 
 
 def _require_unchanged(inputs: Iterable[HashedFile]) -> None:

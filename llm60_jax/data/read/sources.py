@@ -33,6 +33,9 @@ class InputFile:
     kind: str
     part: Part | None = None
 
+    def __str__(self) -> str:
+        return self.name if self.part is None else f"{self.name}, bytes {self.part.start:,} to {self.part.stop:,}"
+
     def digest(self) -> str:
         """Return the SHA-256 of the file, or of its part, in hex; `UNREADABLE` if it cannot be read."""
         try:
