@@ -1,6 +1,5 @@
 """The units of a corpus made by tasks: of this machine, of a Slurm of one node, of a Ray of one node."""
 
-import contextlib
 import os
 import shutil
 import subprocess
@@ -217,6 +216,14 @@ def test_an_interrupted_wait_says_that_the_jobs_go_on(answers, place: Path, caps
     assert "the tasks go on; scancel --name=llm60-" in output.err
 
 
+def test_a_ray_cluster_that_cannot_be_reached_is_one_message(place: Path, capsys, monkeypatch) -> None:
+    for package in ("datatrove", "ray"):
+        pytest.importorskip(package)
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_ports(1)[0]}")
+    assert tool("--executor", "ray") == 5
+    assert "no Ray cluster can be reached at '127.0.0.1:" in capsys.readouterr().err
+
+
 # Real engines
 
 
@@ -267,7 +274,7 @@ ENGINES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_engine_makes_what_is_missing_and_tells_what_failed(
-    place: Path, engine: str, request: pytest.FixtureRequest, monkeypatch
+    place: Path, engine: str, request: pytest.FixtureRequest
 ) -> None:
     """Runs in other processes: the local executor forks, and a process with jax must not fork."""
     pytest.importorskip("datatrove")
@@ -294,10 +301,10 @@ def test_an_engine_makes_what_is_missing_and_tells_what_failed(
     assert f"3 parts, {len(before)} of them there" in repeated.stdout
     assert "all 3 parts are there" in repeated.stdout
     assert before == {folder: folder.stat().st_mtime_ns for folder in before}
-    expected = {phase.name: content(corpus.prepare(phase, place / "one", silent).folder) for phase in phases(place)}
-    monkeypatch.setattr(sources, "read", None)
-    for phase in phases(place):
-        assert content(corpus.prepare(phase, place / "data", silent).folder) == expected[phase.name]
+    for recipe in recipes(place):
+        (unit,) = recipe.units()[0]
+        units.make_one(unit, place / "here")
+        assert content(unit.folder(recipe.parts)) == content(unit.folder(place / "here"))
 
 
 @pytest.mark.slow
@@ -334,5 +341,3 @@ def test_slurm_tasks_are_submitted_once_and_can_be_waited_for_later(
     control("release", job)
     assert tool(*options, "--wait") == 0
     assert "all 3 parts are there" in capfd.readouterr().out
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        assert not queue.queued("llm60")

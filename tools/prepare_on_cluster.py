@@ -101,11 +101,11 @@ def _lack(missing: Work, total: int) -> str:
     return f"{len(missing):,} of {total:,} parts are missing: {named}{more}"
 
 
-def _executor(options: argparse.Namespace, step: Any, logs: Path, name: str) -> Any:
+def _executor(options: argparse.Namespace, missing: Work, logs: Path, name: str) -> Any:
     """Return the datatrove executor that the options ask for."""
     from llm60_jax.data.corpus import cluster
 
-    common = step, logs, min(options.tasks, len(step.work)), options.workers
+    common = cluster.MakeUnits(missing), logs, min(options.tasks, len(missing)), options.workers
     memory = options.mem or "2G"
     if options.executor == "slurm":
         limit, qos = options.time or "24:00:00", options.qos or ""
@@ -116,16 +116,25 @@ def _executor(options: argparse.Namespace, step: Any, logs: Path, name: str) -> 
     return cluster.local(*common)
 
 
-def _run(options: argparse.Namespace, missing: Work, logs: Path, name: str) -> None:
+def _run(executor: Any) -> None:
     """Let the executor make the units; for Slurm, submit them."""
-    from llm60_jax.data.corpus.cluster import MakeUnits
-
     try:
-        _executor(options, MakeUnits(missing), logs, name).run()
+        executor.run()
     except OSError as error:
         raise MachineError(f"the tasks cannot be started: {error}") from None
     except subprocess.CalledProcessError:
         raise InputError("sbatch refused the job, see above; check --partition, --time, --mem and --qos") from None
+
+
+def _make(options: argparse.Namespace, missing: Work, logs: Path, interrupts: Interrupts) -> bool:
+    """Make units, or submit them to Slurm. Return whether the tasks have ended."""
+    name, call_logs = logs.name.removeprefix("logs-"), logs / time.strftime("%Y%m%d-%H%M%S")
+    jobs = slurm.queued(name) if options.executor == "slurm" else []
+    if jobs:
+        terminal.say(f"An earlier call's tasks are still in the queue: {jobs[0].name}. No others are added.")
+    else:
+        _run(_executor(options, missing, call_logs, name))
+    return options.executor != "slurm" or _look_after(options, missing, name, interrupts)
 
 
 def _look_after(options: argparse.Namespace, missing: Work, name: str, interrupts: Interrupts) -> bool:
@@ -152,33 +161,29 @@ def _prepare(options: argparse.Namespace, interrupts: Interrupts) -> None:
     track = terminal.Tracker(interrupts)
     recipes = _recipes(options, track)
     work = [(unit, recipe.parts) for recipe in recipes for group in recipe.units(track) for unit in group]
-    total, missing = len(work), _missing(work, track)
-    name = f"llm60-{files.digest_of([recipe.digest for recipe in recipes])[:8]}"
+    missing = _missing(work, track)
     if options.check and missing:
-        raise MachineError(_lack(missing, total))
+        raise MachineError(_lack(missing, len(work)))
     if missing:
         tasks = min(options.tasks, len(missing))
-        terminal.say(f"{total:,} parts, {total - len(missing):,} of them there; {tasks:,} tasks make the others")
-        logs = recipes[0].data_dir / "screened" / f"logs-{name}" / time.strftime("%Y%m%d-%H%M%S")
-        in_queue = options.executor == "slurm" and slurm.queued(name)
+        terminal.say(
+            f"{len(work):,} parts, {len(work) - len(missing):,} of them there; {tasks:,} tasks make the others"
+        )
+        name = f"llm60-{files.digest_of([recipe.digest for recipe in recipes])[:8]}"
+        logs = recipes[0].data_dir / "screened" / f"logs-{name}"
         try:
-            if in_queue:
-                terminal.say(
-                    f"An earlier call's tasks are still in the queue: {in_queue[0].name}. No others are added."
-                )
-            else:
-                _run(options, missing, logs, name)
-            if options.executor == "slurm" and not _look_after(options, missing, name, interrupts):
+            if not _make(options, missing, logs, interrupts):
                 return
         except MachineError as failure:
-            if still := _missing(work, track):
-                failure.add_note(_lack(still, total))
+            if (still := _missing(work, track)) != missing:
+                failure.add_note(_lack(still, len(work)))
             raise
         if still := _missing(missing, track):
             raise MachineError(
-                f"{_lack(still, total)}; the tasks' logs are in {logs}; the same command makes only what is missing"
+                f"{_lack(still, len(work))}; the tasks' logs are in {logs}; the same command makes only what is missing"
             )
-    terminal.say(f"all {total:,} parts are there; join them: python tools/prepare_data.py with the same configuration")
+    if work:
+        terminal.say(f"all {len(work):,} parts are there; join them: python tools/prepare_data.py, same configuration")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

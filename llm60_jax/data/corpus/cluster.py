@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import re
 import shlex
 import shutil
+import socket
 import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
@@ -107,16 +109,16 @@ def ray(step: MakeUnits, logs: Path, tasks: int, workers: int, *, memory_bytes: 
     import ray as engine
     from datatrove.executor.ray import RayPipelineExecutor
 
+    address = os.environ.get("RAY_ADDRESS", "auto")
     try:
-        engine.init(
-            address=os.environ.get("RAY_ADDRESS", "auto"),
-            runtime_env={"env_vars": {"PYTHONPATH": _python_path()}},
-            log_to_driver=False,
-        )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+        if place := re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address):  # Ray itself tries for minutes
+            socket.create_connection((place[1], int(place[2])), timeout=10).close()
+        environment = {"env_vars": {"PYTHONPATH": _python_path()}}
+        engine.init(address=address, runtime_env=environment, log_to_driver=False)
+    except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise MachineError(
-            f"no Ray cluster can be reached: {reason}; start one (ray start --head) or set RAY_ADDRESS"
+            f"no Ray cluster can be reached at '{address}': {reason}; start one (ray start --head) or set RAY_ADDRESS"
         ) from None
     largest = max(node["Resources"].get("memory", 0) for node in engine.nodes() if node["Alive"])
     if largest < memory_bytes:  # Ray would wait for such a node for ever
