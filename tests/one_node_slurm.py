@@ -1,7 +1,7 @@
 """A Slurm of one node, for tests: its daemons run as this user, on free ports, in a folder of their own.
 
-It takes the programs `munged`, `slurmctld` and `slurmd` (Debian: slurm-wlm and munge). Without them
-the tests that ask for it are skipped.
+It takes the programs `munged`, `slurmctld` and `slurmd` (Debian: slurm-wlm and munge), but no root.
+Without them the tests that ask for it are skipped. A module of tests imports the fixture `slurm`.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -82,6 +82,7 @@ def _started(folder: Path, stack: contextlib.ExitStack) -> dict[str, str]:
         _start(command, folder, environment, stack)
         if command is munged:
             _wait(lambda: (folder / "munge").exists(), folder)
+    stack.callback(subprocess.run, ["scancel", f"--user={settings['user']}"], env=environment)
     _wait(lambda: "idle" in _state(environment), folder)
     return environment
 
@@ -89,7 +90,7 @@ def _started(folder: Path, stack: contextlib.ExitStack) -> dict[str, str]:
 def _start(command: list[str], folder: Path, environment: dict[str, str], stack: contextlib.ExitStack) -> None:
     log = stack.enter_context((folder / f"{command[0]}.output").open("wb"))
     process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-    stack.callback(process.wait)
+    stack.callback(process.wait, 30)
     stack.callback(process.terminate)
 
 
@@ -98,7 +99,7 @@ def _state(environment: dict[str, str]) -> str:
     return subprocess.run(["sinfo", "-h", "-o", "%t"], env=environment, capture_output=True, text=True).stdout
 
 
-def _wait(condition, folder: Path) -> None:
+def _wait(condition: Callable[[], bool], folder: Path) -> None:
     end = time.monotonic() + _START_SECONDS
     while not condition():
         if time.monotonic() > end:

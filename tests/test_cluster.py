@@ -21,7 +21,9 @@ from llm60_jax.data.corpus import corpus, units
 from llm60_jax.data.read import sources
 from llm60_jax.errors import Interrupted, MachineError
 from llm60_jax.machine import slurm as queue
+from llm60_jax.machine import terminal
 from llm60_jax.machine.progress import silent
+from llm60_jax.machine.signals import Interrupts
 
 PHASES = ("grammar", "vocabulary", "fine_tune")  # a unit each
 
@@ -176,7 +178,7 @@ def answers(tmp_path: Path, monkeypatch) -> Callable[..., None]:
         (tmp_path / "bin" / "squeue").write_text(script)
         (tmp_path / "bin" / "squeue").chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-        monkeypatch.setattr(time, "sleep", lambda seconds: None)
+        monkeypatch.setattr(queue, "_FIRST_SECONDS", 0.0)
 
     return give
 
@@ -203,13 +205,20 @@ def test_a_controller_that_does_not_answer_ends_the_wait_after_a_while(answers, 
 
 def test_an_interrupted_wait_says_that_the_jobs_go_on(answers, place: Path, capsys, monkeypatch) -> None:
     pytest.importorskip("datatrove")
+    real, lines = terminal.say, list[str]()
 
-    def interrupt(*rest: Any) -> None:
-        raise Interrupted("interrupted by SIGINT", 2)
+    def say(text: str) -> None:
+        lines.append(text)
+        real(text)
 
-    answers("7_0|RUNNING|None\n")
+    def check(interrupts: Interrupts) -> None:
+        if lines and lines[-1].startswith("Slurm: running"):
+            raise Interrupted("interrupted by SIGINT", 2)
+
+    answers(*["7_0|RUNNING|None\n"] * 9)
     (place / "bin" / "sbatch").symlink_to(place / "bin" / "squeue")
-    monkeypatch.setattr(queue, "wait", interrupt)
+    monkeypatch.setattr(terminal, "say", say)
+    monkeypatch.setattr(Interrupts, "check", check)
     assert tool("--executor", "slurm", "--partition", "cpu", "--wait") == 130
     output = capsys.readouterr()
     assert "An earlier call's tasks are still in the queue: 7_0. No others are added." in output.out
@@ -276,11 +285,11 @@ ENGINES = {
 def test_an_engine_makes_what_is_missing_and_tells_what_failed(
     place: Path, engine: str, request: pytest.FixtureRequest
 ) -> None:
-    """Runs in other processes: the local executor forks, and a process with jax must not fork."""
+    """The tool runs as a user starts it, in an environment that is not activated."""
     pytest.importorskip("datatrove")
     environment = dict(os.environ) if engine == "local" else request.getfixturevalue(engine)
     elsewhere = [folder for folder in environment["PATH"].split(":") if Path(folder) != Path(sys.executable).parent]
-    environment = environment | {"PATH": ":".join(elsewhere)}  # the environment of the tool is not activated
+    environment = environment | {"PATH": ":".join(elsewhere)}
 
     def run(*options: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(PROJECT / "tools" / "prepare_on_cluster.py"), "shared.toml", *ENGINES[engine]]

@@ -89,8 +89,9 @@ def _present(work: Work) -> Work:
 
 def _missing(work: Work, track: Track) -> Work:
     """Return the units that are not there, or damaged."""
-    present = track(_present(work), "checking the parts", len(work))
-    whole = {unit.folder(parent) for unit, parent in present if units.is_whole(unit, parent)}
+    present = _present(work)
+    tracked = track(present, "checking finished parts", len(present))
+    whole = {unit.folder(parent) for unit, parent in tracked if units.is_whole(unit, parent)}
     return [(unit, parent) for unit, parent in work if unit.folder(parent) not in whole]
 
 

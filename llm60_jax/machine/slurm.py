@@ -50,7 +50,7 @@ def wait(name: str, check: Callable[[], None], done: Callable[[], str]) -> None:
     """Return when no job of a name waits or runs any more.
 
     Args:
-      check: called before each look at the queue; may raise.
+      check: called twice a second; may raise.
       done: returns what is done so far, for the lines that are shown now and then.
 
     Raises:
@@ -66,7 +66,7 @@ def wait(name: str, check: Callable[[], None], done: Callable[[], str]) -> None:
         except MachineError:
             if time.monotonic() - answered > _LOST_SECONDS:
                 raise
-            time.sleep(pause)
+            _pause(pause, check)
             continue
         if not jobs:
             return
@@ -79,5 +79,12 @@ def wait(name: str, check: Callable[[], None], done: Callable[[], str]) -> None:
         if ", ".join(sorted(kinds)) != shown or time.monotonic() > due:
             shown, due = ", ".join(sorted(kinds)), time.monotonic() + _LINES_APART_SECONDS
             terminal.say(f"Slurm: {shown}; {done()}")
-        time.sleep(pause)
+        _pause(pause, check)
         pause = min(2 * pause, _MOST_SECONDS)
+
+
+def _pause(seconds: float, check: Callable[[], None]) -> None:
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        check()
+        time.sleep(min(left, 0.5))
