@@ -156,11 +156,12 @@ def test_the_script_of_slurm_tasks_asks_for_what_the_user_said_and_starts_this_e
         assert f"#SBATCH --{line}" in lines
     assert "qos" not in script
     bare = {"PATH": "/usr/bin:/bin"}
-    show = subprocess.run(["bash", "-c", f'{executor.env_command}; type -P python; echo "$PYTHONPATH"'], env=bare,
-                          capture_output=True, text=True, check=True)  # fmt: skip
-    python, path = show.stdout.splitlines()
+    show = f'{executor.env_command}; type -P python; echo "$PYTHONPATH"; launch_pickled_pipeline --help'
+    shown = subprocess.run(["bash", "-c", show], env=bare, capture_output=True, text=True, check=True)
+    python, path, *usage = shown.stdout.splitlines()
     assert Path(python).parent == Path(sys.executable).parent
     assert path.split(os.pathsep)[0] == str(PROJECT)
+    assert "executor.pik" in " ".join(usage)
 
 
 @pytest.fixture
@@ -245,7 +246,7 @@ def ray() -> Iterator[dict[str, str]]:
     command = ["ray", "start", "--head", "--block", f"--port={port}", f"--temp-dir={folder}", "--num-cpus=2",
                "--memory=2000000000", "--object-store-memory=100000000", "--include-dashboard=false",
                "--disable-usage-stats", "--node-ip-address=127.0.0.1"]  # fmt: skip
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "TMPDIR": str(folder)}
     with (folder / "output").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     try:

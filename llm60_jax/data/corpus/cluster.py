@@ -4,10 +4,8 @@ import contextlib
 import os
 import re
 import shlex
-import shutil
 import socket
 import sys
-import sysconfig
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,6 @@ from datatrove.pipeline.base import PipelineStep
 from llm60_jax.data.corpus import units
 from llm60_jax.data.corpus.units import Unit
 from llm60_jax.errors import Failure, InputError, MachineError
-from llm60_jax.machine import shipped
 
 _PACKAGES = Path(__file__).resolve().parents[3]  # where this package is imported from
 _STARTER = "launch_pickled_pipeline"  # datatrove's command in a Slurm task
@@ -81,13 +78,15 @@ def slurm(
 ) -> SlurmPipelineExecutor:
     """Return an executor that submits an array of Slurm jobs called `name`, and does not wait for them.
 
-    The tasks run in the environment of this process. Settings are as `sbatch` has them. Raise
-    MachineError if datatrove's command is missing.
+    The tasks run with the Python of this process and its PYTHONPATH. Settings are as `sbatch` has
+    them. Raise OSError.
     """
-    scripts = sysconfig.get_path("scripts"), sysconfig.get_path("scripts", f"{os.name}_user")
-    path = os.pathsep.join([str(Path(sys.executable).parent), *scripts])
-    if shutil.which(_STARTER, path=path) is None:
-        raise MachineError(f"{_STARTER}: not found in {path}; {shipped.extra('cluster')}")
+    # The environment's own starter may lie elsewhere, or have another Python in its first line.
+    starter = logs / "bin" / _STARTER
+    starter.parent.mkdir(parents=True)
+    starter.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m datatrove.tools.{_STARTER} "$@"\n')
+    starter.chmod(0o755)
+    path = os.pathsep.join([str(starter.parent), str(Path(sys.executable).parent)])
     return _Slurm(
         **_common(step, logs, tasks, workers),
         job_name=name,
