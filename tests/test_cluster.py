@@ -277,7 +277,7 @@ ENGINES = {
         "900M",
         "--wait",
     ],
-    "ray": ["--tasks", "3", "--executor", "ray", "--mem", "500M"],
+    "ray": ["--tasks", "2", "--executor", "ray", "--mem", "500M"],
 }
 
 
@@ -331,7 +331,7 @@ def test_slurm_tasks_are_submitted_once_and_can_be_waited_for_later(
     def control(*words: str) -> None:
         subprocess.run(["scontrol", *words], check=True)
 
-    options = ["--tasks", "3", "--executor", "slurm", "--partition", "cpu"]
+    options = ["--tasks", "2", "--executor", "slurm", "--partition", "cpu"]
     assert tool(*options, "--time", "soon") == 2
     assert "sbatch refused the job" in capfd.readouterr().err
     control("update", "partition=cpu", "state=down")
