@@ -266,7 +266,7 @@ ENGINES = {
     "local": ["--tasks", "2", "--workers", "2"],
     "slurm": [
         "--tasks",
-        "3",
+        "2",
         "--executor",
         "slurm",
         "--partition",
