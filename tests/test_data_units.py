@@ -3,17 +3,13 @@
 import json
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import prepare_on_cluster
 import pytest
-from conftest import PROJECT, WORDS, to_toml
+from conftest import WORDS
 
-from llm60_jax import config as config_module
 from llm60_jax.config import Exclude, FolderSource, Phase
 from llm60_jax.data.clean import dedup
 from llm60_jax.data.corpus import corpus, evaluation_text, joining, units
@@ -235,49 +231,3 @@ def test_an_unreadable_file_is_counted_and_named(tmp_path: Path, text: Path, mon
     monkeypatch.setattr(files, "sha256_of", refuse)
     recipe = corpus.Recipe(phase(text), tmp_path / "data", silent)
     assert [digest for file, digest in recipe.files[0] if file.name == "07.txt"] == [sources.UNREADABLE]
-
-
-def test_tasks_of_a_datatrove_pipeline_give_the_same_bytes(tmp_path: Path, text: Path, monkeypatch) -> None:
-    pytest.importorskip("datatrove")
-    from llm60_jax.data.corpus.cluster import MakeUnits
-
-    expected = content(prepared(text, tmp_path / "one").folder)
-    monkeypatch.setattr(units, "UNIT_BYTES", 3_000)
-    recipe = corpus.Recipe(phase(text), tmp_path / "shared", silent)
-    step = MakeUnits([recipe])
-    assert len(step.work) == 6
-    for rank in (2, 0, 1, 1):
-        assert list(step.run(iter(["passes"]), rank, 3)) == ["passes"]
-    assert step.stats["units"].total == 8
-    monkeypatch.setattr(sources, "read", None)  # nothing is read again
-    assert content(prepared(text, tmp_path / "shared").folder) == expected
-
-
-@pytest.mark.slow
-def test_the_local_executor_makes_units_that_are_joined_later(tmp_path: Path, text: Path, tree, monkeypatch) -> None:
-    """Runs in another process: the executor forks, and a process with jax must not fork."""
-    pytest.importorskip("datatrove")
-    tree["phase"][0] |= {"sources": [{"kind": "folder", "path": str(text)}], "exclude": {"rules": []}}
-    tree["data_dir"] = str(tmp_path / "shared")
-    (tmp_path / "shared.toml").write_text(to_toml(tree))
-    tool = [sys.executable, str(PROJECT / "tools" / "prepare_on_cluster.py"), str(tmp_path / "shared.toml")]
-    result = subprocess.run([*tool, "--phase", "grammar", "--tasks", "2"], capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
-    assert "1 parts" in result.stdout
-    first = config_module.parse(tree, "x").phase[0]
-    expected = content(corpus.prepare(first, tmp_path / "one", silent).folder)
-    monkeypatch.setattr(sources, "read", None)
-    assert content(corpus.prepare(first, tmp_path / "shared", silent).folder) == expected
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [(["--tasks", "0"], "--tasks"), (["--executor", "slurm"], "--partition"), (["--phase", "gramar"], "gramar")],
-)
-def test_wrong_options_for_tasks_are_refused(tiny_file: Path, options: list[str], words: str, capsys) -> None:
-    try:
-        code = prepare_on_cluster.main([str(tiny_file), *options])
-    except SystemExit as stopped:
-        code = stopped.code
-    assert code == 2
-    assert words in capsys.readouterr().err

@@ -19,12 +19,19 @@ from llm60_jax.errors import DamageError, MachineError
 from llm60_jax.machine import unfinished
 
 _MAX_BYTES = 2**26  # of a file of text
+_BLOCK_BYTES = 2**20  # read at once
 
 
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex. Raise OSError."""
+def sha256_of(path: Path, start: int = 0, stop: int | None = None) -> str:
+    """Return the SHA-256 of a file, in hex, or of its bytes from `start` to `stop`. Raise OSError."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        if stop is None:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(start)
+        digest = hashlib.sha256()
+        while block := file.read(min(_BLOCK_BYTES, stop - file.tell())):
+            digest.update(block)
+        return digest.hexdigest()
 
 
 def digest_of(value: Any) -> str:

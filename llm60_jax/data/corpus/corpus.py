@@ -23,7 +23,7 @@ from llm60_jax.data.read.ledger import Ledger
 from llm60_jax.errors import DamageError
 from llm60_jax.machine import files, manifest
 from llm60_jax.machine.locks import Lock
-from llm60_jax.machine.progress import Track
+from llm60_jax.machine.progress import Track, silent
 
 __all__ = ["SPLITS", "Corpus", "Recipe", "Split", "prepare", "read_sketches"]
 
@@ -193,10 +193,14 @@ class Recipe:
         """The folder of the units. It is deleted once the corpus is whole."""
         return self.data_dir / "screened" / f"{self.phase.name}-{self.digest[:16]}"
 
-    def units(self) -> list[list[Unit]]:
-        """Return the units of each source, in the order of joining."""
+    def units(self, track: Track = silent) -> list[list[Unit]]:
+        """Return the units of each source, in the order of joining. Large files are read, to cut them.
+
+        Raise InputError if a file has changed since it was hashed.
+        """
         pairs = zip(self.phase.sources, self.files, strict=True)
-        return [units.divide(source, self.phase.exclude, inputs, self.evaluation) for source, inputs in pairs]
+        tracked = track(pairs, f"{self.phase.name}: cutting large files", len(self.files))
+        return [units.divide(source, self.phase.exclude, inputs, self.evaluation) for source, inputs in tracked]
 
 
 def prepare(
@@ -213,9 +217,9 @@ def prepare(
       MachineError: `data_dir` cannot be written.
     """
     recipe = Recipe(phase, data_dir, track, evaluation)
-    groups = recipe.units()
 
     def build(scratch: Path) -> dict[str, Any]:
+        groups = recipe.units(track)
         flat = [unit for group in groups for unit in group]
         units.make(flat, recipe.parts, track, f"{phase.name}: cleaning", processes)
         return joining.join(phase, groups, recipe.parts, recipe.others, scratch, track)

@@ -1,4 +1,5 @@
-"""The slow half of a corpus, in units: some files of one source, read, screened and sketched.
+"""The slow half of a corpus, in units: some files of one source, or a part of a large one, read, screened and
+sketched.
 
 A unit is a folder, named by a digest of its inputs. One process or many can make the units, in any
 order (`make`), here or on other machines (`cluster.py`). A preparation that was interrupted finds
@@ -35,9 +36,9 @@ from llm60_jax.machine.progress import Track, silent
 
 _FORMAT = 2  # raise with any change of the folder's content
 _ADDRESS_BYTES = 1_000_000_000  # that a process maps with all readers; Python's pool hangs where it gets none
-UNIT_BYTES = 2_000_000  # files are grouped until they reach this: some seconds of work
+UNIT_BYTES = 2_000_000  # files are grouped until they reach this, larger ones cut: some seconds of work
 
-HashedFile = tuple[sources.InputFile, str]  # a file and its SHA-256
+HashedFile = tuple[sources.InputFile, str]  # a file, or a part of one, and its SHA-256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +55,17 @@ class Unit:
         """What determines the unit's content, as JSON values."""
         return {
             "spec": spec(self.source),
-            "files": [[file.name, digest] for file, digest in self.files],
+            # The names of a part's documents depend on those before it.
+            "files": [[file.name, digest, *(file.part or ())[2:]] for file, digest in self.files],
             "readers": readers_identity(self.files),
             **rules_identity(self.exclude, self.evaluation),
         }
+
+    @property
+    def name(self) -> str:
+        """Its files for a reader: "a.txt to k.txt (12 files)", or "b.jsonl, bytes 2,000,123 to 4,000,250"."""
+        first, last = (str(file) for file, _ in (self.files[0], self.files[-1]))
+        return first if len(self.files) == 1 else f"{first} to {last} ({len(self.files):,} files)"
 
     def folder(self, parent: Path) -> Path:
         return parent / files.digest_of(self.identity)[:16]
@@ -96,17 +104,29 @@ def rules_identity(exclude: Exclude, evaluation: Sequence[HashedFile]) -> dict[s
 def divide(
     source: Source, exclude: Exclude, inputs: Sequence[HashedFile], evaluation: Sequence[HashedFile]
 ) -> list[Unit]:
-    """Return the units of a source: consecutive files, some megabytes a unit."""
+    """Return the units of a source: consecutive files and parts of files, some megabytes a unit.
+
+    Raise InputError if a file that must be cut has changed since it was hashed.
+    """
     units: list[Unit] = []
     group: list[HashedFile] = []
     group_bytes = 0
-    for number, file in enumerate(inputs):
-        group.append(file)
-        group_bytes += file[0].size
-        if group_bytes >= UNIT_BYTES or number == len(inputs) - 1:
+    for part in itertools.chain.from_iterable(_cut(source, *file) for file in inputs):
+        group.append(part)
+        group_bytes += part[0].size
+        if group_bytes >= UNIT_BYTES:
             units.append(Unit(source, exclude, tuple(evaluation), tuple(group)))
             group, group_bytes = [], 0
-    return units
+    return [*units, Unit(source, exclude, tuple(evaluation), tuple(group))] if group else units
+
+
+def _cut(source: Source, file: sources.InputFile, digest: str) -> list[HashedFile]:
+    parts = sources.cut(source, file, UNIT_BYTES)
+    if parts == [file]:
+        return [(file, digest)]
+    hashed = [(part, part.digest()) for part in parts]
+    _require_unchanged([(file, digest)])  # now, because a unit knows its own parts only
+    return hashed
 
 
 def make(units: Sequence[Unit], parent: Path, track: Track, description: str, processes: int = 1) -> None:
@@ -119,7 +139,7 @@ def make(units: Sequence[Unit], parent: Path, track: Track, description: str, pr
       InputError: a file changed while it was read.
       MachineError: `parent` cannot be written, or a process died.
     """
-    pending = [unit for unit in units if not _is_whole(unit, parent)]
+    pending = [unit for unit in units if not is_whole(unit, parent)]
     processes = min(processes or facts.cores(), len(pending))
     if processes > 1:
         _make_in_processes(pending, parent, track, description, processes)
@@ -129,8 +149,17 @@ def make(units: Sequence[Unit], parent: Path, track: Track, description: str, pr
 
 def make_one(unit: Unit, parent: Path) -> None:
     """Make one unit unless it is there. Raises as `make`."""
-    if not _is_whole(unit, parent):
+    if not is_whole(unit, parent):
         _make_here([unit], parent, silent, "")
+
+
+def is_whole(unit: Unit, parent: Path) -> bool:
+    """Return whether a unit is finished and undamaged."""
+    folder = unit.folder(parent)
+    try:
+        return manifest.exists(folder) and manifest.verify(folder)["identity"] == json.loads(json.dumps(unit.identity))
+    except DamageError:
+        return False
 
 
 def read(unit: Unit, parent: Path) -> tuple[Ledger, Iterator[ScreenedDocument]]:
@@ -157,7 +186,7 @@ def _make_here(units: list[Unit], parent: Path, track: Track, description: str) 
 
         def build(scratch: Path, unit: Unit = unit, ledger: Ledger = ledger, share: Any = share) -> dict[str, Any]:
             _write_documents(scratch, unit, share, ledger)
-            _require_unchanged(unit)
+            _require_unchanged(unit.files)
             return ledger.to_tree()
 
         manifest.build_once(unit.folder(parent), unit.identity, build, "cleaned text")
@@ -210,17 +239,9 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _is_whole(unit: Unit, parent: Path) -> bool:
-    folder = unit.folder(parent)
-    try:
-        return manifest.exists(folder) and manifest.verify(folder)["identity"] == json.loads(json.dumps(unit.identity))
-    except DamageError:
-        return False
-
-
-def _require_unchanged(unit: Unit) -> None:
+def _require_unchanged(inputs: Iterable[HashedFile]) -> None:
     """Raise InputError if a file no longer matches its digest. Cheap next to the cleaning."""
-    for file, digest in unit.files:
+    for file, digest in inputs:
         if file.digest() != digest:
             raise InputError(f"{file.path}: it changed while it was read; run the same command again")
 

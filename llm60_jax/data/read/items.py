@@ -46,6 +46,14 @@ class Broken(NamedTuple):
     reason: Reason
 
 
+class Part(NamedTuple):
+    """A part of a file that was cut between documents, so that several processes can read it."""
+
+    start: int  # byte
+    stop: int  # byte
+    before: int  # documents of the file before it: lines, or rows
+
+
 class TooLarge(Exception):
     """A document is larger than `LARGEST`, or an archive inflates beyond `ARCHIVE` and `RATIO`."""
 

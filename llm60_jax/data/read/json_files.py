@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llm60_jax.data.read import encodings, items, plain
-from llm60_jax.data.read.items import Broken, Document, TooLarge, Unreadable
+from llm60_jax.data.read.items import Broken, Document, Part, TooLarge, Unreadable
 from llm60_jax.data.read.markup import markdown
 
 # The fields that are tried, in this order, where a record lacks the usual field.
@@ -47,10 +47,16 @@ def json_file(path: Path, name: str, text_field: str, title_field: str) -> Itera
     yield from reader.finish()
 
 
-def json_lines(path: Path, name: str, text_field: str, title_field: str) -> Iterator[Document | Broken]:
-    """Yield one document per line, from the field of its record that `json_file` would take."""
+def json_lines(
+    path: Path, name: str, text_field: str, title_field: str, part: Part | None = None
+) -> Iterator[Document | Broken]:
+    """Yield one document per line, from the field of its record that `json_file` would take.
+
+    Args:
+      part: one of `plain.line_parts`; None for the whole file.
+    """
     reader = _Records(name, text_field, title_field)
-    for item in plain.records(path, name):
+    for item in plain.records(path, name, part):
         if isinstance(item, Broken):
             yield item
             continue

@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 from llm60_jax.data.read import columns, items, json_files, plain, sniffing, unread
-from llm60_jax.data.read.items import Broken, Document
+from llm60_jax.data.read.items import Broken, Document, Part
 from llm60_jax.data.read.mail import mailboxes
 from llm60_jax.data.read.markup import asciidoc, fountain, markdown, org, rst
 from llm60_jax.data.read.markup.tex import latex
@@ -16,7 +16,7 @@ from llm60_jax.data.read.web import feeds, notes, webpage, wiki
 from llm60_jax.errors import Failure, InputError
 from llm60_jax.machine import shipped
 
-VERSION = 2  # part of every corpus digest: raise it with any change of what a reader yields
+VERSION = 3  # part of every corpus digest: raise it with any change of what a reader yields
 
 # Read as plain text, one document per file. The exclusion rules drop what is not prose.
 _PLAIN = (".txt", ".text", ".py", ".log")
@@ -52,6 +52,8 @@ _BY_FIELD = {
     **dict.fromkeys((".json", ".ipynb"), json_files.json_file),
     ".parquet": columns.parquet,
 }
+# Kinds that are cut between lines. Compressed lines are not among them: nobody can begin in their middle.
+_CUT_IN_LINES = (".jsonl", ".ndjson")
 # Readers that take the addresses of an author.
 _MAIL = {".eml": mailboxes.eml, ".emlx": mailboxes.emlx, ".mbox": mailboxes.mbox}
 EXTENSIONS = (*_WHOLE, *_BY_FIELD, *_MAIL)
@@ -140,6 +142,7 @@ def read(
     title_field: str = "title",
     author: Sequence[str] = (),
     kind: str | None = None,
+    part: Part | None = None,
 ) -> Iterator[Document | Broken]:
     """Yield the documents of a file, and a `Broken` for each part that cannot be read.
 
@@ -147,13 +150,32 @@ def read(
       text_field, title_field: of records.
       author: addresses whose mail counts; () for everybody's.
       kind: of `kind_of_file`, if it is known.
+      part: one of `cut`; None for the whole file.
     """
     kind = kind_of_file(path) if kind is None else kind
+    of_it = {} if part is None else {"part": part}
     if kind in _BY_FIELD:
-        return guarded(_BY_FIELD[kind](path, name, text_field, title_field), name)
+        return guarded(_BY_FIELD[kind](path, name, text_field, title_field, **of_it), name)
     if kind in _MAIL:
         return guarded(_MAIL[kind](path, name, tuple(author)), name)
-    return guarded(_WHOLE[kind](path, name), name)
+    return guarded(_WHOLE[kind](path, name, **of_it), name)
+
+
+def cut(path: Path, kind: str, text_field: str, size: int) -> list[Part]:
+    """Return the parts of a file, of `size` bytes or more: one reads alike whether it is cut or whole.
+
+    Return [] if the kind of the file, its encoding or its damage allows no cut.
+    """
+    try:
+        if kind == ".parquet":
+            return columns.row_parts(path, text_field, size)
+        if kind in _PLAIN and path.stat().st_size > items.LARGEST and not plain.is_wide(path):
+            return plain.text_parts(path)
+        if kind in _CUT_IN_LINES and not plain.is_wide(path):
+            return plain.line_parts(path, size)
+    except Exception as error:  # parsers can raise anything on a damaged file; whoever reads it names it
+        _LOG.info("%s: not cut: %s: %.200s", path, type(error).__name__, error)
+    return []
 
 
 def guarded(documents: Iterator[Document | Broken], name: str) -> Iterator[Document | Broken]:

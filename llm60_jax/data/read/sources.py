@@ -4,15 +4,15 @@ An unreadable file never ends a run. The source's ledger counts and names it: dr
 reasons in `items.Reason`, or kept as `repaired`.
 """
 
+import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from llm60_jax.config import FolderSource, HubSource, InstructionSource, PackageSource, Source
 from llm60_jax.data.read import folders, hub, instructions, kinds, packages, plain, unread
-from llm60_jax.data.read.items import Broken, Document
+from llm60_jax.data.read.items import Broken, Document, Part
 from llm60_jax.data.read.ledger import Ledger
 from llm60_jax.errors import InputError
 from llm60_jax.machine import files
@@ -20,27 +20,34 @@ from llm60_jax.machine import files
 UNREADABLE = "unreadable"  # instead of the digest of a file that cannot be read
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class InputFile:
     """A file of a source. `name` is relative to the folder or package: equal on all machines.
 
     `kind` comes from `kinds.kind_of_file`, once, when the source is listed: it may read the file.
+    `part` is None for the whole file (see `cut`).
     """
 
     path: Path
     name: str
     kind: str
+    part: Part | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.part is None else f"{self.name}, bytes {self.part.start:,} to {self.part.stop:,}"
 
     def digest(self) -> str:
-        """Return the SHA-256 in hex; `UNREADABLE` if the file cannot be read."""
+        """Return the SHA-256 of the file, or of its part, in hex; `UNREADABLE` if it cannot be read."""
         try:
-            return files.sha256_of(self.path)
+            return files.sha256_of(self.path, *(self.part or ())[:2])
         except OSError:
             return UNREADABLE
 
     @property
     def size(self) -> int:
-        """Bytes; 0 if the file cannot be read."""
+        """Bytes of the file or its part; 0 if the file cannot be read."""
+        if self.part is not None:
+            return self.part.stop - self.part.start
         try:
             return self.path.stat().st_size
         except OSError:
@@ -130,19 +137,33 @@ def read(source: Source, selected: Iterable[InputFile], ledger: Ledger) -> Itera
             ledger.drop("empty", file.name, file.name)
 
 
+def cut(source: Source, file: InputFile, size: int) -> list[InputFile]:
+    """Return a large file in parts of `size` bytes or more, each with whole documents.
+
+    Reading the parts in their order yields what the file yields. A file of a kind that cannot be
+    cut, or a smaller one, comes back whole.
+    """
+    if isinstance(source, PackageSource) or file.size <= size:
+        return [file]
+    text_field = source.text_field if isinstance(source, FolderSource) else "text"
+    parts = kinds.cut(file.path, file.kind, text_field, size)
+    return [dataclasses.replace(file, part=part) for part in parts] if len(parts) > 1 else [file]
+
+
 def _items(source: Source, file: InputFile) -> Iterator[Document | Broken]:
     if isinstance(source, PackageSource):
         return (Document(file.name, title, text) for title, text in packages.read(source.name, file.path))
     if isinstance(source, InstructionSource):
         return kinds.guarded(_answers(file), file.name)
     if isinstance(source, HubSource):
-        return kinds.read(file.path, file.name, kind=file.kind)
-    return kinds.read(file.path, file.name, source.text_field, source.title_field, source.author, file.kind)
+        return kinds.read(file.path, file.name, kind=file.kind, part=file.part)
+    fields = source.text_field, source.title_field
+    return kinds.read(file.path, file.name, *fields, source.author, file.kind, file.part)
 
 
 def _answers(file: InputFile) -> Iterator[Document | Broken]:
     """Yield one document per answer; a `Broken` for a line without a question and its answer."""
-    for item in plain.records(file.path, file.name):
+    for item in plain.records(file.path, file.name, file.part):
         if isinstance(item, Broken):
             yield item
             continue
