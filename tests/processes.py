@@ -2,18 +2,18 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from conftest import PROJECT, tiny_tree, to_toml, write_corpus
+from one_node_slurm import free_ports
 
 HEARTBEAT = 4  # seconds
 
 
-def small_config(folder: Path, steps: int = 100, **train: object) -> Path:
+def small_config(folder: Path, steps: int = 60, **train: object) -> Path:
     """Write a configuration with one phase of one stage, and its text; return its path."""
     write_corpus(folder / "text", 40, 0)
     tree = tiny_tree(folder)
@@ -22,16 +22,11 @@ def small_config(folder: Path, steps: int = 100, **train: object) -> Path:
     phase["sources"] = [{"kind": "folder", "path": str(folder / "text")}]
     tree |= {"phase": [phase], "tokenizer": {"phases": ["grammar"]}}
     tree["model"] |= {"layers": 2, "stacks": [1, 1], "max_context": 16}
-    tree["train"] |= {"micro_batch": [[16, 2]], "evaluate_every": 1000, "save_every": 10, "slots": 4} | train
+    tree["train"] |= {"micro_batch": [[16, 2]], "evaluate_every": 1000, "save_every": 12, "slots": 4} | train
     tree["train"].pop("devices")
     path = folder / "small.toml"
     path.write_text(to_toml(tree), encoding="utf-8")
     return path
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as door:
-        return int(door.getsockname()[1])
 
 
 class Together:
@@ -40,7 +35,7 @@ class Together:
     def __init__(
         self, config: Path, processes: int, *options: str, each: dict[int, list[str]] | None = None, **environ: str
     ):
-        port, self._folder = free_port(), config.parent
+        port, self._folder = free_ports(1)[0], config.parent
         self.processes = []
         for number in range(processes):
             command = [sys.executable, str(PROJECT / "tests" / "quick_launch.py"), str(config), *options]

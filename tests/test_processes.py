@@ -1,10 +1,15 @@
 """Several processes train one run: the bits of one process, signals, deaths, and what is refused at the start."""
 
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
 
 import pytest
+from conftest import PROJECT
+from one_node_slurm import slurm  # noqa: F401
 from processes import HEARTBEAT, Together, alone, digests, losses, small_config
 
 pytestmark = pytest.mark.slow
@@ -54,7 +59,7 @@ def test_signals_and_deaths_change_no_bit(config, reference):
     assert "To go on: " in both.output(0)
     for victim in (1, 0):
         both = Together(config, 2)
-        both.wait_for_step(int(saved.split("/")[1]) + 15)
+        both.wait_for_step(int(saved.split("/")[1]) + 8)
         both.processes[victim].kill()
         codes = both.codes(HEARTBEAT + 20)
         assert codes[1 - victim] in (5, -6), both.output(1 - victim)  # JAX may abort before we have spoken
@@ -100,3 +105,38 @@ def test_a_failure_of_the_first_is_told_to_all(config):
     both = Together(config, 2)
     assert both.codes() == [2, 2], both.output(0)
     assert json.dumps(str(config.parent / "text"))[1:-1] in both.output(0)
+
+
+def launched_by(tmp_path, command, environ):
+    """Run a really small training by a launcher, and return its process."""
+    config = small_config(tmp_path, steps=6)
+    words = [*command, sys.executable, str(PROJECT / "tests" / "quick_launch.py"), str(config), "--together"]
+    return subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env=environ, timeout=280, check=False)
+
+
+def test_slurm_starts_them(tmp_path, slurm):  # noqa: F811
+    done = launched_by(tmp_path, ["srun", "-n", "2"], slurm)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 devices of 2 processes share each step" in done.stdout
+    assert len(losses(tmp_path / "run")) == 6
+
+
+@pytest.mark.skipif(shutil.which("mpirun") is None, reason="needs Open MPI")
+def test_open_mpi_starts_them(tmp_path):
+    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    done = launched_by(tmp_path, ["mpirun", "-n", "2", "--oversubscribe"], os.environ | root)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 devices of 2 processes share each step" in done.stdout
+    assert len(losses(tmp_path / "run")) == 6
+
+
+def test_a_launcher_without_the_option_is_refused(config):
+    done = subprocess.run(
+        [sys.executable, str(PROJECT / "launch.py"), str(config)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMPI_COMM_WORLD_SIZE": "2"},
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "2 processes were started" in done.stderr

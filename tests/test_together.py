@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from processes import free_port
+from one_node_slurm import free_ports
 
 import launch
 from llm60_jax.errors import GateError, InputError, Interrupted, MachineError
@@ -165,21 +165,21 @@ def meet(port, *numbers, processes=3):
 
 
 def test_all_meet_in_any_order_and_the_port_is_free_again():
-    port = free_port()
+    port = free_ports(1)[0]
     assert meet(port, 2, 1, 0) == {0: None, 1: None, 2: None}
     socket.create_server(("127.0.0.1", port)).close()
 
 
 def test_who_does_not_come_is_named_to_all(monkeypatch):
     monkeypatch.setattr(together, "PATIENCE", 1.0)
-    outcome = meet(free_port(), 0, 2)
+    outcome = meet(free_ports(1)[0], 0, 2)
     assert "after 1 s processes [1] have not come" in str(outcome[0])
     assert "processes [1] have not come" in str(outcome[2])
 
 
 def test_a_coordinator_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setattr(together, "PATIENCE", 0.5)
-    (failure,) = meet(free_port(), 1).values()
+    (failure,) = meet(free_ports(1)[0], 1).values()
     assert isinstance(failure, MachineError)
     assert "process 0 does not answer there" in str(failure)
 
@@ -192,7 +192,7 @@ def test_a_port_that_is_taken_is_named():
 
 
 def test_another_number_of_processes_is_refused_by_all():
-    port = free_port()
+    port = free_ports(1)[0]
     threads = threading.Thread(target=lambda: meet(port, 1, processes=2))
     threads.start()
     (failure,) = meet(port, 0).values()
@@ -202,7 +202,7 @@ def test_another_number_of_processes_is_refused_by_all():
 
 
 def test_a_stranger_at_the_door_is_ignored():
-    port = free_port()
+    port = free_ports(1)[0]
 
     def knock():
         for _ in range(50):
