@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from llm60_jax.model import target
 from llm60_jax.model.matmul import Array, dot, dot_nt, joined, matmul, matmul_nt, named, tagged, transposed
 from llm60_jax.plan.flops import ATTENTION_CHUNK
 
@@ -71,12 +72,12 @@ def attend(
     q_BHTK, k_BHTK, v_BHTK = (x.astype(dtype) for x in (q_BHTK, k_BHTK, v_BHTK))
     if not is_fused(q_BHTK.shape[2]):
         return chunked(q_BHTK, k_BHTK, v_BHTK, seen, dtype)
-    return named(FUSED_KERNELS[jax.default_backend()](q_BHTK, k_BHTK, v_BHTK, seen), "attention")
+    return named(FUSED_KERNELS[target.platform()](q_BHTK, k_BHTK, v_BHTK, seen), "attention")
 
 
 def is_fused(length: int) -> bool:
-    """Return whether this machine's device runs rows of this length through a fused kernel."""
-    return jax.default_backend() in FUSED_KERNELS and length % FUSED_BLOCK == 0
+    """Return whether the device runs rows of this length through a fused kernel."""
+    return target.platform() in FUSED_KERNELS and length % FUSED_BLOCK == 0
 
 
 def plain(

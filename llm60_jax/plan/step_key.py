@@ -94,7 +94,7 @@ def key(config: Config, stage: Stage) -> StepKey:
 def sharing(config: Config) -> Sharing:
     """Return how the devices of a run share its steps."""
     train = config.train
-    return Sharing(train.device_count, train.fsdp, train.gather, train.slots)
+    return Sharing(train.device_count, train.fsdp, train.gather if train.fsdp > 1 else "step", train.fixed_slots)
 
 
 def unclaimed(config: Config, phase: Phase) -> str | None:

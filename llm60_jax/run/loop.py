@@ -18,7 +18,7 @@ from llm60_jax.data import first_look
 from llm60_jax.data.prepare import Prepared, prepare
 from llm60_jax.errors import DamageError, GateError, InputError, Interrupted, TrainingError
 from llm60_jax.kernels import library
-from llm60_jax.machine import devices, manifest, shared_folder, shipped, together
+from llm60_jax.machine import devices, facts, manifest, shared_folder, shipped, together
 from llm60_jax.machine.awake import kept_awake
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.machine.terminal import Tracker, detail, say
@@ -222,13 +222,15 @@ def _prepared(config: Config, interrupts: Interrupts, back_to: int | None) -> It
 def _shared(config: Config) -> Iterator[str]:
     """Yield how devices share the steps, and what that means for equal bits."""
     train = config.train
+    if line := plan.idle(config, facts.devices_at_hand()):
+        yield line
     if train.device_count == 1:
         return
     of_processes = f" of {together.count()} processes" if together.count() > 1 else ""
     yield f"{train.device_count} devices{of_processes} share each step" + (
         f"; {train.fsdp} of them hold the weights together" if train.fsdp > 1 else ""
     )
-    if train.slots == 0 or train.gather == "layer":
+    if train.fixed_slots == 0:
         field = "train.slots = 0" if train.slots == 0 else 'train.gather = "layer"'
         yield f"{field}: with another number of devices the run is equal to rounding only, not bit for bit"
 
