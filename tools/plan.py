@@ -52,6 +52,12 @@ device; "state" is what it holds between steps. A step sends by the programs' ow
 before XLA changes any. Compiling takes some minutes a stage.
 """
 _KINDS = ("median", "least", "most")
+_SENT_BY = {
+    "all_gather": "all-gathers",
+    "ppermute": "exchanges",
+    "psum": "all-reduces",
+    "reduce_scatter": "reduce-scatters",
+}
 
 
 def rows_of(stages: Sequence[Stage], config: Config, measured: Mapping[StepKey, Cost]) -> list[dict[str, Any]]:
@@ -160,7 +166,7 @@ def elsewhere(config: Config, text: str, as_json: bool) -> None:
     there = ahead.devices(text)
     config = config_module.with_devices(config, len(there))
     if not as_json:
-        terminal.say(f"{len(there)} devices of {there[0].device_kind}; MiB and times for each device and step")
+        terminal.say(f"{len(there)} devices of {there[0].device_kind}; for each device and step, times: MiB sent")
     outlooks = {}
     for key in dict.fromkeys(plan.key(config, stage) for stage in plan.build(config).stages):
         outlook = outlooks[key] = ahead.compiled(config, key, there)
@@ -176,7 +182,8 @@ def elsewhere(config: Config, text: str, as_json: bool) -> None:
         mib = (f"{number / 2**20:,.0f}" for number in (outlook.state_bytes, outlook.peak_bytes))
         each = (f"{one.times:,}: {one.bytes / 2**20:,.1f}" for one in sent)
         lines.append((f"{key.context:,}", str(key.frozen_blocks), *mib, *each))
-    terminal.say(terminal.columns(["context", "frozen", "state MiB", "peak MiB", *kinds], lines))
+    headings = ["context", "frozen", "state MiB", "peak MiB", *(_SENT_BY[kind] for kind in kinds)]
+    terminal.say(terminal.columns(headings, lines))
 
 
 def _plan(options: argparse.Namespace, interrupts: Interrupts) -> None:
@@ -229,8 +236,9 @@ def _plan(options: argparse.Namespace, interrupts: Interrupts) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     parser = cli.config_parser(__doc__, EXAMPLES)
-    parser.add_argument("--measure", action="store_true", help="run a few steps of every program on this machine")
-    parser.add_argument(
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--measure", action="store_true", help="run a few steps of every program on this machine")
+    how.add_argument(
         "--for", dest="elsewhere", metavar="DEVICES", help="compile for these devices instead: v5e:4x4, cpu:64"
     )
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="steps measured of each program (default 3)")

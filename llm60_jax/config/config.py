@@ -295,7 +295,7 @@ class Config:
         )
         require(
             train.devices == "all" or devices % train.fsdp == 0,
-            f"train.fsdp: {train.fsdp} does not divide the {devices} devices",
+            f"train.fsdp: {train.fsdp} does not divide the {devices} devices; set it to a number that does, such as 1",
         )
 
 
