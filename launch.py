@@ -145,7 +145,7 @@ def _dry_run(config: Config) -> None:
     from llm60_jax.data import survey
     from llm60_jax.data.read import sources
     from llm60_jax.kernels import library
-    from llm60_jax.machine import devices, unfinished
+    from llm60_jax.machine import devices, facts, unfinished
     from llm60_jax.record.workdir import WorkDir
     from llm60_jax.run import ancestry, gates, preflight
     from llm60_jax.training import tuning
@@ -166,7 +166,8 @@ def _dry_run(config: Config) -> None:
             f"{stage_plan.steps:,} steps of {stage_plan.tokens_per_step:,} tokens, {stage_plan.tokens:,} in all; "
             f"{config.model.parameter_count:,} parameters"
         )
-        for line in [*config_module.departures(config), *([kernels.reason] if kernels.lacks else [])]:
+        notes = [*config_module.departures(config), plan.idle(config, facts.devices_at_hand())]
+        for line in filter(None, [*notes, kernels.reason if kernels.lacks else None]):
             terminal.say(f"note: {line}")
         gates.check_names(config.phase)
         preflight.require(config)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import without_time  # noqa: F401  (its import sets up four CPU devices)
+from conftest import metrics, state_of
 from jax.sharding import PartitionSpec
 
 from llm60_jax import config as config_module
@@ -12,6 +12,7 @@ from llm60_jax import plan
 from llm60_jax.errors import InputError, MachineError
 from llm60_jax.machine import facts
 from llm60_jax.machine.signals import Interrupts
+from llm60_jax.model import pieces
 from llm60_jax.plan import Sharing
 from llm60_jax.record import store
 from llm60_jax.run import loop
@@ -29,7 +30,8 @@ def trained(c, steps, stage=0):
     compiled = programs.CompiledSteps(c)
     key = plan.key(c, plan.build(c).stages[stage])
     rng = np.random.default_rng(0)
-    state = mesh.place(phase_groups.begin(c, c.phase[0], step.init(c)), key.sharing)
+    phase = c.phase_named(plan.build(c).stages[stage].phase)
+    state = mesh.place(phase_groups.begin(c, phase, step.init(c)), key.sharing)
     numbers = []
     for _ in range(steps):
         shape = (key.accumulation, key.micro_batch, key.context)
@@ -38,6 +40,14 @@ def trained(c, steps, stage=0):
         state, metrics = compiled[key](state, mesh.put(batch, key.sharing), np.float32(1e-2), step.NO_LIMIT)
         numbers.append([float(metrics.loss), float(metrics.objective), float(metrics.grad_norm)])
     return numbers, mesh.whole(state)
+
+
+def memory(c, stage=0):
+    """Return the bytes of a stage's program on each device: of its arguments, and of its temporaries."""
+    compiled, key = programs.CompiledSteps(c), plan.key(c, plan.build(c).stages[stage])
+    assert compiled[key]
+    found = compiled.memory(key)
+    return found["arguments"], found["temporaries"]
 
 
 def digest(c, stage=0):
@@ -93,6 +103,74 @@ def test_later_stages_have_the_same_bits(tree, stage):
 def test_weights_that_devices_hold_together_change_no_bit(tree):
     one, *others = (digest(on(tree, devices, fsdp=fsdp)) for devices, fsdp in ((1, 1), (2, 2), (4, 2)))
     assert others == [one, one]
+
+
+# --- Weights in pieces ----------------------------------------------------------------------------------------------
+
+
+def test_a_weight_in_pieces_travels_as_bfloat16_and_its_gradient_as_float32():
+    rng = np.random.default_rng(0)
+    weight, factors = rng.standard_normal((8, 6), np.float32), rng.standard_normal((4, 8, 6), np.float32)
+    sharing = Sharing(devices=4, fsdp=4, gather="layer", slots=0)
+    cut = PartitionSpec("fsdp")
+
+    def gradient(piece, own):
+        def function(piece):
+            table = pieces.whole(piece, weight.shape, jnp.dtype(jnp.bfloat16))
+            return jnp.sum(table * own[0]), table
+
+        (_, table), found = jax.value_and_grad(function, has_aux=True)(piece)
+        return table / 4, found
+
+    summed = mesh.summed(gradient, sharing, 0, held=cut, sums=(mesh.WHOLE, cut))
+    table, found = jax.jit(summed)(weight, factors)
+    np.testing.assert_array_equal(table, weight.astype(jnp.bfloat16).astype(np.float32))
+    np.testing.assert_allclose(found, factors.sum(0), rtol=1e-6)
+    assert {shard.data.shape for shard in found.addressable_shards} == {(2, 6)}
+
+
+def test_a_weight_that_is_whole_stays_the_same_array():
+    weight = jnp.ones((3, 4))
+    assert pieces.whole(weight, (3, 4), jnp.dtype(jnp.bfloat16)) is weight
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [0, 1])
+def test_gathering_by_layer_trains_alike_in_less_memory(tree, stage):
+    """Equal to rounding: devices add gradients as they scatter them. The second stage has frozen blocks."""
+    tree["train"]["dtype"] = "float32"
+    one, _ = trained(on(tree, 1), 4, stage)
+    _, at_rest = memory(on(tree, 2, fsdp=2), stage)
+    arguments = []
+    for devices, fsdp in ((1, 1), (4, 2), (4, 4)):
+        c = on(tree, devices, fsdp=fsdp, gather="layer")
+        numbers, _ = trained(c, 4, stage)
+        np.testing.assert_allclose(numbers, one, rtol=1e-5)
+        held, temporaries = memory(c, stage)
+        arguments.append(held)
+        assert devices == 1 or temporaries < 0.6 * at_rest
+    state = phase_groups.abstract(on(tree, 1), None)
+    matrices = sum(4 * leaf.size for leaf in jax.tree.leaves(state.params) if leaf.ndim > 1)
+    batch = 16 * 256  # bytes: four arrays of 32 bits
+    assert arguments[0] - arguments[1] == pytest.approx(matrices / 2 + batch * 3 / 4, rel=0.05)
+    assert arguments[0] - arguments[2] == pytest.approx(matrices * 3 / 4 + batch * 3 / 4, rel=0.05)
+
+
+@pytest.mark.slow
+def test_all_that_a_phase_can_add_is_gathered_by_layer(tree):
+    """Shared parts, adapters and heads below the top. Adapters train on blocks that are cut themselves."""
+    tree["train"]["dtype"] = "float32"
+    tree |= {"baseline": "x"}
+    tree["model"] |= {"share_mlp": 2, "mlp": "swiglu", "residual": "scaled"}
+    tree["phase"][0] |= {"deep_supervision": 0.3}
+    lora = {"rank": 4, "alpha": 4.0, "targets": ["attention.qkv", "attention.out"]}
+    tree["phase"][2] |= {"lora": lora, "context": [[0.0, 16]], "freeze": [[0.0, 2]]}
+    for phase in (0, 2):
+        c = on(tree, 1)
+        stage = next(n for n, stage in enumerate(plan.build(c).stages) if stage.phase == c.phase[phase].name)
+        one, _ = trained(c, 3, stage)
+        four, _ = trained(on(tree, 4, fsdp=4, gather="layer"), 3, stage)
+        np.testing.assert_allclose(four, one, rtol=1e-5)
 
 
 # --- Who holds what --------------------------------------------------------------------------------------------------
@@ -162,6 +240,25 @@ def test_a_run_on_two_devices_continues_on_one(tree, tmp_path):
     assert newest.name == c.phase[0].name
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("gather", ["step", "layer"])
+def test_a_run_in_pieces_is_saved_and_continues_whole(tree, train, tmp_path, gather):
+    tree["phase"] = [tree["phase"][0] | {"tokens": 4 * 256, "context": [[0.0, 16]], "freeze": [[0.0, 0]]}]
+    tree["tokenizer"]["phases"] = ["grammar"]
+    tree["train"]["dtype"] = "float32"
+    ends = {}
+    for name, fsdp in (("whole", 1), ("pieces", 2)):
+        tree["workdir"] = str(tmp_path / name)
+        run = train(config_module.to_tree(on(tree, 2, fsdp=fsdp, gather=gather)), stop_after=2)
+        ends[name] = train(config_module.to_tree(on(tree, 1))), state_of(run / "checkpoints" / "2")
+    (whole, middle), (cut, cut_middle) = ends.values()
+    if gather == "step":
+        assert cut_middle == middle
+        assert state_of(cut / "phases" / "grammar") == state_of(whole / "phases" / "grammar")
+    losses = [[row["loss"] for row in metrics(run) if "loss" in row] for run in (whole, cut)]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+
+
 def test_devices_that_cannot_share_a_step_are_refused(tree):
     assert facts.counted_devices("all") == 4
     with pytest.raises(MachineError, match=r"train\.devices is 5, and this machine has 4"):
@@ -172,3 +269,11 @@ def test_devices_that_cannot_share_a_step_are_refused(tree):
         on(tree, 2, fsdp=4)
     with pytest.raises(InputError, match="slots: a power of two, or 0; got 3"):
         on(tree, 1, slots=3)
+    with pytest.raises(InputError, match=r"256 tokens has 4 rows .* and there are 8\. Set train\.devices = 4"):
+        on(tree, 8)
+
+
+def test_a_run_says_which_devices_are_idle(tree):
+    assert plan.idle(on(tree, 4), 4) is None
+    assert plan.idle(on(tree, 2), 4) == "2 of 4 devices are idle, because train.devices is 2"
+    assert "a step of 256 tokens keeps at most 4 busy" in plan.idle(on(tree, 4), 16)

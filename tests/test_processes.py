@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from conftest import PROJECT
 from one_node_slurm import slurm  # noqa: F401
@@ -47,6 +48,28 @@ def test_two_processes_have_the_bits_of_one(config, reference):
     assert "2 devices of 2 processes share each step" in both.output(0)
     others = [line for line in both.output(1).splitlines() if not line.startswith("[Gloo]")]
     assert others == []  # the first speaks for all
+
+
+def test_two_processes_that_hold_the_weights_together_have_the_bits_of_one(config, reference):
+    both = Together(config, 2, "--set", "train.fsdp=2")
+    assert both.codes() == [0, 0], both.output(0) + both.output(1)
+    assert "2 of them hold the weights together" in both.output(0)
+    assert digests(config.parent / "run") == digests(reference.parent / "run")
+
+
+def test_two_processes_gather_by_layer_and_one_goes_on(config, reference):
+    """Products are bfloat16 here, so rounding shows from the first digits that it can."""
+    layer = ["--set", "train.fsdp=2", "--set", "train.gather=layer"]
+    both = Together(config, 2, *layer)
+    both.wait_for_step(4)
+    both.processes[1].send_signal(signal.SIGTERM)
+    assert both.codes() == [143, 143], both.output(0) + both.output(1)
+    assert "is equal to rounding only" in both.output(0)
+    alone(config)
+    run, expected = config.parent / "run", reference.parent / "run"
+    ours, theirs = (np.array([loss for _, loss, _ in losses(folder)]) for folder in (run, expected))
+    np.testing.assert_allclose(ours[:2], theirs[:2], rtol=1e-3)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-2)
 
 
 def test_signals_and_deaths_change_no_bit(config, reference):

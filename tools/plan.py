@@ -22,7 +22,7 @@ from llm60_jax.machine import cli, compilation_cache, devices, manifest, termina
 from llm60_jax.machine.remembered import Unfinished
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.plan import Stage, StepKey, flops, hours
-from llm60_jax.training import costs, tuning
+from llm60_jax.training import ahead, costs, tuning
 from llm60_jax.training.costs import Cost
 
 EXAMPLES = """examples:
@@ -30,6 +30,9 @@ EXAMPLES = """examples:
   python tools/plan.py configs/llm60.toml
   # measure a few steps of every program: some minutes
   python tools/plan.py configs/llm60.toml --measure
+  # memory and communication on 16 TPU chips that are not here, or on 64 devices
+  python tools/plan.py configs/llm60_1b.toml --for v5e:4x4
+  python tools/plan.py configs/llm60_1b.toml --for cpu:64
   # measure other settings, for scripts
   python tools/plan.py configs/llm60.toml --measure --json --set train.remat=products > plan.json
 
@@ -41,8 +44,20 @@ Measurements are cached below data_dir, and so are the step times of runs. Later
 of a run use them. Hours count training steps only; evaluation, saving and texts add a few per cent.
 "least" and "most" come from the fastest and the slowest step so far. A machine that does other
 work, or runs hot, can be slower.
+
+--for compiles the step of every stage and runs none. cpu:64 is this CPU cut into 64 devices; the
+layout and the communication are those of 64 devices of any kind, the temporaries are a CPU's. The
+topology of TPUs needs the extra `tpu`, which brings their compiler, and no TPU. Sizes are for each
+device; "state" is what it holds between steps. A step sends by the programs' own collectives,
+before XLA changes any. Compiling takes some minutes a stage.
 """
 _KINDS = ("median", "least", "most")
+_SENT_BY = {
+    "all_gather": "all-gathers",
+    "ppermute": "exchanges",
+    "psum": "all-reduces",
+    "reduce_scatter": "reduce-scatters",
+}
 
 
 def rows_of(stages: Sequence[Stage], config: Config, measured: Mapping[StepKey, Cost]) -> list[dict[str, Any]]:
@@ -141,10 +156,43 @@ def _sources_of(record: dict[str, Any]) -> list[list[Any]]:
     return [[source["spec"], [name for name, _ in source["files"]]] for source in record["identity"]["sources"]]
 
 
+def elsewhere(config: Config, text: str, as_json: bool) -> None:
+    """Print what the step of each stage needs on devices that are not here. Stages that share a program share a row.
+
+    Args:
+      text: as `ahead.devices` takes it.
+    """
+    devices.settle("cpu", Path(config.data_dir))  # opens no other device of this machine
+    there = ahead.devices(text)
+    config = config_module.with_devices(config, len(there))
+    if not as_json:
+        terminal.say(f"{len(there)} devices of {there[0].device_kind}; for each device and step, times: MiB sent")
+    outlooks = {}
+    for key in dict.fromkeys(plan.key(config, stage) for stage in plan.build(config).stages):
+        outlook = outlooks[key] = ahead.compiled(config, key, there)
+        terminal.detail(f"context {key.context}, {key.frozen_blocks} frozen: {outlook.seconds:.0f} s to compile")
+    if as_json:
+        rows = [{"key": key._asdict(), **outlook._asdict()} for key, outlook in outlooks.items()]
+        print(json.dumps({"devices": len(there), "kind": there[0].device_kind, "programs": rows}, indent=1))
+        return
+    kinds = sorted({kind for outlook in outlooks.values() for kind in outlook.sent})
+    lines = []
+    for key, outlook in outlooks.items():
+        sent = [outlook.sent.get(kind, ahead.Sent(0, 0)) for kind in kinds]
+        mib = (f"{number / 2**20:,.0f}" for number in (outlook.state_bytes, outlook.peak_bytes))
+        each = (f"{one.times:,}: {one.bytes / 2**20:,.1f}" for one in sent)
+        lines.append((f"{key.context:,}", str(key.frozen_blocks), *mib, *each))
+    headings = ["context", "frozen", "state MiB", "peak MiB", *(_SENT_BY[kind] for kind in kinds)]
+    terminal.say(terminal.columns(headings, lines))
+
+
 def _plan(options: argparse.Namespace, interrupts: Interrupts) -> None:
     if options.rounds < 1:
         raise InputError(f"--rounds: {options.rounds}, but it must be 1 or more")
     given = config_module.load(options.config, options.set)
+    if options.elsewhere is not None:
+        elsewhere(given, options.elsewhere, options.json)
+        return
     look = first_look.look(given, terminal.Tracker(interrupts, on_stderr=options.json), epochs_only=True)
     look = with_prepared_text(look)
     config, kernels = library.expected(look.config)
@@ -177,6 +225,8 @@ def _plan(options: argparse.Namespace, interrupts: Interrupts) -> None:
         terminal.say(
             f"{name}: {spread['median']:,.1f} hours of steps ({spread['least']:,.1f} to {spread['most']:,.1f})"
         )
+    most, step_tokens = config.most_devices, config.train.tokens_per_step
+    terminal.say(f"a step of {step_tokens:,} tokens keeps at most {most} devices busy: a row of full length each")
     if config.train.is_auto:
         terminal.say('"auto" is not measured on this machine yet; tools/tune.py measures it, and so does a run')
     if "all" not in sums:
@@ -186,7 +236,11 @@ def _plan(options: argparse.Namespace, interrupts: Interrupts) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     parser = cli.config_parser(__doc__, EXAMPLES)
-    parser.add_argument("--measure", action="store_true", help="run a few steps of every program on this machine")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--measure", action="store_true", help="run a few steps of every program on this machine")
+    how.add_argument(
+        "--for", dest="elsewhere", metavar="DEVICES", help="compile for these devices instead: v5e:4x4, cpu:64"
+    )
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="steps measured of each program (default 3)")
     cli.add_anew(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")

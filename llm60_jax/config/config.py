@@ -53,7 +53,7 @@ class Train:
     micro_batch: tuple[tuple[Positive, Positive], ...] | Literal["auto"]  # (context, sequences in one micro-batch)
     devices: Positive | Literal["all"] = "all"  # devices of all processes that share a step; a number cuts a CPU
     fsdp: Positive = 1  # devices that hold weights and optimizer state together, each a part
-    gather: Gather = "step"  # when such weights are put together: once a step, or layer by layer in less memory
+    gather: Gather = "step"  # once a step; or by layer: less memory under remat, sums in any order
     slots: Annotated[int, Field(ge=0, le=1024)] = 4  # on 1, 2, 4 ... up to so many devices bits are equal; 0: any order
     remat: Recompute = "full"  # default of every phase
     memory_gb: Annotated[float, Field(gt=0)] | None = None  # bound for "auto"; None: half the memory, 90 % of a GPU's
@@ -169,6 +169,13 @@ class Config:
             require(self.tokenizer is None, "tokenizer: the checkpoint in start brings its own; remove the table")
         for name in self.tokenizer.phases if self.tokenizer else ():
             require(name in names, f"tokenizer.phases: there is no phase '{name}'{schema.nearest(name, names)}")
+        devices, most = self.train.device_count, self.most_devices
+        require(
+            devices <= most,
+            f"train.devices: a step of {self.train.tokens_per_step:,} tokens has {most} rows at the longest context, "
+            f"one for each of {most} devices at most, and there are {devices}. Set train.devices = {most}, or raise "
+            "train.tokens_per_step, which needs other learning rates",
+        )
         for phase in self.phase:
             self._check_phase(phase)
             self._check_goal(phase)
@@ -180,6 +187,12 @@ class Config:
         if phase == self.phase[0]:
             return "grammar" if self.start is None else "fine_tune"
         return "fine_tune" if phase == self.phase[-1] else "vocabulary"
+
+    @property
+    def most_devices(self) -> int:
+        """Devices that can share every step: its rows at the longest context."""
+        longest = max(context for phase in self.phase for _, context in phase.context)
+        return max(1, self.train.tokens_per_step // longest)
 
     @property
     def phase_names(self) -> list[str]:
@@ -265,7 +278,10 @@ class Config:
             micro_batches % devices == 0,
             f"{step}, which train.devices = {devices} does not divide; make train.micro_batch smaller",
         )
-        require(devices % train.fsdp == 0, f"train.fsdp: {train.fsdp} does not divide the {devices} devices")
+        require(
+            train.devices == "all" or devices % train.fsdp == 0,
+            f"train.fsdp: {train.fsdp} does not divide the {devices} devices; set it to a number that does, such as 1",
+        )
 
 
 def load(path: str | Path, overrides: Sequence[str] = (), workdir: str | None = None) -> Config:

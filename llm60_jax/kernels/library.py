@@ -56,6 +56,8 @@ def _unclaimed(config: Config, processes: int) -> str | None:
     each = config.train.device_count // processes
     if each > 1:
         return f"a process has {each} devices, and the native kernels use all its cores as one"
+    if config.train.gather == "layer" and config.train.fsdp > 1:
+        return 'train.gather is "layer", and the native kernels take whole stacks'
     return native.unclaimed(config.model)
 
 

@@ -67,6 +67,13 @@ def counted_devices(wanted: int | Literal["all"]) -> int:
     return wanted
 
 
+def devices_at_hand() -> int:
+    """Return how many devices all processes have. A CPU is one, however it is cut."""
+    import jax
+
+    return 1 if jax.default_backend() == "cpu" else jax.device_count()
+
+
 def _device_kind() -> str:
     """Return the kind of JAX's first device. Raise MachineError if it finds none."""
     global _device

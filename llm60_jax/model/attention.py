@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from llm60_jax.model import target
 from llm60_jax.model.matmul import Array, dot, dot_nt, joined, matmul, matmul_nt, named, tagged, transposed
 from llm60_jax.plan.flops import ATTENTION_CHUNK
 
@@ -71,7 +72,7 @@ def attend(
     q_BHTK, k_BHTK, v_BHTK = (x.astype(dtype) for x in (q_BHTK, k_BHTK, v_BHTK))
     if not is_fused(q_BHTK.shape[2], dtype):
         return chunked(q_BHTK, k_BHTK, v_BHTK, seen, dtype)
-    return named(FUSED_KERNELS[jax.default_backend()](q_BHTK, k_BHTK, v_BHTK, seen), "attention")
+    return named(FUSED_KERNELS[target.platform()](q_BHTK, k_BHTK, v_BHTK, seen), "attention")
 
 
 def is_fused(length: int, dtype: jnp.dtype | str) -> bool:
@@ -80,7 +81,7 @@ def is_fused(length: int, dtype: jnp.dtype | str) -> bool:
     Their products of float32 have fewer bits than float32 (TF32 on a GPU), so those go another way.
     """
     fits = length % FUSED_BLOCK == 0 and jnp.dtype(dtype) == jnp.bfloat16
-    return fits and jax.default_backend() in FUSED_KERNELS
+    return fits and target.platform() in FUSED_KERNELS
 
 
 def plain(

@@ -32,6 +32,7 @@ from llm60_jax.model import attention
 from llm60_jax.model.attention import Sight
 from llm60_jax.model.matmul import Array, joined, materialised, matmul, named, tagged
 from llm60_jax.model.noise import drop_path, dropout, jitter
+from llm60_jax.model.pieces import whole
 from llm60_jax.plan import Noise
 
 
@@ -179,14 +180,15 @@ class Linear(nnx.Module):
     """A linear map without bias: x[..., I] -> float32 [..., O]. Its kernel is [I, O], N(0, std)."""
 
     def __init__(self, inputs: int, outputs: int, std: float, rng: Array):
-        self.kernel = nnx.Param(std * jax.random.normal(rng, (inputs, outputs)))
+        self.shape = inputs, outputs
+        self.kernel = nnx.Param(std * jax.random.normal(rng, self.shape))
 
     def __call__(self, x: Array, dtype: jnp.dtype) -> Array:
         flat = self._apply(x.reshape(-1, x.shape[-1]), dtype)
         return flat.reshape(*x.shape[:-1], flat.shape[-1])
 
     def _apply(self, x_NI: Array, dtype: jnp.dtype) -> Array:
-        return matmul(x_NI, self.kernel[...], dtype)
+        return matmul(x_NI, whole(self.kernel[...], self.shape, dtype), dtype)
 
 
 class LoraLinear(Linear):
@@ -197,13 +199,15 @@ class LoraLinear(Linear):
 
     def __init__(self, inputs: int, outputs: int, std: float, rng: Array, lora: Lora):
         super().__init__(inputs, outputs, std, rng)
-        self.scale = lora.scale
+        self.scale, self.rank = lora.scale, lora.rank
         self.a = nnx.Param(jax.random.normal(jax.random.fold_in(rng, 1), (inputs, lora.rank)) / math.sqrt(inputs))
         self.b = nnx.Param(jnp.zeros((lora.rank, outputs)))
 
     def _apply(self, x_NI: Array, dtype: jnp.dtype) -> Array:
-        low_Nr = matmul(x_NI, self.a[...], dtype)
-        return super()._apply(x_NI, dtype) + self.scale * matmul(low_Nr, self.b[...], dtype)
+        inputs, outputs = self.shape
+        low_Nr = matmul(x_NI, whole(self.a[...], (inputs, self.rank), dtype), dtype)
+        added_NO = matmul(low_Nr, whole(self.b[...], (self.rank, outputs), dtype), dtype)
+        return super()._apply(x_NI, dtype) + self.scale * added_NO
 
 
 def _linear(c: Model, lora: Lora | None, name: str, std: float, rng: Array) -> Linear:

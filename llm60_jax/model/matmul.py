@@ -17,6 +17,8 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.experimental.layout import Layout, with_layout_constraint
 
+from llm60_jax.model import target
+
 Array = jax.Array
 
 
@@ -52,7 +54,7 @@ def transposed(x: Array) -> Array:
 
 def materialised(x: Array) -> Array:
     """Write x out in row-major order on a CPU; elsewhere leave the layout to the compiler."""
-    if jax.default_backend() != "cpu":
+    if target.platform() != "cpu":
         return x
     return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
 

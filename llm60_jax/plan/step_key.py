@@ -94,11 +94,13 @@ def key(config: Config, stage: Stage) -> StepKey:
 def sharing(config: Config) -> Sharing:
     """Return how the devices of a run share its steps.
 
-    More devices than `train.slots` make as many slots; a number that is no power of two makes none.
+    More devices than `train.slots` make as many slots; a number that is no power of two makes none, and
+    neither do weights that are gathered by layer.
     """
     train, devices = config.train, config.train.device_count
-    has_tree = train.slots > 0 and devices & (devices - 1) == 0
-    return Sharing(devices, train.fsdp, train.gather, max(train.slots, devices) if has_tree else 0)
+    gather = train.gather if train.fsdp > 1 else "step"
+    has_tree = train.slots > 0 and devices & (devices - 1) == 0 and gather == "step"
+    return Sharing(devices, train.fsdp, gather, max(train.slots, devices) if has_tree else 0)
 
 
 def unclaimed(config: Config, phase: Phase) -> str | None:

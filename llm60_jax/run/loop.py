@@ -19,7 +19,7 @@ from llm60_jax.data import first_look
 from llm60_jax.data.prepare import Prepared, prepare
 from llm60_jax.errors import DamageError, GateError, InputError, Interrupted, TrainingError
 from llm60_jax.kernels import library
-from llm60_jax.machine import devices, manifest, shared_folder, shipped, together
+from llm60_jax.machine import devices, facts, manifest, shared_folder, shipped, together
 from llm60_jax.machine.awake import kept_awake
 from llm60_jax.machine.signals import Interrupts
 from llm60_jax.machine.terminal import Tracker, detail, say
@@ -229,6 +229,8 @@ def _prepared(config: Config, interrupts: Interrupts, back_to: int | None) -> It
 def _shared(config: Config) -> Iterator[str]:
     """Yield how devices share the steps, and what that means for equal bits."""
     settings = config.train
+    if line := plan.idle(config, facts.devices_at_hand()):
+        yield line
     if settings.device_count == 1:
         return
     of_processes = f" of {together.count()} processes" if together.count() > 1 else ""

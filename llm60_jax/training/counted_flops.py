@@ -49,7 +49,7 @@ def _count(jaxpr: Any, outside: str) -> collections.Counter[str]:
             continue
         if primitive == "pallas_call":  # skip: its products are in loops over blocks
             continue
-        counts = [_count(body, part) for body in _bodies(equation)]
+        counts = [_count(body, part) for body in bodies(equation)]
         if primitive == "while" and any(count.total() for count in counts):
             raise ValueError(
                 f"a while loop has matrix products in part '{part}', and its trip count is unknown; use jax.lax.scan"
@@ -71,7 +71,7 @@ def _dot_flops(equation: Any) -> int:
     return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contract)
 
 
-def _bodies(equation: Any) -> Iterator[Any]:
+def bodies(equation: Any) -> Iterator[Any]:
     """Yield the programs inside an equation: loop bodies, branches, called functions."""
     for value in equation.params.values():
         for item in value if isinstance(value, (tuple, list)) else (value,):

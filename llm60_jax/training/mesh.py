@@ -8,6 +8,7 @@ a balanced tree: inside a device first, then in rounds between devices whose num
 commutes, so any number of devices that divides the slots gives the same bits on each of them.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -18,24 +19,28 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from llm60_jax.model import groups
+from llm60_jax.model import groups, pieces, target
 from llm60_jax.plan import Sharing
 
-AXES = ("data", "fsdp")
+AXES = ("data", pieces.AXIS)
 WHOLE = PartitionSpec()
 SPLIT = PartitionSpec(AXES)  # along the first axis
 
 
-@functools.cache
 def of(sharing: Sharing) -> Mesh:
     """Return the mesh of a step: as many devices of each process, those of a process side by side.
 
     `machine.devices.ready` has checked their number.
     """
-    each = sharing.devices // jax.process_count()
+    return _of(sharing, target.devices())
+
+
+@functools.cache
+def _of(sharing: Sharing, available: tuple[jax.Device, ...]) -> Mesh:
     by_process: dict[int, list[jax.Device]] = {}
-    for device in jax.devices():
+    for device in available:
         by_process.setdefault(device.process_index, []).append(device)
+    each = sharing.devices // len(by_process)
     devices = [device for _, own in sorted(by_process.items()) for device in own[:each]]
     return Mesh(np.array(devices).reshape(-1, sharing.fsdp), AXES)
 
@@ -46,26 +51,35 @@ def on(sharing: Sharing, spec: PartitionSpec) -> NamedSharding:
 
 
 def of_state(state: Any, sharing: Sharing) -> Any:
-    """Return the sharding of every array of a training state, real or abstract.
+    """Return the sharding of every array of a training state, real or abstract: its groups are `cut`, all else is
+    whole."""
+    whole_state = jax.tree.map(lambda _: WHOLE, state)
+    specs = dataclasses.replace(whole_state, params=cut(state.params, sharing), opt_state=cut(state.opt_state, sharing))
+    return jax.tree.map(functools.partial(on, sharing), specs)
+
+
+def cut(groups_of_arrays: dict[str, Any], sharing: Sharing) -> dict[str, Any]:
+    """Return how devices hold groups of parameters or of optimizer state, a `PartitionSpec` for each array.
 
     A matrix is cut along its longest axis that `fsdp` divides, never along the axis of layers. All else is whole.
     """
 
-    def cut(path: Any, leaf: Any) -> NamedSharding:
-        names = [getattr(entry, "key", None) for entry in path]
-        first = 1 if any(isinstance(name, str) and groups.is_stacked(name) for name in names) else 0
+    def spec(first: int, leaf: Any) -> PartitionSpec:
         axes = [axis for axis in range(first, leaf.ndim) if leaf.shape[axis] % sharing.fsdp == 0]
         if sharing.fsdp == 1 or leaf.ndim - first < 2 or not axes:
-            return on(sharing, WHOLE)
+            return WHOLE
         longest = max(axes, key=lambda axis: leaf.shape[axis])
-        return on(sharing, PartitionSpec(*[None] * longest, "fsdp"))
+        return PartitionSpec(*[None] * longest, pieces.AXIS)
 
-    def is_cut(path: Any) -> bool:
-        return getattr(path[0], "name", "") in ("params", "opt_state")
+    return {
+        name: jax.tree.map(functools.partial(spec, int(groups.is_stacked(name))), group)
+        for name, group in groups_of_arrays.items()
+    }
 
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: cut(path, leaf) if is_cut(path) else on(sharing, WHOLE), state
-    )
+
+def within(params: groups.Params, sharing: Sharing) -> Any:
+    """Return how devices hold groups of parameters inside `summed`: in pieces if layers put them together."""
+    return cut(params, sharing) if sharing.gather == "layer" else WHOLE
 
 
 def place(state: Any, sharing: Sharing) -> Any:
@@ -133,28 +147,35 @@ def _maximum(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
 # --- Sums ---------------------------------------------------------------------------------------------------------
 
 
-def summed(function: Callable[..., Any], sharing: Sharing, slots: int) -> Callable[..., Any]:
+def summed(
+    function: Callable[..., Any], sharing: Sharing, slots: int, held: Any = WHOLE, sums: Any = WHOLE
+) -> Callable[..., Any]:
     """Return `function(shared, parts)` summed over the micro-batches of all devices.
 
-    Every device has all of `shared`; the arrays of `parts` are split along their first axis. `function` sums over the
-    micro-batches that it gets.
+    The arrays of `parts` are split along their first axis. `function` sums over the micro-batches that it gets.
 
     Args:
       slots: a multiple of the devices, and a power of two; 0 sums in whatever order is fastest, so that the last bits
         depend on the number of devices.
+      held: how a device has `shared`, a spec or a tree of specs.
+      sums: the same of the results, with `slots` 0. A result in pieces is summed over `fsdp` already
+        (`pieces.whole` does that).
     """
+
+    def total(spec: PartitionSpec, own: Any) -> Any:
+        return jax.lax.psum(own, AXES if spec == WHOLE else "data")
 
     def on_one_device(shared: Any, part: Any) -> Any:
         if slots == 0:
             own = function(shared, part)
-            return jax.lax.psum(own, AXES) if sharing.devices > 1 else own
+            return jax.tree.map(total, sums, own) if sharing.devices > 1 else own
         own = _tree(functools.partial(function, shared), part, slots // sharing.devices)
         for bit in range(int(math.log2(sharing.devices))):
             pairs = [(device, device ^ (1 << bit)) for device in range(sharing.devices)]
             own = jax.tree.map(lambda x, pairs=pairs: x + jax.lax.ppermute(x, AXES, pairs), own)
         return own
 
-    return jax.shard_map(on_one_device, mesh=of(sharing), in_specs=(WHOLE, SPLIT), out_specs=WHOLE, check_vma=False)
+    return jax.shard_map(on_one_device, mesh=of(sharing), in_specs=(held, SPLIT), out_specs=sums, check_vma=False)
 
 
 def _tree(function: Callable[[Any], Any], parts: Any, slots: int) -> Any:

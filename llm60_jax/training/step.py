@@ -17,7 +17,7 @@ import optax
 
 from llm60_jax.config import Config, Lora, Model
 from llm60_jax.config.schema import Dtype, Kernels
-from llm60_jax.model import groups, layers, losses, native
+from llm60_jax.model import groups, layers, losses, native, pieces
 from llm60_jax.plan import Noise, StepKey, tap_depths
 from llm60_jax.training import mesh, optim
 
@@ -117,7 +117,14 @@ def train_step(
     total_weight, total_tokens = mesh.summed(_weights, key.sharing, key.slots)((), weights)
     total_weight, total_tokens = jnp.maximum(total_weight, 1e-6), jnp.maximum(total_tokens, 1)
     rng = jax.random.fold_in(jax.random.key(state.seed), state.step)
-    gradients = mesh.summed(_accumulated(config.model, key), key.sharing, key.slots)
+    held_live, held_fixed = (mesh.within(params, key.sharing) for params in (live, fixed))
+    gradients = mesh.summed(
+        _accumulated(config.model, key),
+        key.sharing,
+        key.slots,
+        held=(held_live, held_fixed, mesh.WHOLE, mesh.WHOLE, mesh.WHOLE),
+        sums=(mesh.WHOLE, mesh.WHOLE, (held_live, mesh.WHOLE)),
+    )
     shared = live, fixed, total_weight, total_tokens, rng
     objective, (terms, coverage, forward_counts), (grads, backward_counts) = gradients(
         shared, (batch, jnp.arange(key.accumulation))
@@ -225,7 +232,8 @@ def _losses(
     stack_sums: native.Sums,
 ) -> tuple[jax.Array, dict[str, losses.Sums], jax.Array, jax.Array]:
     """Return a micro-batch's objective and loss terms, as sums over tokens, mask coverage and counts."""
-    network, dtype = groups.merge(config, params, key.lora), jnp.dtype(key.dtype)
+    table = pieces.whole(params["embedding"], (config.vocab_size, config.dim), jnp.dtype(jnp.float32))
+    network, dtype = groups.merge(config, {**params, "embedding": table}, key.lora), jnp.dtype(key.dtype)
     outputs = network(
         micro["tokens"],
         micro["segments"],
@@ -260,7 +268,7 @@ def _block_gradients(config: Model, grads: groups.Params) -> jax.Array:
         squares = jnp.zeros(stop - start)
         for group in groups.stack_groups(name):
             for leaf in jax.tree.leaves(grads.get(group, {})):
-                leaf_squares = jnp.square(leaf).reshape(len(leaf), -1).sum(1)
+                leaf_squares = jnp.square(leaf).sum(tuple(range(1, leaf.ndim)))  # a reshape would gather pieces
                 squares += jnp.repeat(leaf_squares, (stop - start) // len(leaf))
         norms.append(jnp.sqrt(squares))
     return jnp.concatenate(norms)
