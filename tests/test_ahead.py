@@ -63,10 +63,10 @@ def test_a_program_is_for_the_devices_it_is_aimed_at(monkeypatch):
         platform, process_index = "tpu", 0
 
     assert target.platform() == "cpu"
-    assert not attention.is_fused(128)
+    assert not attention.is_fused(128, "bfloat16")
     with target.aimed_at([Chip()]):
         assert target.platform() == "tpu"
-        assert attention.is_fused(128)
+        assert attention.is_fused(128, "bfloat16")
     assert target.devices() == tuple(jax.devices())
 
 
