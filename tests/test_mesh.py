@@ -86,6 +86,14 @@ def test_one_device_and_four_have_the_same_bits(tree):
 
 
 @pytest.mark.slow
+def test_a_single_micro_batch_on_each_device_has_the_same_bits(tree):
+    """Without loops, a program would be fused in another way."""
+    tree["phase"][0] |= {"mlp_dropout": 0.1}
+    one, two, four = (digest(on(tree, devices, micro_batch=[[16, 4], [32, 2], [64, 1]])) for devices in (1, 2, 4))
+    assert one == two == four
+
+
+@pytest.mark.slow
 def test_sums_in_any_order_differ_between_numbers_of_devices(tree):
     """The negative control of the test above."""
     (_, one), (_, four) = (digest(on(tree, devices, slots=0)) for devices in (1, 4))

@@ -184,7 +184,7 @@ def _tree(function: Callable[[Any], Any], parts: Any, slots: int) -> Any:
     Each level is a loop of two, so a program holds `function` once.
     """
     if slots == 1:
-        return function(parts)
+        return jax.lax.optimization_barrier(function(parts))  # no sum is fused with what it adds
     halves = jax.tree.map(lambda x: x.reshape(2, len(x) // 2, *x.shape[1:]), parts)
 
     def add(total: Any, half: Any) -> tuple[Any, None]:
