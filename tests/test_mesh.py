@@ -86,14 +86,6 @@ def test_one_device_and_four_have_the_same_bits(tree):
 
 
 @pytest.mark.slow
-def test_a_single_micro_batch_on_each_device_has_the_same_bits(tree):
-    """Without loops, a program would be fused in another way."""
-    tree["phase"][0] |= {"mlp_dropout": 0.1}
-    one, two, four = (digest(on(tree, devices, micro_batch=[[16, 4], [32, 2], [64, 1]])) for devices in (1, 2, 4))
-    assert one == two == four
-
-
-@pytest.mark.slow
 def test_sums_in_any_order_differ_between_numbers_of_devices(tree):
     """The negative control of the test above."""
     (_, one), (_, four) = (digest(on(tree, devices, slots=0)) for devices in (1, 4))
@@ -279,6 +271,18 @@ def test_devices_that_cannot_share_a_step_are_refused(tree):
         on(tree, 1, slots=3)
     with pytest.raises(InputError, match=r"256 tokens has 4 rows .* and there are 8\. Set train\.devices = 4"):
         on(tree, 8)
+
+
+def test_a_run_says_where_bits_depend_on_the_number_of_devices(tree):
+    def said(devices, **train):
+        return " ".join(loop._shared(on(tree, devices, **train)))
+
+    assert "rounding" not in said(2)
+    assert "at contexts 16, 32, 64 each device has a single micro-batch" in said(
+        4, micro_batch=[[16, 4], [32, 2], [64, 1]]
+    )
+    assert "train.slots = 0: the sums" in said(2, slots=0)
+    assert "4 devices make 4 sums of each step, and train.slots is 2" in said(4, slots=2, tokens_per_step=512)
 
 
 def test_a_run_says_which_devices_are_idle(tree):
