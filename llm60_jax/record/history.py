@@ -109,7 +109,7 @@ class _Parts(NamedTuple):
 
 def without_time(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return rows without fields that depend on time or machine; two runs with equal training have equal rows."""
-    stage_fields = ("frozen_leaves", "frozen_leaves_changed", "temporary_bytes")
+    stage_fields = ("frozen_leaves", "frozen_leaves_changed")
     timeless = [row for row in rows if "phase_end" not in row and "paused_seconds" not in row]
     return [
         {

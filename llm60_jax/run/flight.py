@@ -109,10 +109,17 @@ class Flight:
 
     def order(self) -> bigrams.Order | None:
         """Return how much the order of tokens in the first batches tells, to see that they are text."""
-        return bigrams.of_batches(self._first_batches)
+        kept = [{name: array.tolist() for name, array in batch.items()} for batch in self._first_batches]
+        shares = together.gather(kept)
+        return bigrams.of_batches(
+            [
+                {name: np.concatenate([np.asarray(share[name], np.int32) for share in parts]) for name in parts[0]}
+                for parts in zip(*shares, strict=True)
+            ]
+        )
 
     def _keep_first(self, batch: dict[str, Any]) -> None:
-        if sum(kept["tokens"].size for kept in self._first_batches) < bigrams.SAMPLE:
+        if together.count() * sum(kept["tokens"].size for kept in self._first_batches) < bigrams.SAMPLE:
             self._first_batches.append({name: np.asarray(batch[name]) for name in ("tokens", "segments")})
 
     def _log(self, pending: _Pending, objective: float, grad_norm: float) -> None:
