@@ -16,7 +16,7 @@ from llm60_jax import plan
 from llm60_jax.errors import InputError
 from llm60_jax.model import groups
 from llm60_jax.plan import Noise
-from llm60_jax.training import phase_groups, programs, step
+from llm60_jax.training import mesh, phase_groups, programs, step
 
 
 def batch_for(key, seed=0):
@@ -137,9 +137,9 @@ def test_one_compile_per_key_and_shared_between_phases(tiny):
 def test_a_compiled_step_is_traced_once_whatever_step_and_rate(tiny):
     key = keys(tiny)[1]
     traced = chex.assert_max_traces(lambda s, b, r: step.train_step(tiny, key, s, b, r), n=1)
-    jitted, state = jax.jit(traced), step.init(tiny)
+    jitted, state = jax.jit(traced), mesh.place(step.init(tiny), key.sharing)
     for rate in (1e-3, 2e-3):
-        state, _ = jitted(state, batch_for(key), np.float32(rate))
+        state, _ = jitted(state, mesh.put(batch_for(key), key.sharing), np.float32(rate))
 
 
 @pytest.mark.slow
