@@ -35,11 +35,21 @@ import jax  # noqa: E402
 jax.config.update("jax_num_cpu_devices", 4)  # in this process, for what trains on several; all else uses the first
 
 from llm60_jax import config as config_module  # noqa: E402
+from llm60_jax.machine import facts  # noqa: E402
 from llm60_jax.record.history import without_time as without_time  # noqa: E402
 
 PROJECT = Path(__file__).resolve().parents[1]
 # Processes that tests start run the checkout beside them, also where another one is installed.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
+
+
+@pytest.fixture(autouse=True)
+def _all_is_one(request, monkeypatch):
+    """Let "all" devices be one, as on a CPU that is not cut, except where meshes are tested."""
+    if request.module.__name__ not in ("test_mesh", "test_ahead"):
+        counted = facts.counted_devices
+        monkeypatch.setattr(facts, "counted_devices", lambda wanted: counted(1 if wanted == "all" else wanted))
+
 
 NOUNS = ["river", "garden", "letter", "captain", "window", "harbour", "teacher", "kitchen", "lantern", "orchard"]
 VERBS = ["crossed", "remembered", "opened", "followed", "painted", "found", "carried", "watched", "repaired"]
