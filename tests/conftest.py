@@ -35,6 +35,7 @@ import jax  # noqa: E402
 jax.config.update("jax_num_cpu_devices", 4)  # in this process, for what trains on several; all else uses the first
 
 from llm60_jax import config as config_module  # noqa: E402
+from llm60_jax.config import Exclude, FolderSource, Phase  # noqa: E402
 from llm60_jax.machine import facts  # noqa: E402
 from llm60_jax.record.history import without_time as without_time  # noqa: E402
 
@@ -84,6 +85,19 @@ def write_corpus(folder: Path, documents: int, seed: int) -> Path:
         ]
         (folder / f"{number:03}.txt").write_text(" ".join(sentences) + f" So ends part {number}.\n", encoding="utf-8")
     return folder
+
+
+def unruled_phase(*folders: Path) -> Phase:
+    """A phase that takes the text of some folders without any exclusion rule."""
+    return Phase(
+        name="grammar",
+        tokens=1,
+        context=((0.0, 8),),
+        freeze=((0.0, 0),),
+        learning_rate=(1e-3, 1e-4),
+        sources=tuple(FolderSource(kind="folder", path=str(folder)) for folder in folders),
+        exclude=Exclude(rules=()),
+    )
 
 
 def tiny_tree(folder: Path) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from conftest import WORDS
+from conftest import unruled_phase as phase
 
-from llm60_jax.config import Exclude, FolderSource, InstructionSource, Phase, Source
+from llm60_jax.config import FolderSource, InstructionSource, Source
 from llm60_jax.data.corpus import corpus, units
 from llm60_jax.data.read import items, plain, sources
 from llm60_jax.data.read.ledger import Ledger
@@ -139,18 +140,6 @@ def test_other_files_are_left_whole(tmp_path: Path, name: str, content: bytes) -
     (tmp_path / name).write_bytes(content)
     whole, parts = cut(folder(tmp_path), 100)
     assert parts == whole
-
-
-def phase(path: Path) -> Phase:
-    return Phase(
-        name="grammar",
-        tokens=1,
-        context=((0.0, 8),),
-        freeze=((0.0, 0),),
-        learning_rate=(1e-3, 1e-4),
-        sources=(folder(path),),
-        exclude=Exclude(rules=()),
-    )
 
 
 def content(made: corpus.Corpus) -> dict[str, bytes]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from conftest import WORDS
+from conftest import unruled_phase as phase
 
-from llm60_jax.config import Exclude, FolderSource, Phase
 from llm60_jax.data.clean import dedup
 from llm60_jax.data.corpus import corpus, evaluation_text, joining, units
 from llm60_jax.data.read import sources
@@ -21,18 +21,6 @@ from llm60_jax.machine.progress import silent
 
 def words(seed: int, count: int = 40) -> str:
     return " ".join(random.Random(seed).choices([*WORDS, *(f"word{i}" for i in range(300))], k=count))
-
-
-def phase(*folders: Path) -> Phase:
-    return Phase(
-        name="grammar",
-        tokens=1,
-        context=((0.0, 8),),
-        freeze=((0.0, 0),),
-        learning_rate=(1e-3, 1e-4),
-        sources=tuple(FolderSource(kind="folder", path=str(folder)) for folder in folders),
-        exclude=Exclude(rules=()),
-    )
 
 
 @pytest.fixture

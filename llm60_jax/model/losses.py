@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from llm60_jax.config.schema import Kernels
-from llm60_jax.model import native
+from llm60_jax.model import native, target
 from llm60_jax.model.matmul import matmul, matmul_nt, transposed
 
 Array = jax.Array
@@ -49,7 +49,7 @@ class LossInputs(NamedTuple):
 
 def _chunked(x: Array) -> Array:
     """Cut into the device's chunks: [N, ...] -> [chunks, tokens of one, ...], padded with zeros."""
-    most = CPU_CHUNK if jax.default_backend() == "cpu" else ACCELERATOR_CHUNK
+    most = CPU_CHUNK if target.platform() == "cpu" else ACCELERATOR_CHUNK
     chunks = -(-len(x) // most)
     size = -(-len(x) // chunks)
     padded = jnp.pad(x, [(0, chunks * size - len(x))] + [(0, 0)] * (x.ndim - 1))

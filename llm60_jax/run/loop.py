@@ -189,7 +189,8 @@ def launch(
 def _prepared(config: Config, interrupts: Interrupts, back_to: int | None) -> Iterator[Ready]:
     """Check a configuration and this machine, prepare the text, and open the run directory, all cheap checks first."""
     gates.check_names(config.phase)
-    together.require_same("the configuration", flat(config_module.to_tree(config)) | {"--back-to": back_to})
+    tree = config_module.to_tree(config)  # of processes that act together, what may change under a run is the same, too
+    together.require_same("the configuration", flat(tree) | flat(tree, free=True) | {"--back-to": back_to})
     together.all_or_none(lambda: preflight.require(config))
     look = together.first_then_all(lambda: first_look.look(config, Tracker(interrupts)))
     config = look.config
