@@ -104,11 +104,12 @@ def test_a_stopped_process_ends_the_other_within_the_heartbeat(config):
     assert "process 1 on " in both.output(0)
 
 
-def test_processes_that_differ_are_refused_by_all(config):
-    both = Together(config, 2, each={1: ["--set", "seed=8"]})
+@pytest.mark.parametrize(("field", "value"), [("seed", 8), ("train.slots", 2)])  # the second may change under a run
+def test_processes_that_differ_are_refused_by_all(config, field, value):
+    both = Together(config, 2, each={1: ["--set", f"{field}={value}"]})
     assert both.codes() == [2, 2]
     for number in (0, 1):
-        assert "the configuration: seed is 8 for process 1 on " in both.output(number)
+        assert f"the configuration: {field} is {value} for process 1 on " in both.output(number)
 
 
 def test_a_full_disk_is_told_to_all(config):
