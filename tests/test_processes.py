@@ -58,18 +58,20 @@ def test_two_processes_that_hold_the_weights_together_have_the_bits_of_one(confi
 
 
 def test_two_processes_gather_by_layer_and_one_goes_on(config, reference):
-    """Products are bfloat16 here, so rounding shows from the first digits that it can."""
-    layer = ["--set", "train.fsdp=2", "--set", "train.gather=layer"]
-    both = Together(config, 2, *layer)
+    """In float32, and for few steps: training amplifies a rounding error until nothing can be compared."""
+    exact = ["--set", "train.dtype=float32"]
+    both = Together(config, 2, *exact, "--set", "train.fsdp=2", "--set", "train.gather=layer")
     both.wait_for_step(4)
     both.processes[1].send_signal(signal.SIGTERM)
     assert both.codes() == [143, 143], both.output(0) + both.output(1)
     assert "is equal to rounding only" in both.output(0)
-    alone(config)
-    run, expected = config.parent / "run", reference.parent / "run"
-    ours, theirs = (np.array([loss for _, loss, _ in losses(folder)]) for folder in (run, expected))
-    np.testing.assert_allclose(ours[:2], theirs[:2], rtol=1e-3)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-2)
+    alone(config, *exact)
+    ours = losses(config.parent / "run")
+    shutil.rmtree(config.parent / "run")
+    alone(config, *exact)
+    theirs = losses(config.parent / "run")
+    np.testing.assert_allclose(ours[:8], theirs[:8], rtol=1e-4)
+    np.testing.assert_allclose(np.array(ours)[:, 1], np.array(theirs)[:, 1], rtol=1e-2)
 
 
 def test_signals_and_deaths_change_no_bit(config, reference):

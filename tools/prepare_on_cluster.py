@@ -6,8 +6,8 @@ import importlib.util
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,7 @@ def _run(executor: Any) -> None:
 
 def _make(options: argparse.Namespace, missing: Work, logs: Path, interrupts: Interrupts) -> bool:
     """Make units, or submit them to Slurm. Return whether the tasks have ended."""
-    name, call_logs = logs.name.removeprefix("logs-"), logs / time.strftime("%Y%m%d-%H%M%S")
+    name, call_logs = logs.name.removeprefix("logs-"), logs / f"{datetime.now():%Y%m%d-%H%M%S-%f}"  # one of each call
     jobs = slurm.queued(name) if options.executor == "slurm" else []
     if jobs:
         terminal.say(f"An earlier call's tasks are still in the queue: {jobs[0].name}. No others are added.")

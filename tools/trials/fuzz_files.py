@@ -130,8 +130,10 @@ def try_hostile(run: BreakableRun, trials: Trials) -> FuzzResult:
     def trusting(path: Path) -> np.ndarray:
         return np.load(path, **{"allow_" + "pickle": True})  # type: ignore[arg-type]
 
+    make_environment = pages._environment.__wrapped__  # does not keep what it makes
+
     def unescaped(folder: Path) -> jinja2.Environment:
-        environment: jinja2.Environment = pages._environment.__wrapped__(folder)  # not the one that is kept
+        environment: jinja2.Environment = make_environment(folder)
         environment.autoescape = False
         return environment
 
