@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from llm60_jax.config import Config, Lora
+from llm60_jax.config import Config, Lora, Model
 from llm60_jax.data.tokens.tokenizer import Tokenizer
 from llm60_jax.errors import DamageError
 from llm60_jax.kernels import library
@@ -34,6 +34,7 @@ class Trained(NamedTuple):
     folder: Path
     meta: dict[str, Any]
     config: Config
+    model: Model  # of these weights: fewer blocks than `config.model` has, while a model grows
     params: Any
     lora: Lora | None  # settings of adapters that are not merged yet
     tokenizer: Tokenizer
@@ -44,7 +45,7 @@ class Trained(NamedTuple):
 
         All products are in float32.
         """
-        return functools.partial(_SCORE, self.config.model, self.lora, self.params)
+        return functools.partial(_SCORE, self.model, self.lora, self.params)
 
     @property
     def plain_params(self) -> Any:
@@ -64,7 +65,7 @@ def load(path: str | Path) -> tuple[Transformer, Tokenizer]:
     Arguments and errors are those of `open_`.
     """
     trained = open_(Path(path))
-    return groups.merge(trained.config.model, trained.plain_params), trained.tokenizer
+    return groups.merge(trained.model, trained.plain_params), trained.tokenizer
 
 
 def open_(path: Path) -> Trained:
@@ -87,7 +88,16 @@ def open_(path: Path) -> Trained:
     library.settle("xla" if config.train.kernels == "xla" else "auto", config.model)
     state = jax.device_put(read_state(folder, meta, config, base_of(run, meta)))
     lora = config.phase_named(meta["phase"]).lora if has_adapters(state) else None
-    return Trained(folder, meta, config, state.params, lora, tokenizer)
+    return Trained(folder, meta, config, _model(folder, meta, config), state.params, lora, tokenizer)
+
+
+def _model(folder: Path, meta: Mapping[str, Any], config: Config) -> Model:
+    """Return the architecture of the weights of a checkpoint. One from before a model grew has fewer blocks."""
+    stage: Mapping[str, Any] = next((row for row in meta["plan"] if meta["step"] <= row["stop_step"]), {})
+    blocks = stage.get("blocks", config.model.layers)
+    if blocks not in config.model.boundaries[1:]:
+        raise DamageError(f"{folder}: its plan has {blocks!r} blocks, and no stack of the model ends there")
+    return config.model.lowest(blocks)
 
 
 def _tokenizer(path: Path, folder: Path, meta: Mapping[str, Any]) -> Tokenizer:

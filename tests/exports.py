@@ -32,7 +32,7 @@ def variant(run: Path, name: str) -> Trained:
     """A model of a variant with random parameters, each norm, bias and factor away from its first value. Texts and
     tokenizer are those of a run."""
     trained = checkpoint.open_(run)
-    model = dataclasses.replace(trained.config.model, **VARIANTS[name])
+    model = dataclasses.replace(trained.model, **VARIANTS[name])
     fresh, rng = groups.init(model, jax.random.key(3)), np.random.default_rng(7)
 
     def moved(path, x):
@@ -46,7 +46,7 @@ def variant(run: Path, name: str) -> Trained:
 
 def source_of(trained: Trained, type: str = "float32", **changes) -> Source:
     """What `source.opened` would return for a model that passed the privacy check."""
-    arrays = weights.of(trained.config.model, trained.plain_params)
+    arrays = weights.of(trained.model, trained.plain_params)
     report = report_on(trained.folder).to_tree() | {"override": None}
     made = Source(trained, arrays, type, "tiny", "", facts.of(trained), report, silent)
     return made._replace(**changes)

@@ -29,6 +29,7 @@ def stage(start: int, steps: int, token_start: int, context: int, micro_batch: i
         stop_step=start + steps,
         token_start=token_start,
         context=context,
+        blocks=6,
         frozen_blocks=0,
         micro_batch=micro_batch,
         accumulation=accumulation,

@@ -25,7 +25,7 @@ def shard_of(documents, prompts=None):
 
 
 def stage_of(steps, context, sequences):
-    return Stage("p", 0, 0, steps, 0, context, 0, sequences, 1, "full")
+    return Stage("p", 0, 0, steps, 0, context, 6, 0, sequences, 1, "full")
 
 
 @settings(deadline=None)

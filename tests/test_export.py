@@ -88,7 +88,7 @@ def expected_tensors(model, params) -> dict[str, np.ndarray]:
 def test_every_parameter_is_in_the_file_transposed(written):
     source, folder = written
     stored = safetensors.load_file(folder / huggingface.NAME)
-    expected = expected_tensors(source.trained.config.model, source.trained.params)
+    expected = expected_tensors(source.trained.model, source.trained.params)
     assert stored.keys() == expected.keys()
     for name, array in expected.items():
         assert stored[name].dtype == np.float32
@@ -100,7 +100,7 @@ def test_what_is_read_back_is_the_checkpoint(written):
     lines = huggingface.verify(source, folder)
     assert lines[0] == f"model.safetensors: {len(list(source.weights.arrays()))} arrays are equal bit for bit"
     difference = float(lines[1].rpartition(" ")[2])
-    is_folded = source.trained.config.model.residual == "scaled"
+    is_folded = source.trained.model.residual == "scaled"
     assert difference < 1e-4 if is_folded else difference == 0
     assert lines[2].startswith("tokenizer.json: the ids of ")
 
@@ -110,7 +110,7 @@ def test_bfloat16_is_the_rounding_of_the_checkpoint(run, name, tmp_path):
     source = source_of(variant(run, name), "bfloat16")
     huggingface.write(source, tmp_path)
     assert "after rounding to bfloat16" in huggingface.verify(source, tmp_path)[0]
-    size = 2 * sum(array.size for _, array in huggingface.tensors(source.trained.config.model, source.weights))
+    size = 2 * sum(array.size for _, array in huggingface.tensors(source.trained.model, source.weights))
     assert 0 < (tmp_path / huggingface.NAME).stat().st_size - size < 20_000  # the header
     with pytest.raises(DamageError, match="is bfloat16, not float32"):
         huggingface.verify(source._replace(type="float32"), tmp_path)
@@ -169,7 +169,7 @@ def test_a_fault_of_the_plain_weights_shows_in_the_logits(run, tmp_path):
 
 def test_config_json(written):
     source, folder = written
-    model = source.trained.config.model
+    model = source.trained.model
     config = json.loads((folder / "config.json").read_text())
     rope = {"rope_type": "default", "rope_theta": model.rope_base}
     common = {
@@ -213,10 +213,10 @@ def test_a_run_becomes_a_folder(run, tmp_path, capsys):
     assert b'\nlicense: "cc-by-sa-4.0"\n' in contents["README.md"]
     assert b"\n# Tiny one\n" in contents["README.md"]
     trained = checkpoint.open_(run)
-    params = huggingface.rebuilt(trained.config.model, safetensors.load_file(out / huggingface.NAME))
+    params = huggingface.rebuilt(trained.model, safetensors.load_file(out / huggingface.NAME))
     ids = agreement.tokens(trained)
-    own = agreement.logits(trained.config.model, trained.params, ids)
-    assert np.array_equal(agreement.logits(trained.config.model, params, ids), own)
+    own = agreement.logits(trained.model, trained.params, ids)
+    assert np.array_equal(agreement.logits(trained.model, params, ids), own)
     assert os.listdir(out.parent) == ["place"]
 
 
@@ -497,7 +497,7 @@ def test_transformers_computes_the_same_logits(loaded):
     source, model, _ = loaded
     trained = source.trained
     ids = np.random.default_rng(0).integers(4, 360, (3, 64))
-    own = agreement.logits(trained.config.model, trained.params, ids.astype(np.int32))
+    own = agreement.logits(trained.model, trained.params, ids.astype(np.int32))
     with torch.inference_mode():
         theirs = model(torch.tensor(ids)).logits.numpy()
     assert np.abs(own).max() > 3  # or the bound would mean little
@@ -515,7 +515,7 @@ def test_transformers_writes_the_same_texts(loaded):
     prompts = ["The", "The quiet", "The river opened", "a\nb", " The"]
     requests = [Request(prompt, 20, 0) for prompt in prompts]
     choice = Choice(trained.tokenizer.eos, temperature=0.0)
-    ours = generate.write(trained.config.model, trained.params, trained.tokenizer, requests, choice).texts
+    ours = generate.write(trained.model, trained.params, trained.tokenizer, requests, choice).texts
     pipeline = transformers.pipeline("text-generation", model=model, tokenizer=words)
     settings = {"do_sample": False, "max_new_tokens": 20, "temperature": 1.0, "top_k": 50}
     for own in ours:

@@ -48,7 +48,7 @@ def test_base_and_adapter_are_the_merged_model(run, name, tmp_path):
     stored = safetensors.load_file(tmp_path / adapter.TENSORS)
     settings = json.loads((tmp_path / adapter.CONFIG).read_text())
     scale = settings["lora_alpha"] / settings["r"]
-    model = source.trained.config.model
+    model = source.trained.model
     before, after = (dict(huggingface.tensors(model, each.weights)) for each in (base, source))
     changed = 0
     for key, array in before.items():
@@ -164,5 +164,5 @@ def test_peft_computes_the_merged_model(run, name, tmp_path):
     with torch.inference_mode():
         theirs_BTV = model(torch.tensor(ids_BT.astype(np.int64))).logits.numpy()
     plain = source.trained.plain_params
-    own_BTV = agreement.logits(source.trained.config.model, plain, ids_BT)
+    own_BTV = agreement.logits(source.trained.model, plain, ids_BT)
     assert np.abs(theirs_BTV - own_BTV).max() <= 1e-4 * max(1.0, np.abs(own_BTV).max())

@@ -82,7 +82,7 @@ def test_a_card_tells_what_the_run_recorded(source):
     assert f"| mean | | {gate['evidence']['grammar_mean']:.1%} |" in text
     assert text.count("| agreement | 1 | ") == 1
     assert "| trained | 2 steps, 256 tokens |" in text
-    assert f"| parameters | {source.trained.config.model.parameter_count:,} |" in text
+    assert f"| parameters | {source.trained.model.parameter_count:,} |" in text
     assert "The privacy check found no leak." in text
     assert "Only the text of phase grammar, which this checkpoint belongs to, was checked." in text
     assert "3 found, 3 tested,\n  0 learnt by heart." in text

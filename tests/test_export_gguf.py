@@ -49,7 +49,7 @@ def read(folder: Path):
 def expected(source) -> dict[str, np.ndarray]:
     """The tensors of a model, from those for transformers. llama.cpp needs no biases of q, k and v."""
     tensors = {}
-    for name, array in huggingface.tensors(source.trained.config.model, source.weights):
+    for name, array in huggingface.tensors(source.trained.model, source.weights):
         for pattern, short in HF_NAMES.items():
             name = re.sub(pattern, short, name)
         if not re.search(r"attn_[qkv]\.bias", name):

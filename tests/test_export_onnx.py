@@ -26,12 +26,12 @@ def run(base, tmp_path_factory) -> Path:
 def test_the_graph_computes_the_model(run, name):
     """By onnx's own evaluator: one row and a shorter one, at once and in three parts with a cache."""
     source = source_of(variant(run, name))
-    model = onnx.graph(source.trained.config.model, source.weights)
+    model = onnx.graph(source.trained.model, source.weights)
     package.checker.check_model(model, full_check=True)
     difference, largest = compared(source.trained, model)
     assert difference <= onnx.TOLERANCE * largest
     wrong = source.weights._replace(norm=source.weights.norm._replace(bias_D=0 * source.weights.norm.bias_D))
-    difference, largest = compared(source.trained, onnx.graph(source.trained.config.model, wrong))
+    difference, largest = compared(source.trained, onnx.graph(source.trained.model, wrong))
     assert difference > onnx.TOLERANCE * largest
 
 
@@ -43,12 +43,12 @@ def compared(trained, model) -> tuple[float, float]:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_inputs_and_outputs_have_the_names_that_transformers_js_knows(run, name):
     source = source_of(variant(run, name))
-    graph = onnx.graph(source.trained.config.model, source.weights).graph
+    graph = onnx.graph(source.trained.model, source.weights).graph
     shapes = {
         value.name: [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
         for value in (*graph.input, *graph.output)
     }
-    H, K = source.trained.config.model.heads, source.trained.config.model.head_dim
+    H, K = source.trained.model.heads, source.trained.model.head_dim
     parts = [f"{i}.{part}" for i in range(6) for part in ("key", "value")]
     assert shapes == {
         "input_ids": ["batch_size", "sequence_length"],

@@ -231,7 +231,7 @@ def test_the_page_writes_our_own_words(run, name, tmp_path, chromium):
     chromium.get(f"http://127.0.0.1:{server.server_port}/a%20folder/export/")
     assert waited(chromium, "Ready.", "cannot") == "Ready."
     trained = source.trained
-    model = trained.config.model, trained.plain_params, trained.tokenizer
+    model = trained.model, trained.plain_params, trained.tokenizer
     prompts = ["The quiet", "", "a\nb <i>c</i>", "caf\u00e9 " * 40]
     greedy = Choice(trained.tokenizer.eos, temperature=0.0)
     ours = generate.write(*model, [Request(prompt, 20, 0) for prompt in prompts], greedy)

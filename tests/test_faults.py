@@ -57,7 +57,7 @@ def test_a_save_that_fails_is_told_tried_again_and_changes_nothing(plain, train,
 def test_nothing_freezes_without_a_checkpoint_from_before(plain, train, monkeypatch):
     plain["phase"][0]["freeze"] = [[0.0, 0], [0.5, 2]]
     refusing(monkeypatch, [3])
-    with pytest.raises(MachineError, match=r"(?s)no space.*Cannot freeze the lower 2 blocks.*section 12"):
+    with pytest.raises(MachineError, match=r"(?s)no space.*before its lower 2 blocks freeze.*section 12"):
         train(plain)
     workdir = train(plain)  # with room again
     assert (workdir / "phases" / "grammar").exists()

@@ -195,12 +195,12 @@ def test_written_and_streamed_texts_are_the_same(base):
     trained = open_(base)
     choice = Choice.of(trained.config.sampling, trained.tokenizer.eos)
     wanted = [Request("The", 20, 3), Request("", 10**6, 4), Request("The quiet river " * 40, 5, 5)]
-    written = generate.write(trained.config.model, trained.params, trained.tokenizer, wanted, choice)
+    written = generate.write(trained.model, trained.params, trained.tokenizer, wanted, choice)
     assert written.tokens_per_second > 0
     for request, text in zip(wanted, written.texts, strict=True):
         assert text.tokens <= request.tokens
         assert text.tokens == request.tokens or text.ended or request.tokens > 20
-        pieces = list(generate.stream(trained.config.model, trained.params, trained.tokenizer, request, choice))
+        pieces = list(generate.stream(trained.model, trained.params, trained.tokenizer, request, choice))
         assert "".join(pieces) == text.text
         assert all(piece[-1].isspace() for piece in pieces[:-1])
     assert written.texts[0].text.startswith("The")

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import PROJECT, tiny_tree
 from hypothesis import given, settings
@@ -119,6 +120,33 @@ def test_learning_rate_warms_up_and_ends_exactly():
         assert abs(top - phase.warmup * (stop - start)) <= 1
         assert rates[:top] == sorted(rates[:top])
         assert rates[top:] == sorted(rates[top:], reverse=True)
+
+
+def rates_of(*settings: str) -> list[float]:
+    """The learning rates of phase 1 of llm60 with some settings, 1,000 steps in all."""
+    changes = ["tokens=4096000", "warmup=0.1", "learning_rate=[3e-4, 0.0]", *settings]
+    config = config_module.load(PROJECT / "configs" / "llm60.toml", [f"phase.grammar.{change}" for change in changes])
+    return [plan.learning_rate(plan.build(config), config.phase[0], step) for step in range(1000)]
+
+
+def test_warm_up_hold_and_linear_decay_to_zero():
+    rates = rates_of("decay=linear", "hold=0.5")
+    assert rates[99:600] == [3e-4] * 501
+    np.testing.assert_allclose(rates[599:], np.linspace(3e-4, 0, 401), atol=1e-18)
+    assert rates[-1] == 0
+
+
+def test_cosine_decay_after_a_hold_begins_and_ends_flat():
+    rates = rates_of("hold=0.5")
+    falls = -np.diff(rates[599:])
+    assert rates[599] == 3e-4
+    assert falls[200] == pytest.approx(falls.max(), rel=1e-3)
+    assert max(falls[0], falls[-1]) < 0.01 * falls.max()
+
+
+def test_a_hold_leaves_room_for_the_decay():
+    with pytest.raises(InputError, match=r"hold: warmup and hold are 1.* leave nothing for the decay"):
+        rates_of("hold=0.9")
 
 
 def test_the_learning_rate_does_not_depend_on_stages():

@@ -223,8 +223,8 @@ def test_a_likely_continuation_is_that_of_the_model_itself(memorised):
     _, is_likeliest = prediction.predict(trained, [ids])
     given = 16
     greedy = generate.Choice(-2, temperature=0.0)
-    rows = generate.begin(trained.config.model, [[*ids[:given], *[generate.FREE] * (64 - given)]], [64], [0], [greedy])
-    written = generate.advance(trained.config.model, trained.plain_params, rows, 63).tokens_BS[0].tolist()
+    rows = generate.begin(trained.model, [[*ids[:given], *[generate.FREE] * (64 - given)]], [64], [0], [greedy])
+    written = generate.advance(trained.model, trained.plain_params, rows, 63).tokens_BS[0].tolist()
     wrong = next((i for i in range(given, 64) if written[i] != ids[i]), 64)
     assert is_likeliest[0, given - 1 : wrong - 1].all()
     assert wrong == 64 or not is_likeliest[0, wrong - 1]

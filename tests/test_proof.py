@@ -82,7 +82,7 @@ def test_a_stage_in_effect_passes(stage):
         ({"blocks_with_gradient": (2, 3, 5)}, "2 to 5 planned, in 3 of them"),
         ({"blocks_with_gradient": ()}, "in none found"),
         ({"mask_coverage": 1.0}, r"over 0\.4000 of the causal pairs planned, 1\.0000 in the program"),
-        ({"matmul_flops": 10**9}, "planned with 2 frozen blocks, 1,000,000,000 in the program"),
+        ({"matmul_flops": 10**9}, "planned with 2 of 6 blocks frozen, 1,000,000,000 in the program"),
         ({"leaks": 3}, "no position may see another document or a later position, 3 do"),
         ({"weights": (0.5, 2.0)}, r"equal weights of tokens planned, 0\.500 to 2\.000 found"),
         ({"groups_changed": ("a",)}, "training of a, b planned, of a found"),

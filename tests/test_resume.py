@@ -71,6 +71,29 @@ def test_drift_and_gradient_norms_are_logged_by_stack(two_phases):
     assert norms[1] == segments - {"blocks_0_1"}
 
 
+def test_blocks_thaw_as_they_were_and_train_on(tree, train, tmp_path):
+    tree["tokenizer"] = {"phases": ["grammar"]}
+    thawing = {"context": [[0.0, 16]], "freeze": [[0.0, 0], [0.3, 4], [0.8, 0]]}
+    tree["phase"] = [tree["phase"][0] | thawing]
+    reference = train(tree)
+    stages = [row["stage_end"]["frozen_leaves"] for row in metrics(reference) if "stage_end" in row]
+    assert [leaves > 0 for leaves in stages] == [False, True, False]  # not a bit of them or of their state changed
+    proofs = [row["proof"]["blocks_with_gradient"] for row in metrics(reference) if "proof" in row]
+    assert proofs == [6, 2, 6]
+    again = copy.deepcopy(tree) | {"workdir": str(tmp_path / "again")}
+    train(again, 8)
+    workdir = train(again)
+    assert state_of(workdir / "phases" / "grammar") == state_of(reference / "phases" / "grammar")
+    assert without_time(metrics(workdir)) == without_time(metrics(reference))
+
+
+@pytest.mark.parametrize("other", [{"freeze_when": "converged"}, {"lora": {}}])
+def test_blocks_do_not_thaw_where_freezes_wait_or_adapters_train(tuning, other):
+    tuning["phase"][0] |= {"freeze": [[0.0, 2], [0.5, 0]], **other}
+    with pytest.raises(InputError, match="freeze: depths must not fall where freezes wait or adapters train"):
+        config_module.parse(tuning, "x")
+
+
 @pytest.fixture
 def converging(tree):
     """One phase of ten steps in which two blocks freeze from step 3 on, when converged, at most three steps later."""

@@ -72,14 +72,14 @@ def continued(trained, prompt, tokens, seed, **settings):
     """What tools/generate.py writes after a prompt."""
     choice = Choice(trained.tokenizer.eos, **settings)
     pieces = generate.stream(
-        trained.config.model, trained.plain_params, trained.tokenizer, Request(prompt, tokens, seed), choice
+        trained.model, trained.plain_params, trained.tokenizer, Request(prompt, tokens, seed), choice
     )
     return "".join(pieces)[len(prompt) :]
 
 
 def drawn_ids(trained, given, tokens, choice, seed):
     """A row of ids with what is drawn after those given, and where its text ends."""
-    config = trained.config.model
+    config = trained.model
     row = np.full((1, config.max_context), generate.FREE)
     row[0, : len(given)] = given
     rows = generate.begin(config, row, [len(given) + tokens], [seed], [choice])
@@ -91,7 +91,7 @@ def drawn_ids(trained, given, tokens, choice, seed):
 
 def log_probabilities(trained, ids):
     """Those of the next token at each place, by one forward pass [T, V]."""
-    network, float32 = groups.merge(trained.config.model, trained.plain_params), np.dtype("float32")
+    network, float32 = groups.merge(trained.model, trained.plain_params), np.dtype("float32")
     tokens = np.maximum([ids], 0)
     hidden = network(tokens, np.ones_like(tokens), dtype=float32).hidden_BTD
     return np.asarray(jax.nn.log_softmax(network.logits(hidden, float32)))[0]
@@ -265,7 +265,7 @@ def test_odds_of_a_prompt_alone(server, trained):
 
 
 def test_a_text_that_does_not_fit_is_refused_with_both_numbers(server, trained):
-    context = trained.config.model.max_context
+    context = trained.model.max_context
     answer = server.post(model="run", prompt="The", max_tokens=context)
     assert answer.status_code == 400
     error = answer.json()["error"]
@@ -557,8 +557,8 @@ def test_a_look_inside(server, trained):
     ids = [trained.tokenizer.bos, *trained.tokenizer.encode(text)]
     assert "".join(token["text"] for token in answer["tokens"]) == text
     assert (answer["tokens_in_text"], answer["is_cut"]) == (len(ids) - 1, False)
-    rows = inside._rows(ids, trained.config.model.max_context)
-    expected = depth.measure(trained.config.model, trained.plain_params, rows).to_tree()
+    rows = inside._rows(ids, trained.model.max_context)
+    expected = depth.measure(trained.model, trained.plain_params, rows).to_tree()
     assert {name: answer[name] for name in expected} == expected
     nats = [token["nats"] for token in answer["tokens"]]
     assert np.mean(nats) == pytest.approx(answer["losses"][-1], abs=1e-3)  # two ways to the model's loss
@@ -569,7 +569,7 @@ def test_a_look_inside(server, trained):
         assert token["nats"] >= -np.log(chances[0]) - 1e-3
     long = server.post("/api/inside", model="run", text=text * 20).json()
     assert long["is_cut"] is True
-    assert len(long["tokens"]) == trained.config.model.max_context - 1 < long["tokens_in_text"]
+    assert len(long["tokens"]) == trained.model.max_context - 1 < long["tokens_in_text"]
     assert server.post("/api/inside", model="run", text="").status_code == 400
     assert server.post("/api/inside", model="none", text="x").status_code == 404
 

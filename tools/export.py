@@ -105,7 +105,7 @@ def _transformers(target: str) -> Callable[[Source, Path], list[str]]:
 
 def _compare_logits(source: Source, folder: Path, theirs: Callable[[np.ndarray], np.ndarray]) -> str:
     """Compare the logits of a fixed text with ours, from the same file. Raise DamageError if they differ."""
-    model = source.trained.config.model
+    model = source.trained.model
     ids_BT = agreement.tokens(source.trained)
     params = huggingface.rebuilt(model, huggingface.read(folder / huggingface.NAME, source.type))
     own_BTV = agreement.logits(agreement.plain(model), params, ids_BT)
@@ -165,7 +165,7 @@ def _is_tie(trained: Trained, ids: list[int], begin: int) -> bool:
       begin: how many of them are BOS and the prompt.
     """
     ids_BT = np.array([ids], np.int32)
-    logits_TV = agreement.logits(trained.config.model, trained.plain_params, ids_BT)[0, begin - 1 : -1]
+    logits_TV = agreement.logits(trained.model, trained.plain_params, ids_BT)[0, begin - 1 : -1]
     bound = _TOLERANCE * max(1.0, float(np.abs(logits_TV).max()))
     written_T = ids_BT[0, begin:]
     second_T, first_T = np.partition(logits_TV, -2, axis=-1)[:, -2:].T
@@ -182,7 +182,7 @@ def _greedy(trained: Trained) -> list[generate.WrittenText]:
     prompts = [prompt for prompt in config.sampling.prompts if len(tokenizer.encode(prompt)) < room // 2]
     requests = [Request(prompt, min(config.sampling.tokens, room // 2), 0) for prompt in prompts]
     choice = Choice(tokenizer.eos, temperature=0.0)
-    return generate.write(config.model, trained.plain_params, tokenizer, requests, choice).texts if requests else []
+    return generate.write(trained.model, trained.plain_params, tokenizer, requests, choice).texts if requests else []
 
 
 def _tell(exported: Exported) -> None:

@@ -53,7 +53,7 @@ class _Writer(NamedTuple):
         """Return all texts as one JSON object."""
         trained = self.trained
         written = generate.write(
-            trained.config.model, trained.plain_params, trained.tokenizer, requests, self.choice, self.interrupts.check
+            trained.model, trained.plain_params, trained.tokenizer, requests, self.choice, self.interrupts.check
         )
         pairs = zip(written.texts, requests, strict=True)
         return {
@@ -67,7 +67,7 @@ class _Writer(NamedTuple):
     def stream(self, request: Request) -> None:
         """Print one text as it is written, and its speed on stderr."""
         trained, start, text = self.trained, time.monotonic(), ""
-        model = trained.config.model, trained.plain_params, trained.tokenizer
+        model = trained.model, trained.plain_params, trained.tokenizer
         for piece in generate.stream(*model, request, self.choice):
             print(printable(piece), end="", flush=True)
             text += piece
@@ -115,7 +115,7 @@ def _generate(options: argparse.Namespace, interrupts: Interrupts) -> None:
     prompts = options.prompt
     if prompts is None and (options.json or not sys.stdin.isatty()):
         prompts = [line.rstrip("\n") for line in sys.stdin]
-    tokens = options.tokens or trained.config.model.max_context
+    tokens = options.tokens or trained.model.max_context
     requests = [
         Request(prompt, tokens, options.seed + number) for prompt in prompts or [] for number in range(options.count)
     ]

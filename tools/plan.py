@@ -69,6 +69,7 @@ def rows_of(stages: Sequence[Stage], config: Config, measured: Mapping[StepKey, 
             "phase": stage.phase,
             "stage": stage.index + 1,
             "context": stage.context,
+            "blocks": stage.blocks,
             "frozen": stage.frozen_blocks,
             "micro_batch": stage.micro_batch,
             "accumulation": stage.accumulation,
@@ -107,7 +108,18 @@ def totals(stages: Sequence[Stage], rows: Sequence[dict[str, Any]]) -> dict[str,
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the rows as text; columns of measurements only where there are any."""
-    headings = ["phase", "stage", "context", "frozen", "micro-batches", "remat", "steps", "tokens", "GFLOP/step"]
+    headings = [
+        "phase",
+        "stage",
+        "context",
+        "blocks",
+        "frozen",
+        "micro-batches",
+        "remat",
+        "steps",
+        "tokens",
+        "GFLOP/step",
+    ]
     if any(row["hours"] for row in rows):
         headings += ["s/step", "hours", "least", "most", "temporaries MiB", "resident MiB"]
     lines = []
@@ -116,6 +128,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             row["phase"],
             str(row["stage"]),
             str(row["context"]),
+            str(row["blocks"]),
             str(row["frozen"]),
             f"{row['accumulation']} of {row['micro_batch']}",
             row["remat"],

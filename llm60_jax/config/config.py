@@ -15,7 +15,7 @@ from pydantic import Field
 from llm60_jax.config import schema
 from llm60_jax.config.model import Model
 from llm60_jax.config.phase import Goal, Phase
-from llm60_jax.config.rules import RULE_6
+from llm60_jax.config.rules import RULE_5, RULE_6
 from llm60_jax.config.schema import (
     Count,
     Dtype,
@@ -152,6 +152,7 @@ class Config:
     device: Annotated[str, Field(pattern=r"^[A-Za-z]+$")] = "auto"  # cpu, gpu, tpu, or a plug-in's platform
     start: PathText | None = None  # a checkpoint of another run, for example runs/llm60/phases/vocabulary
     baseline: PathText | None = None  # finished run without enhancements; required to use them in phase 1
+    architecture: Literal["fixed", "growing"] = "fixed"  # "growing": blocks are added in phase 1 (phase.grow)
     model: Model
     tokenizer: TokenizerSettings | None = None
     train: Train
@@ -179,6 +180,7 @@ class Config:
         for phase in self.phase:
             self._check_phase(phase)
             self._check_goal(phase)
+        self._check_growth()
 
     def goal(self, phase: Phase) -> Goal:
         """Return the goal of a phase: its own setting, else by its place in the run."""
@@ -269,6 +271,31 @@ class Config:
                 depth in self.model.boundaries[:-1],
                 f"{where}.freeze: depth {depth} is not a stack boundary below the top; "
                 f"model.stacks allows {list(self.model.boundaries[:-1])}",
+            )
+
+    def _check_growth(self) -> None:
+        """Raise ValueError unless growth is asked for by name, after a baseline, in a phase that begins with random
+        weights."""
+        growing = [phase for phase in self.phase if phase.grow]
+        if self.architecture == "growing":
+            example = "grow = [[0.0, 20], [0.5, 60]]"
+            require(bool(growing), f"architecture: 'growing' needs a phase that grows, as by {example}")
+        for phase in growing:
+            where = f"phase.{phase.name}.grow"
+            require(
+                self.architecture == "growing",
+                f"{where}: {RULE_5}. A run that breaks this rule says so: architecture = 'growing'",
+            )
+            first = phase == self.phase[0] and self.start is None
+            require(first, f"{where}: only random weights grow, and those of this phase are trained already")
+            allowed, sizes = self.model.boundaries[1:], [blocks for _, blocks in phase.grow]
+            for blocks in sizes:
+                require(
+                    blocks in allowed, f"{where}: no stack ends at {blocks} blocks; model.stacks allows {list(allowed)}"
+                )
+            require(
+                sizes[-1] == self.model.layers,
+                f"{where}: the phase ends with {sizes[-1]} blocks, and model.layers is {self.model.layers}",
             )
 
     def _check_sharing(self, step: str, micro_batches: int) -> None:

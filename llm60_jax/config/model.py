@@ -44,6 +44,16 @@ class Model:
             uneven = [length for length in self.stacks if length % period]
             require(not uneven, f"{field}: {period} does not divide stacks of {uneven} blocks")
 
+    def lowest(self, blocks: int | None) -> "Model":
+        """Return the architecture of the lowest `blocks` blocks, whole stacks; of all for None.
+
+        A phase that grows trains it first. It has the same groups of parameters as far as it goes.
+        """
+        if blocks is None or blocks == self.layers:
+            return self
+        stacks = self.stacks[: self.boundaries.index(blocks)]
+        return Model(**vars(self) | {"layers": blocks, "stacks": stacks})
+
     @property
     def head_dim(self) -> int:
         return self.dim // self.heads

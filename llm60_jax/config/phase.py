@@ -105,10 +105,13 @@ class Phase:
     epochs: Annotated[float, Field(gt=0, le=1000)] | None = None  # passes over the phase's text, instead of tokens
     context: Piecewise
     freeze: Piecewise
+    grow: Piecewise = ()  # blocks that there are, in the first phase of architecture = "growing"; () is all
     learning_rate: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(ge=0, le=1)]]  # peak, final
     sources: tuple[Source, ...]
     exclude: Exclude = Exclude()  # rules for text to remove
     warmup: Annotated[float, Field(ge=0, le=0.5)] = 0.03  # share of the phase's tokens
+    hold: Fraction = 0.0  # share of the phase's tokens at the peak rate, between warm-up and decay
+    decay: Literal["cosine", "linear"] = "cosine"  # the way from the peak to the final rate
     remat: tuple[tuple[Fraction, Remat], ...] = ()  # piecewise, at fractions of context or freeze; () is train.remat
 
     embedding: Literal["head_only", "frozen"] = "head_only"  # while blocks are frozen
@@ -141,17 +144,26 @@ class Phase:
         require(enough, f"sources: every source has a dose.share, and their sum {sum(shares):g} is less than 1")
         require_rising("context", self.context)
         require_rising("freeze", self.freeze)
-        are_apart = all(b - a >= 1e-6 for a, b in itertools.pairwise(self.breakpoints))
-        require(are_apart, f"context and freeze: two fractions differ by less than a millionth: {self.breakpoints}")
+        fractions = self.breakpoints
+        are_apart = all(b - a >= 1e-6 for a, b in itertools.pairwise(fractions))
+        require(are_apart, f"context, freeze and grow: two fractions differ by less than a millionth: {fractions}")
         depths = [depth for _, depth in self.freeze]
-        require(depths == sorted(depths), f"freeze: depths must not fall inside a phase, got {depths}")
+        may_thaw = self.freeze_when == "schedule" and self.lora is None
+        require(
+            may_thaw or depths == sorted(depths),
+            f"freeze: depths must not fall where freezes wait or adapters train, got {depths}",
+        )
+        if self.grow:
+            self._check_growth()
         require(all(length > 0 for _, length in self.context), "context: lengths must be above 0")
         peak, final = self.learning_rate
         require(final <= peak, f"learning_rate: the final rate {final} is above the peak {peak}")
+        together = self.warmup + self.hold
+        require(together < 1, f"hold: warmup and hold are {together:g} of the phase and leave nothing for the decay")
         if self.remat:
             require_rising("remat", self.remat)
             others = sorted({fraction for fraction, _ in self.remat} - set(self.breakpoints))
-            require(not others, f"remat: {others} are not fractions of context or freeze: {self.breakpoints}")
+            require(not others, f"remat: {others} are not fractions of context, freeze or grow: {self.breakpoints}")
         if self.freeze_when == "converged":
             self._check_delay()
         if self.rows == "fixed":
@@ -159,6 +171,18 @@ class Phase:
             require(constant, f"rows: 'fixed' needs one context for the whole phase; got {_show(self.context)}")
         if self.prefix_cache:
             self._check_prefix_cache()
+
+    def _check_growth(self) -> None:
+        """Raise ValueError unless blocks are added from stage to stage, and none freezes or is adapted meanwhile."""
+        require_rising("grow", self.grow)
+        sizes = [blocks for _, blocks in self.grow]
+        require(all(a < b for a, b in itertools.pairwise([0, *sizes])), f"grow: blocks are only added, got {sizes}")
+        frozen = max(depth for _, depth in self.freeze)
+        require(
+            frozen == 0,
+            f"grow: a phase that grows does not freeze; set freeze = [[0.0, 0]], it is {_show(self.freeze)}",
+        )
+        require(not self.deep_supervision, "grow: needs deep_supervision = 0, whose heads stand on blocks to come")
 
     def _check_delay(self) -> None:
         """Raise ValueError if a freeze could wait until the next freeze or the end of the phase."""
@@ -186,8 +210,8 @@ class Phase:
 
     @property
     def breakpoints(self) -> list[float]:
-        """Return the fractions at which a stage begins: those of context and freeze, from 0 up."""
-        return sorted({fraction for fraction, _ in (*self.context, *self.freeze)})
+        """Return the fractions at which a stage begins: those of context, freeze and grow, from 0 up."""
+        return sorted({fraction for fraction, _ in (*self.context, *self.freeze, *self.grow)})
 
     @property
     def adapted_from(self) -> int:
@@ -196,8 +220,8 @@ class Phase:
 
     @property
     def enhancements(self) -> list[str]:
-        """Return the fields of the enhancements (playbook, section 16) that this phase uses."""
-        return [name for name in ("deep_supervision", "drop_path", "activation_noise") if getattr(self, name)]
+        """Return the fields of the enhancements that this phase uses (playbook, section 16; and growth)."""
+        return [name for name in ("deep_supervision", "drop_path", "activation_noise", "grow") if getattr(self, name)]
 
 
 def _show(pairs: Piecewise) -> str:

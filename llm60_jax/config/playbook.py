@@ -37,8 +37,13 @@ def _of_schedule(config: Config, phase: Phase) -> list[str]:
     if len(contexts) == 1 and model.max_context >= _LEAST_CONTEXT:
         ramp = f"[[0.0, {model.max_context // 4}], [0.3, {model.max_context // 2}], [0.7, {model.max_context}]]"
         lines.append(f"{where}.context: {contexts[0]} from the first token to the last; section 6 asks for {ramp}")
-    if not any(depths) and len(model.stacks) > 1:
+    if phase.grow:
+        sizes = " -> ".join(str(blocks) for _, blocks in phase.grow)
+        lines.append(f"{where}.grow: {sizes} blocks; golden rule 5 keeps the architecture, section 7 freezes instead")
+    elif not any(depths) and len(model.stacks) > 1:
         lines.append(f"{where}.freeze: no block ever freezes; section 7 asks for it from 20 % and 50 % of the phase on")
+    if depths != sorted(depths):
+        lines.append(f"{where}.freeze: blocks thaw again, {' -> '.join(map(str, depths))}; section 7 only adds to them")
     return lines
 
 
@@ -67,6 +72,9 @@ def _of_phase(config: Config, phase: Phase) -> list[str]:
         for name, value, low, high, section in ranges
         if not low <= value <= high
     ]
+    if phase.hold or phase.decay != "cosine":
+        held = f"{phase.hold:.0%} at the peak, then " if phase.hold else ""
+        lines.append(f"{where}.decay: {held}{phase.decay}; section 8 asks for cosine decay after the warm-up")
     if phase == config.phase[0] and config.start is None:
         return lines
     first, peak = config.phase[0].learning_rate[0], phase.learning_rate[0]

@@ -27,14 +27,17 @@ def look(
 
     Args:
       config, lora, params: the model.
-      reference_SND: the last representations, float32 [stacks, B x T, D].
+      reference_SND: the last representations, float32 [stacks, B x T, D]; those of stacks that the
+        model does not have yet stay as they are.
       rows: tokens and segments, int32 [B, T]; padding (segment 0) does not count.
 
     Returns:
-      The present representations, and the drift at the end of each stack, float32 [stacks].
+      The present representations, and the drift at the end of each stack that there is, float32.
     """
     outputs = groups.merge(config, params, lora)(rows["tokens"], rows["segments"])
     now_SND = jnp.stack([layers.standardised(outputs.stream[d]).reshape(-1, config.dim) for d in config.boundaries[1:]])
     counted_N = (rows["segments"] > 0).reshape(-1)
-    squares_SN = jnp.square(now_SND - reference_SND).mean(-1) / 2
-    return now_SND, (squares_SN * counted_N).sum(-1) / jnp.maximum(counted_N.sum(), 1)
+    before_SND, to_come_SND = jnp.split(reference_SND, [len(now_SND)])
+    squares_SN = jnp.square(now_SND - before_SND).mean(-1) / 2
+    drift_S = (squares_SN * counted_N).sum(-1) / jnp.maximum(counted_N.sum(), 1)
+    return jnp.concatenate([now_SND, to_come_SND]), drift_S

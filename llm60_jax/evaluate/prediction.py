@@ -26,11 +26,11 @@ def predict(trained: Subject, rows: Sequence[Sequence[int]]) -> tuple[np.ndarray
       is the likeliest. T is the padded length.
     """
     longest = max(map(len, rows))
-    length = min(trained.config.model.max_context, _LENGTH_MULTIPLE * math.ceil(longest / _LENGTH_MULTIPLE))
+    length = min(trained.model.max_context, _LENGTH_MULTIPLE * math.ceil(longest / _LENGTH_MULTIPLE))
     filled = np.full((ROWS, max(length, 2)), trained.tokenizer.pad, np.int32)
     for row, ids in zip(filled, rows, strict=False):
         row[: len(ids)] = ids
-    logs, is_likeliest = _predict(trained.config.model, trained.plain_params, filled)
+    logs, is_likeliest = _predict(trained.model, trained.plain_params, filled)
     return np.asarray(logs, np.float64)[: len(rows)], np.asarray(is_likeliest)[: len(rows)]
 
 
@@ -41,9 +41,9 @@ def likeliest(trained: Subject, ids: Sequence[int], count: int) -> tuple[np.ndar
       The log-probability of each token, in nats, float32 [T - 1]; the `count` likeliest tokens of
       each place, likeliest first, int32 [T - 1, count]; and their log-probabilities.
     """
-    filled = np.full((1, trained.config.model.max_context), trained.tokenizer.pad, np.int32)
+    filled = np.full((1, trained.model.max_context), trained.tokenizer.pad, np.int32)
     filled[0, : len(ids)] = ids
-    scored = _likeliest(trained.config.model, count, trained.plain_params, filled)
+    scored = _likeliest(trained.model, count, trained.plain_params, filled)
     logs, tokens, their_logs = (np.asarray(array)[0, : len(ids) - 1] for array in scored)
     return logs, tokens, their_logs
 
@@ -54,7 +54,7 @@ def candidate_scores(trained: Subject, context: str, candidates: Sequence[str], 
     Args:
       max_prefix: tokens of the context that are used; earlier ones matter little and cost time.
     """
-    tokenizer, max_context = trained.tokenizer, trained.config.model.max_context
+    tokenizer, max_context = trained.tokenizer, trained.model.max_context
     ids, rows, starts = _ids(tokenizer, context), [], []
     for candidate in candidates:
         whole = _ids(tokenizer, context + candidate)

@@ -204,7 +204,7 @@ def _continued(
     Greedy decoding gives the text exactly if each of its tokens is the likeliest after those before
     it. So one forward pass is enough.
     """
-    length = min(PREFIX + CONTINUED, trained.config.model.max_context)
+    length = min(PREFIX + CONTINUED, trained.model.max_context)
     rows, names = _passages(trained, documents, count, length, rng)
     greedy: list[bool] = []
     drawn: list[float] = []

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from llm60_jax.config import Config
+from llm60_jax.config import Config, Model
 from llm60_jax.data.tokens.tokenizer import Tokenizer
 
 
@@ -23,6 +23,10 @@ class Subject(Protocol):
 
     @property
     def config(self) -> Config: ...
+
+    @property
+    def model(self) -> Model:
+        """The architecture of its weights."""
 
     @property
     def tokenizer(self) -> Tokenizer: ...

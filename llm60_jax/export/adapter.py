@@ -64,7 +64,7 @@ def write(source: Source, folder: Path) -> None:
     """Write the adapter's settings and tensors."""
     adapted, lora = _adapted(source.trained)
     found = list(pairs(adapted, lora))
-    model = adapted.config.model
+    model = adapted.model
     (folder / CONFIG).write_text(files.dump(settings(source.name, adapted, lora, found)), encoding="utf-8")
     huggingface.save(tensors(model, found), folder / TENSORS)
 
@@ -78,7 +78,7 @@ def verify(source: Source, folder: Path) -> list[str]:
     from safetensors.numpy import load_file
 
     adapted, lora = _adapted(source.trained)
-    model, found = adapted.config.model, list(pairs(adapted, lora))
+    model, found = adapted.model, list(pairs(adapted, lora))
     try:
         stored, scale = load_file(folder / TENSORS), _scale(folder / CONFIG)
     except Exception as error:  # many types: a foreign file
@@ -102,7 +102,7 @@ def settings(name: str, adapted: Trained, lora: Lora, found: list[Pair]) -> dict
 
     The base is a name and no path; whoever loads the adapter says where the exported base is.
     """
-    modules = _modules(adapted.config.model)
+    modules = _modules(adapted.model)
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -138,8 +138,8 @@ def tensors(model: Model, found: list[Pair]) -> dict[str, np.ndarray]:
 
 def pairs(adapted: Trained, lora: Lora) -> Iterator[Pair]:
     """Yield the adapter of each adapted matrix, bottom block first."""
-    network = groups.merge(adapted.config.model, adapted.params, lora)
-    for name, start, stop in adapted.config.model.named_stacks:
+    network = groups.merge(adapted.model, adapted.params, lora)
+    for name, start, stop in adapted.model.named_stacks:
         stack = getattr(network, name)
         up = ("gate_OI", "up_OI") if stack.mlp.is_gated else ("up_OI",)
         # each of a block's own matrices, the fields that it is split into, and its branch's factor if it is the last

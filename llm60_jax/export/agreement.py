@@ -37,7 +37,7 @@ def plain(model: Model) -> Model:
 def tokens(trained: Trained) -> np.ndarray:
     """Return BOS and the fixed text, cut at the context: int32 [1, T]."""
     ids = [trained.tokenizer.bos, *trained.tokenizer.encode(_TEXT)]
-    return np.array([ids[: min(_LENGTH, trained.config.model.max_context)]], np.int32)
+    return np.array([ids[: min(_LENGTH, trained.model.max_context)]], np.int32)
 
 
 def logits(model: Model, params: groups.Params, tokens_BT: np.ndarray) -> np.ndarray:
@@ -64,7 +64,7 @@ def require(source: Source, params: groups.Params, where: str) -> float:
       DamageError: an array or a logit differs from that of the checkpoint.
     """
     trained = source.trained
-    rebuilt = plain(trained.config.model)
+    rebuilt = plain(trained.model)
     expected = groups.abstract_params(rebuilt)
     if jax.tree.map(jnp.shape, params) != jax.tree.map(lambda leaf: leaf.shape, expected):
         raise DamageError(f"{where}: holds other arrays than the model")
@@ -73,7 +73,7 @@ def require(source: Source, params: groups.Params, where: str) -> float:
         if array.shape != wanted.shape or array.tobytes() != rounded(wanted, source.type).tobytes():
             raise DamageError(f"{where}: {place} differs from the checkpoint")
     tokens_BT = tokens(trained)
-    own_BTV = logits(trained.config.model, trained.plain_params, tokens_BT)
+    own_BTV = logits(trained.model, trained.plain_params, tokens_BT)
     difference = float(np.abs(logits(rebuilt, params, tokens_BT) - own_BTV).max())
     if source.type == "float32" and not difference <= TOLERANCE * float(np.abs(own_BTV).max()):
         raise DamageError(f"{where}: its logits differ from the checkpoint's by {difference:.2g}")

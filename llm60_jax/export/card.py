@@ -66,7 +66,7 @@ def text(source: Source, target: str, library: str, sizes: Mapping[str, int], co
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    model, grammar = source.trained.config.model, source.facts.grammar.values()
+    model, grammar = source.trained.model, source.facts.grammar.values()
     return environment.get_template("card.md").render(
         target=target,
         library=library,

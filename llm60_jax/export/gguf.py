@@ -58,7 +58,7 @@ def write(source: Source, folder: Path) -> None:
     """Write the model to `folder`, with a Modelfile beside it."""
     import gguf
 
-    model = source.trained.config.model
+    model = source.trained.model
     path = folder / file_name(source.name, source.type)
     writer = gguf.GGUFWriter(path, _architecture(model))
     for key, value in keys(source).items():
@@ -144,7 +144,7 @@ def _kind(array: np.ndarray, type_: str) -> Any:
 
 def _verify_tensors(path: Path, source: Source, read: Mapping[str, Any]) -> int:
     """Compare the tensors of a file with the model and return how many numbers they have. Raise DamageError."""
-    expected = dict(tensors(source.trained.config.model, source.weights))
+    expected = dict(tensors(source.trained.model, source.weights))
     if expected.keys() != read.keys():
         raise DamageError(f"{path}: tensors are missing or foreign: {sorted(expected.keys() ^ read.keys())[:5]}")
     for name, array in expected.items():
@@ -182,7 +182,7 @@ def keys(source: Source) -> dict[str, Any]:
     The Python type of a value says its GGUF type: bool, int (uint32), float (float32), str, or a
     list of str, float or int (int32).
     """
-    model = source.trained.config.model
+    model = source.trained.model
     arch = _architecture(model)
     values: dict[str, Any] = {
         "general.type": "model",

@@ -43,7 +43,7 @@ def write(source: Source, folder: Path) -> None:
     """Write the weights and the small files. Raise OSError if the disk is full."""
     arrays = {
         name: np.ascontiguousarray(array, _DTYPES[source.type])
-        for name, array in tensors(source.trained.config.model, source.weights)
+        for name, array in tensors(source.trained.model, source.weights)
     }
     save(arrays, folder / NAME)
     write_small_files(source, folder)
@@ -65,7 +65,7 @@ def write_small_files(source: Source, folder: Path) -> None:
     trained = source.trained
     (folder / CONFIG).write_text(files.dump(_config(trained, source.type)), encoding="utf-8")
     (folder / GENERATION).write_text(files.dump(_generation(trained)), encoding="utf-8")
-    tokenizer.write(trained.tokenizer, folder, trained.config.model.max_context, answers(trained))
+    tokenizer.write(trained.tokenizer, folder, trained.model.max_context, answers(trained))
 
 
 def verify(source: Source, folder: Path) -> list[str]:
@@ -74,7 +74,7 @@ def verify(source: Source, folder: Path) -> list[str]:
     Raises DamageError if an array, a logit or a token differs.
     """
     trained = source.trained
-    params = rebuilt(trained.config.model, read(folder / NAME, source.type))
+    params = rebuilt(trained.model, read(folder / NAME, source.type))
     difference = agreement.require(source, params, NAME)
     count = sum(1 for _ in source.weights.arrays())
     how = "bit for bit" if source.type == "float32" else f"after rounding to {source.type}"
@@ -195,7 +195,7 @@ def _norm(place: str, norm: Norm) -> Iterator[tuple[str, np.ndarray]]:
 
 def _config(trained: Trained, type: str) -> dict[str, Any]:
     """Return the content of config.json, for transformers 4.45 to 5 and mlx-lm."""
-    model, words = trained.config.model, trained.tokenizer
+    model, words = trained.model, trained.tokenizer
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": model.rope_base}
     common = {
         "model_type": _ARCHITECTURES[model.mlp],
@@ -256,7 +256,7 @@ def _generation(trained: Trained) -> dict[str, Any]:
         **(drawn if sampling.temperature > 0 else {}),  # transformers warns of settings that do nothing
         "repetition_penalty": sampling.repetition_penalty,
         # Not max_length: transformers would warn at every call that names a number of new tokens.
-        "max_new_tokens": max(1, trained.config.model.max_context // 2),
+        "max_new_tokens": max(1, trained.model.max_context // 2),
         "bos_token_id": words.bos,
         "eos_token_id": words.eos,
         "pad_token_id": words.pad,

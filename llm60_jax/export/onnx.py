@@ -59,7 +59,7 @@ def write(source: Source, folder: Path) -> None:
     config["transformers.js_config"] = {"dtype": "fp32"}
     path.write_text(files.dump(config), encoding="utf-8")
     (folder / PATH).parent.mkdir()
-    onnx.save_model(graph(source.trained.config.model, source.weights), folder / PATH)
+    onnx.save_model(graph(source.trained.model, source.weights), folder / PATH)
     if source.page is not None:
         browser.write(source, folder, browser.package(source.page))
 
@@ -78,7 +78,7 @@ def verify(source: Source, folder: Path) -> list[str]:
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # many types: a foreign file, or a graph that does not fit together
         raise DamageError(f"{path}: not a valid ONNX graph: {str(error)[:200]}") from None
-    expected = _Graph(source.trained.config.model, source.weights).constants
+    expected = _Graph(source.trained.model, source.weights).constants
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     if stored.keys() != expected.keys():
         raise DamageError(f"{path}: weights are missing or foreign: {sorted(stored.keys() ^ expected.keys())[:5]}")
@@ -123,7 +123,7 @@ def compare(trained: Trained, run: Callable[[Mapping[str, np.ndarray]], Sequence
     Args:
       run: takes the named inputs, returns the outputs in the order of the graph.
     """
-    model, text_BS = trained.config.model, agreement.tokens(trained)
+    model, text_BS = trained.model, agreement.tokens(trained)
     length = text_BS.shape[1]
     pad = length // 4
     tokens_BS = np.concatenate([text_BS, np.roll(text_BS, pad, 1)]).astype(np.int64)

@@ -79,11 +79,11 @@ def opened(folder: Path, report: dict[str, Any], options: Options, track: Track)
             f"{folder}: changed during the export: the privacy report is about state "
             f"{report['state_sha256'][:16]}, and state {state[:16]} was read; export again"
         )
-    arrays = weights.of(trained.config.model, trained.plain_params)
+    arrays = weights.of(trained.model, trained.plain_params)
     for place, array in arrays.arrays():
         if not np.isfinite(array).all():
             raise DamageError(f"{folder}: {place} has numbers that are not finite; export an earlier checkpoint")
-    model = trained.config.model
+    model = trained.model
     return Source(
         trained=trained,
         weights=arrays,

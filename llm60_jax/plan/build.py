@@ -63,7 +63,8 @@ def _scheduled(config: Config, phase: Phase, phase_start: int, decisions: Sequen
         start + sum(d.wait for d in waits if d.frozen_blocks == depth): depth
         for start, depth in _in_steps(phase.freeze, steps).items()
     }
-    edges = sorted({*context_at, *freeze_at, *(d.step for d in waits), steps})
+    blocks_at = _in_steps(phase.grow or ((0.0, config.model.layers),), steps)
+    edges = sorted({*context_at, *freeze_at, *blocks_at, *(d.step for d in waits), steps})
     reasons = {d.step: d.reason for d in waits}
     stages = []
     for index, (start, stop) in enumerate(itertools.pairwise(edges)):
@@ -78,6 +79,7 @@ def _scheduled(config: Config, phase: Phase, phase_start: int, decisions: Sequen
                 stop_step=phase_start + stop,
                 token_start=start * per_step,
                 context=context,
+                blocks=_value_at(blocks_at, start),
                 frozen_blocks=_value_at(freeze_at, start),
                 micro_batch=micro_batch,
                 accumulation=per_step // (context * micro_batch),

@@ -24,7 +24,7 @@ class Due(NamedTuple):
     evaluate: bool  # score the held-out text of all phases so far, and minimal pairs
     plateau: bool  # score the phase's own held-out text, for the plateau test
     save: bool
-    freeze: bool  # more blocks freeze at this step, so the save before it must succeed
+    turn: bool  # blocks freeze or are added at this step, so the save before it must succeed
 
     @property
     def anything(self) -> bool:
@@ -34,13 +34,13 @@ class Due(NamedTuple):
 def due(config: Config, plan: Plan, phase: Phase, step: int) -> Due:
     """Return what is due before global step `step` of a phase."""
     stage, since = plan.stage_at(step), step - plan.phase_span(phase.name)[0]
-    freeze = step == stage.start_step and plan.begins_freeze(stage)
+    turn = step == stage.start_step and plan.turns(stage)
     return Due(
         look=since % plan.probe_every(phase.name) == 0,
         evaluate=since % evaluate_every(config, phase) == 0,
         plateau=plan.is_late_mark(phase.name, step),
-        save=freeze or (step > 0 and step % config.train.save_every == 0),
-        freeze=freeze,
+        save=turn or (step > 0 and step % config.train.save_every == 0),
+        turn=turn,
     )
 
 

@@ -19,10 +19,11 @@ ATTENTION_CHUNK = 128  # positions
 def step_flops(model: Model, key: StepKey, fused: bool = False) -> int:
     """Return the operations of one step.
 
-    Every block has a forward pass, except frozen blocks whose outputs are cached. A live block also
-    recomputes what its remat policy drops, and has a backward pass: one product for the gradient of
-    the inputs, and one for each matrix that trains. Each head has the logits, the gradient of the
-    hidden states and, if the embedding trains, the gradient of the embedding.
+    Every block that there is so far has a forward pass, except frozen blocks whose outputs are
+    cached. A live block also recomputes what its remat policy drops, and has a backward pass: one
+    product for the gradient of the inputs, and one for each matrix that trains. Each head has the
+    logits, the gradient of the hidden states and, if the embedding trains, the gradient of the
+    embedding.
 
     Args:
       fused: whether a kernel computes attention. Its operations are left out then, as the count
@@ -30,6 +31,7 @@ def step_flops(model: Model, key: StepKey, fused: bool = False) -> int:
     """
     if key.kernels == "native":
         return sum(native_by_part(model, key).values())
+    model = model.lowest(key.blocks)
     per_token: Fraction = (model.layers - key.frozen_blocks) * _live_block(model, key, fused)
     if not key.prefix_cached:
         per_token += key.frozen_blocks * (
@@ -52,6 +54,7 @@ def native_counts(model: Model, key: StepKey) -> NativeCounts:
     """Return what the counts of the native kernels are shares of."""
     if key.kernels == "xla":
         return NativeCounts(0, 0)
+    model = model.lowest(key.blocks)
     live = model.layers - key.frozen_blocks
     passes = 2 if key.remat == "full" else 1  # the forward pass of attention is done again there
     rows = key.micro_batch * key.accumulation
@@ -63,6 +66,7 @@ def native_by_part(model: Model, key: StepKey) -> dict[str, int]:
     """Return the operations of one step that native kernels compute: all of them, or none on XLA."""
     if key.kernels == "xla":
         return {}
+    model = model.lowest(key.blocks)
     shape = key.micro_batch, key.context
     blocks = native.live_block_flops(model, *shape, key.remat) * (model.layers - key.frozen_blocks)
     if not key.prefix_cached:

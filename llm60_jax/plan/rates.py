@@ -16,7 +16,7 @@ def learning_rate(plan: Plan, phase: Phase, step: int) -> float:
 
 
 def _scheduled_rate(plan: Plan, phase: Phase, step: int) -> float:
-    """Return the rate of linear warm-up, then cosine decay from peak to final over the phase.
+    """Return the rate of linear warm-up, then the peak for `hold`, then the decay to the final rate.
 
     The rate is a function of the phase's tokens at the end of the step, so it stays smooth when the
     context changes. The first step has a rate above 0. The last step has exactly the final rate,
@@ -28,8 +28,12 @@ def _scheduled_rate(plan: Plan, phase: Phase, step: int) -> float:
     peak, final = phase.learning_rate
     if done > total:
         return final
-    warmup = phase.warmup * total
+    warmup, hold = phase.warmup * total, phase.hold * total
     if done < warmup:
         return peak * done / warmup
-    progress = (done - warmup) / (total - warmup)
-    return final + (peak - final) * 0.5 * (1 + math.cos(math.pi * progress))
+    progress = max(0.0, done - warmup - hold) / (total - warmup - hold)
+    return final + (peak - final) * _SHAPES[phase.decay](progress)
+
+
+# What is left of the way from the peak to the final rate, after a share of the decay.
+_SHAPES = {"cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)), "linear": lambda progress: 1 - progress}

@@ -1,6 +1,6 @@
 """The stages of a plan, and its amendments. No jax.
 
-A stage is a part of one phase with constant context and frozen depth. Steps count over the whole
+A stage is a part of one phase with constant context, frozen depth and number of blocks. Steps count over the whole
 run (`step`), tokens inside a phase (`token_start`), so that each stage owns a disjoint span of its
 phase's text.
 
@@ -65,6 +65,7 @@ class Stage:
     stop_step: int
     token_start: int  # inside the phase's stream of concatenated epochs
     context: int
+    blocks: int  # blocks that the model has so far; all, unless the phase grows
     frozen_blocks: int  # blocks without gradient, counted from the bottom
     micro_batch: int  # sequences in one forward and backward
     accumulation: int  # micro-batches in one step
@@ -104,8 +105,25 @@ class Plan:
 
     def begins_freeze(self, stage: Stage) -> bool:
         """Whether this stage has more frozen blocks than the stage before it in the same phase."""
-        before = self.stages[: self.stages.index(stage)]
-        return bool(before) and before[-1].phase == stage.phase and before[-1].frozen_blocks < stage.frozen_blocks
+        before = self._before(stage)
+        return before is not None and before.phase == stage.phase and before.frozen_blocks < stage.frozen_blocks
+
+    def grows_from(self, stage: Stage) -> int | None:
+        """Return the number of blocks before this stage where it has more; else None."""
+        before = self._before(stage)
+        return before.blocks if before is not None and before.blocks < stage.blocks else None
+
+    def turns(self, stage: Stage) -> bool:
+        """Whether this stage begins with a change that nothing undoes: blocks freeze, or are added."""
+        return self.begins_freeze(stage) or self.grows_from(stage) is not None
+
+    def blocks_after(self, step: int) -> int:
+        """Return the blocks of the state after `step` steps. A stage adds its blocks before its first step."""
+        return self.stage_at(max(0, step - 1)).blocks
+
+    def _before(self, stage: Stage) -> Stage | None:
+        number = self.stages.index(stage)
+        return self.stages[number - 1] if number else None
 
     def stage_at(self, step: int) -> Stage:
         """Return the stage that performs `step`. Raise IndexError unless 0 <= step < steps."""
@@ -132,7 +150,7 @@ class Plan:
         """Return the spans of steps of the plateau test: the late part and each extension.
 
         The late part is the last 40 % of the phase (`LATE`), without steps before its last stage:
-        inside it neither context nor frozen depth changes.
+        inside it neither context, frozen depth nor the number of blocks changes.
         """
         start, stop = self.scheduled_span(phase)
         stages = self.phase_stages(phase)

@@ -49,6 +49,7 @@ class StepKey(NamedTuple):
     sharing: Sharing = Sharing()
     dtype: Dtype = "bfloat16"
     kernels: Kernels = "xla"  # what computes stacks and heads
+    blocks: int | None = None  # blocks that a growing model has so far; None: all
 
     @property
     def tokens(self) -> int:
@@ -88,6 +89,7 @@ def key(config: Config, stage: Stage) -> StepKey:
         sharing=sharing(config),
         dtype=config.train.dtype,
         kernels="xla" if config.train.kernels != "native" or unclaimed(config, phase) else "native",
+        blocks=stage.blocks if stage.blocks < config.model.layers else None,
     )
 
 

@@ -27,6 +27,7 @@ def to_rows(plan: Plan, config: Config) -> list[dict[str, Any]]:
             "sequences": stage.sequences,
             "micro_batch": stage.micro_batch,
             "accumulation": stage.accumulation,
+            "blocks": stage.blocks,
             "frozen": stage.frozen_blocks,
             "remat": stage.remat,
             "reason": stage.reason,
@@ -41,7 +42,7 @@ def plan_table(rows: Sequence[dict[str, Any]]) -> str:
     """Format the rows of `to_rows` as text with fixed columns and a blank line between phases."""
     lines = [
         f"{'phase':<12} stage {'tokens':>13} {'steps':>7} {'context':>7} {'sequences':>9} {'micro-batches':>13} "
-        f"{'frozen':>6} {'remat':>5}  learning rate"
+        f"{'blocks':>6} {'frozen':>6} {'remat':>5}  learning rate"
     ]
     for before, row in zip([None, *rows], rows, strict=False):
         batches = f"{row['accumulation']} of {row['micro_batch']}"
@@ -49,7 +50,7 @@ def plan_table(rows: Sequence[dict[str, Any]]) -> str:
             lines.append("")
         lines.append(
             f"{row['phase']:<12} {row['stage'] + 1:>5} {row['tokens']:>13,} {row['steps']:>7,} {row['context']:>7} "
-            f"{row['sequences']:>9} {batches:>13} {row['frozen']:>6} {row['remat']:>5}  "
-            f"{row['learning_rate_first']:.2e} -> {row['learning_rate_last']:.2e}"
+            f"{row['sequences']:>9} {batches:>13} {row['blocks']:>6} {row['frozen']:>6} "
+            f"{row['remat']:>5}  {row['learning_rate_first']:.2e} -> {row['learning_rate_last']:.2e}"
         )
     return "\n".join(lines)

@@ -104,6 +104,7 @@ class Row(Shape):
     stage: Count
     # a logged step
     context: Positive = 1
+    blocks: Positive = 1  # older runs have none
     frozen: Count = 0
     loss: Number = 0
     objective: Number = 0
@@ -162,6 +163,7 @@ class PlanRow(Shape):
     context: Positive
     micro_batch: Positive
     accumulation: Positive
+    blocks: Positive | None = None
     frozen: Count
     remat: Remat
     reason: str = ""
@@ -314,6 +316,8 @@ def plan_problem(config: Config, rows: Any) -> str:
             why = f"the run has no phase {row['phase']!r:.60}"
         if not why and row["frozen"] not in config.model.boundaries[:-1]:
             why = f"no stack ends at frozen = {row['frozen']}"
+        if not why and (blocks := row.get("blocks", config.model.layers)) not in config.model.boundaries[1:]:
+            why = f"no stack ends at blocks = {blocks}"
         if not why and row["start_step"] >= row["stop_step"]:
             why = f"it ends at step {row['stop_step']} and begins at {row['start_step']}"
         if why:

@@ -222,7 +222,7 @@ def _write(run: Run, plain: TrainState) -> generate.Written:
         for number, prompt in zip(range(count), itertools.cycle(config.sampling.prompts), strict=False)
     ]
     choice = Choice.of(config.sampling, tokenizer.eos)
-    return generate.write(config.model, plain.params, tokenizer, requests, choice, run.interrupts.check)
+    return generate.write(run.model, plain.params, tokenizer, requests, choice, run.interrupts.check)
 
 
 def _texts(run: Run, phase: Phase, split: Split) -> Iterator[str]:

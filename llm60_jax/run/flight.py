@@ -20,7 +20,7 @@ from llm60_jax.plan import Stage, StepKey, flops
 from llm60_jax.run import amending, measures
 from llm60_jax.run.events import Paused, StageProved, StepBegins, StepLanded, StepLogged
 from llm60_jax.run.state import Run
-from llm60_jax.training import mesh, proof, step
+from llm60_jax.training import growing, mesh, proof, step
 from llm60_jax.training.programs import Program
 from llm60_jax.training.spikes import Watch
 
@@ -53,6 +53,8 @@ class Flight:
         self._pending: _Pending | None = None
         self._proved = False
         self._before: proof.Digests = {}  # of the parameter groups, before the stage's first step
+        self._grows_from = run.plan.grows_from(stage) if run.step == stage.start_step else None
+        self._copied = 0  # added blocks that are copies, before the stage's first step
         self._first_batches: list[dict[str, np.ndarray]] = []  # enough to tell whether they are text
 
     def prepare(self) -> None:
@@ -73,7 +75,9 @@ class Flight:
         if not self._proved:
             parts = together.gather(proof.mask_coverage(batch["tokens"], run.config.train.document_mask))
             coverage = sum(parts) / len(parts)  # processes have equal shares
-            self._before = self._before or run.group_digests()
+            if not self._before:
+                self._before = run.group_digests()
+                self._copied = self._copies()
         run.state, metrics = self._program(run.state, on_device, np.float32(rate), np.float32(limit))
         signal = mesh.largest(run.interrupts.received or 0, run.sharing)
         self.land()
@@ -118,6 +122,13 @@ class Flight:
             ]
         )
 
+    def _copies(self) -> int:
+        """Return how many of the blocks that the stage has added are copies of those that they should be."""
+        if self._grows_from is None:
+            return 0
+        run = self._run
+        return growing.copies(run.config.model, run.whole().params, self._grows_from, self._stage.blocks)
+
     def _keep_first(self, batch: dict[str, Any]) -> None:
         if together.count() * sum(kept["tokens"].size for kept in self._first_batches) < bigrams.SAMPLE:
             self._first_batches.append({name: np.asarray(batch[name]) for name in ("tokens", "segments")})
@@ -135,6 +146,7 @@ class Flight:
         row = {
             **position,
             "context": stage.context,
+            "blocks": stage.blocks,
             "frozen": stage.frozen_blocks,
             "loss": float(metrics.loss),
             "objective": objective,
@@ -142,7 +154,7 @@ class Flight:
             "learning_rate": pending.rate,
             "tokens_per_second": round(speed, 1),
             "grad_norm": grad_norm,
-            "segment_grad_norms": proof.by_stack(run.config.model, metrics.block_gradients),
+            "segment_grad_norms": proof.by_stack(run.model, metrics.block_gradients),
         }
         run.record(row)
         run.tell(StepLogged(row, run.clock.remaining(pending.number)))
@@ -161,12 +173,14 @@ class Flight:
             self._before,
             after,
             flops.native_counts(model, self._key),
+            self._copied,
         )
         assert pending.coverage is not None
         expected = proof.Expected(
             coverage=pending.coverage,
             reweighted=self._phase.reweight is not None,
             live=tuple(sorted(run.state.params.keys() - frozen_groups)) if pending.rate else (),
+            added=self._stage.blocks - self._grows_from if self._grows_from else 0,
             every_block=not self._phase.drop_path,
         )
         proof.check(stage, model, self._key, expected, evidence)
@@ -174,7 +188,7 @@ class Flight:
         run.clock.hide()  # the next step was dispatched before the proof, and ran beside it
         if not run.metrics.find("proof", phase=stage.phase, stage=stage.index):  # a resumed stage has its row
             run.record({**run.position(pending.number, stage), "proof": evidence.to_row()})
-        run.tell(StageProved(stage, evidence.describe(model.layers)))
+        run.tell(StageProved(stage, evidence.describe(stage.blocks)))
 
     def _refuse(self, pending: _Pending, objective: float, grad_norm: float) -> None:
         """Name and keep the batch of a step that was not applied. After too many in a row the run goes back or stops,

@@ -70,7 +70,7 @@ def depth(run: Run, phase: Phase, stage: Stage) -> None:
     rows = _few_rows(run, phase, "tokens", "targets", "segments", "weights")
     params = phase_groups.merged(run.whole().params, phase.lora)
     with run.clock.paused("gate"):
-        measured = together.on_first(lambda: depths.measure(run.config.model, params, rows).to_tree())
+        measured = together.on_first(lambda: depths.measure(run.model, params, rows).to_tree())
     run.record({**run.position(run.step, stage), "depth": measured})
 
 
@@ -91,7 +91,7 @@ def look(run: Run, phase: Phase, stage: Stage) -> None:
     previous = run.progress.look
     if previous is not None and previous.step == run.step:
         return
-    model, state = run.config.model, run.whole()
+    model, state = run.model, run.whole()
     with run.clock.paused("evaluation"):  # each process by itself: all keep the representations, and JAX compares them
         rows = _few_rows(run, phase, "tokens", "segments")
         reference, drifts = _LOOK(model, phase.lora, state.params, state.reference, rows)
@@ -181,7 +181,7 @@ def _scores(run: Run, phase: Phase, params: Params, sample: Sample) -> dict[str,
 
 def _score(run: Run, phase: Phase) -> Callable[..., Any]:
     """Return (params, rows) -> loss of each token, with the phase's adapters if they are in the state."""
-    return functools.partial(_EVAL, run.config.model, phase.lora if run.progress.phase == phase.name else None)
+    return functools.partial(_EVAL, run.model, phase.lora if run.progress.phase == phase.name else None)
 
 
 def _few_rows(run: Run, phase: Phase, *names: str) -> dict[str, np.ndarray]:

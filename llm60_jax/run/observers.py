@@ -115,8 +115,8 @@ class Terminal:
         stage, plan = event.stage, self._run.plan
         self._began, self._stage, self._row = time.monotonic(), stage, None
         say(
-            f"{place(plan, stage)}: context {stage.context}, {stage.frozen_blocks} of "
-            f"{self._run.config.model.layers} blocks frozen, steps {stage.start_step + 1:,} to {stage.stop_step:,}"
+            f"{place(plan, stage)}: context {stage.context}, {stage.frozen_blocks} of {stage.blocks} blocks frozen, "
+            f"steps {stage.start_step + 1:,} to {stage.stop_step:,}"
         )
         detail(
             f"{place(plan, stage)}: compiled or read from the cache in {event.compile_seconds:.1f} s, waited "

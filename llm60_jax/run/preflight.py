@@ -32,8 +32,8 @@ def require(config: Config) -> None:
         )
     workdir = Path(config.workdir)
     existing = [p for kind in ("checkpoints", "phases") for p in workdir.glob(f"{kind}/*/manifest.json")]
-    freezes = sum(len(phase.freeze) - 1 for phase in config.phase)  # each keeps the checkpoint before it
-    to_come = config.train.keep_rolling + 1 + freezes + len(config.phase) - len(existing)
+    turns = sum(len(phase.freeze) + max(1, len(phase.grow)) - 2 for phase in config.phase)  # each keeps a checkpoint
+    to_come = config.train.keep_rolling + 1 + turns + len(config.phase) - len(existing)
     wanted = max(1, to_come) * state
     free = shutil.disk_usage(standing(workdir)).free
     if free < wanted:

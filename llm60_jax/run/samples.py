@@ -28,7 +28,7 @@ def _kept(run: Run, phase: Phase, params: Params) -> Written:
     config, tokenizer = run.config, run.data.tokenizer
     choice = Choice.of(config.sampling, tokenizer.eos)
     requests = generate.requests(config.sampling, config.seed, config.model.max_context)
-    written = generate.write(config.model, params, tokenizer, requests, choice, run.interrupts.check)
+    written = generate.write(run.model, params, tokenizer, requests, choice, run.interrupts.check)
     record = {
         "step": run.step,
         "phase": phase.name,

@@ -30,7 +30,9 @@ def owes_a_save(run: Run) -> bool:
 
 
 def save(run: Run, stage: Stage, batches: Any) -> None:
-    """Save the state and the position in the data. A checkpoint from before a freeze is kept for ever.
+    """Save the state and the position in the data.
+
+    A checkpoint from before blocks freeze or are added is kept for ever.
 
     Raises:
       TrainingError: a frozen parameter has changed, or weights are not finite.
@@ -39,20 +41,20 @@ def save(run: Run, stage: Stage, batches: Any) -> None:
     check_frozen(run, stage)
     run.progress.iterator = batches.get_state()
     with run.clock.paused("saving"):
-        store_rolling(run, stage, permanent=run.step == stage.start_step and run.plan.begins_freeze(stage))
+        store_rolling(run, stage, permanent=run.step == stage.start_step and run.plan.turns(stage))
 
 
 def save_or_go_on(run: Run, phase: Phase, stage: Stage, batches: Any, *, must: bool) -> None:
-    """Save; where that fails, go on and try again later, unless blocks freeze now (`must`)."""
+    """Save; where that fails, go on and try again later, unless blocks freeze or are added now (`must`)."""
     if must:
-        detail(f"saving step {run.step:,} before {stage.frozen_blocks} blocks freeze")
+        detail(f"saving step {run.step:,} before {_turn(run, stage)}")
     try:
         save(run, stage, batches)
     except MachineError as failure:
         if must:
             raise MachineError(
-                f"{failure}\n  Cannot freeze the lower {stage.frozen_blocks} blocks: the checkpoint before it could "
-                "not be saved (playbook, section 12). Free some disk space and run the same command again"
+                f"{failure}\n  The run stops before {_turn(run, stage)}: the checkpoint before it could not be saved "
+                "(playbook, section 12). Free some disk space and run the same command again"
             ) from None
         run.retry_save_at = time.monotonic() + RETRY_SECONDS
         saved = run.checkpoints.all()
@@ -61,6 +63,13 @@ def save_or_go_on(run: Run, phase: Phase, stage: Stage, batches: Any, *, must: b
         return
     run.retry_save_at = None
     run.tell(Saved(phase, run.step))
+
+
+def _turn(run: Run, stage: Stage) -> str:
+    """Return, as words, the change with which a stage begins and that nothing undoes."""
+    if before := run.plan.grows_from(stage):
+        return f"the model grows from {before} to {stage.blocks} blocks"
+    return f"its lower {stage.frozen_blocks} blocks freeze"
 
 
 @contextlib.contextmanager

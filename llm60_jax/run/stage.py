@@ -35,7 +35,8 @@ def train_stage(run: Run, phase: Phase, stage: Stage) -> None:
         #    position of a checkpoint belong together.
         # 2. The look comes before the question for signals: what it keeps is part of the state that is then saved.
         # 3. Evaluate comes before save, so that a checkpoint remembers what was measured at its step.
-        # 4. Step n + 1 is dispatched before the numbers of step n are read, unless something is due between them.
+        # 4. Blocks are added after the save, so that a checkpoint holds a state as the step before left it.
+        # 5. Step n + 1 is dispatched before the numbers of step n are read, unless something is due between them.
         due = plan.due(run.config, run.plan, phase, run.step)
         save = due.save or saving.owes_a_save(run)
         if due.anything or save:
@@ -47,7 +48,9 @@ def train_stage(run: Run, phase: Phase, stage: Stage) -> None:
             if due.evaluate or due.plateau:
                 evaluate(run, phase, stage, own_only=not due.evaluate)
         if save:
-            saving.save_or_go_on(run, phase, stage, batches, must=due.freeze)
+            saving.save_or_go_on(run, phase, stage, batches, must=due.turn)
+        if due.turn:
+            run.grow(stage)
         flight.prepare()
         with run.clock.waiting("data"), profiling.data():
             batch = next(batches)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from llm60_jax import plan as plans
-from llm60_jax.config import Config, to_tree
+from llm60_jax.config import Config, Model, to_tree
 from llm60_jax.data.prepare import Prepared
 from llm60_jax.evaluate.grammar.scoring import Sample
 from llm60_jax.machine import files
@@ -23,7 +23,7 @@ from llm60_jax.record.progress import Progress
 from llm60_jax.record.workdir import WorkDir
 from llm60_jax.run.clock import StageClock
 from llm60_jax.run.events import Observers, RowAdded
-from llm60_jax.training import mesh, step
+from llm60_jax.training import growing, mesh, step
 from llm60_jax.training.programs import CompiledSteps
 from llm60_jax.training.step import TrainState
 
@@ -58,6 +58,11 @@ class Run:
     def step(self) -> int:
         """Steps done: the number of the next one, counted from 0."""
         return self.progress.step
+
+    @property
+    def model(self) -> Model:
+        """The architecture of the state as it is: a model that grows has only its lowest blocks so far."""
+        return self.config.model.lowest(self.plan.blocks_after(self.step))
 
     @property
     def sharing(self) -> Sharing:
@@ -106,6 +111,17 @@ class Run:
             "versions": self.versions,
             "progress": self.progress,
         }
+
+    def grow(self, stage: Stage) -> None:
+        """Add the blocks with which a stage begins, if there are any and they are not added yet.
+
+        The next look at representations has nothing to compare with.
+        """
+        before = self.plan.grows_from(stage)
+        if before is None or self.step != stage.start_step:
+            return
+        self.become(growing.grown(self.config.model, self.whole(), before, stage.blocks))
+        self.progress.look = None
 
     def keep_reference(self, reference: jax.Array) -> None:
         """Keep representations, to be compared with at the next look."""

@@ -74,7 +74,7 @@ def write(loaded: Loaded, rows: Sequence[Row], is_wanted: Callable[[int], bool])
       is_wanted: says of a row, by its number, whether its next tokens are. The loop ends with the
         last wanted row.
     """
-    config, length = loaded.trained.config.model, loaded.trained.config.model.max_context
+    config, length = loaded.trained.model, loaded.trained.model.max_context
     count = next(size for size in _SIZES if size >= len(rows))
     filled = [*rows, *[Row([0], 1, 0, rows[0].choice, False, False, False)] * (count - len(rows))]
     tokens_BS = np.full((count, length), FREE, np.int32)

@@ -202,7 +202,7 @@ class Engine:
 def _draws_alike(one: Writing, other: Writing, loaded: "Loaded") -> bool:
     """Return whether two jobs draw in the same way: a seed draws another token among the likeliest than
     among all."""
-    vocab_size = loaded.trained.config.model.vocab_size
+    vocab_size = loaded.trained.model.vocab_size
     return (0 < one.wanted.top_k < vocab_size) == (0 < other.wanted.top_k < vocab_size)
 
 

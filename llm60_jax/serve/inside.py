@@ -19,7 +19,7 @@ def look(loaded: Loaded, text: str) -> dict[str, Any]:
     A text that is longer than the context loses its end. Raise Refusal for a text without tokens.
     """
     trained, alphabet = loaded.trained, loaded.alphabet
-    tokenizer, context = trained.tokenizer, trained.config.model.max_context
+    tokenizer, context = trained.tokenizer, trained.model.max_context
     given = tokenizer.encode(text)
     if not given:
         raise Refusal(400, "text: has no token", param="text")
@@ -37,7 +37,7 @@ def look(loaded: Loaded, text: str) -> dict[str, Any]:
                 "likeliest": [{"text": alphabet.label(other, ids[place]), "p": round(p, 5)} for other, p in others],
             }
         )
-    measured = depth.measure(trained.config.model, loaded.params, _rows(ids, context))
+    measured = depth.measure(trained.model, loaded.params, _rows(ids, context))
     return {
         "tokens": tokens,
         "tokens_in_text": len(given),

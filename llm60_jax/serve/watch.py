@@ -275,7 +275,7 @@ def _figures(run: History, last: dict[str, Any], step: int) -> list[tuple[str, s
             ("minimal pairs", f"{scores['minimal_pairs']:.1%}" if "minimal_pairs" in scores else ""),
             ("learning rate", f"{last['learning_rate']:.2e}"),
             ("context", f"{last['context']:,}"),
-            ("frozen blocks", f"{last['frozen']} of {run.config.model.layers}"),
+            ("frozen blocks", f"{last['frozen']} of {last.get('blocks', run.config.model.layers)}"),
             ("tokens/s", f"{last['tokens_per_second']:,.0f}" if last.get("tokens_per_second") else ""),
         ]
     return figures

@@ -109,7 +109,7 @@ def _texts_of(loaded: Loaded, job: Writing) -> list[_Text]:
         shown = _ids_of(tokenizer, prompt)
         ids = shown if shown[:1] == [tokenizer.bos] else [tokenizer.bos, *shown]
         end = len(ids) + wanted.max_tokens
-        _require_room(len(ids), wanted, loaded.trained.config.model.max_context)
+        _require_room(len(ids), wanted, loaded.trained.model.max_context)
         echoed = (prompt if isinstance(prompt, str) else alphabet.text(ids)) if wanted.echo else None
         for number in range(wanted.n):
             row = Row(ids, end, job.seed + number, choice, wanted.stream, wants_odds, wants_odds and wanted.echo)
@@ -132,7 +132,7 @@ def _ids_of(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
 
 def _require_few(prompt: Prompt, loaded: Loaded) -> None:
     """Raise Refusal if a prompt has more characters than the context can hold. To encode it would take long."""
-    context = loaded.trained.config.model.max_context
+    context = loaded.trained.model.max_context
     if isinstance(prompt, str) and len(prompt) > context * loaded.alphabet.longest:
         message = f"this model's context is {context} tokens, which hold no more than "
         message += f"{context * loaded.alphabet.longest:,} characters, but the prompt has {len(prompt):,}"

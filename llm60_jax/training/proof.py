@@ -41,6 +41,7 @@ class Observed:
     # backward pass, and of the causal pairs that the backward pass used.
     dropped: tuple[float, float] | None = None
     backward_coverage: float | None = None
+    blocks_copied: int = 0  # blocks that were added before the step, and equalled those that they are copies of
 
     def to_row(self) -> dict[str, Any]:
         """Return JSON values for metrics.jsonl, with the number of blocks instead of their list."""
@@ -66,6 +67,7 @@ def gather(
     before: Digests,
     after: Digests,
     native: flops.NativeCounts = flops.NativeCounts(0, 0),
+    blocks_copied: int = 0,
 ) -> Observed:
     """Return the evidence from a step's metrics, its program, and the digests before and after it.
 
@@ -75,6 +77,7 @@ def gather(
       leaks: counted by evaluate/validation.py.
       opt_state: optimizer state by group, for its size.
       native: what the native kernels had to count (flops.native_counts).
+      blocks_copied: counted by growing.copies.
     """
     state_bytes = {name: sum(leaf.nbytes for leaf in jax.tree.leaves(group)) for name, group in opt_state.items()}
     updated = sum(size for name, size in state_bytes.items() if before[name][1] != after[name][1])
@@ -91,6 +94,7 @@ def gather(
         state_bytes_untouched=sum(state_bytes.values()) - updated,
         dropped=(forward[2] / native.elements, backward[2] / native.elements) if native.elements else None,
         backward_coverage=backward[1] / native.pairs if native.pairs else None,
+        blocks_copied=blocks_copied,
     )
 
 
@@ -116,6 +120,7 @@ class Expected:
     coverage: float  # `mask_coverage` of the step's batch
     reweighted: bool  # whether tokens differ in weight
     live: tuple[str, ...]  # groups that train, sorted; () if the learning rate is 0
+    added: int = 0  # blocks that the model grew by before the step
     every_block: bool = True  # False if drop-path may skip a live block for a whole step
 
 
@@ -127,14 +132,16 @@ def check(stage: Stage, model: Model, key: StepKey, expected: Expected, evidence
 
     if evidence.context != stage.context:
         raise differs(f"context {stage.context} planned, {evidence.context} in the program")
-    live_blocks, observed = tuple(range(stage.frozen_blocks, model.layers)), evidence.blocks_with_gradient
+    if evidence.blocks_copied != expected.added:
+        raise differs(f"{expected.added} blocks added as copies planned, {evidence.blocks_copied} found")
+    live_blocks, observed = tuple(range(stage.frozen_blocks, stage.blocks)), evidence.blocks_with_gradient
     if observed != live_blocks if expected.every_block else not set(observed) <= set(live_blocks):
         raise differs(f"gradient in blocks {_span(live_blocks)} planned, in {_span(observed)} found")
     planned_flops = flops.step_flops(model, key, attention.is_fused(key.context, key.dtype))
     if evidence.matmul_flops != planned_flops:
         raise differs(
-            f"{planned_flops:,} operations in a step planned with {stage.frozen_blocks} frozen blocks, "
-            f"{evidence.matmul_flops:,} in the program"
+            f"{planned_flops:,} operations in a step planned with {stage.frozen_blocks} of {stage.blocks} blocks "
+            f"frozen, {evidence.matmul_flops:,} in the program"
         )
     if abs(evidence.mask_coverage - expected.coverage) > 1e-4:
         raise differs(
@@ -167,8 +174,9 @@ def check_frozen(stage: Stage, before: Mapping[str, str], after: Mapping[str, st
         first = changed[0]
         raise _not_in_effect(
             stage,
-            f"{stage.frozen_blocks} blocks are frozen, but {len(changed)} of {len(before)} frozen leaves changed; the "
-            f"first is {first}, its digest went from {str(before.get(first))[:16]} to {str(after.get(first))[:16]}",
+            f"{stage.frozen_blocks} of {stage.blocks} blocks are frozen, but {len(changed)} of {len(before)} frozen "
+            f"leaves changed; the first is {first}, its digest went from {str(before.get(first))[:16]} to "
+            f"{str(after.get(first))[:16]}",
         )
 
 

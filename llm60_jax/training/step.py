@@ -53,7 +53,7 @@ class Metrics(NamedTuple):
     objective: jax.Array  # float32, the minimised value: weighted tokens, all loss terms
     terms: dict[str, jax.Array]  # like `loss`, for each loss term but the next token's
     grad_norm: jax.Array  # float32, over live parameters
-    block_gradients: jax.Array  # float32 [layers], each block's gradient norm, 0 without a gradient
+    block_gradients: jax.Array  # float32 [blocks], each block's gradient norm, 0 without a gradient
     context: jax.Array  # int32, tokens in a row
     mask_coverage: jax.Array  # float32, share of the causal pairs of positions that attention may use
     weights: jax.Array  # float32 [2], least and largest weight of the tokens that count
@@ -80,10 +80,11 @@ def probe_rows(config: Model) -> int:
 def frozen_groups_of(config: Model, key: StepKey, names: Collection[str]) -> frozenset[str]:
     """Return the parameter groups among `names` that the key's program does not train.
 
-    These are the groups of stacks below the boundary, heads on frozen blocks, and a frozen
-    embedding. With adapters, they are all groups but the adapters of live stacks.
+    These are the groups of stacks below the boundary, of stacks that are to come, heads on frozen
+    blocks, and a frozen embedding. With adapters, they are all groups but the adapters of live stacks.
     """
-    live = {g for name, _, stop in config.named_stacks if stop > key.frozen_blocks for g in groups.stack_groups(name)}
+    stacks = config.lowest(key.blocks).named_stacks
+    live = {g for name, _, stop in stacks if stop > key.frozen_blocks for g in groups.stack_groups(name)}
     live |= {f"head_{depth}" for depth in tap_depths(config, key)} | {"norm"}
     if not key.embedding_frozen:
         live.add("embedding")
@@ -109,7 +110,7 @@ def train_step(
     Returns:
       The new state, and metrics on the device.
     """
-    state = mesh.made_whole(state, key.sharing)
+    state, model = mesh.made_whole(state, key.sharing), config.model.lowest(key.blocks)
     frozen_groups = frozen_groups_of(config.model, key, state.params)
     live = {name: group for name, group in state.params.items() if name not in frozen_groups}
     fixed = {name: group for name, group in state.params.items() if name in frozen_groups}
@@ -119,7 +120,7 @@ def train_step(
     rng = jax.random.fold_in(jax.random.key(state.seed), state.step)
     held_live, held_fixed = (mesh.within(params, key.sharing) for params in (live, fixed))
     gradients = mesh.summed(
-        _accumulated(config.model, key),
+        _accumulated(model, key),
         key.sharing,
         key.slots,
         held=(held_live, held_fixed, mesh.WHOLE, mesh.WHOLE, mesh.WHOLE),
@@ -143,7 +144,7 @@ def train_step(
         objective=objective,
         terms=terms,
         grad_norm=grad_norm,
-        block_gradients=_block_gradients(config.model, grads),
+        block_gradients=_block_gradients(model, grads),
         context=jnp.int32(batch["tokens"].shape[-1]),
         mask_coverage=coverage,
         weights=jnp.stack([jnp.where(weights > 0, weights, jnp.inf).min(), weights.max()]),
@@ -259,7 +260,7 @@ def _losses(
 
 
 def _block_gradients(config: Model, grads: groups.Params) -> jax.Array:
-    """Return the gradient norm of each block, float32 [layers]; 0 where it has no gradient.
+    """Return the gradient norm of each block, float32 [blocks]; 0 where it has no gradient.
 
     A shared part counts for each block that uses it.
     """
