@@ -44,6 +44,14 @@ PROJECT = Path(__file__).resolve().parents[1]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
 
 
+# By the time that their slow tests take. They begin first: else a process runs one of them alone at the end.
+_LONGEST = ("test_launch", "test_processes", "test_mesh", "test_use", "test_kernels_sabotage", "test_trials")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: _LONGEST.index(item.path.stem) if item.path.stem in _LONGEST else len(_LONGEST))
+
+
 @pytest.fixture(autouse=True)
 def _all_is_one(request, monkeypatch):
     """Let "all" devices be one, as on a CPU that is not cut, except where meshes are tested."""

@@ -11,7 +11,6 @@ from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.errors import InputError, MachineError
 from llm60_jax.machine import facts
-from llm60_jax.machine.signals import Interrupts
 from llm60_jax.model import pieces
 from llm60_jax.plan import Sharing
 from llm60_jax.record import store
@@ -93,16 +92,15 @@ def test_sums_in_any_order_differ_between_numbers_of_devices(tree):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [1, 2])
-def test_later_stages_have_the_same_bits(tree, stage):
-    one, two, four = (digest(on(tree, devices), stage) for devices in (1, 2, 4))
+def test_a_later_stage_has_the_same_bits(tree):
+    """At another context, and with frozen blocks."""
+    one, two, four = (digest(on(tree, devices), stage=2) for devices in (1, 2, 4))
     assert one == two == four
 
 
 @pytest.mark.slow
 def test_weights_that_devices_hold_together_change_no_bit(tree):
-    one, *others = (digest(on(tree, devices, fsdp=fsdp)) for devices, fsdp in ((1, 1), (2, 2), (4, 2)))
-    assert others == [one, one]
+    assert digest(on(tree, 1)) == digest(on(tree, 4, fsdp=2))
 
 
 # --- Weights in pieces ----------------------------------------------------------------------------------------------
@@ -135,10 +133,9 @@ def test_a_weight_that_is_whole_stays_the_same_array():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [0, 1])
-def test_gathering_by_layer_trains_alike_in_less_memory(tree, stage):
-    """Equal to rounding: devices add gradients as they scatter them. The second stage has frozen blocks."""
-    tree["train"]["dtype"] = "float32"
+def test_gathering_by_layer_trains_alike_in_less_memory(tree):
+    """Equal to rounding: devices add gradients as they scatter them. The stage has frozen blocks."""
+    tree["train"]["dtype"], stage = "float32", 1
     one, _ = trained(on(tree, 1), 4, stage)
     _, at_rest = memory(on(tree, 2, fsdp=2), stage)
     arguments = []
@@ -227,17 +224,6 @@ def test_the_slots_of_a_step_divide_its_micro_batches(tree):
 
 
 # --- Runs ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_a_run_on_two_devices_continues_on_one(tree, tmp_path):
-    tree["phase"] = tree["phase"][:1]
-    tree["tokenizer"]["phases"] = ["grammar"]
-    c = on(tree, 2)
-    loop.launch(c, Interrupts(), "again")
-    loop.launch(on(tree, 1), Interrupts(), "again")  # finds everything done
-    newest = next(iter(sorted((tmp_path / "run" / "phases").iterdir())))
-    assert newest.name == c.phase[0].name
 
 
 @pytest.mark.slow

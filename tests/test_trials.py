@@ -106,9 +106,8 @@ def trials(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["quickstart", "tiny"])
-def test_broken_configurations_are_refused_and_unknown_fields_noticed(name, trials):
-    result = fuzz_files.try_configs(PROJECT / "configs" / f"{name}.toml", 50, 1, trials)
+def test_broken_configurations_are_refused_and_unknown_fields_noticed(trials):
+    result = fuzz_files.try_configs(PROJECT / "configs" / "tiny.toml", 25, 1, trials)
     assert result.wrong == []
     assert all(result.controls.values())
 
