@@ -54,7 +54,7 @@ class Train:
     devices: Positive | Literal["all"] = "all"  # devices of all processes that share a step; a number cuts a CPU
     fsdp: Positive = 1  # devices that hold weights and optimizer state together, each a part
     gather: Gather = "step"  # once a step; or by layer: less memory under remat, sums in any order
-    slots: Annotated[int, Field(ge=0, le=1024)] = 4  # on 1, 2, 4 ... up to so many devices bits are equal; 0: any order
+    slots: Annotated[int, Field(ge=0, le=1024)] = 4  # 1, 2, 4 ... devices up to this many have equal bits; 0: any order
     remat: Recompute = "full"  # default of every phase
     memory_gb: Annotated[float, Field(gt=0)] | None = None  # bound for "auto"; None: half the memory, 90 % of a GPU's
     dtype: Dtype = "bfloat16"  # operands of matrix products; use float32 if the CPU has no bfloat16

@@ -50,7 +50,7 @@ def ready(config: Config) -> tuple[Config, dict[str, str]]:
 
     Raises:
       MachineError: the device is missing or computes wrongly, or there are too few devices.
-      InputError: so many devices cannot share a step of this configuration.
+      InputError: this number of devices cannot share a step of this configuration.
     """
     environment.settle(Path(config.data_dir), config.device)
     settle(config.device, Path(config.data_dir))

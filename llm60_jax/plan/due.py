@@ -55,7 +55,7 @@ def evaluate_every(config: Config, phase: Phase) -> int:
 def validation_tokens(config: Config, phase: Phase) -> int:
     """Return how many held-out tokens an evaluation inside a phase scores of each phase's text, at most.
 
-    They are `train.validation_tokens`, or so many that the fixed evaluations take their share: at
+    They are `train.validation_tokens`, or as many as let the fixed evaluations take their share: at
     both ends of the phase and for the plateau test.
     """
     if config.train.validation_tokens is not None:

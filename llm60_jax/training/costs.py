@@ -188,7 +188,7 @@ class Pace:
         self._seconds += seconds
 
     def remaining(self, to_compile: int, steps: Mapping[StepKey, float]) -> float:
-        """Return the seconds to compile so many programs and take steps, by operations; 0 before the first step."""
+        """Return the seconds to compile a number of programs and take steps, by operations; 0 before the first step."""
         if not self._flops:
             return 0.0
         operations = sum(count * flops.step_flops(self._model, key) for key, count in steps.items())
