@@ -1,14 +1,15 @@
 """How processes meet, notice a loss, and what each hears; two real runs are in test_processes.py."""
 
 import contextlib
+import dataclasses
 import importlib.util
 import json
-import logging
 import signal
 import socket
 import struct
 import threading
 import time
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -20,9 +21,9 @@ from llm60_jax.errors import DamageError, Failure, GateError, InputError, Interr
 from llm60_jax.machine import door, lines, locks, shared_folder, signals, together
 from llm60_jax.machine.lines import Lines
 from llm60_jax.machine.signals import Interrupts
-from llm60_jax.record import store
+from llm60_jax.record import checkpoints, store
 from llm60_jax.record.workdir import WorkDir
-from llm60_jax.run import events, observers, saving
+from llm60_jax.run import events, loop, measures, observers, saving
 from llm60_jax.training.profiling import Span
 
 
@@ -320,12 +321,107 @@ def test_all_rest_where_the_first_is_profiled(pair):
     assert pair.both(rests) == [[2, 4], [2, 4]]
 
 
+@pytest.mark.parametrize(
+    ("field", "theirs"),
+    [
+        ("seed", {"seed": 8}),
+        ("train.slots", {"train": {"slots": 2}}),  # which may change under a run
+        ("--back-to", {"back_to": 5}),
+        ("--profile", {"span": Span(2, 3)}),
+    ],
+)
+def test_what_processes_are_started_with_is_the_same(field, theirs, pair, tiny):
+    def start():
+        own = theirs if together.index() else {}
+        config = dataclasses.replace(tiny, seed=own.get("seed", tiny.seed))
+        if "train" in own:
+            config = dataclasses.replace(config, train=dataclasses.replace(tiny.train, **own["train"]))
+        with loop._prepared(config, Interrupts(), own.get("back_to"), own.get("span")):
+            pytest.fail("they differ")
+
+    for error in pair.both(start):
+        assert isinstance(error, InputError)
+        assert f"the configuration: {field} is " in str(error)
+
+
+def test_text_that_is_missing_is_told_to_all(pair, tiny, monkeypatch):
+    """The first process alone looks at it."""
+    look = mock.Mock(side_effect=InputError("text: no such folder"))
+    monkeypatch.setattr(loop.first_look, "look", look)
+
+    def start():
+        with loop._prepared(tiny, Interrupts(), None, None):
+            pytest.fail("it has no text")
+
+    ours, theirs = pair.both(start)
+    assert str(ours) == str(theirs) == "text: no such folder"
+    assert look.call_count == 1
+
+
 def test_a_signal_at_one_is_agreed_on(pair):
     each = [Interrupts(), Interrupts()]
     each[1].received = signal.SIGTERM
     for error in pair.both(lambda: each[together.index()].agree()):
         assert isinstance(error, Interrupted)
         assert error.exit_code == 143
+
+
+def test_a_phase_is_not_closed_before_all_know_of_a_signal(pair, monkeypatch):
+    """It came to one while the first judged alone, and its check there was not asked for."""
+    each, phase = [Interrupts(), Interrupts()], mock.Mock()
+    each[1].received = signal.SIGTERM
+    monkeypatch.setattr(loop, "closing", mock.MagicMock())
+    monkeypatch.setattr(loop, "open_phases", lambda run: [phase])
+    monkeypatch.setattr(loop, "stages", lambda run, phase: [])
+    for error in pair.both(lambda: loop.train(mock.MagicMock(interrupts=each[together.index()]))):
+        assert isinstance(error, Interrupted)
+    loop.closing.close.assert_not_called()
+
+
+@pytest.mark.parametrize(("module", "name"), [("ancestry", "start"), ("devices", "ready"), ("library", "settled")])
+def test_what_one_computer_lacks_is_told_to_all(module, name, pair, tiny, monkeypatch):
+    monkeypatch.setattr(loop.first_look, "look", lambda *_: SimpleNamespace(config=tiny, notes=[]))
+    monkeypatch.setattr(loop.devices, "ready", lambda config: (config, {}))
+    fault = pair.by_number(lambda: mock.MagicMock(), fails(MachineError("it is not here")))
+    monkeypatch.setattr(getattr(loop, module), name, lambda *_: (fault(), {}) if name == "ready" else fault())
+
+    def start():
+        with loop._prepared(tiny, Interrupts(), None, None):
+            pytest.fail("one lacks something")
+
+    for error in pair.both(start):
+        assert isinstance(error, MachineError)
+        assert str(error) == "process 1 on there: it is not here"
+
+
+def test_the_first_decides_when_a_save_is_tried_again(pair):
+    later = [time.monotonic() - 1, time.monotonic() + 100]
+    run = lambda: SimpleNamespace(retry_save_at=later[together.index()])  # noqa: E731
+    assert pair.both(lambda: saving.owes_a_save(run())) == [True, True]
+
+
+def test_the_first_says_whether_a_checkpoint_is_there(pair, monkeypatch, tmp_path):
+    """On a network disk another may not see it yet."""
+    monkeypatch.setattr(checkpoints.manifest, "exists", lambda folder: together.is_first())
+    monkeypatch.setattr(checkpoints.store, "save", mock.Mock())
+    kept = checkpoints.Checkpoints(tmp_path, 2)
+    pair.both(lambda: kept.save_rolling({}, {"step": 3}))
+    pair.both(lambda: kept.save_adapters("p", {}, {}))
+    checkpoints.store.save.assert_not_called()
+
+
+def test_the_first_says_what_is_measured_already(pair, monkeypatch):
+    monkeypatch.setattr(measures, "_keep_late_loss", mock.Mock())
+    found = [{"validation_loss": 3.0, "depth": 1}, None]
+
+    def work():
+        run = mock.MagicMock()
+        run.step, run.metrics.find.return_value = 3, found[together.index()]
+        row = measures.evaluate(run, mock.Mock(), mock.Mock())
+        measures.depth(run, mock.Mock(), mock.Mock())
+        return row, run.record.call_count
+
+    assert pair.both(work) == [(found[0], 0)] * 2
 
 
 def test_a_frozen_weight_that_changes_at_one_stops_all(pair, monkeypatch):
@@ -415,6 +511,28 @@ def test_a_shared_folder_is_found_and_nothing_stays(pair, tmp_path):
     assert list((tmp_path / "new").iterdir()) == []
 
 
+# --- The beginning ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        (ValueError("coordinator_address should be defined."), InputError, "no launcher that has started this process"),
+        (RuntimeError("DEADLINE"), MachineError, "cannot meet: DEADLINE"),
+    ],
+)
+def test_what_jax_says_of_a_start_is_translated(error, kind, text, monkeypatch):
+    monkeypatch.setattr("jax.distributed.initialize", mock.Mock(side_effect=error))
+    with pytest.raises(kind, match=text):
+        together.begin(together.Meeting(), Interrupts(), lambda message: None)
+
+
+def test_lines_that_do_not_reach_the_first_are_named(second):
+    second([free_ports(1)[0], "secret"])
+    with pytest.raises(MachineError, match=r"cannot reach process 0 on 127\.0\.0\.1: Connection refused"):
+        together._connected("127.0.0.1", 5, Interrupts(), lambda message: None)
+
+
 # --- The end ---------------------------------------------------------------------------------------------------------
 
 
@@ -427,21 +545,23 @@ def test_the_others_are_waited_for_long_where_all_come_to_one_end(code, seconds,
     assert client.wait_at_barrier.call_args.args == ("llm60_jax/end", 1000 * seconds)
 
 
-def test_a_loss_is_logged_and_the_lock_has_no_name(tmp_path, monkeypatch, caplog, capsys):
+def test_a_loss_is_logged_and_the_lock_has_no_name(tmp_path, monkeypatch, capsys):
     """The first process may go on at once, on another computer."""
     told = {}
     monkeypatch.setattr(together, "begin", lambda meeting, interrupts, on_loss: told.update(on_loss=on_loss))
     monkeypatch.setattr(launch, "_run", lambda *_: told["on_loss"]("process 1 on there is gone"))
     monkeypatch.setattr(launch.environment, "settle", lambda *_: None)
     monkeypatch.setattr(signals, "leave", mock.Mock(side_effect=SystemExit(5)))
-    monkeypatch.setattr(logging.getLogger("llm60_jax"), "propagate", True)
+    logged = []
+    monkeypatch.setattr(launch.terminal.log, "error", lambda form, text: logged.append(text))
     with locks.Lock(tmp_path / "lock") as lock:
         assert lock.take()
         lock.sign()
-        with caplog.at_level(logging.ERROR), pytest.raises(SystemExit):
+        with pytest.raises(SystemExit):
             launch.main(["configs/tiny.toml", "--together", "--workdir", str(tmp_path)])
         assert (tmp_path / "lock").read_text() == ""
     assert "process 1 on there is gone. To go on" in capsys.readouterr().err
+    assert "process 1 on there is gone. To go on" in logged[0]
 
 
 # --- Meeting ---------------------------------------------------------------------------------------------------------
@@ -557,7 +677,7 @@ def test_one_that_drips_does_not_hold_the_door(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("numbers", "fault"), [((1, 1), "--process 1 on .*: is there twice"), ((1, 3), "--process 3 .*: is none of those")]
+    ("numbers", "fault"), [((1, 1), "--process 1 on .*: is there twice"), ((3,), "--process 3 .*: is none of those")]
 )
 def test_a_number_that_is_taken_or_too_large_is_refused(numbers, fault):
     port, outcome = free_ports(1)[0], []

@@ -154,9 +154,9 @@ def _connected(host: str, silence: float, interrupts: "Interrupts", on_loss: Cal
         )
 
     lines = Lines(silence, interrupts, explain)
-    listener = door.listening(host) if is_first() else None
-    port, token = broadcast([listener.getsockname()[1], secrets.token_hex(16)] if listener else [])
     try:
+        listener = door.listening(host) if is_first() else None
+        port, token = broadcast([listener.getsockname()[1], secrets.token_hex(16)] if listener else [])
         if listener:
             lines.let_in(listener, count(), token)
         else:
