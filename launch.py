@@ -3,6 +3,7 @@
 import argparse
 import shlex
 import sys
+import threading
 from pathlib import Path
 
 from llm60_jax.machine.signals import Interrupts
@@ -17,7 +18,7 @@ from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.config import Config
 from llm60_jax.errors import InputError, MachineError
-from llm60_jax.machine import cli, environment, shipped, signals, terminal, together
+from llm60_jax.machine import cli, environment, locks, shipped, signals, terminal, together
 
 EXAMPLES = """examples:
   python launch.py configs/quickstart.toml              the embedded default, all three phases
@@ -47,7 +48,16 @@ def main(arguments: list[str] | None = None) -> int:
     logs: list[Path] = []
 
     def on_loss(message: str) -> None:
-        cli.tell("launch.py", f"{message}. To go on, start all processes again: {command}")
+        text = f"{message}. To go on, start all processes again: {command}"
+        cli.tell("launch.py", text)
+
+        def record() -> None:
+            terminal.log.error("%s", text)
+            locks.erase_names()  # another computer may go on at once
+
+        recording = threading.Thread(target=record, daemon=True)
+        recording.start()
+        recording.join(5)  # a disk that hangs does not hold this process
         signals.leave(MachineError.exit_code)
 
     def body() -> None:
@@ -58,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         if meeting is None:
             together.require_asked_for()
         else:
-            together.begin(meeting, on_loss)
+            together.begin(meeting, INTERRUPTS, on_loss)
             terminal.console.quiet = not together.is_first()
         if options.dry_run:
             _dry_run(config)
@@ -205,7 +215,7 @@ if __name__ == "__main__":
     code = main()
     terminal.let_go()
     several = together.count() > 1
-    together.leave(code)
+    together.end(code)
     # All is saved: do not wait for a program that is compiling in the background, or for JAX's farewell to processes
     # that have failed.
     if code > 128 or several:

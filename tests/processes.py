@@ -13,7 +13,7 @@ from one_node_slurm import free_ports
 HEARTBEAT = 4  # seconds
 
 
-def small_config(folder: Path, steps: int = 60, **train: object) -> Path:
+def small_config(folder: Path, steps: int = 48, **train: object) -> Path:
     """Write a configuration with one phase of one stage, and its text; return its path."""
     write_corpus(folder / "text", 40, 0)
     tree = tiny_tree(folder)

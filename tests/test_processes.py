@@ -1,6 +1,5 @@
 """Several processes train one run: the bits of one process, signals, deaths, and what is refused at the start."""
 
-import json
 import os
 import shutil
 import signal
@@ -40,50 +39,52 @@ def same(config, reference):
     assert digests(run)["phases/grammar"] == digests(expected)["phases/grammar"]
 
 
-def test_two_processes_have_the_bits_of_one(config, reference):
-    both = Together(config, 2)
+def test_two_processes_have_the_bits_of_one_though_a_save_fails(config, reference):
+    """The disk refuses the first process in the middle of a save: both hear of it at once, and training goes on."""
+    both = Together(config, 2, FULL_DISK="1")
     assert both.codes() == [0, 0], both.output(0) + both.output(1)
+    assert "STEP 12 IS NOT SAVED" in both.output(0)
     same(config, reference)
-    assert digests(config.parent / "run") == digests(reference.parent / "run")
+    saved, expected = digests(config.parent / "run"), digests(reference.parent / "run")
+    assert len(saved) > 2
+    assert saved.items() <= expected.items()
     assert "2 devices of 2 processes share each step" in both.output(0)
-    others = [line for line in both.output(1).splitlines() if not line.startswith("[Gloo]")]
+    ours = ("[Gloo]", "launch.py: warning: STEP 12 IS NOT SAVED")
+    others = [line for line in both.output(1).splitlines() if not line.startswith(ours)]
     assert others == []  # the first speaks for all
 
 
-def test_two_processes_that_hold_the_weights_together_have_the_bits_of_one(config, reference):
-    both = Together(config, 2, "--set", "train.fsdp=2")
-    assert both.codes() == [0, 0], both.output(0) + both.output(1)
-    assert "2 of them hold the weights together" in both.output(0)
-    assert digests(config.parent / "run") == digests(reference.parent / "run")
-
-
-def test_two_processes_gather_by_layer_and_one_goes_on(config, reference):
+def test_two_processes_gather_by_layer(tmp_path):
     """In float32, and for few steps: training amplifies a rounding error until nothing can be compared."""
-    exact = ["--set", "train.dtype=float32"]
-    both = Together(config, 2, *exact, "--set", "train.fsdp=2", "--set", "train.gather=layer")
-    both.wait_for_step(4)
-    both.processes[1].send_signal(signal.SIGTERM)
-    assert both.codes() == [143, 143], both.output(0) + both.output(1)
-    assert "is equal to rounding only" in both.output(0)
-    alone(config, *exact)
-    ours = losses(config.parent / "run")
-    shutil.rmtree(config.parent / "run")
-    alone(config, *exact)
-    theirs = losses(config.parent / "run")
-    np.testing.assert_allclose(ours[:8], theirs[:8], rtol=1e-4)
-    np.testing.assert_allclose(np.array(ours)[:, 1], np.array(theirs)[:, 1], rtol=1e-2)
+    found = []
+    for number in (1, 2):
+        config = small_config(tmp_path / str(number), steps=8, dtype="float32", fsdp=number, gather="layer")
+        if number == 1:
+            alone(config)
+        else:
+            both = Together(config, 2)
+            assert both.codes() == [0, 0], both.output(0) + both.output(1)
+            assert "is equal to rounding only" in both.output(0)
+        found.append(np.array(losses(config.parent / "run")))
+    one, two = found
+    assert len(one) == len(two) == 8
+    np.testing.assert_allclose(one, two, rtol=1e-4)
 
 
 def test_signals_and_deaths_change_no_bit(config, reference):
-    """Two processes: a signal to one, the death of either; one process finishes. Rows 45, 47 and 48 of the faults."""
-    both = Together(config, 2, "--set", "train.save_every=1000")
+    """Two processes that hold the weights together: a signal to one, the death of either; one process finishes.
+
+    Rows 45, 47 and 48 of the faults.
+    """
+    both = Together(config, 2, "--set", "train.fsdp=2", "--set", "train.save_every=1000")
     both.wait_for_step(10)
     both.processes[1].send_signal(signal.SIGTERM)
     assert both.codes() == [143, 143], both.output(0) + both.output(1)
+    assert "2 of them hold the weights together" in both.output(0)
     (saved,) = digests(config.parent / "run")  # of one step in both
     assert "To go on: " in both.output(0)
-    for victim in (1, 0):
-        both = Together(config, 2)
+    for victim, options in ((1, ["--set", "train.fsdp=2"]), (0, [])):
+        both = Together(config, 2, *options)
         both.wait_for_step(int(saved.split("/")[1]) + 8)
         both.processes[victim].kill()
         codes = both.codes(HEARTBEAT + 20)
@@ -104,33 +105,16 @@ def test_a_stopped_process_ends_the_other_within_the_heartbeat(config):
     both.processes[1].send_signal(signal.SIGCONT)
     assert both.processes[1].wait(HEARTBEAT + 30) in (5, -6)
     assert "process 1 on " in both.output(0)
+    assert "process 1 on " in (config.parent / "run" / "log.txt").read_text(encoding="utf-8")
+    assert (config.parent / "run" / "lock").read_text(encoding="utf-8") == ""  # another computer may go on at once
 
 
-@pytest.mark.parametrize(("field", "value"), [("seed", 8), ("train.slots", 2)])  # the second may change under a run
-def test_processes_that_differ_are_refused_by_all(config, field, value):
-    both = Together(config, 2, each={1: ["--set", f"{field}={value}"]})
+def test_processes_that_differ_are_refused_by_all(config):
+    """In a field that may change under a run."""
+    both = Together(config, 2, each={1: ["--set", "train.slots=2"]})
     assert both.codes() == [2, 2]
     for number in (0, 1):
-        assert f"the configuration: {field} is {value} for process 1 on " in both.output(number)
-
-
-def test_a_full_disk_is_told_to_all(config):
-    """The first process alone sees the disk: a run directory that cannot be written."""
-    run = config.parent / "run"
-    run.write_text("no folder", encoding="utf-8")
-    both = Together(config, 2)
-    assert both.codes() == [5, 5]
-    assert "run" in both.output(0)
-    assert both.output(1).strip()
-
-
-def test_a_failure_of_the_first_is_told_to_all(config):
-    shutil.rmtree(config.parent / "text")
-    (config.parent / "text").mkdir()
-    shutil.rmtree(config.parent / "data")
-    both = Together(config, 2)
-    assert both.codes() == [2, 2], both.output(0)
-    assert json.dumps(str(config.parent / "text"))[1:-1] in both.output(0)
+        assert "the configuration: train.slots is 2 for process 1 on " in both.output(number)
 
 
 def launched_by(tmp_path, command, environ):

@@ -5,6 +5,7 @@ The name does outlive a holder that was killed, and so tells the next process ab
 that is synchronised between computers carries the name along, but not the lock.
 """
 
+import contextlib
 import fcntl
 import os
 import platform
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 _MAX_CHARACTERS = 200  # of a name in the lock's file, which anybody may have written
+_SIGNED: set["Lock"] = set()  # those that this process holds
 
 
 class Lock:
@@ -24,7 +26,6 @@ class Lock:
     def __init__(self, path: Path) -> None:
         """Open the lock's file, without taking the lock. Raise OSError."""
         self._file = path.open("a+", encoding="utf-8", errors="replace")
-        self._is_signed = False
 
     def take(self) -> bool:
         """Take the lock and return True, or return False if another process holds it.
@@ -53,7 +54,7 @@ class Lock:
 
     def sign(self) -> None:
         """Write the name of this process into the file, for others to read. Raise OSError."""
-        self._is_signed = True
+        _SIGNED.add(self)
         self._file.truncate(0)
         self._file.write(f"pid {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
         self._file.flush()
@@ -65,5 +66,13 @@ class Lock:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with self._file:
-            if self._is_signed:
+            if self in _SIGNED:
+                _SIGNED.remove(self)
                 self._file.truncate(0)
+
+
+def erase_names() -> None:
+    """Erase the names that this process has signed with: it knows why it ends at once, and has told."""
+    for lock in list(_SIGNED):
+        with contextlib.suppress(OSError, ValueError):
+            lock._file.truncate(0)

@@ -6,26 +6,21 @@ import time
 from pathlib import Path
 
 from llm60_jax.errors import InputError
-from llm60_jax.machine import together
+from llm60_jax.machine import together, unfinished
 
 PATIENCE = 60.0  # seconds until what process 0 writes must be there for the others, too
 
 
 def require(field: str, folder: Path) -> None:
-    """Let process 0 write a file into a folder that exists, and the others read it.
+    """Let process 0 write a file into a folder, which it makes if need be, and the others read it.
 
     Raise InputError in all processes, naming the computers where it does not appear.
     """
     if together.is_alone():
         return
-    name, word = together.broadcast([f".together-{secrets.token_hex(4)}", secrets.token_hex(8)])
-    path = folder / name
-    try:
-        together.on_first(lambda: _write(path, word))
-        appears = together.gather(_appears(path, word))
-    finally:
-        if together.is_first():
-            path.unlink(missing_ok=True)
+    with contextlib.ExitStack() as stack:
+        name, word = together.on_first(lambda: _written(folder, stack))
+        appears = together.gather(_appears(folder / name, word))
     absent = [together.name(process) for process, seen in enumerate(appears) if not seen]
     if absent:
         raise InputError(
@@ -34,9 +29,13 @@ def require(field: str, folder: Path) -> None:
         )
 
 
-def _write(path: Path, word: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(word, encoding="utf-8")
+def _written(folder: Path, stack: contextlib.ExitStack) -> list[str]:
+    """Write a word into a file that the stack removes; return the file's name and the word."""
+    word = secrets.token_hex(8)
+    folder.mkdir(parents=True, exist_ok=True)
+    inside = stack.enter_context(unfinished.folder("together", folder))
+    (inside / "word").write_text(word, encoding="utf-8")
+    return [f"{inside.name}/word", word]
 
 
 def _appears(path: Path, word: str) -> bool:

@@ -26,7 +26,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self.agreed: int | None = None  # of several processes that act together; the loop of training sets it
+        self.agreed: int | None = None  # what all processes know that one of them has received
         self.grace = GRACE
 
     def install(self) -> None:
@@ -51,6 +51,16 @@ class Interrupts:
         number = self.received if together.is_alone() else self.agreed
         if number is not None:
             raise Interrupted(f"interrupted by {signal.Signals(number).name}", number)
+
+    def agree(self) -> None:
+        """Raise Interrupted in all processes if any has received a signal. All call it."""
+        self.agreed = max(together.gather(self.received or 0)) or None
+        self.check()
+
+    def hear(self, number: int) -> None:
+        """Record a signal that another process has received."""
+        if number in SIGNALS:
+            self.received = self.received or number
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         """Record a signal. Without a handler, Python would not write to the thread's socket."""

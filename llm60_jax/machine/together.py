@@ -1,26 +1,34 @@
 """Several processes that train one run: they meet, exchange small values, and leave.
 
 JAX's coordination service, in process 0, carries the values, as JSON. With one process every function here is the
-identity, so no caller needs a case for it. All processes make the same calls in the same order.
+identity, so no caller needs a case for it. All processes make the same calls in the same order; each value names the
+line of the program that it comes from, so that processes which have come apart notice it.
 """
 
 import contextlib
 import json
 import os
 import platform
-import socket
+import secrets
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from llm60_jax import errors
-from llm60_jax.errors import Failure, InputError, Interrupted, MachineError
+from llm60_jax.errors import Failure, GateError, InputError, Interrupted, MachineError, TrainingError
+from llm60_jax.machine import door
 from llm60_jax.machine.lines import Lines
 
+if TYPE_CHECKING:
+    from llm60_jax.machine.signals import Interrupts
+
 T = TypeVar("T")
-PATIENCE = 60.0  # seconds for all processes to arrive
 HEARTBEAT = 30  # seconds without a sign of life after which a process counts as gone
 _LEAVING_SECONDS, _FAREWELL_SECONDS = 5, 600
+# Ends to which all processes come together, while the first may have a report to write.
+_SHARED_ENDS = (0, GateError.exit_code, TrainingError.exit_code)
 _NOTICE_SECONDS = 3.0
 _FOREVER_MILLISECONDS = 10**9
 # Set by launchers for a process that is one of several.
@@ -63,7 +71,7 @@ def is_first() -> bool:
 
 
 def is_alone() -> bool:
-    """Return whether nobody takes part in what this process does now."""
+    """Return whether nobody else takes part in what this process does now."""
     return _alone or count() == 1
 
 
@@ -86,15 +94,17 @@ def require_asked_for(environ: Mapping[str, str] = os.environ) -> None:
             )
 
 
-def begin(meeting: Meeting, on_loss: Callable[[str], None]) -> None:
+def begin(meeting: Meeting, interrupts: "Interrupts", on_loss: Callable[[str], None]) -> None:
     """Meet the other processes. Call it before JAX opens a device.
 
     Args:
+      interrupts: those of this process; from now on a signal to one process is heard by all.
       on_loss: called in a thread, with a message, when another process is gone. It ends this process.
 
     Raises:
       InputError: no launcher that JAX knows has started this process, or the others were started for another meeting.
-      MachineError: the others do not come, or the port is taken.
+      MachineError: the others do not come, or the port is taken. Where a launcher has started them, JAX itself waits,
+        and may end this process with a message of its own.
     """
     global _here
     import jax
@@ -104,14 +114,14 @@ def begin(meeting: Meeting, on_loss: Callable[[str], None]) -> None:
     if meeting.coordinator is not None:
         assert meeting.processes is not None
         assert meeting.process is not None
-        _await_all(meeting.coordinator, meeting.processes, meeting.process)
+        door.await_all(meeting.coordinator, meeting.processes, meeting.process)
     try:
         jax.distributed.initialize(
             meeting.coordinator,
             meeting.processes,
             meeting.process,
-            coordinator_bind_address=_loopback(meeting.coordinator),
-            initialization_timeout=int(PATIENCE),
+            coordinator_bind_address=_bound(meeting.coordinator),
+            initialization_timeout=int(door.PATIENCE),
             heartbeat_timeout_seconds=2 * meeting.heartbeat,  # the lines notice first
             shutdown_timeout_seconds=_LEAVING_SECONDS,
         )
@@ -125,11 +135,17 @@ def begin(meeting: Meeting, on_loss: Callable[[str], None]) -> None:
     state = distributed.global_state
     _here = _Here(state.process_id, (platform.node(),) * state.num_processes)
     hosts = tuple(gather(platform.node()))
-    _here = _Here(state.process_id, hosts, _connected(str(state.coordinator_address), meeting.heartbeat, on_loss))
+    host = door.host_of(str(state.coordinator_address))
+    _here = _Here(state.process_id, hosts, _connected(host, meeting.heartbeat, interrupts, on_loss))
 
 
-def _connected(coordinator: str, silence: float, on_loss: Callable[[str], None]) -> Lines:
-    """Return the lines between all processes."""
+def _bound(coordinator: str | None) -> str | None:
+    """Return where JAX listens in process 0: on a loopback address alone if the coordinator is one, else everywhere."""
+    return coordinator if coordinator and door.is_loopback(door.host_of(coordinator)) else None
+
+
+def _connected(host: str, silence: float, interrupts: "Interrupts", on_loss: Callable[[str], None]) -> Lines:
+    """Return the lines between all processes, of which process 0 is on a host."""
 
     def explain(process: int) -> None:
         on_loss(
@@ -137,14 +153,14 @@ def _connected(coordinator: str, silence: float, on_loss: Callable[[str], None])
             "whole"
         )
 
-    lines, host = Lines(silence, explain), coordinator.rpartition(":")[0].strip("[]")
+    lines = Lines(silence, interrupts, explain)
     try:
-        if is_first():
-            door = lines.listen(host if _loopback(coordinator) else "")
-            broadcast(door.getsockname()[1])
-            lines.let_in(door, count())
+        listener = door.listening(host) if is_first() else None
+        port, token = broadcast([listener.getsockname()[1], secrets.token_hex(16)] if listener else [])
+        if listener:
+            lines.let_in(listener, count(), token)
         else:
-            lines.connect(host, broadcast(0), index())
+            lines.connect(host, port, index(), token)
     except OSError as error:
         raise MachineError(
             f"the processes of this run cannot reach process 0 on {host}: {error.strerror or error}"
@@ -152,15 +168,15 @@ def _connected(coordinator: str, silence: float, on_loss: Callable[[str], None])
     return lines
 
 
-def leave(code: int) -> None:
+def end(code: int) -> None:
     """Wait for the others before this process ends with a code: without process 0, JAX aborts those that are left.
 
-    After a failure that the others do not share the wait is short, and they notice a loss.
+    After a failure that the others may not share the wait is short, and they notice a loss.
     """
     if count() > 1:
-        patience = _LEAVING_SECONDS if code else _FAREWELL_SECONDS
+        patience = _FAREWELL_SECONDS if code in _SHARED_ENDS else _LEAVING_SECONDS
         with contextlib.suppress(Exception):  # they have failed, or are gone already
-            _client().wait_at_barrier("llm60_jax/leave", patience * 1000)
+            _client().wait_at_barrier("llm60_jax/end", patience * 1000)
             if _here.lines is not None:
                 _here.lines.close()
             time.sleep(0.5 if is_first() else 0)
@@ -170,7 +186,7 @@ def lost(error: Exception) -> MachineError | None:
     """Return the failure that an exception stands for if it says that another process is gone."""
     if (
         count() == 1
-        or isinstance(error, Failure)
+        or isinstance(error, Failure | OSError)  # of the disk, as a rule
         or type(error).__module__.split(".")[0] not in ("builtins", "jaxlib", "jax")
     ):
         return None
@@ -184,85 +200,6 @@ def lost(error: Exception) -> MachineError | None:
     )
 
 
-def _loopback(coordinator: str | None) -> str | None:
-    """Return the address to bind: a coordinator that only this computer can reach is not opened to others."""
-    host = (coordinator or "").rpartition(":")[0]
-    return coordinator if host in ("127.0.0.1", "localhost", "[::1]") else None
-
-
-def _await_all(coordinator: str, processes: int, process: int) -> None:
-    """Wait until all processes are there: JAX's own wait ends the process without a message.
-
-    Process 0 lets the others in and answers each, once all have come.
-    """
-    host, _, port = coordinator.rpartition(":")
-    address = host.strip("[]"), int(port)
-    deadline = time.monotonic() + PATIENCE
-    if process == 0:
-        _let_in(address, coordinator, processes, deadline)
-        return
-    greeting = {"process": process, "processes": processes, "host": platform.node()}
-    while True:
-        try:
-            with socket.create_connection(address, timeout=5) as line:
-                line.settimeout(max(1.0, deadline - time.monotonic()) + 5)
-                line.sendall(json.dumps(greeting).encode() + b"\n")
-                answer = line.makefile("r", encoding="utf-8").readline()
-            break
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise MachineError(
-                    f"--coordinator {coordinator}: process 0 does not answer there ({error.strerror or error}); start "
-                    "it on that computer, and see that this one reaches it"
-                ) from None
-            time.sleep(0.3)
-    if answer.strip() != "come":
-        raise InputError(answer.strip() or f"--coordinator {coordinator}: process 0 has left, and its output says why")
-
-
-def _let_in(address: tuple[str, int], coordinator: str, processes: int, deadline: float) -> None:
-    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-    try:
-        door = socket.create_server(address, family=family, backlog=processes)
-    except OSError as error:
-        raise MachineError(
-            f"--coordinator {coordinator}: process 0 cannot listen there ({error.strerror or error}); choose another "
-            "port, or an address of this computer"
-        ) from None
-    lines: dict[int, socket.socket] = {}
-    refusal = ""
-    with door, contextlib.ExitStack() as stack:
-        while len(lines) < processes - 1 and not refusal:
-            door.settimeout(max(0.1, deadline - time.monotonic()))
-            try:
-                line = stack.enter_context(door.accept()[0])
-                line.settimeout(5)
-                greeting = json.loads(line.makefile("r", encoding="utf-8").readline(1000))
-                number, said = int(greeting["process"]), int(greeting["processes"])
-            except TimeoutError:
-                if time.monotonic() < deadline:
-                    continue  # somebody connected and said nothing
-                absent = [number for number in range(1, processes) if number not in lines]
-                refusal = f"--processes {processes}: after {PATIENCE:.0f} s processes {absent} have not come"
-            except (OSError, ValueError, KeyError, TypeError):
-                continue  # a stranger
-            else:
-                if said != processes or not 0 < number < processes or number in lines:
-                    fault = "is there twice" if number in lines else f"was started with --processes {said}"
-                    refusal = (
-                        f"--process {number} on {greeting.get('host')}: {fault}; process 0 has --processes {processes}"
-                    )
-                lines[number] = line
-        for line in lines.values():
-            with contextlib.suppress(OSError):
-                line.sendall((refusal or "come").encode() + b"\n")
-        if refusal:
-            raise MachineError(refusal) if "have not come" in refusal else InputError(refusal)
-        for line in lines.values():
-            with contextlib.suppress(OSError):
-                line.recv(1)  # the others close first, so that the port is free at once
-
-
 # --- Exchange ---------------------------------------------------------------------------------------------------------
 
 
@@ -272,9 +209,9 @@ def broadcast(value: T) -> T:
         return value
     key = _next_key()
     if is_first():
-        _client().key_value_set(key, json.dumps(value))
+        _say(key, value)
         return value
-    received: T = json.loads(_awaited(key))
+    received: T = _heard(key, 0)
     return received
 
 
@@ -283,8 +220,8 @@ def gather(value: T) -> list[T]:
     if is_alone():
         return [value]
     key = _next_key()
-    _client().key_value_set(f"{key}/{index()}", json.dumps(value))
-    return [json.loads(_awaited(f"{key}/{process}")) for process in range(count())]
+    _say(key, value)
+    return [_heard(key, process) for process in range(count())]
 
 
 def on_first(work: Callable[[], T]) -> T:
@@ -298,11 +235,8 @@ def on_first(work: Callable[[], T]) -> T:
         try:
             with _working_alone():
                 result = work()
-        except Failure as failure:
-            broadcast([type(failure).__name__, str(failure), failure.exit_code])
-            raise
         except Exception as error:
-            broadcast(["Failure", f"{name()} has failed: {type(error).__name__}: {str(error)[:300]}", 1])
+            broadcast(_told(error))
             raise
         broadcast(["", result, 0])
         return result
@@ -325,14 +259,18 @@ def first_then_all(work: Callable[[], T]) -> T:
 
 
 def all_or_none(work: Callable[[], T]) -> T:
-    """Let every process do its part, and return its result; a `Failure` of one is raised in all."""
+    """Let every process do its part, and return its result; a failure of one is raised in all."""
     if is_alone():
         return work()
     failed: list[Any] = []
     try:
         result = work()
     except Failure as failure:
-        failed = [type(failure).__name__, f"{name()}: {failure}", failure.exit_code]
+        kind, message, code = _told(failure)
+        failed = [kind, f"{name()}: {message}", code]
+    except Exception as error:
+        gather(_told(error))
+        raise
     for kind, message, code in filter(None, gather(failed)):
         raise _failure(kind, message, code)
     return result
@@ -343,11 +281,11 @@ def require_same(what: str, value: Mapping[str, Any]) -> None:
     every = gather(json.loads(json.dumps(dict(value))))
     for process, theirs in enumerate(every):
         for field in sorted(every[0].keys() | theirs.keys()):
-            ours = every[0].get(field)
-            if theirs.get(field) != ours:
+            ours, others = (_short(values[field]) if field in values else "absent" for values in (every[0], theirs))
+            if every[0].get(field) != theirs.get(field) or (field in every[0]) != (field in theirs):
                 raise InputError(
-                    f"{what}: {field} is {_short(theirs.get(field))} for {name(process)}, and {_short(ours)} for "
-                    f"{name(0)}; all processes of a run need the same"
+                    f"{what}: {field} is {others} for {name(process)}, and {ours} for {name(0)}; all processes of a "
+                    "run need the same"
                 )
 
 
@@ -359,6 +297,14 @@ def _working_alone() -> Iterator[None]:
         yield
     finally:
         _alone = False
+
+
+def _told(error: Exception) -> list[Any]:
+    """Return an exception as the others hear of it: its kind, its message and its exit code."""
+    if isinstance(error, Failure):
+        return [type(error).__name__, str(error), error.exit_code]
+    kind = MachineError if isinstance(error, OSError) else Failure
+    return [kind.__name__, f"{name()} has failed: {type(error).__name__}: {str(error)[:300]}", kind.exit_code]
 
 
 def _failure(kind: str, message: str, code: int) -> Failure:
@@ -374,9 +320,27 @@ def _next_key() -> str:
     return f"llm60_jax/{_broadcasts}"
 
 
-def _awaited(key: str) -> str:
-    """Wait for a value, however long process 0 works on it. A lost process ends the wait."""
-    return str(_client().blocking_key_value_get(key, _FOREVER_MILLISECONDS))
+def _say(key: str, value: Any) -> None:
+    _client().key_value_set(f"{key}/{index()}", json.dumps([_place(), value]))
+
+
+def _heard(key: str, process: int) -> Any:
+    """Wait for a process's value, however long it works on it. A lost process ends the wait."""
+    place, value = json.loads(_client().blocking_key_value_get(f"{key}/{process}", _FOREVER_MILLISECONDS))
+    if place != _place():
+        raise MachineError(
+            f"the processes of this run have come apart: {name(process)} is at {place}, and {name()} at {_place()}. "
+            "What was saved is whole; start all processes again with the same command, in the same version"
+        )
+    return value
+
+
+def _place() -> str:
+    """Return the line of the program that has called a function of this module."""
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename == __file__ and frame.f_back is not None:
+        frame = frame.f_back
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
 
 
 def _client() -> Any:

@@ -52,9 +52,12 @@ class MetricsLog:
     def rewind(self, step: int) -> None:
         """Drop the rows after a step: a resumed run writes them again. Rows that the disk has refused are written."""
         self.rows = [row for row in self.rows if row["step"] <= step]
-        if together.is_first() and (self.rows or self.path.exists()):
-            files.write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))
+        together.on_first(self._rewrite)
         self._unwritten = b""
+
+    def _rewrite(self) -> None:
+        if self.rows or self.path.exists():
+            files.write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))
 
 
 def _write_all(file: BinaryIO | io.RawIOBase, data: bytes) -> None:

@@ -55,7 +55,7 @@ class Recorded(TypedDict):
 
 
 class Meta(TypedDict):
-    """The readable facts of a checkpoint, as `meta.json` holds them (session.py fills them in)."""
+    """The readable facts of a checkpoint, as `meta.json` holds them (run/state.py fills them in)."""
 
     __pydantic_config__ = ConfigDict(strict=True)  # type: ignore[misc]
 
@@ -99,7 +99,7 @@ def state_sha256(state: Any, iterator: Any) -> str:
 def save(folder: Path, state: Any, meta: dict[str, Any]) -> str:
     """Write one checkpoint folder and return its `state_sha256`.
 
-    All processes of a run call it with equal states, because Orbax meets in them; process 0 does the rest.
+    All processes of a run call it with equal states, because Orbax compares where they save; process 0 alone writes.
 
     Args:
       state: arrays, whole.
@@ -107,31 +107,33 @@ def save(folder: Path, state: Any, meta: dict[str, Any]) -> str:
 
     Raises:
       MachineError: the disk refuses; earlier content of `folder` is still there.
-      InputError: `folder` holds a checkpoint already; no checkpoint is ever overwritten.
+      InputError: `folder` holds a checkpoint already; no checkpoint is ever overwritten. Or the states differ.
     """
     state = jax.device_get(state)  # Orbax would record the devices and refuse others
     digest = state_sha256(state, meta["progress"].iterator)
+    together.require_same(f"the state after step {meta['step']:,}", {"sha256": digest})
     tree = _META.dump_python({**meta, "state_sha256": digest}, mode="json")  # type: ignore[typeddict-item]
     with contextlib.ExitStack() as stack:
 
-        def begin() -> str:
+        def begin() -> list[str]:
             if manifest.exists(folder):
                 raise InputError(f"{folder}: holds a checkpoint already, and none is overwritten")
             require_room(folder.parent, nbytes(state))
-            return str(stack.enter_context(manifest.building(folder)).absolute())
+            partial = stack.enter_context(manifest.building(folder)).absolute()
+            return [str(partial), str(stack.enter_context(_without_patterns(partial)))]
 
-        def write_arrays() -> None:
-            with _without_patterns(partial) as place, _hide_late_errors():
+        def write_arrays(place: Path) -> None:
+            with _hide_late_errors(), _by_itself():
                 ocp.save(place / STATE, state)
 
-        def finish() -> None:
+        def finish(partial: Path) -> None:
             (partial / META).write_text(json.dumps(tree, indent=1), encoding="utf-8")
             names = {"step": meta["step"], "state_sha256": digest}
             manifest.commit(partial, folder, names, {"permanent": meta["permanent"]})
 
-        partial = Path(together.on_first(lambda: _on_disk(folder, begin)))
-        together.all_or_none(lambda: _on_disk(folder, write_arrays))
-        together.on_first(lambda: _on_disk(folder, finish))
+        partial, place = map(Path, together.on_first(lambda: _on_disk(folder, begin)))
+        together.all_or_none(lambda: _on_disk(folder, lambda: write_arrays(place)))
+        together.on_first(lambda: _on_disk(folder, lambda: finish(partial)))
     return digest
 
 
@@ -144,6 +146,17 @@ def _on_disk(folder: Path, work: Callable[[], T]) -> T:
         raise MachineError(
             f"{folder}: the checkpoint cannot be written, free some space: {str(error)[:300]}"
         ) from error
+
+
+@contextlib.contextmanager
+def _by_itself() -> Iterator[None]:
+    """Let no process wait for another inside Orbax: where process 0 fails, the others would wait for 20 minutes."""
+    context = ocp.Context()
+    context.multiprocessing.active_processes = {jax.process_index()}
+    context.file.skip_sync_file_validations = True  # process 0 may have written before another looks
+    context.asynchronous.create_directories_asynchronously = False  # else one removes the signals that 0 waits for
+    with context:
+        yield
 
 
 @contextlib.contextmanager

@@ -52,7 +52,7 @@ QUIET_SECONDS = 600  # without a line in the log after which a process on anothe
 class WorkDir:
     """The paths and small files of one run. To write, create it with `opened`, which holds the lock.
 
-    Of several processes only the first writes; what the others would write they keep to themselves.
+    Of several processes only the first writes, except for the parts of a batch that was not applied.
     """
 
     def __init__(self, path: Path):
@@ -103,7 +103,7 @@ class WorkDir:
     def begin(
         self, config: Config, digests: Mapping[str, str], tokenizer: Path, kernels: Mapping[str, str] | None = None
     ) -> None:
-        """Record configuration, identity and tokenizer. Call it after the checks.
+        """Record configuration, identity and tokenizer. Call it after the checks, in process 0.
 
         Changed FREE fields are logged and appended to `changes` in config.json. `kernels` says which
         kernels compute from now on (kernels/choice.py).
@@ -119,8 +119,6 @@ class WorkDir:
             changes.append({"time": at, **{name: [before[name], now[name]] for name in names}})
             values = "; ".join(f"{name}: {_show(before[name])} -> {_show(now[name])}" for name in names)
             log.info("changed under this run, as it may: %s", values)
-        if not together.is_first():
-            return
         (self.path / "tokenizer").mkdir(exist_ok=True)
         shutil.copyfile(tokenizer, self.path / TOKENIZER)
         record = {"config": tree, "digests": dict(digests), "changes": changes, "kernels": dict(kernels or {})}
@@ -166,23 +164,29 @@ class WorkDir:
             self.write(RESCUES, files.dump(earlier))
 
     def keep_batch(self, step: int, batch: Mapping[str, Any]) -> Path:
-        """Save the batch of a step that was not applied, for inspection."""
+        """Save the batch of a step that was not applied, for inspection. Where the disk refuses, warn."""
         part = f"-{together.index()}" if together.count() > 1 else ""  # each process has a part of the batch
         path = self.path / "bad_batches" / f"{step:08}{part}.npz"
-        path.parent.mkdir(exist_ok=True)
         # The cached prefix is large and follows from the other arrays.
         rows = {name: array for name, array in batch.items() if name != "prefix"}
-        with path.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **rows)
+        try:
+            path.parent.mkdir(exist_ok=True)
+            with path.open("wb") as file:
+                np.savez_compressed(file, allow_pickle=False, **rows)
+        except OSError as error:
+            log.warning("%s: cannot be written: %s", path, error.strerror or error)
         return path
 
     def write(self, name: str, text: str) -> Path:
-        """Replace a small file of the run durably; make its folder if needed."""
+        """Replace a small file of the run durably; make its folder if needed. All processes call it, or process 0 alone
+        where it works alone."""
         path = self.path / name
-        if not together.is_first():
-            return path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_text(path, text)
+
+        def work() -> None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.write_text(path, text)
+
+        together.on_first(work)
         return path
 
     def _stored(self) -> dict[str, Any] | None:

@@ -183,7 +183,7 @@ class Flight:
             added=self._stage.blocks - self._grows_from if self._grows_from else 0,
             every_block=not self._phase.drop_path,
         )
-        proof.check(stage, model, self._key, expected, evidence)
+        together.all_or_none(lambda: proof.check(stage, model, self._key, expected, evidence))
         self._proved = True
         run.clock.hide()  # the next step was dispatched before the proof, and ran beside it
         if not run.metrics.find("proof", phase=stage.phase, stage=stage.index):  # a resumed stage has its row

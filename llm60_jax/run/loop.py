@@ -66,7 +66,7 @@ def train(run: Run, override: Override | None = None) -> None:
                 train_stage(run, phase, stage)
             judgement = closing.judge(run, phase, override.why if override and override.phase == phase.name else None)
             run.tell(PhaseJudged(phase))
-            run.interrupts.check()  # all is saved, and the same command judges again
+            run.interrupts.agree()  # all is saved, and the same command judges again
             if judgement.extension is None:
                 break
             detail(judgement.explanation)  # its remedy comes at once
@@ -168,7 +168,7 @@ def launch(
       Failure: any of `errors`; state is saved where there is any.
     """
     try:
-        with _prepared(config, interrupts, back_to) as ready, kept_awake(config.train.keep_awake):
+        with _prepared(config, interrupts, back_to, span) as ready, kept_awake(config.train.keep_awake):
             rows = MetricsLog(ready.workdir)
             opening = (ready.data.config, ready.workdir, rows, ready.data, ready.versions, interrupts, ready.start)
             while True:
@@ -186,11 +186,12 @@ def launch(
 
 
 @contextlib.contextmanager
-def _prepared(config: Config, interrupts: Interrupts, back_to: int | None) -> Iterator[Ready]:
+def _prepared(config: Config, interrupts: Interrupts, back_to: int | None, span: Span | None) -> Iterator[Ready]:
     """Check a configuration and this machine, prepare the text, and open the run directory, all cheap checks first."""
     gates.check_names(config.phase)
     tree = config_module.to_tree(config)  # of processes that act together, what may change under a run is the same, too
-    together.require_same("the configuration", flat(tree) | flat(tree, free=True) | {"--back-to": back_to})
+    options = {"--back-to": back_to, "--profile": span}
+    together.require_same("the configuration", flat(tree) | flat(tree, free=True) | options)
     together.all_or_none(lambda: preflight.require(config))
     look = together.first_then_all(lambda: first_look.look(config, Tracker(interrupts)))
     config = look.config
@@ -207,10 +208,11 @@ def _prepared(config: Config, interrupts: Interrupts, back_to: int | None) -> It
             ancestry.check_baseline(config)
             for line in config_module.departures(config):
                 say(f"note: {line}")
-        start = ancestry.start(config)
-        config, versions = devices.ready(config)  # before hours of work rest on them
+        start = together.all_or_none(functools.partial(ancestry.start, config))
+        # before hours of work rest on them
+        config, versions = together.all_or_none(functools.partial(devices.ready, config))
         wanted = config.train.kernels
-        config, kernels = library.settled(config), library.active()
+        config, kernels = together.all_or_none(functools.partial(library.settled, config)), library.active()
         versions["kernels"] = kernels.name  # they round differently
         together.require_same("this computer", versions)
         (detail if kernels.kernels in ("native", wanted) else say)(f"note: {kernels.reason}")
@@ -223,7 +225,7 @@ def _prepared(config: Config, interrupts: Interrupts, back_to: int | None) -> It
         track, inherited = Tracker(interrupts), start.data if start else None
         data = together.first_then_all(lambda: prepare(config, track, workdir.check_digests, inherited))
         together.require_same("the prepared text", data.digests)
-        workdir.begin(data.config, data.digests, data.tokenizer.path, kernels.record)
+        together.on_first(lambda: workdir.begin(data.config, data.digests, data.tokenizer.path, kernels.record))
         yield Ready(workdir, data, versions, start)
 
 

@@ -68,9 +68,13 @@ def depth(run: Run, phase: Phase, stage: Stage) -> None:
     if together.broadcast(bool(run.metrics.find("depth", step=run.step, phase=phase.name))):
         return
     rows = _few_rows(run, phase, "tokens", "targets", "segments", "weights")
-    params = phase_groups.merged(run.whole().params, phase.lora)
+    params = run.whole().params
+
+    def measure() -> Any:
+        return depths.measure(run.model, phase_groups.merged(params, phase.lora), rows).to_tree()
+
     with run.clock.paused("gate"):
-        measured = together.on_first(lambda: depths.measure(run.model, params, rows).to_tree())
+        measured = together.on_first(measure)
     run.record({**run.position(run.step, stage), "depth": measured})
 
 

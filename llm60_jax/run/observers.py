@@ -53,8 +53,9 @@ def of(run: Run, span: Span | None, events: Events | None) -> list[Observer]:
       span: steps to profile.
       events: TensorBoard's files, where the configuration asks for them.
     """
+    recorded = [] if span is None else [Profiler(run, span)]
     if not together.is_first():
-        return [Samples(run)]  # in which all processes meet
+        return [Samples(run), *recorded]  # in the first all meet, and all rest for the second
     watching: list[Observer] = [
         Terminal(run),
         Cache(run),
@@ -66,9 +67,7 @@ def of(run: Run, span: Span | None, events: Events | None) -> list[Observer]:
     ]
     if events is not None:
         watching.append(TensorBoard(events))
-    if span is not None:
-        watching.append(Profiler(run, span))
-    return watching
+    return [*watching, *recorded]
 
 
 class Terminal:
@@ -235,14 +234,17 @@ class Samples:
 
 
 class Profiler:
-    """Records the steps of `--profile A:B` and prints where their time went."""
+    """Records the steps of `--profile A:B` in process 0, and prints where their time went.
+
+    All processes rest before they begin and after they end, because all take the steps in one order.
+    """
 
     def __init__(self, run: Run, span: Span):
-        self._run = run
-        self._recorder = Recorder(span, run.workdir.path, run.programs)
+        self._run, self._span = run, span
+        self._recorder = Recorder(span if together.is_first() else None, run.workdir.path, run.programs)
 
     def needs_rest(self, number: int) -> bool:
-        return self._recorder.is_due(number)
+        return number in (self._span.first, self._span.last + 1)
 
     def __call__(self, event: Event) -> None:
         match event:

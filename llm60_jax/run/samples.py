@@ -14,10 +14,10 @@ _SHOWN = 2  # texts on the terminal
 
 def keep(run: Run, phase: Phase, *, show: bool = False) -> None:
     """Write the texts of the step at which a run stands, and keep them; print some if asked to."""
-    params = phase_groups.merged(run.whole().params, phase.lora)
+    params = run.whole().params
 
     def work() -> None:
-        written = _kept(run, phase, params)
+        written = _kept(run, phase, phase_groups.merged(params, phase.lora))
         if show:
             _show(written, phase)
 

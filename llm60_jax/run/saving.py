@@ -104,5 +104,6 @@ def check_frozen(run: Run, stage: Stage) -> int:
     before = run.progress.frozen_digests
     if before is None:
         return 0
-    proof.check_frozen(stage, before, run.frozen_digests(stage))
+    now = run.frozen_digests(stage)
+    together.all_or_none(lambda: proof.check_frozen(stage, before, now))
     return len(before)
