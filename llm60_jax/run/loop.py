@@ -246,12 +246,6 @@ def _shared(config: Config) -> Iterator[str]:
     elif slots == 0:
         why = "train.slots = 0" if settings.slots == 0 else f"{count} is no power of two"
         yield f"{why}: the sums of a step have no fixed order; {_TO_ROUNDING}"
-    elif single := sorted({stage.context for stage in plan.build(config).stages if stage.accumulation == count}):
-        contexts = f"context{'s' if len(single) > 1 else ''} {', '.join(map(str, single))}"
-        yield (
-            f"at {contexts} each device has a single micro-batch of a step, for which XLA rounds in another way: "
-            f"{_TO_ROUNDING}. Smaller ones in train.micro_batch mend it"
-        )
     elif slots > settings.slots:
         yield (
             f"{count} devices make {slots} sums of each step, and train.slots is {settings.slots}: with fewer devices "

@@ -25,6 +25,7 @@ from llm60_jax.plan import Sharing
 AXES = ("data", pieces.AXIS)
 WHOLE = PartitionSpec()
 SPLIT = PartitionSpec(AXES)  # along the first axis
+ONCE = "once"  # the scope of a while loop of a single round
 
 
 def of(sharing: Sharing) -> Mesh:
@@ -166,7 +167,7 @@ def summed(
         return jax.lax.psum(own, AXES if spec == WHOLE else "data")
 
     def on_one_device(shared: Any, part: Any) -> Any:
-        if slots == 0:
+        if slots == 0 or slots == sharing.devices == 1:
             own = function(shared, part)
             return jax.tree.map(total, sums, own) if sharing.devices > 1 else own
         own = _tree(functools.partial(function, shared), part, slots // sharing.devices)
@@ -184,7 +185,7 @@ def _tree(function: Callable[[Any], Any], parts: Any, slots: int) -> Any:
     Each level is a loop of two, so a program holds `function` once.
     """
     if slots == 1:
-        return jax.lax.optimization_barrier(function(parts))  # no sum is fused with what it adds
+        return _apart(function, parts)
     halves = jax.tree.map(lambda x: x.reshape(2, len(x) // 2, *x.shape[1:]), parts)
 
     def add(total: Any, half: Any) -> tuple[Any, None]:
@@ -193,3 +194,24 @@ def _tree(function: Callable[[Any], Any], parts: Any, slots: int) -> Any:
     half = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), halves)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(lambda h: _tree(function, h, 1), half))
     return jax.lax.scan(add, zeros, halves)[0]
+
+
+def _apart(function: Callable[[Any], Any], parts: Any) -> Any:
+    """Return `function(parts)`, whose program is the same whatever stands around it.
+
+    It is in a loop of one round, which XLA does not know. Else a product at the end of `function` and the sum after it
+    may become one operation, which rounds once and not twice. A barrier does not help: XLA for CPUs removes it early.
+    """
+    once = jax.lax.optimization_barrier(jnp.int32(1))
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, parts))
+    with jax.named_scope(ONCE):
+        return jax.lax.fori_loop(0, once, lambda _, __: function(parts), nothing)
+
+
+def sum_in_order(x: jax.Array) -> jax.Array:
+    """Return the sum of all numbers, added as a tree. How `x.sum()` rounds depends on the program around it."""
+    flat = x.reshape(-1)
+    flat = jnp.pad(flat, (0, (1 << (len(flat) - 1).bit_length()) - len(flat)))
+    while len(flat) > 1:
+        flat = flat[: len(flat) // 2] + flat[len(flat) // 2 :]
+    return flat[0]

@@ -158,7 +158,7 @@ def _weights(_: Any, weights_GBT: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the sum of the weights of some micro-batches, float32, and the number of tokens that have one, int32."""
 
     def add(sums, weights_BT):
-        return (sums[0] + weights_BT.sum(), sums[1] + (weights_BT > 0).sum()), None
+        return (sums[0] + mesh.sum_in_order(weights_BT), sums[1] + (weights_BT > 0).sum()), None
 
     return jax.lax.scan(add, (jnp.float32(0), jnp.int32(0)), weights_GBT)[0]
 
