@@ -41,7 +41,8 @@ def variant(run: Path, name: str) -> Trained:
         return np.asarray(x + 0.2 * rng.standard_normal(x.shape), np.float32)
 
     params = jax.tree_util.tree_map_with_path(moved, fresh)
-    return trained._replace(config=dataclasses.replace(trained.config, model=model, baseline="plain"), params=params)
+    config = dataclasses.replace(trained.config, model=model, baseline="plain")
+    return trained._replace(config=config, model=model, params=params)
 
 
 def source_of(trained: Trained, type: str = "float32", **changes) -> Source:

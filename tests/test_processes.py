@@ -125,9 +125,13 @@ def launched_by(tmp_path, command, environ):
 
 
 def test_slurm_starts_them(tmp_path, slurm):  # noqa: F811
-    done = launched_by(tmp_path, ["srun", "-n", "2"], slurm)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 devices of 2 processes share each step" in done.stdout
+    """By a batch script, as in docs/guide/many-computers.md."""
+    script, output = tmp_path / "job.sh", tmp_path / "job.txt"
+    script.write_text('#!/bin/bash\nsrun --kill-on-bad-exit=1 "$@"\n')
+    done = launched_by(tmp_path, ["sbatch", "--wait", "--ntasks=2", f"--output={output}", str(script)], slurm)
+    said = output.read_text(encoding="utf-8")
+    assert done.returncode == 0, said + done.stderr
+    assert "2 devices of 2 processes share each step" in said
     assert len(losses(tmp_path / "run")) == 6
 
 

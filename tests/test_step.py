@@ -251,7 +251,7 @@ def test_each_stage_has_its_own_remat_policy(tree):
     c = config_module.parse(tree, "x")
     assert [key.remat for key in keys(c)] == ["none", "none", "none", "attention", "full"]
     tree["phase"][0]["remat"] = [[0.0, "none"], [0.4, "attention"]]
-    with pytest.raises(InputError, match=r"remat: \[0\.4\] are not fractions of context or freeze"):
+    with pytest.raises(InputError, match=r"remat: \[0\.4\] are not fractions of context, freeze or grow"):
         config_module.parse(tree, "x")
 
 
