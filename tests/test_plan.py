@@ -124,7 +124,7 @@ def test_learning_rate_warms_up_and_ends_exactly():
 
 def rates_of(*settings: str) -> list[float]:
     """The learning rates of phase 1 of llm60 with some settings, 1,000 steps in all."""
-    changes = ["tokens=4096000", "warmup=0.1", "learning_rate=[3e-4, 0.0]", *settings]
+    changes = ["tokens=4096000", "warmup=0.1", "learning_rate=[3e-4, 0.0]", "gate.extend_up_to=1", *settings]
     config = config_module.load(PROJECT / "configs" / "llm60.toml", [f"phase.grammar.{change}" for change in changes])
     return [plan.learning_rate(plan.build(config), config.phase[0], step) for step in range(1000)]
 
@@ -147,6 +147,11 @@ def test_cosine_decay_after_a_hold_begins_and_ends_flat():
 def test_a_hold_leaves_room_for_the_decay():
     with pytest.raises(InputError, match=r"hold: warmup and hold are 1.* leave nothing for the decay"):
         rates_of("hold=0.9")
+
+
+def test_a_phase_that_may_be_extended_does_not_end_at_a_rate_of_0():
+    with pytest.raises(InputError, match=r"goes on at the final rate, which is 0; set gate\.extend_up_to = 1"):
+        rates_of("gate.extend_up_to=1.2")
 
 
 def test_the_learning_rate_does_not_depend_on_stages():

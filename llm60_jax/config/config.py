@@ -63,7 +63,7 @@ class Train:
     log_every: Positive = 10  # steps
     evaluate_every: Positive | None = None  # steps; None is 500 or more, so that evaluation takes about 5 % of the time
     save_every: Positive = 500  # steps
-    keep_rolling: Positive = 2  # rolling checkpoints; those before a freeze or at a phase end are never deleted
+    keep_rolling: Positive = 2  # rolling checkpoints; those before blocks freeze or are added, and phase ends, stay
     most_refused: Positive = 3  # skipped steps in a row that stop the run (training/spikes.py)
     rewinds: Count = 0  # times that the run rewinds to its newest checkpoint, at half the rate, instead of stopping
     keep_awake: bool = False  # keep the computer from sleeping while the run trains
@@ -260,7 +260,7 @@ class Config:
             self._check_sharing(
                 f"{where}.context: at context {context} a step has {micro_batches} micro-batches", micro_batches
             )
-        heads = [depth for depth in self.model.boundaries[1:-1] if depth > phase.freeze[0][1]]
+        heads = [depth for depth in self.model.boundaries[1:-1] if depth > min(frozen for _, frozen in phase.freeze)]
         require(
             not phase.deep_supervision or bool(heads),
             f"{where}.deep_supervision: no stack ends between its frozen blocks and the top, so there is no head; "
@@ -278,8 +278,9 @@ class Config:
         weights."""
         growing = [phase for phase in self.phase if phase.grow]
         if self.architecture == "growing":
-            example = "grow = [[0.0, 20], [0.5, 60]]"
-            require(bool(growing), f"architecture: 'growing' needs a phase that grows, as by {example}")
+            first, last = self.model.boundaries[1], self.model.layers
+            example = f"grow = [[0.0, {first}], [0.5, {last}]]"
+            require(bool(growing), f"architecture: 'growing' needs a first phase that grows, as by {example}")
         for phase in growing:
             where = f"phase.{phase.name}.grow"
             require(

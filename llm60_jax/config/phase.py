@@ -105,7 +105,7 @@ class Phase:
     epochs: Annotated[float, Field(gt=0, le=1000)] | None = None  # passes over the phase's text, instead of tokens
     context: Piecewise
     freeze: Piecewise
-    grow: Piecewise = ()  # blocks that there are, in the first phase of architecture = "growing"; () is all
+    grow: Piecewise = ()  # blocks that there are, in phase 1 of architecture = "growing"; (): all, always
     learning_rate: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(ge=0, le=1)]]  # peak, final
     sources: tuple[Source, ...]
     exclude: Exclude = Exclude()  # rules for text to remove
@@ -158,6 +158,10 @@ class Phase:
         require(all(length > 0 for _, length in self.context), "context: lengths must be above 0")
         peak, final = self.learning_rate
         require(final <= peak, f"learning_rate: the final rate {final} is above the peak {peak}")
+        require(
+            final > 0 or self.gate.extend_up_to == 1,
+            "learning_rate: an extended phase goes on at the final rate, which is 0; set gate.extend_up_to = 1",
+        )
         together = self.warmup + self.hold
         require(together < 1, f"hold: warmup and hold are {together:g} of the phase and leave nothing for the decay")
         if self.remat:
@@ -176,6 +180,7 @@ class Phase:
         """Raise ValueError unless blocks are added from stage to stage, and none freezes or is adapted meanwhile."""
         require_rising("grow", self.grow)
         sizes = [blocks for _, blocks in self.grow]
+        require(len(sizes) > 1, f"grow: needs two sizes or more, as in [[0.0, 20], [0.5, 60]]; got {_show(self.grow)}")
         require(all(a < b for a, b in itertools.pairwise([0, *sizes])), f"grow: blocks are only added, got {sizes}")
         frozen = max(depth for _, depth in self.freeze)
         require(

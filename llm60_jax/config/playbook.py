@@ -27,9 +27,9 @@ def _of_schedule(config: Config, phase: Phase) -> list[str]:
     """Return a line for each departure in the contexts and freezes of a phase."""
     where, model, lines = f"phase.{phase.name}", config.model, []
     depths, contexts = [depth for _, depth in phase.freeze], [context for _, context in phase.context]
-    if phase == config.phase[0] and config.start is None and depths[0]:
+    if phase == config.phase[0] and config.start is None and min(depths):
         lines.append(
-            f"{where}.freeze: blocks 1 to {depths[0]} of {model.layers} are frozen from step 0 and never train; "
+            f"{where}.freeze: blocks 1 to {min(depths)} of {model.layers} are frozen from step 0 and never train; "
             "section 7 freezes blocks that have converged"
         )
     if config.goal(phase) == "fine_tune":

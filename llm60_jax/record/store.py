@@ -1,6 +1,6 @@
 """Checkpoint folders: Orbax arrays, readable metadata and digests.
 
-    checkpoints/<step>/   rolling checkpoints, the newest few; those saved before a freeze are kept for ever
+    checkpoints/<step>/   rolling checkpoints, the newest few; those saved before blocks freeze or are added stay
     phases/<name>/        the end of each phase; never deleted or overwritten
     adapters/<name>/      the adapters alone, at the end of a phase that trained them; kept like a phase
       state/              the training state, an Orbax checkpoint of plain arrays

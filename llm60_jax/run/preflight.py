@@ -1,5 +1,6 @@
 """Checks of this machine before a run begins."""
 
+import itertools
 import os
 import shutil
 from pathlib import Path
@@ -32,7 +33,9 @@ def require(config: Config) -> None:
         )
     workdir = Path(config.workdir)
     existing = [p for kind in ("checkpoints", "phases") for p in workdir.glob(f"{kind}/*/manifest.json")]
-    turns = sum(len(phase.freeze) + max(1, len(phase.grow)) - 2 for phase in config.phase)  # each keeps a checkpoint
+    schedules = [schedule for phase in config.phase for schedule in (phase.freeze, phase.grow)]
+    # Each change to more blocks keeps the checkpoint before it.
+    turns = sum(b > a for schedule in schedules for (_, a), (_, b) in itertools.pairwise(schedule))
     to_come = config.train.keep_rolling + 1 + turns + len(config.phase) - len(existing)
     wanted = max(1, to_come) * state
     free = shutil.disk_usage(standing(workdir)).free

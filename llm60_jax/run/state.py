@@ -113,15 +113,16 @@ class Run:
         }
 
     def grow(self, stage: Stage) -> None:
-        """Add the blocks with which a stage begins, if there are any and they are not added yet.
+        """Add the blocks with which a stage begins, if there are any.
 
-        The next look at representations has nothing to compare with.
+        Another model begins: its loss may be higher, so the losses before it set no limit, and its representations have
+        nothing to be compared with.
         """
         before = self.plan.grows_from(stage)
-        if before is None or self.step != stage.start_step:
+        if before is None:
             return
         self.become(growing.grown(self.config.model, self.whole(), before, stage.blocks))
-        self.progress.look = None
+        self.progress.look, self.progress.objectives, self.progress.refused = None, [], 0
 
     def keep_reference(self, reference: jax.Array) -> None:
         """Keep representations, to be compared with at the next look."""

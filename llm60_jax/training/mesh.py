@@ -185,14 +185,16 @@ def _tree(function: Callable[[Any], Any], parts: Any, slots: int) -> Any:
     Each level is a loop of two, so a program holds `function` once.
     """
     if slots == 1:
-        return _apart(function, parts)
+        # Elsewhere the host would wait for the loop.
+        apart = _apart if target.platform() == "cpu" else _behind_a_barrier
+        return apart(function, parts)
     halves = jax.tree.map(lambda x: x.reshape(2, len(x) // 2, *x.shape[1:]), parts)
 
     def add(total: Any, half: Any) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, _tree(function, half, slots // 2)), None
 
     half = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), halves)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(lambda h: _tree(function, h, 1), half))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, half))
     return jax.lax.scan(add, zeros, halves)[0]
 
 
@@ -206,6 +208,10 @@ def _apart(function: Callable[[Any], Any], parts: Any) -> Any:
     nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, parts))
     with jax.named_scope(ONCE):
         return jax.lax.fori_loop(0, once, lambda _, __: function(parts), nothing)
+
+
+def _behind_a_barrier(function: Callable[[Any], Any], parts: Any) -> Any:
+    return jax.lax.optimization_barrier(function(parts))
 
 
 def sum_in_order(x: jax.Array) -> jax.Array:

@@ -97,8 +97,8 @@ def start() -> Start:
 def find(config: Config, track: Track, rounds: int, unfinished: Unfinished) -> Answer:
     """Find the fastest micro-batch of each context, then the fastest policy of each stage.
 
-    A context is sized in its first stage, which has the most live blocks. Stages with the same
-    program share its policy.
+    A context is sized in the stage that has the most live blocks. Stages with the same program share
+    its policy.
     """
     search = _Search(config, rounds, unfinished)
     for _ in track(search.run(), "finding micro-batches and remat, steps", None, search.remaining):
@@ -149,7 +149,8 @@ class _Search:
         stages = plan.build(config).stages
         for phase in config.phase:
             steps: costs.Steps | None = None
-            for stage in (stage for stage in stages if stage.phase == phase.name):
+            own = [stage for stage in stages if stage.phase == phase.name]
+            for stage in sorted(own, key=lambda one: one.frozen_blocks - one.blocks):  # the most live blocks first
                 key = plan.key(config, stage)
                 if key not in self._policies:
                     steps = steps or costs.Steps(config, phase)
@@ -160,10 +161,10 @@ class _Search:
                     steps.compiled.release(())
                 if not _is_fixed(config, stage):
                     place = phase.breakpoints[stage.index]
-                    self._remat.setdefault(phase.name, []).append([place, self._policies[key]])
+                    self._remat[phase.name] = sorted([*self._remat.get(phase.name, []), [place, self._policies[key]]])
 
     def _decide(self, stage: Stage, key: StepKey, race: Race) -> Iterator[None]:
-        """Size the context, if this is its first stage, and choose the policy of a program."""
+        """Size the context, if it has no size yet, and choose the policy of a program."""
         if stage.context not in self._sizes:
             policies = (key.remat,) if _is_fixed(self._config, stage) else _from(start().remat)
             for policy in policies:  # the next one keeps less, and is tried where no size fits

@@ -82,7 +82,7 @@ def diverges(history: History, phase: Phase) -> Iterator[Finding]:
     rise = smooth[-1] - min(smooth)
     no_progress_losses = None if any(text.no_order(history, phase)) else stuck(history, phase)
     hot = peak > _HOT_RATE * INIT_STD
-    if (rise > _DIVERGED and not _context_explains_rise(history, phase)) or (hot and no_progress_losses is not None):
+    if (rise > _DIVERGED and not _schedule_explains_rise(history, phase)) or (hot and no_progress_losses is not None):
         evidence = f"training loss {smooth[-1]:.2f}, at its best {min(smooth):.2f}"
         if no_progress_losses is not None:
             loss, entropy = no_progress_losses
@@ -205,9 +205,10 @@ def idle_depth(history: History, phase: Phase) -> Iterator[Finding]:
         )
 
 
-def _context_explains_rise(history: History, phase: Phase) -> bool:
-    """Return whether the training loss may rise because the context grew, with no step refused."""
-    return len({row["context"] for row in history.of(phase, "context")}) > 1 and not history.of(phase, "refused")
+def _schedule_explains_rise(history: History, phase: Phase) -> bool:
+    """Return whether the training loss may rise because the context or the model grew, with no step refused."""
+    kinds = {(row["context"], row.get("blocks")) for row in history.of(phase, "context")}
+    return len(kinds) > 1 and not history.of(phase, "refused")
 
 
 def _ranges(numbers: Sequence[int]) -> str:
