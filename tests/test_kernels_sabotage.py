@@ -56,7 +56,7 @@ SABOTAGES = {
         "stack.h",
         "stack.weight_gradients(team, l, operands, gradients);",
         "for (int i = 0; i < 2; i++) stack.weight_gradients(team, l, operands, gradients);",
-        "operations in a step planned with 0 frozen blocks",
+        "operations in a step planned with 0 of 6 blocks frozen",
     ),
 }
 

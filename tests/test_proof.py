@@ -173,7 +173,7 @@ def test_frozen_parameters_that_move_stop_the_run(one_stage, monkeypatch):
     with pytest.raises(TrainingError, match=r"planned, of blocks_0_1, blocks_2_3, blocks_4_5, embedding, norm found"):
         loop.launch(one_stage, Interrupts(), "again")
     monkeypatch.setattr(proof, "check", lambda *_: None)  # the end of the stage checks again
-    words = "2 blocks are frozen, but 6 of 33 frozen leaves changed; the first is blocks_0_1/0/"
+    words = "2 of 6 blocks are frozen, but 6 of 33 frozen leaves changed; the first is blocks_0_1/0/"
     with pytest.raises(TrainingError, match=words):
         loop.launch(one_stage, Interrupts(), "again")
 
@@ -182,7 +182,7 @@ def test_frozen_parameters_that_move_stop_the_run(one_stage, monkeypatch):
 def test_a_gradient_that_leaks_below_the_boundary_stops_the_run(one_stage, monkeypatch):
     """Frozen parameters stay, but the gradient crosses every frozen block to the embedding."""
     monkeypatch.setattr(jax.lax, "stop_gradient", lambda x: x)
-    with pytest.raises(TrainingError, match=r"operations in a step planned with 2 frozen blocks, .* in the program"):
+    with pytest.raises(TrainingError, match=r"in a step planned with 2 of 6 blocks frozen, .* in the program"):
         loop.launch(one_stage, Interrupts(), "again")
 
 

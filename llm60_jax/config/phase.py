@@ -112,7 +112,7 @@ class Phase:
     warmup: Annotated[float, Field(ge=0, le=0.5)] = 0.03  # share of the phase's tokens
     hold: Fraction = 0.0  # share of the phase's tokens at the peak rate, between warm-up and decay
     decay: Literal["cosine", "linear"] = "cosine"  # the way from the peak to the final rate
-    remat: tuple[tuple[Fraction, Remat], ...] = ()  # piecewise, at fractions of context or freeze; () is train.remat
+    remat: tuple[tuple[Fraction, Remat], ...] = ()  # at fractions of context, freeze or grow; (): train.remat
 
     embedding: Literal["head_only", "frozen"] = "head_only"  # while blocks are frozen
     freeze_when: Literal["schedule", "converged"] = "schedule"  # "converged": a freeze may wait for its blocks
