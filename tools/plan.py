@@ -108,18 +108,7 @@ def totals(stages: Sequence[Stage], rows: Sequence[dict[str, Any]]) -> dict[str,
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the rows as text; columns of measurements only where there are any."""
-    headings = [
-        "phase",
-        "stage",
-        "context",
-        "blocks",
-        "frozen",
-        "micro-batches",
-        "remat",
-        "steps",
-        "tokens",
-        "GFLOP/step",
-    ]
+    headings = "phase stage context blocks frozen micro-batches remat steps tokens GFLOP/step".split()
     if any(row["hours"] for row in rows):
         headings += ["s/step", "hours", "least", "most", "temporaries MiB", "resident MiB"]
     lines = []

@@ -278,8 +278,7 @@ class Config:
         weights."""
         growing = [phase for phase in self.phase if phase.grow]
         if self.architecture == "growing":
-            first, last = self.model.boundaries[1], self.model.layers
-            example = f"grow = [[0.0, {first}], [0.5, {last}]]"
+            example = f"grow = [[0.0, {self.model.boundaries[1]}], [0.5, {self.model.layers}]]"
             require(bool(growing), f"architecture: 'growing' needs a first phase that grows, as by {example}")
         for phase in growing:
             where = f"phase.{phase.name}.grow"

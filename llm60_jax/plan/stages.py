@@ -1,8 +1,8 @@
 """The stages of a plan, and its amendments. No jax.
 
-A stage is a part of one phase with constant context, frozen depth and number of blocks. Steps count over the whole
-run (`step`), tokens inside a phase (`token_start`), so that each stage owns a disjoint span of its
-phase's text.
+A stage is a part of one phase with constant context, frozen depth and number of blocks. Steps count
+over the whole run (`step`), tokens inside a phase (`token_start`), so that each stage owns a disjoint
+span of its phase's text.
 
 In a phase with `freeze_when = "converged"`, a freeze that is due may wait. A `Decision` records for
 how many steps and why. `build` returns the plan that follows from the configuration and all

@@ -35,8 +35,9 @@ class History(NamedTuple):
 
     def stages(self, phase: Phase) -> list[Stage]:
         """Return the stages of a phase by the latest plan."""
-        names, all_blocks = {field.name for field in dataclasses.fields(Stage)}, {"blocks": self.config.model.layers}
-        rows = [all_blocks | row for row in self.plan if row["phase"] == phase.name]
+        names = {field.name for field in dataclasses.fields(Stage)}
+        older = {"blocks": self.config.model.layers}  # plans of older runs do not say it
+        rows = [older | row for row in self.plan if row["phase"] == phase.name]
         return [
             Stage(**{name: row[name] for name in names & row.keys()}, index=row["stage"], frozen_blocks=row["frozen"])
             for row in rows

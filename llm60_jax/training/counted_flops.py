@@ -1,9 +1,9 @@
 """Count the matrix products of a traced program, by part of the model.
 
 XLA's cost analysis counts a loop's body once, whatever its trip count, so it misses scanned layers.
-This module reads the traced program and multiplies by the length of every scan. A while loop counts only in
-the scope `mesh.ONCE`. plan/flops.py
-predicts the same count by formula, and proof.py compares the two.
+This module reads the traced program and multiplies by the length of every scan. A while loop counts
+only in the scope `mesh.ONCE`, once. plan/flops.py predicts the same count by formula, and proof.py
+compares the two.
 """
 
 import collections

@@ -185,17 +185,14 @@ def _tree(function: Callable[[Any], Any], parts: Any, slots: int) -> Any:
     Each level is a loop of two, so a program holds `function` once.
     """
     if slots == 1:
-        # Elsewhere the host would wait for the loop.
-        apart = _apart if target.platform() == "cpu" else _behind_a_barrier
-        return apart(function, parts)
+        return _apart(function, parts)
     halves = jax.tree.map(lambda x: x.reshape(2, len(x) // 2, *x.shape[1:]), parts)
 
     def add(total: Any, half: Any) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, _tree(function, half, slots // 2)), None
 
     half = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), halves)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, half))
-    return jax.lax.scan(add, zeros, halves)[0]
+    return jax.lax.scan(add, _nothing(function, half), halves)[0]
 
 
 def _apart(function: Callable[[Any], Any], parts: Any) -> Any:
@@ -203,15 +200,18 @@ def _apart(function: Callable[[Any], Any], parts: Any) -> Any:
 
     It is in a loop of one round, which XLA does not know. Else a product at the end of `function` and the sum after it
     may become one operation, which rounds once and not twice. A barrier does not help: XLA for CPUs removes it early.
+    Elsewhere a barrier has to do, as the host would wait for the loop.
     """
+    if target.platform() != "cpu":
+        return jax.lax.optimization_barrier(function(parts))
     once = jax.lax.optimization_barrier(jnp.int32(1))
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, parts))
     with jax.named_scope(ONCE):
-        return jax.lax.fori_loop(0, once, lambda _, __: function(parts), nothing)
+        return jax.lax.fori_loop(0, once, lambda _, __: function(parts), _nothing(function, parts))
 
 
-def _behind_a_barrier(function: Callable[[Any], Any], parts: Any) -> Any:
-    return jax.lax.optimization_barrier(function(parts))
+def _nothing(function: Callable[[Any], Any], parts: Any) -> Any:
+    """Return zeros in the shapes of `function(parts)`, which is not computed."""
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, parts))
 
 
 def sum_in_order(x: jax.Array) -> jax.Array:

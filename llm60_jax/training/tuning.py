@@ -5,6 +5,7 @@ the same tokens, and its gradient is a sum over them. The measured values replac
 configuration, so no other module sees "auto". They are cached for later runs.
 """
 
+import bisect
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, get_args
 
@@ -161,7 +162,7 @@ class _Search:
                     steps.compiled.release(())
                 if not _is_fixed(config, stage):
                     place = phase.breakpoints[stage.index]
-                    self._remat[phase.name] = sorted([*self._remat.get(phase.name, []), [place, self._policies[key]]])
+                    bisect.insort(self._remat.setdefault(phase.name, []), [place, self._policies[key]])
 
     def _decide(self, stage: Stage, key: StepKey, race: Race) -> Iterator[None]:
         """Size the context, if it has no size yet, and choose the policy of a program."""
