@@ -1,4 +1,4 @@
-"""Adafactor follows its paper, per layer; frozen groups keep every bit."""
+"""Adafactor and Muon follow their papers, per layer; frozen groups keep every bit."""
 
 import chex
 import jax
@@ -135,6 +135,34 @@ def test_adamw_is_optax_adamw_with_decay_on_matrices():
         updates, reference = theirs.update(grads, reference, expected)
         expected = optax.apply_updates(expected, updates)
     chex.assert_trees_all_close(params, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_muon_moves_each_matrix_of_the_stacks_by_an_orthogonal_one():
+    """Jordan 2024: all singular values of an update are nearly equal, whatever the gradient's are. Its size is that of
+    Liu et al. 2025: an RMS of 0.2 times the rate."""
+    config = Optimizer(name="muon", weight_decay=0.0)
+    shapes = {"wide": (32, 96), "tall": (96, 32)}
+    params = {"blocks_0_2": {name: jnp.zeros((3, *shape)) for name, shape in shapes.items()}}
+    spread = jnp.geomspace(1.0, 0.1, 32)  # of the gradients' singular values, about
+    grads = {"blocks_0_2": {"wide": normal(1, 3, 32, 96) * spread[:, None], "tall": normal(2, 3, 96, 32) * spread}}
+    moved, _ = run(optim.make(config, stacked), params, [grads], rate=0.1)
+    for name, shape in shapes.items():
+        for layer, gradient in zip(moved["blocks_0_2"][name], grads["blocks_0_2"][name], strict=True):
+            singular = np.linalg.svd(layer, compute_uv=False) / (0.1 * 0.2 * np.sqrt(max(shape)))
+            assert 0.5 < singular.min() < singular.max() < 1.4
+            assert float(jnp.sum(layer * gradient)) < 0
+    alone = {"blocks_0_2": jax.tree.map(lambda x: x[1:2], grads["blocks_0_2"])}
+    only, _ = run(optim.make(config, stacked), jax.tree.map(lambda x: x[1:2], params), [alone], rate=0.1)
+    chex.assert_trees_all_close(only, jax.tree.map(lambda x: x[1:2], moved), rtol=1e-4, atol=1e-7)
+
+
+def test_under_muon_embedding_and_final_norm_go_by_adafactor():
+    params = {"embedding": normal(0, 64, 48), "norm": {"scale": jnp.ones(48)}}
+    gradients = [jax.tree.map(lambda p, s=step: normal(s, *p.shape), params) for step in (1, 2, 3)]
+    muon, adafactor = (
+        run(optim.make(Optimizer(name=name), stacked), params, gradients) for name in ("muon", "adafactor")
+    )
+    chex.assert_trees_all_equal(muon, adafactor)
 
 
 def _matrices(params):

@@ -114,10 +114,12 @@ class Train:
 class Optimizer:
     """Adafactor (Shazeer and Stern 2018) with absolute learning rates.
 
-    AdamW is for comparison only: the playbook, section 8, prefers Adafactor.
+    AdamW and Muon are for comparison: the playbook, section 8, prefers Adafactor. Muon (Jordan 2024)
+    moves the matrices of the blocks, Adafactor the embedding and the final norm. Its update of a matrix
+    has an RMS of 0.2 times the rate; Adafactor's has up to `clip_rms` times the rate.
     """
 
-    name: Literal["adafactor", "adamw"] = "adafactor"
+    name: Literal["adafactor", "adamw", "muon"] = "adafactor"
     weight_decay: Annotated[float, Field(ge=0, le=0.01)] = 0.01  # decoupled, multiplied by the learning rate
     clip_rms: Annotated[float, Field(gt=0)] = 1.0  # adafactor: bound on the RMS of one layer's update
     decay_exponent: Annotated[float, Field(gt=0, le=1)] = 0.8  # adafactor: second moments decay as 1 - (t+1)^-exponent

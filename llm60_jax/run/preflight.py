@@ -22,8 +22,8 @@ def require(config: Config) -> None:
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
             raise MachineError(f"{field} {place}: {nearest} cannot be written; choose another place")
     weights = 4 * config.model.parameter_count  # bytes
-    # Adafactor's state is a few per cent of the weights, AdamW's twice as large as they are.
-    state = 3 * weights if config.optimizer.name == "adamw" else weights
+    # Adafactor's state is a few per cent of the weights. AdamW has two moments of each weight, Muon one.
+    state = {"adafactor": 1, "muon": 2, "adamw": 3}[config.optimizer.name] * weights
     memory = memory_bytes()
     if state + weights > memory:
         needed = (state + weights) / 1e9

@@ -1,4 +1,4 @@
-"""Per-layer Adafactor or AdamW, decoupled weight decay and the freeze mask (playbook, section 8).
+"""Per-layer Adafactor, AdamW or Muon, decoupled weight decay and the freeze mask (playbook, section 8).
 
 Parameters are a dict of groups (model/groups.py). The optimizer state has the same groups, each
 with its own step count, so a frozen group's state can be set aside whole.
@@ -27,15 +27,18 @@ def make(config: Optimizer, is_stacked: Callable[[str], bool]) -> optax.Gradient
       config: the optimizer's settings.
       is_stacked: returns whether the leaves of the group of that name have a leading layer axis.
     """
-    layer = optax.chain(
-        _DIRECTIONS[config.name](config),
-        # Directions are negated already, hence the minus. Norms gain nothing from decay.
-        optax.add_decayed_weights(-config.weight_decay, mask=lambda p: jax.tree.map(lambda x: x.ndim > 1, p)),
+    layer, other = (
+        optax.chain(
+            direction(config),
+            # Directions are negated already, hence the minus. Norms gain nothing from decay.
+            optax.add_decayed_weights(-config.weight_decay, mask=lambda p: jax.tree.map(lambda x: x.ndim > 1, p)),
+        )
+        for direction in _DIRECTIONS[config.name]
     )
 
     def init(params: Groups) -> Groups:
         return {
-            name: group if _is_masked(group) else (jax.vmap(layer.init) if is_stacked(name) else layer.init)(group)
+            name: group if _is_masked(group) else (jax.vmap(layer.init) if is_stacked(name) else other.init)(group)
             for name, group in params.items()
         }
 
@@ -44,7 +47,7 @@ def make(config: Optimizer, is_stacked: Callable[[str], bool]) -> optax.Gradient
         updates, new_state = dict(grads), dict(state)
         for name, group in grads.items():
             if not _is_masked(group):
-                update_group = jax.vmap(layer.update) if is_stacked(name) else layer.update
+                update_group = jax.vmap(layer.update) if is_stacked(name) else other.update
                 updates[name], new_state[name] = update_group(group, state[name], params[name])
         return updates, new_state
 
@@ -65,7 +68,13 @@ def _adamw(config: Optimizer) -> optax.GradientTransformation:
     return optax.chain(optax.scale_by_adam(*config.betas), optax.scale(-1.0))
 
 
-_DIRECTIONS = {"adafactor": _adafactor, "adamw": _adamw}
+def _muon(config: Optimizer) -> optax.GradientTransformation:
+    # Norms, which are no matrices, go by Adam.
+    return optax.contrib.muon(learning_rate=1.0, consistent_rms=0.2, adam_b2=0.95)
+
+
+# The rules of a layer's leaves, and of the embedding and the final norm.
+_DIRECTIONS = {"adafactor": (_adafactor, _adafactor), "adamw": (_adamw, _adamw), "muon": (_muon, _adafactor)}
 
 
 def update(

@@ -80,9 +80,10 @@ class CompiledSteps:
         }
 
     def flops(self, key: StepKey) -> int:
-        """Return the operations of matrix products in one step: counted in the program, those of native calls by
-        formula."""
-        return sum(self.flops_by_part[key].values())
+        """Return the operations of the model's matrix products in one step: counted in the program, those of native
+        calls by formula. An optimizer's own products (Muon's) are not among them."""
+        parts = self.flops_by_part[key]
+        return sum(parts.values()) - parts.get("optimizer", 0)
 
     def counted_flops(self, key: StepKey) -> int:
         """Return the operations that were counted in the program; native calls count theirs themselves."""
