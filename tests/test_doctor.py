@@ -18,7 +18,7 @@ from llm60_jax import plan
 from llm60_jax.data.tokens import bigrams
 from llm60_jax.errors import DamageError, InputError
 from llm60_jax.machine import terminal
-from llm60_jax.record import doctor, history, report
+from llm60_jax.record import doctor, history, reference, report
 from llm60_jax.record.history import History
 
 DATA = {
@@ -106,6 +106,71 @@ def test_a_run_of_an_earlier_version_is_read_as_far_as_it_goes(healthy):
         row.get("stage_end", {}).pop("order", None)
     assert symptoms(healthy._replace(rows=rows)) == []
     assert "<html" in report.page(healthy._replace(rows=rows))
+
+
+def references_of(run):
+    return [reference.measured(run, phase, "tiny", "a machine") for phase in run.config.phase]
+
+
+def worse(run, phase, nats):
+    """Return a run with higher held-out losses in one phase."""
+    rows = [
+        row | {"validation_loss": row["validation_loss"] + nats}
+        if row["phase"] == phase and "validation_loss" in row
+        else row
+        for row in run.rows
+    ]
+    return run._replace(rows=rows)
+
+
+@pytest.mark.parametrize(("nats", "found"), [(0.2, []), (0.4, [("vocabulary", "above the reference")]), (-0.4, [])])
+def test_a_loss_far_above_our_own_run_is_named_with_both_values(healthy, monkeypatch, nats, found):
+    references = references_of(healthy)
+    monkeypatch.setattr(reference, "known", lambda: references)
+    run = worse(healthy, "vocabulary", nats)
+    assert symptoms(run) == found
+    if found:
+        [finding] = doctor.examine(run)
+        assert "held-out loss 3.50 after 6,400 tokens of the phase; our own run of tiny had 3.10" in finding.evidence
+
+
+def test_a_run_is_compared_on_the_line_between_two_measurements(healthy):
+    first, *_ = references_of(healthy)
+    a, b = first.points[1:3]
+    assert reference.loss_at(first, (a.tokens + b.tokens) // 2) == pytest.approx((a.loss + b.loss) / 2)
+    assert reference.loss_at(first, a.tokens) == a.loss
+    assert reference.loss_at(first, first.points[-1].tokens) == first.points[-1].loss
+    assert reference.loss_at(first, a.tokens - 1) is None  # no line from before the first step: the loss falls steeply
+    assert reference.loss_at(first, first.points[-1].tokens + 1) is None
+
+
+def test_only_the_same_training_on_the_same_text_is_compared(healthy, tree):
+    references, (phase, second, _) = references_of(healthy), healthy.config.phase
+    assert reference.matching(healthy, phase, references) == references[0]
+    assert reference.matching(healthy, second, references) == references[1]
+    for change in (
+        lambda tree: tree["model"].update(hidden_dim=96),
+        lambda tree: tree["phase"][0].update(learning_rate=[9e-4, 3e-4]),
+        lambda tree: tree["train"].update(tokens_per_step=256),
+        lambda tree: tree.update(optimizer={"name": "adamw"}),
+    ):
+        other = json.loads(json.dumps(tree))
+        change(other)
+        config = config_module.parse(other, "x")
+        assert reference.matching(healthy._replace(config=config), config.phase[1], references) is None
+    moved = json.loads(json.dumps(tree)) | {"seed": 9}
+    moved["phase"][0]["sources"][0]["path"] = "elsewhere"
+    config = config_module.parse(moved, "x")
+    assert reference.matching(healthy._replace(config=config), config.phase[0], references) == references[0]
+    rows = [row | {"data": row["data"] | {"tokens": 190_000}} if "data" in row else row for row in healthy.rows]
+    assert reference.matching(healthy._replace(rows=rows), phase, references) is None
+
+
+def test_references_come_back_from_their_file(healthy, tmp_path, monkeypatch):
+    assert all(entry.points for entry in reference.known())
+    references = references_of(healthy)
+    stored = json.loads(json.dumps([entry._asdict() for entry in references]))
+    assert reference.parsed(stored) == references
 
 
 def refusal(broken, batch="00000007.npz"):

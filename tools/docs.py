@@ -1,8 +1,9 @@
-"""Write the generated pages of docs/: the tools, the configuration, and the table of floors."""
+"""Write the generated pages of docs/: the tools, the configuration, the references, the table of floors."""
 
 import argparse
 import contextlib
 import io
+import itertools
 import os
 import runpy
 import sys
@@ -16,6 +17,7 @@ import config_page
 from llm60_jax.errors import InputError
 from llm60_jax.machine import cli, files, shipped
 from llm60_jax.machine.signals import Interrupts
+from llm60_jax.record import reference
 
 EXAMPLES = """examples:
   # write the pages
@@ -23,8 +25,9 @@ EXAMPLES = """examples:
   # name the pages that are out of date; exit code 2 if there are any
   python tools/docs.py --check
 
-docs/reference/tools.md comes from --help, docs/reference/config.md from llm60_jax/config/, the
-table of floors in docs/design/architecture.md from [tool.floors] in pyproject.toml.
+docs/reference/tools.md comes from --help, docs/reference/config.md from llm60_jax/config/,
+docs/results/reference.md from llm60_jax/record/references.json, the table of floors in
+docs/design/architecture.md from [tool.floors] in pyproject.toml.
 """
 PROJECT = Path(__file__).resolve().parents[1]
 COLUMNS = 100
@@ -90,11 +93,42 @@ def architecture_page() -> str:
     return f"{head}{FLOORS_BEGIN}\n{floors_table()}\n{FLOORS_END}{tail}"
 
 
+# --- References ------------------------------------------------------------------------------------------------------
+
+
+def reference_page() -> str:
+    """Return docs/results/reference.md: what finished runs of the project's own configurations measured."""
+    parts = [
+        f"# Is my loss normal?\n\n{NOTE}\n\n"
+        "What our own runs measured, to compare yours with. A loss is comparable only for the same text,\n"
+        "the same tokenizer and the same schedule; bits per byte forgive another tokenizer, not another\n"
+        "text. Where all of that is the same, `python tools/doctor.py RUN` compares for you, and says so if\n"
+        "your held-out loss is more than 0.25 nats above ours. Two seeds of the quickstart differ by about\n"
+        "0.05 nats. Tokens are those of the phase.\n"
+    ]
+    for name, phases in itertools.groupby(reference.known(), key=lambda entry: entry.run):
+        parts.append(f"## {name}\n")
+        for phase in phases:
+            parts.append(
+                f"Phase {phase.phase}, {phase.text_tokens:,} tokens of text; {phase.tokens_per_second:,.0f} tokens a "
+                f"second and {phase.memory_gb:.1f} GB\non {phase.machine}.\n\n"
+                "| tokens | held-out loss, nats a token | bits a byte | minimal pairs |\n| --- | --- | --- | --- |"
+            )
+            parts += [_point(point) for point in phase.points] + [""]
+    return "\n".join(parts)
+
+
+def _point(point: reference.Point) -> str:
+    pairs = "" if point.pairs is None else f"{point.pairs:.1%}"
+    return f"| {point.tokens:,} | {point.loss:.3f} | {point.bits_per_byte:.3f} | {pairs} |"
+
+
 # --- The command -----------------------------------------------------------------------------------------------------
 
 PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/tools.md": tools_page,
     "docs/reference/config.md": lambda: config_page.page(NOTE),
+    "docs/results/reference.md": reference_page,
     "docs/design/architecture.md": architecture_page,
 }
 

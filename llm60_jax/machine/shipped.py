@@ -13,7 +13,7 @@ ENTRIES = ("llm60", "python -m llm60_jax")
 _started: list[str] = []  # "llm60", "train": how this process was started, if by an entry
 _PACKAGE = Path(__file__).resolve().parents[1]
 _COMMAND = re.compile(r"python (?:launch|tools/(?:\w+/)?(?P<tool>\w+))\.py(?P<config> configs/\w+\.toml)?")
-_OF_THE_PROJECT = ("docs", "config_page")  # scripts that serve the clone only
+_OF_THE_PROJECT = ("docs", "config_page", "reference")  # scripts that serve the clone only
 
 
 def started_by(entry: str, name: str) -> None:

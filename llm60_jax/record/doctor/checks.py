@@ -24,6 +24,7 @@ CHECKS: Sequence[Callable[[History, Phase], Iterator[Finding]]] = (
     training.forgetting,
     text.poor_grammar,
     text.repetition,
+    training.above_reference,
 )
 
 

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from llm60_jax.config import INIT_STD, Phase
+from llm60_jax.record import reference
 from llm60_jax.record.doctor import text
 from llm60_jax.record.doctor.findings import (
     Finding,
@@ -28,6 +29,7 @@ _OVERFIT_RISE = 0.05  # nats that the held-out loss is above its best
 _MANY_EPOCHS = 8  # passes through a phase's text
 _DEAD_CONTRIBUTION = 0.01  # share of the residual stream that a block adds
 _NEEDED_DEPTH = 0.5  # share of the blocks
+_ABOVE_REFERENCE = 0.25  # nats; two seeds of the quickstart differ by 0.05
 _NEEDED_LOSS = 0.02  # nats above the last block's loss at which a depth suffices
 
 
@@ -203,6 +205,24 @@ def idle_depth(history: History, phase: Phase) -> Iterator[Finding]:
             "the text, or the training so far, needs no more depth",
             fix,
         )
+
+
+def above_reference(history: History, phase: Phase) -> Iterator[Finding]:
+    """Find a held-out loss far above that of the project's own run of the same model, schedule and text."""
+    like = reference.matching(history, phase, reference.known())
+    measured = reference.points(history, phase)
+    expected = reference.loss_at(like, measured[-1].tokens) if like and measured else None
+    if like is None or expected is None or measured[-1].loss - expected <= _ABOVE_REFERENCE:
+        return
+    yield Finding(
+        "above the reference",
+        phase.name,
+        f"held-out loss {measured[-1].loss:.2f} after {measured[-1].tokens:,} tokens of the phase; our own run of "
+        f"{like.run} had {expected:.2f} there",
+        "model, schedule and length of the text are the same, so the text itself differs, or its order, or the code",
+        "read the findings above first; then compare your text (python tools/inspect_data.py) and seed with ours, and "
+        "run the tests",
+    )
 
 
 def _schedule_explains_rise(history: History, phase: Phase) -> bool:
