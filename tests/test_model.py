@@ -1,6 +1,5 @@
 """The Transformer: parameters, causality, packing, remat, freezing and noise."""
 
-import dataclasses
 import math
 
 import chex
@@ -69,21 +68,6 @@ def test_initialisation_follows_the_table(params):
         assert not norm["bias"].any()
     assert bool((blocks["mlp"]["up"]["kernel"][0] != blocks["mlp"]["up"]["kernel"][1]).all())
     chex.assert_trees_all_equal(params, groups.init(SMALL, jax.random.key(0)))
-
-
-def test_other_initial_values_change_what_they_name_and_nothing_else(params):
-    zero = groups.init(dataclasses.replace(SMALL, branches_init="zero"), jax.random.key(0))
-    depth = groups.init(dataclasses.replace(SMALL, norms_init="depth"), jax.random.key(0))
-    for number, name in enumerate(("blocks_0_1", "blocks_2_3")):
-        for part, matrix in (("attention", "out"), ("mlp", "down")):
-            assert not zero[name][part][matrix]["kernel"].any()
-            zero[name][part][matrix] = params[name][part][matrix]
-        expected = 1 / np.sqrt(2 * number + np.array([1, 2]))[:, None] * np.ones(32)
-        for norm in ("attention_norm", "mlp_norm"):
-            np.testing.assert_allclose(depth[name][norm]["scale"], expected, rtol=1e-6)
-            depth[name][norm]["scale"] = params[name][norm]["scale"]
-    chex.assert_trees_all_equal(zero, params)
-    chex.assert_trees_all_equal(depth, params)
 
 
 def test_a_changed_token_changes_no_earlier_logit(params):

@@ -1,15 +1,20 @@
 """Adafactor and Muon follow their papers, per layer; frozen groups keep every bit."""
 
+import dataclasses
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from llm60_jax.config import Optimizer
+from llm60_jax.config import Model, Optimizer
+from llm60_jax.model import groups
 from llm60_jax.training import optim
 
 PLAIN = Optimizer(weight_decay=0.0)
+MODEL = Model(vocab_size=320, layers=2, stacks=(2,), dim=32, heads=2, hidden_dim=48, max_context=64)
 
 
 def stacked(name):
@@ -154,6 +159,25 @@ def test_muon_moves_each_matrix_of_the_stacks_by_an_orthogonal_one():
     alone = {"blocks_0_2": jax.tree.map(lambda x: x[1:2], grads["blocks_0_2"])}
     only, _ = run(optim.make(config, stacked), jax.tree.map(lambda x: x[1:2], params), [alone], rate=0.1)
     chex.assert_trees_all_close(only, jax.tree.map(lambda x: x[1:2], moved), rtol=1e-4, atol=1e-7)
+
+
+def test_muon_takes_queries_keys_and_values_for_matrices_of_their_own():
+    config = Optimizer(name="muon", weight_decay=0.01)
+    kernels = [normal(seed, 2, 32, 32) for seed in range(3)]
+    gradients = [normal(seed + 3, 2, 32, 32) * scale for seed, scale in enumerate((1.0, 10.0, 0.1))]
+
+    def moved(parts, grads, matrices):
+        params, grads = ({"blocks_0_1": {"qkv": {"kernel": jnp.concatenate(x, -1)}}} for x in (parts, grads))
+        return run(optim.make(config, stacked, matrices), params, [grads, grads])[0]["blocks_0_1"]["qkv"]["kernel"]
+
+    together = moved(kernels, gradients, functools.partial(groups.matrices, MODEL))
+    alone = [moved([kernel], [grad], lambda path: 1) for kernel, grad in zip(kernels, gradients, strict=True)]
+    np.testing.assert_allclose(together, jnp.concatenate(alone, -1), rtol=1e-4, atol=1e-6)
+    joint = moved(kernels, gradients, lambda path: 1)
+    assert float(jnp.abs(joint - together).max()) > 1e-3
+    assert groups.matrices(MODEL, ["attention", "qkv", "a"]) == 1  # an adapter
+    assert groups.matrices(MODEL, ["mlp", "up", "kernel"]) == 1
+    assert groups.matrices(dataclasses.replace(MODEL, mlp="swiglu"), ["mlp", "up", "kernel"]) == 2
 
 
 def test_under_muon_embedding_and_final_norm_go_by_adafactor():

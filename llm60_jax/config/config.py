@@ -114,9 +114,9 @@ class Train:
 class Optimizer:
     """Adafactor (Shazeer and Stern 2018) with absolute learning rates.
 
-    AdamW and Muon are for comparison: the playbook, section 8, prefers Adafactor. Muon (Jordan 2024)
-    moves the matrices of the blocks, Adafactor the embedding and the final norm. Its update of a matrix
-    has an RMS of 0.2 times the rate; Adafactor's has up to `clip_rms` times the rate.
+    The playbook, section 8, prefers Adafactor; AdamW is for comparison. With Muon (Jordan 2024) the
+    embedding and the final norm still go by Adafactor. Its update of a matrix has an RMS of 0.2 times
+    the rate (Liu et al. 2025), Adafactor's of up to `clip_rms` times the rate.
     """
 
     name: Literal["adafactor", "adamw", "muon"] = "adafactor"
@@ -124,6 +124,11 @@ class Optimizer:
     clip_rms: Annotated[float, Field(gt=0)] = 1.0  # adafactor: bound on the RMS of one layer's update
     decay_exponent: Annotated[float, Field(gt=0, le=1)] = 0.8  # adafactor: second moments decay as 1 - (t+1)^-exponent
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)  # adamw
+
+    @property
+    def update_rms(self) -> float:
+        """Return the largest usual RMS of an update of a matrix, as a multiple of the learning rate."""
+        return {"adafactor": self.clip_rms, "adamw": 1.0, "muon": 0.2}[self.name]
 
 
 @record

@@ -1,7 +1,6 @@
 """The architecture of a run. No jax."""
 
 import itertools
-import math
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -15,7 +14,7 @@ INIT_STD = 0.02  # standard deviation of the initial weights (model/transformer.
 class Model:
     """The architecture, fixed for a run. Its parameter count is a closed formula.
 
-    The last six fields are enhancements (playbook, section 16). Their defaults are neutral and
+    The last four fields are enhancements (playbook, section 16). Their defaults are neutral and
     cost nothing.
     """
 
@@ -31,8 +30,6 @@ class Model:
     residual: Literal["plain", "scaled"] = "plain"  # scaled: each branch has a learned factor, initially 1
     share_attention: Positive = 1  # neighbouring blocks that share one attention; each has its own norms
     share_mlp: Positive = 1
-    branches_init: Literal["small", "zero"] = "small"  # last matrix of a branch; small: 0.02 / sqrt(2 layers)
-    norms_init: Literal["one", "depth"] = "one"  # scale of a block's norms; depth: 1 / sqrt(block), from 1 (Sun 2025)
 
     def __post_init__(self) -> None:
         require(
@@ -56,15 +53,6 @@ class Model:
             return self
         stacks = self.stacks[: self.boundaries.index(blocks)]
         return Model(**vars(self) | {"layers": blocks, "stacks": stacks})
-
-    @property
-    def branch_std(self) -> float:
-        """Return the standard deviation of the initial last matrices of the branches."""
-        return INIT_STD / math.sqrt(2 * self.layers) if self.branches_init == "small" else 0.0
-
-    def norm_scale(self, block: int) -> float:
-        """Return the initial scale of the norms of a block, which is counted from 0."""
-        return 1.0 if self.norms_init == "one" else 1 / math.sqrt(block + 1)
 
     @property
     def head_dim(self) -> int:
@@ -118,12 +106,5 @@ class Model:
     @property
     def enhancements(self) -> list[str]:
         """Return the fields of the enhancements that this architecture uses."""
-        neutral = {
-            "mlp": "gelu",
-            "residual": "plain",
-            "share_attention": 1,
-            "share_mlp": 1,
-            "branches_init": "small",
-            "norms_init": "one",
-        }
+        neutral = {"mlp": "gelu", "residual": "plain", "share_attention": 1, "share_mlp": 1}
         return [f"model.{name}" for name, value in neutral.items() if getattr(self, name) != value]

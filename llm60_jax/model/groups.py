@@ -12,6 +12,7 @@
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -34,6 +35,16 @@ def stack_groups(name: str) -> tuple[str, ...]:
 def is_stacked(group: str) -> bool:
     """Return whether a group's leaves have a leading axis of blocks or shared modules."""
     return group.startswith(("blocks_", "lora_", *(f"{kind}_" for kind in _SHARED)))
+
+
+def matrices(config: Model, path: Sequence[str]) -> int:
+    """Return how many matrices stand side by side in the leaf at that path in its group.
+
+    Queries, keys and values do, and the two halves of a gated MLP.
+    """
+    if path[-1] != "kernel":
+        return 1
+    return {"qkv": 3, "up": 2 if config.mlp == "swiglu" else 1}.get(path[-2], 1)
 
 
 @functools.cache

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from llm60_jax.config import INIT_STD, Lora, Model
+from llm60_jax.config import Lora, Model
 from llm60_jax.model import attention
 from llm60_jax.model.attention import Sight
 from llm60_jax.model.matmul import Array, joined, materialised, matmul, named, tagged
@@ -168,8 +168,8 @@ gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
 class LayerNorm(nnx.Module):
     """`layer_norm` with its parameters."""
 
-    def __init__(self, dim: int, scale: float | Array = 1.0):
-        self.scale = nnx.Param(jnp.full(dim, scale, jnp.float32))
+    def __init__(self, dim: int):
+        self.scale = nnx.Param(jnp.ones(dim))
         self.bias = nnx.Param(jnp.zeros(dim))
 
     def __call__(self, x: Array) -> Array:
@@ -224,11 +224,11 @@ class Attention(nnx.Module):
     q, k and v share one kernel [D, 3D]: Adafactor factors matrices, not kernels split into heads.
     """
 
-    def __init__(self, c: Model, rng: Array, lora: Lora | None = None):
+    def __init__(self, c: Model, std: float, residual_std: float, rng: Array, lora: Lora | None = None):
         rng_qkv, rng_out = jax.random.split(rng)
         self.heads = c.heads
-        self.qkv = _linear(c, lora, "attention.qkv", INIT_STD, rng_qkv)
-        self.out = _linear(c, lora, "attention.out", c.branch_std, rng_out)
+        self.qkv = _linear(c, lora, "attention.qkv", std, rng_qkv)
+        self.out = _linear(c, lora, "attention.out", residual_std, rng_out)
 
     def project(self, x_BTD: Array, cos_TK: Array, sin_TK: Array, dtype: jnp.dtype) -> tuple[Array, Array, Array]:
         """Return rotated queries, rotated keys and values, each `dtype` [B, H, T, K]."""
@@ -244,10 +244,10 @@ class MLP(nnx.Module):
 
     is_gated = False  # whether `up` has two halves
 
-    def __init__(self, c: Model, rng: Array, lora: Lora | None = None):
+    def __init__(self, c: Model, std: float, residual_std: float, rng: Array, lora: Lora | None = None):
         rng_up, rng_down = jax.random.split(rng)
-        self.up = _linear(c, lora, "mlp.up", INIT_STD, rng_up)
-        self.down = _linear(c, lora, "mlp.down", c.branch_std, rng_down)
+        self.up = _linear(c, lora, "mlp.up", std, rng_up)
+        self.down = _linear(c, lora, "mlp.down", residual_std, rng_down)
 
     def __call__(self, x_BTD: Array, rate: float, rng: Array | None, dtype: jnp.dtype) -> Array:
         hidden_BTF = self._activate(named(self.up(x_BTD, dtype).astype(dtype), "mlp"))
@@ -298,13 +298,13 @@ RESIDUALS: dict[str, type[Residual]] = {"plain": Residual, "scaled": ScaledResid
 class Block(nnx.Module):
     """A pre-LN block: x + attention(norm(x)), then x + mlp(norm(x))."""
 
-    def __init__(self, c: Model, rng: Array, norm_scale: float | Array = 1.0, lora: Lora | None = None):
+    def __init__(self, c: Model, std: float, residual_std: float, rng: Array, lora: Lora | None = None):
         rng_attention, rng_mlp = jax.random.split(rng)
-        self.attention_norm = LayerNorm(c.dim, norm_scale)
-        self.attention = Attention(c, rng_attention, lora)
+        self.attention_norm = LayerNorm(c.dim)
+        self.attention = Attention(c, std, residual_std, rng_attention, lora)
         self.attention_residual = RESIDUALS[c.residual]()
-        self.mlp_norm = LayerNorm(c.dim, norm_scale)
-        self.mlp = MLPS[c.mlp](c, rng_mlp, lora)
+        self.mlp_norm = LayerNorm(c.dim)
+        self.mlp = MLPS[c.mlp](c, std, residual_std, rng_mlp, lora)
         self.mlp_residual = RESIDUALS[c.residual]()
 
     def __call__(self, x_BTD: Array, shared: Shared, rng: Array | None = None) -> Array:

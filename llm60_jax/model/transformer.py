@@ -8,8 +8,6 @@
 | blocks_*.mlp.up.kernel         | [n, D, F]     | N(0, 0.02); SwiGLU [n, D, 2F] |
 | blocks_*.mlp.down.kernel       | [n, F, D]     | N(0, 0.02 / sqrt(2 L))   |
 | every norm: scale, bias        | [n, D] or [D] | 1, 0                     |
-| with `branches_init = "zero"`: out, down |     | 0                        |
-| with `norms_init = "depth"`: scales of block i |  | 1 / sqrt(i + 1)       |
 | scaled residuals: factor       | [n, 1]        | 1                        |
 | lora_*: a, b of each target    | [n, I, r], [n, r, O] | N(0, 1 / I), 0    |
 
@@ -21,6 +19,7 @@ Stacks end where freezing may end, because an optimizer mask acts on whole leave
 """
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -48,6 +47,7 @@ class Transformer(nnx.Module):
     """A pre-LN decoder. `__call__` returns hidden states; `logits` applies the tied head."""
 
     def __init__(self, config: Model, rng: Array, lora: Lora | None = None, adapted_from: int = 0):
+        residual_std = INIT_STD / math.sqrt(2 * config.layers)
         rng_embedding, rng_blocks = jax.random.split(rng)
         rngs = jax.random.split(rng_blocks, config.layers)
         self.config = config
@@ -55,9 +55,8 @@ class Transformer(nnx.Module):
         self.norm = LayerNorm(config.dim)
         for name, start, stop in config.named_stacks:
             adapters = lora if start >= adapted_from else None
-            norm_scales = jnp.array([config.norm_scale(block) for block in range(start, stop)])
-            make = functools.partial(Block, config, lora=adapters)
-            setattr(self, name, jax.vmap(make)(rngs[start:stop], norm_scales))
+            make = functools.partial(Block, config, INIT_STD, residual_std, lora=adapters)
+            setattr(self, name, jax.vmap(make)(rngs[start:stop]))
 
     def __call__(
         self,

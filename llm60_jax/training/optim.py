@@ -8,7 +8,7 @@ per leaf, so in a stacked leaf one noisy layer would clip all others; here `vmap
 optax's weight decay ignores the learning rate; here the rate multiplies it.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -18,18 +18,23 @@ import optax
 from llm60_jax.config import Optimizer
 
 Groups = dict[str, Any]  # group name -> tree of arrays, or of optimizer state
+Matrices = Callable[[Sequence[str]], int]
+Direction = Callable[[Optimizer, Matrices], optax.GradientTransformation]
 
 
-def make(config: Optimizer, is_stacked: Callable[[str], bool]) -> optax.GradientTransformation:
+def make(
+    config: Optimizer, is_stacked: Callable[[str], bool], matrices: Matrices = lambda path: 1
+) -> optax.GradientTransformation:
     """Return the optimizer over groups, without a learning rate; `update` multiplies by the rate.
 
     Args:
       config: the optimizer's settings.
       is_stacked: returns whether the leaves of the group of that name have a leading layer axis.
+      matrices: returns how many matrices stand side by side in the leaf at that path in its group.
     """
     layer, other = (
         optax.chain(
-            direction(config),
+            direction(config, matrices),
             # Directions are negated already, hence the minus. Norms gain nothing from decay.
             optax.add_decayed_weights(-config.weight_decay, mask=lambda p: jax.tree.map(lambda x: x.ndim > 1, p)),
         )
@@ -54,7 +59,7 @@ def make(config: Optimizer, is_stacked: Callable[[str], bool]) -> optax.Gradient
     return optax.GradientTransformation(init, update_groups)
 
 
-def _adafactor(config: Optimizer) -> optax.GradientTransformation:
+def _adafactor(config: Optimizer, matrices: Matrices) -> optax.GradientTransformation:
     return optax.adafactor(
         learning_rate=None,
         multiply_by_parameter_scale=False,  # so that 3e-4 means 3e-4
@@ -64,17 +69,41 @@ def _adafactor(config: Optimizer) -> optax.GradientTransformation:
     )
 
 
-def _adamw(config: Optimizer) -> optax.GradientTransformation:
+def _adamw(config: Optimizer, matrices: Matrices) -> optax.GradientTransformation:
     return optax.chain(optax.scale_by_adam(*config.betas), optax.scale(-1.0))
 
 
-def _muon(config: Optimizer) -> optax.GradientTransformation:
-    # Norms, which are no matrices, go by Adam.
-    return optax.contrib.muon(learning_rate=1.0, consistent_rms=0.2, adam_b2=0.95)
+def _muon(config: Optimizer, matrices: Matrices) -> optax.GradientTransformation:
+    """Return Muon for the matrices of a layer, each by itself, and Adam for its norms."""
+    numbers = optax.contrib.MuonDimensionNumbers(reduction_axis=0, output_axis=2)
+    rule = optax.contrib.muon(
+        learning_rate=1.0,
+        consistent_rms=config.update_rms,
+        adam_b2=0.95,
+        muon_weight_dimension_numbers=lambda layer: jax.tree.map(lambda x: numbers if x.ndim == 3 else None, layer),
+    )
+
+    def apart(layer: Any) -> Any:
+        """Return a layer's leaves with each kernel [I, m O] as m matrices, [I, m, O]."""
+
+        def cut(path: tuple[Any, ...], x: jax.Array) -> jax.Array:
+            return x.reshape(x.shape[0], matrices([key.key for key in path]), -1) if x.ndim == 2 else x
+
+        return jax.tree_util.tree_map_with_path(cut, layer)
+
+    def update_layer(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        updates, state = rule.update(apart(grads), state, apart(params))
+        return jax.tree.map(lambda update, grad: update.reshape(grad.shape), updates, grads), state
+
+    return optax.GradientTransformation(lambda layer: rule.init(apart(layer)), update_layer)
 
 
 # The rules of a layer's leaves, and of the embedding and the final norm.
-_DIRECTIONS = {"adafactor": (_adafactor, _adafactor), "adamw": (_adamw, _adamw), "muon": (_muon, _adafactor)}
+_DIRECTIONS: dict[str, tuple[Direction, Direction]] = {
+    "adafactor": (_adafactor, _adafactor),
+    "adamw": (_adamw, _adamw),
+    "muon": (_muon, _adafactor),
+}
 
 
 def update(

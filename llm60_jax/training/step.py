@@ -310,4 +310,4 @@ def frozen_prefix(
 
 def optimizer(config: Config) -> optax.GradientTransformation:
     """Return the configured optimizer over groups."""
-    return optim.make(config.optimizer, groups.is_stacked)
+    return optim.make(config.optimizer, groups.is_stacked, functools.partial(groups.matrices, config.model))

@@ -22,7 +22,7 @@ from llm60_jax.record.doctor.findings import (
 from llm60_jax.record.history import History
 
 _REFUSED_STEPS = 3  # steps that were not applied before the learning rate is blamed
-_HOT_RATE = 0.1  # learning rate as a share of INIT_STD; deep models learn nothing from 0.15 on
+_HOT_RATE = 0.1  # RMS of an update as a share of INIT_STD; deep models learn nothing from 0.15 on
 _DIVERGED = 0.3  # nats that the training loss is above its best
 _OVERFIT_GAP = 0.3  # nats that the held-out loss is above the training loss
 _OVERFIT_RISE = 0.05  # nats that the held-out loss is above its best
@@ -83,7 +83,8 @@ def diverges(history: History, phase: Phase) -> Iterator[Finding]:
     smooth = [statistics.fmean(losses[max(0, i - 3) : i + 1]) for i in range(len(losses))]
     rise = smooth[-1] - min(smooth)
     no_progress_losses = None if any(text.no_order(history, phase)) else stuck(history, phase)
-    hot = peak > _HOT_RATE * INIT_STD
+    moved = peak * history.config.optimizer.update_rms
+    hot = moved > _HOT_RATE * INIT_STD
     if (rise > _DIVERGED and not _schedule_explains_rise(history, phase)) or (hot and no_progress_losses is not None):
         evidence = f"training loss {smooth[-1]:.2f}, at its best {min(smooth):.2f}"
         if no_progress_losses is not None:
@@ -92,9 +93,9 @@ def diverges(history: History, phase: Phase) -> Iterator[Finding]:
         yield Finding(
             "diverges",
             phase.name,
-            f"{evidence}; a step moves weights by up to {peak:g}, and their initial spread was {INIT_STD:g}",
+            f"{evidence}; a step moves weights by up to {moved:g}, and their initial spread was {INIT_STD:g}",
             "the learning rate is too high",
-            new_run(divided_rates(phase, peak / 1e-3 if hot else 3), *longer_warmup(phase, 0.05)),
+            new_run(divided_rates(phase, moved / 1e-3 if hot else 3), *longer_warmup(phase, 0.05)),
         )
 
 
