@@ -166,11 +166,43 @@ def test_only_the_same_training_on_the_same_text_is_compared(healthy, tree):
     assert reference.matching(healthy._replace(rows=rows), phase, references) is None
 
 
-def test_references_come_back_from_their_file(healthy, tmp_path, monkeypatch):
-    assert all(entry.points for entry in reference.known())
-    references = references_of(healthy)
-    stored = json.loads(json.dumps([entry._asdict() for entry in references]))
-    assert reference.parsed(stored) == references
+def test_a_run_that_does_not_say_enough_is_compared_with_nothing(healthy, tree, monkeypatch):
+    references, phase = references_of(healthy), healthy.config.phase[0]
+    monkeypatch.setattr(reference, "known", lambda: references)
+    for gone in ("tokens", "unigram_entropy"):
+        for value in ({}, {gone: None}):
+            rows = json.loads(json.dumps(healthy.rows))
+            for row in rows:
+                if "data" in row:
+                    del row["data"][gone]
+                    row["data"] |= value
+            assert reference.matching(healthy._replace(rows=rows), phase, references) is None
+    extended = [*healthy.rows, {"step": 50, "tokens": 6400, "phase": "grammar", "stage": 4, "extension": {}}]
+    assert reference.matching(healthy._replace(rows=extended), phase, references) is None
+    lost = healthy._replace(rows=[row for row in healthy.rows if row["step"] != 0 or "data" in row])
+    assert reference.points(lost, phase) == list(references[0].points[1:])  # a lost row moves no other
+    with pytest.raises(InputError, match="lacks rows of phase grammar"):
+        reference.measured(healthy._replace(rows=healthy.rows[:5]), phase, "tiny", "a machine")
+
+
+def test_references_come_back_from_their_file_and_damage_is_named(healthy, tmp_path, monkeypatch):
+    references, path = references_of(healthy), tmp_path / "references.json"
+    monkeypatch.setattr(reference, "FILE", path)
+    path.write_text(json.dumps([entry._asdict() for entry in references]))
+    assert reference.known() == references
+    for text in ("[{]", "{}x", '[{"run": "x"}]', "[3]"):
+        path.write_text(text)
+        with pytest.raises(DamageError, match=r"references\.json: .* restore it"):
+            reference.known()
+
+
+def test_the_shipped_references_are_of_the_shipped_configurations():
+    entries = reference.known()
+    assert {entry.run for entry in entries} >= {"quickstart"}
+    for entry in entries:
+        config = config_module.load(PROJECT / "configs" / f"{entry.run}.toml")
+        assert entry.training == reference.training(config, config.phase_named(entry.phase)), entry.run
+        assert entry.points[-1].tokens == config.phase_named(entry.phase).tokens
 
 
 def refusal(broken, batch="00000007.npz"):

@@ -30,9 +30,8 @@ def _keep(options: argparse.Namespace, interrupts: Interrupts) -> None:
     new = [reference.measured(run, phase, options.name, options.machine) for phase in closed]
     others = [entry for entry in reference.known() if entry.run != options.name]
     entries = sorted([*others, *new], key=lambda entry: entry.run)
-    path = Path(reference.__file__).with_name(reference.FILE)
-    files.write_text(path, json.dumps([entry._asdict() for entry in entries], indent=1) + "\n")
-    print(f"{path}: {len(new)} phases of {options.name}")
+    files.write_text(reference.FILE, json.dumps([entry._asdict() for entry in entries]) + "\n")
+    print(f"{reference.FILE}: {len(new)} phases of {options.name}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

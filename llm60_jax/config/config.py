@@ -115,8 +115,9 @@ class Optimizer:
     """Adafactor (Shazeer and Stern 2018) with absolute learning rates.
 
     The playbook, section 8, prefers Adafactor; AdamW is for comparison. With Muon (Jordan 2024) the
-    embedding and the final norm still go by Adafactor. Its update of a matrix has an RMS of 0.2 times
-    the rate (Liu et al. 2025), Adafactor's of up to `clip_rms` times the rate.
+    embedding and the final norm still go by Adafactor, the blocks' norms by AdamW. Its update of a
+    matrix has an RMS of 0.2 times the rate (Liu et al. 2025), Adafactor's of up to `clip_rms` times the
+    rate.
     """
 
     name: Literal["adafactor", "adamw", "muon"] = "adafactor"

@@ -105,9 +105,9 @@ def merge_lora(params: Params, lora: Lora) -> Params:
                     "kernel": merged[blocks][part][matrix]["kernel"]
                     + lora.scale * jnp.einsum("nir,nro->nio", pair["a"], pair["b"], precision="highest")
                 }
-                for matrix, pair in matrices.items()
+                for matrix, pair in pairs.items()
             }
-            for part, matrices in params[name].items()
+            for part, pairs in params[name].items()
         }
         merged[blocks] = _deep_merge(merged[blocks], kernels)
     return merged

@@ -5,21 +5,24 @@ An entry is for runs that train the same model on as much of the same text by th
 compared, because folders lie elsewhere on each machine; what the run measured of its text is.
 """
 
+import dataclasses
 import hashlib
-import importlib.resources
 import itertools
 import json
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from llm60_jax import config as config_module
-from llm60_jax.config import Phase
+from llm60_jax.config import Config, Phase, schema
+from llm60_jax.errors import DamageError, InputError
+from llm60_jax.machine import files
 from llm60_jax.record.history import History
 
-FILE = "references.json"
+FILE = Path(__file__).with_name("references.json")
 _UNSEEN = ("sources", "gate", "remat", "goal")  # fields of a phase that leave the loss at a step as it is
-_SAME_TEXT = 0.01  # largest difference of two texts' lengths, and of their entropies in nats
+_OF_TRAIN = ("tokens_per_step", "dtype", "document_mask")  # fields of [train] that do not
+_SAME_TEXT = 0.01  # largest difference of two texts: of lengths, as a share, and of entropies, in nats
 
 
 class Point(NamedTuple):
@@ -38,7 +41,7 @@ class Reference(NamedTuple):
     phase: str
     training: str  # digest of everything that decides the losses but the text
     text_tokens: int
-    unigram_entropy: float
+    unigram_entropy: float  # nats
     points: tuple[Point, ...]  # in the order of tokens
     tokens_per_second: float
     memory_gb: float
@@ -46,8 +49,11 @@ class Reference(NamedTuple):
 
 
 def known() -> list[Reference]:
-    """Return the references that came with the project."""
-    return parsed(json.loads(importlib.resources.files(__package__).joinpath(FILE).read_text(encoding="utf-8")))
+    """Return the references that came with the project. Raise DamageError if their file cannot be read."""
+    try:
+        return parsed(json.loads(files.read_text(FILE)))
+    except (ValueError, TypeError, KeyError):
+        raise DamageError(f"{FILE}: it is not what tools/reference.py writes; restore it from the project") from None
 
 
 def parsed(entries: Sequence[dict[str, Any]]) -> list[Reference]:
@@ -61,61 +67,72 @@ def measured(history: History, phase: Phase, name: str, machine: str) -> Referen
     Args:
       name: of the run's configuration.
       machine: in words, for the reader of a table.
+
+    Raises:
+      InputError: another run could not be compared with this one, or its record has gaps.
     """
-    facts = history.of(phase, "data")[-1]["data"]
-    ends = [row["stage_end"] for row in history.of(phase, "stage_end")]
-    seconds = sum(end["seconds"]["steps"] for end in ends)
+    if _is_special(history):
+        raise InputError(f"{history.path}: no reference, because it starts from a checkpoint or was extended")
+    ends = {row["stage"]: row["stage_end"] for row in history.of(phase, "stage_end")}
+    facts, stages, found = _facts(history, phase), history.stages(phase), points(history, phase)
+    if facts is None or not found or not all(stage.index in ends for stage in stages):
+        raise InputError(f"{history.path}: metrics.jsonl lacks rows of phase {phase.name}; train it again")
+    tokens = {stage.index: stage.steps * history.config.train.tokens_per_step for stage in stages}
+    seconds = sum(tokens[index] / max(1e-9, ends[index]["tokens_per_second"]) for index in tokens)
     return Reference(
         run=name,
         phase=phase.name,
-        training=training(history, phase),
-        text_tokens=facts["tokens"],
-        unigram_entropy=round(facts["unigram_entropy"], 4),
-        points=tuple(points(history, phase)),
-        tokens_per_second=round(phase.tokens / seconds),
-        memory_gb=round(max(end["peak_resident_bytes"] for end in ends) / 1e9, 2),
+        training=training(history.config, phase),
+        text_tokens=facts[0],
+        unigram_entropy=round(facts[1], 4),
+        points=tuple(found),
+        tokens_per_second=round(sum(tokens.values()) / seconds),
+        memory_gb=round(max(end.get("peak_resident_bytes", 0) for end in ends.values()) / 1e9, 2),
         machine=machine,
     )
 
 
 def points(history: History, phase: Phase) -> list[Point]:
     """Return the measurements of a phase on its own held-out text."""
+    begins = history.stages(phase)[0].start_step if history.stages(phase) else 0
     return [
         Point(
-            row["tokens"] - _begins(history, phase),
+            (row["step"] - begins) * history.config.train.tokens_per_step,
             round(row["validation_loss"], 4),
             round(row["bits_per_byte"], 4),
-            round(row["minimal_pairs"], 4) if "minimal_pairs" in row else None,
+            round(row["minimal_pairs"], 4) if row.get("minimal_pairs") is not None else None,
         )
         for row in history.of(phase, "validation_loss")
+        if row.get("bits_per_byte") is not None and row["validation_loss"] is not None
     ]
 
 
-def training(history: History, phase: Phase) -> str:
-    """Return the digest of everything but the text and the seed that decides the losses of a phase."""
-    config = config_module.to_tree(history.config)
-    names = history.config.phase_names
-    phases = config["phase"][: names.index(phase.name) + 1]
-    train = {name: config["train"][name] for name in ("tokens_per_step", "dtype", "document_mask")}
+def training(config: Config, phase: Phase) -> str:
+    """Return the digest of everything but the text and the seed that decides the losses of a phase.
+
+    Fields at their defaults are left out, so that a new field changes no digest.
+    """
+    train = {name: value for name, value in _said(config.train).items() if name in _OF_TRAIN}
+    phases = config.phase[: config.phase.index(phase) + 1]
     parts = [
-        {**config["model"], **config["optimizer"], **train},
-        [{name: value for name, value in each.items() if name not in _UNSEEN} for each in phases],
+        _said(config.model),
+        _said(config.optimizer),
+        train,
+        _said(config.tokenizer) if config.tokenizer else {},
+        [{name: value for name, value in _said(each).items() if name not in _UNSEEN} for each in phases],
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def matching(history: History, phase: Phase, references: Sequence[Reference]) -> Reference | None:
     """Return the reference that a phase may be compared with; None without one."""
-    rows = history.of(phase, "data")
-    if not rows:
+    facts = _facts(history, phase)
+    if facts is None or _is_special(history):
         return None
-    facts = rows[-1]["data"]
+    digest, (tokens, entropy) = training(history.config, phase), facts
     for reference in references:
-        if (
-            reference.training == training(history, phase)
-            and abs(facts["tokens"] / reference.text_tokens - 1) <= _SAME_TEXT
-            and abs(facts["unigram_entropy"] - reference.unigram_entropy) <= _SAME_TEXT
-        ):
+        same_length = abs(tokens / reference.text_tokens - 1) <= _SAME_TEXT
+        if reference.training == digest and same_length and abs(entropy - reference.unigram_entropy) <= _SAME_TEXT:
             return reference
     return None
 
@@ -127,12 +144,29 @@ def loss_at(reference: Reference, tokens: int) -> float | None:
     """
     later = [point for point in reference.points if point.tokens > 0]
     for a, b in itertools.pairwise(later):
-        if a.tokens <= tokens <= b.tokens:
+        if a.tokens <= tokens <= b.tokens and a.tokens < b.tokens:
             share = (tokens - a.tokens) / (b.tokens - a.tokens)
             return statistics.fmean([a.loss, b.loss], [1 - share, share])
     return next((point.loss for point in later if point.tokens == tokens), None)
 
 
-def _begins(history: History, phase: Phase) -> int:
-    """Return the tokens that were trained before a phase."""
-    return min(row["tokens"] for row in history.rows if row["phase"] == phase.name)
+def _facts(history: History, phase: Phase) -> tuple[int, float] | None:
+    """Return the tokens of a phase's text and the entropy of single tokens; None where the run did not say them."""
+    rows = history.of(phase, "data")
+    tokens, entropy = (rows[-1]["data"].get(name) if rows else None for name in ("tokens", "unigram_entropy"))
+    return None if not tokens or entropy is None else (tokens, entropy)
+
+
+def _is_special(history: History) -> bool:
+    """Return whether other weights or more steps than the configuration says were behind the losses."""
+    return history.config.start is not None or any("extension" in row for row in history.rows)
+
+
+def _said(record: Any) -> dict[str, Any]:
+    """Return the fields of a record that differ from their defaults, as plain values."""
+    tree = schema.to_tree(record)
+    return {
+        field.name: tree[field.name]
+        for field in dataclasses.fields(record)
+        if field.default is dataclasses.MISSING or getattr(record, field.name) != field.default
+    }

@@ -60,7 +60,8 @@ def start(config: Config) -> Start | None:
     old_optimizer, new_optimizer = trained.optimizer.name, config.optimizer.name
     if old_optimizer != new_optimizer:
         raise InputError(
-            f"optimizer.name: {old_optimizer} in {folder}, {new_optimizer} here; its state comes with the weights"
+            f"optimizer.name: {old_optimizer} in {folder}, {new_optimizer} here; its state comes with the weights. "
+            f"Set optimizer.name={old_optimizer} and rates for it, or train that run again"
         )
     run = folder.absolute().parents[1]
     gates.require(run, meta["phase"], meta["state_sha256"], None)

@@ -153,13 +153,13 @@ def judge(phase: Phase, evidence: Evidence) -> tuple[Check, ...]:
     # A phase is extended only if the plateau is all that it lacks (closing.judge).
     longer = f"train longer: in a new run (--workdir DIR) with --set {phase.times(2)}"
     extend = f"if only this check fails, raise phase.{name}.gate.extend_up_to (now {gate.extend_up_to:g}) and run again"
+    at_rest = phase.learning_rate[1] == 0  # an extension would go on at that rate
+    onward = longer if at_rest else f"train {more:,} more tokens; {extend}"
     cleaner = "restart phase 1 with cleaner or more text (python tools/inspect_data.py shows it)"
     gentler = f"in a new run, lower phase.{name}.learning_rate or make the phase shorter"
     checks = [
         _least("fall of validation loss", fall.value - fall.error, gate.min_fall, f"{longer}; or clean its text"),
-        _most(
-            PLATEAU, gain.value + gain.error, gate.min_gain, f"it still improves: train {more:,} more tokens; {extend}"
-        ),
+        _most(PLATEAU, gain.value + gain.error, gate.min_gain, f"it still improves: {onward}"),
     ]
     for phenomenon, asked in gate.grammar.items():
         lower = evidence.grammar[phenomenon].lower if phenomenon in evidence.grammar else math.nan

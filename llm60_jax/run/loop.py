@@ -241,7 +241,9 @@ def _shared(config: Config) -> Iterator[str]:
         f"; {settings.fsdp} of them hold the weights together" if settings.fsdp > 1 else ""
     )
     slots, count = plan.sharing(config).slots, settings.device_count
-    if settings.gather == "layer" and settings.fsdp > 1:
+    if config.optimizer.name != "adafactor":
+        yield f"optimizer.name = {config.optimizer.name}: its update may round otherwise elsewhere; {_TO_ROUNDING}"
+    elif settings.gather == "layer" and settings.fsdp > 1:
         yield f'train.gather = "layer": {_TO_ROUNDING}'
     elif slots == 0:
         why = "train.slots = 0" if settings.slots == 0 else f"{count} is no power of two"

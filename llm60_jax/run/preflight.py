@@ -28,8 +28,8 @@ def require(config: Config) -> None:
     if state + weights > memory:
         needed = (state + weights) / 1e9
         raise MachineError(
-            f"model: {config.model.parameter_count:,} parameters and their gradients need {needed:,.1f} GB, "
-            f"and this machine has {memory / 1e9:.1f} GB of memory; choose a smaller model"
+            f"model: {config.model.parameter_count:,} parameters, gradients and the optimizer's state need "
+            f"{needed:,.1f} GB, and this machine has {memory / 1e9:.1f} GB of memory; choose a smaller model"
         )
     workdir = Path(config.workdir)
     existing = [p for kind in ("checkpoints", "phases") for p in workdir.glob(f"{kind}/*/manifest.json")]

@@ -79,7 +79,8 @@ def _muon(config: Optimizer, matrices: Matrices) -> optax.GradientTransformation
     rule = optax.contrib.muon(
         learning_rate=1.0,
         consistent_rms=config.update_rms,
-        adam_b2=0.95,
+        adam_b1=config.betas[0],
+        adam_b2=config.betas[1],
         muon_weight_dimension_numbers=lambda layer: jax.tree.map(lambda x: numbers if x.ndim == 3 else None, layer),
     )
 

@@ -190,6 +190,10 @@ def _compare(options: argparse.Namespace, interrupts: Interrupts) -> None:
         raise InputError(f"--seeds: {options.seeds!r}, but it must be numbers separated by commas")
     config = config_module.load(options.config, options.set)
     require_torch(config, config.phase[0], "quality.py")
+    if config.phase[0].decay != "cosine" or config.phase[0].hold:
+        raise InputError(
+            "quality.py: PyTorch's side has a cosine decay only; --set its phase's decay=cosine and hold=0"
+        )
     if len(config.phase) > 1:
         raise InputError(f"{options.config}: has {len(config.phase)} phases, but the tool compares one; leave one")
     config, _ = devices.ready(config)

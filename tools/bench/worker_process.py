@@ -99,3 +99,8 @@ def require_torch(config: Config, phase: Phase, option: str) -> None:
         raise InputError(f"{option}: PyTorch is not installed; pip install -e '.[torch]'")
     if config.model.enhancements or phase.lora or phase.deep_supervision:
         raise InputError(f"{option}: PyTorch's side has the plain model only, without enhancements")
+    if config.optimizer.name != "adafactor":
+        raise InputError(
+            f"{option}: PyTorch's side has Adafactor only, and optimizer.name is {config.optimizer.name}; "
+            "--set optimizer.name=adafactor, with rates for it"
+        )

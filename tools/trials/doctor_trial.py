@@ -61,11 +61,13 @@ def base(folder: Path, data_dir: Path) -> Tree:
     tree["tokenizer"]["sample_characters"] = 2_000_000
     tree["train"] |= {"micro_batch": [[32, 16], [64, 8], [128, 4]], "log_every": 10, "evaluate_every": 50}
     tree["train"] |= {"save_every": 200, "validation_tokens": 8192}
+    tree["optimizer"] = {"name": "adafactor"}
     tree["train"]["kernels"] = "xla"  # so that a machine without a compiler lacks nothing
     open_gate = {"min_gain": 100.0, "min_fall": -100.0, "max_grammar_loss": 1.0, "max_forgetting": 5.0}
-    for phase, tokens in zip(tree["phase"], (409_600, 153_600, 102_400), strict=True):
+    lengths, rates = (409_600, 153_600, 102_400), ([1.5e-3, 5e-4], [1e-3, 3e-4], [2e-4, 7e-5])
+    for phase, tokens, rate in zip(tree["phase"], lengths, rates, strict=True):
         phase |= {"tokens": tokens, "context": [[0.0, 32], [0.3, 64], [0.7, 128]], "gate": open_gate}
-        phase["freeze"] = [[0.0, 0], [0.2, 2], [0.5, 4]]
+        phase |= {"freeze": [[0.0, 0], [0.2, 2], [0.5, 4]], "learning_rate": rate, "decay": "cosine"}
     return tree
 
 

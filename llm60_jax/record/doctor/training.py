@@ -93,7 +93,8 @@ def diverges(history: History, phase: Phase) -> Iterator[Finding]:
         yield Finding(
             "diverges",
             phase.name,
-            f"{evidence}; a step moves weights by up to {moved:g}, and their initial spread was {INIT_STD:g}",
+            f"{evidence}; a step moves the blocks' matrices by up to {moved:g}, "
+            f"and their initial spread was {INIT_STD:g}",
             "the learning rate is too high",
             new_run(divided_rates(phase, moved / 1e-3 if hot else 3), *longer_warmup(phase, 0.05)),
         )
