@@ -24,7 +24,7 @@ from llm60_jax.training import growing, programs, step
 
 
 def growing_tree(folder: Path, **changes: object) -> dict:
-    """Ten steps in one phase: two blocks, four from step 4 on, six from step 6 on; the context grows at step 8."""
+    """Ten steps by Muon: two blocks, four from step 4 on, six from step 6 on; the context grows at step 8."""
     tree = tiny_tree(folder)
     phase = tree["phase"][0] | {"context": [[0.0, 16], [0.8, 32]], "freeze": [[0.0, 0]]}
     phase |= {"grow": [[0.0, 2], [0.4, 4], [0.6, 6]]} | changes
@@ -33,6 +33,7 @@ def growing_tree(folder: Path, **changes: object) -> dict:
         "tokenizer": {"phases": ["grammar"]},
         "architecture": "growing",
         "baseline": "x",
+        "optimizer": {"name": "muon"},
     }
 
 
