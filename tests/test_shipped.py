@@ -29,7 +29,7 @@ def run(*command, cwd, path=PROJECT):
 
 def test_every_script_has_a_command_and_a_purpose():
     for script in PROJECT.glob("tools/*.py"):
-        assert (script.stem in SCRIPTS) != (script.stem in ("docs", "config_page")), script
+        assert (script.stem in SCRIPTS) != (script.stem in ("docs", "config_page", "reference")), script
     assert SCRIPTS["train"] == PROJECT / "launch.py"
     assert SCRIPTS["bench"] == PROJECT / "tools" / "bench" / "bench.py"  # not the short name that starts it
     for name, script in SCRIPTS.items():

@@ -94,7 +94,7 @@ def _muon(config: Optimizer, matrices: Matrices) -> optax.GradientTransformation
 
     def update_layer(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         updates, state = rule.update(apart(grads), state, apart(params))
-        return jax.tree.map(lambda update, grad: update.reshape(grad.shape), updates, grads), state
+        return jax.tree.map(lambda step, grad: step.reshape(grad.shape), updates, grads), state
 
     return optax.GradientTransformation(lambda layer: rule.init(apart(layer)), update_layer)
 
