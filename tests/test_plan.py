@@ -190,7 +190,7 @@ def test_evaluation_takes_a_twentieth_of_the_tokens_at_most(name):
 def test_a_short_phase_scores_enough_for_its_gate():
     config = config_module.load(PROJECT / "configs" / "quickstart.toml")
     assert [plan.validation_tokens(config, phase) for phase in config.phase] == [8192, 8192, 8192]
-    assert scored_share(config, config.phase[0]) == pytest.approx(plan.EVALUATION_SHARE, rel=0.1)
+    assert scored_share(config, config.phase[0]) <= plan.EVALUATION_SHARE
     assert scored_share(config, config.phase[2]) > plan.EVALUATION_SHARE  # which the end of the phase says
 
 
