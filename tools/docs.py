@@ -103,8 +103,8 @@ def reference_page() -> str:
         "What our own runs measured, to compare yours with. A loss is comparable only for the same text,\n"
         "the same tokenizer and the same schedule; bits per byte forgive another tokenizer, not another\n"
         "text. Where all of that is the same, `python tools/doctor.py RUN` compares for you, and says so if\n"
-        "your held-out loss is more than 0.25 nats above ours. Two seeds of the quickstart differ by about\n"
-        "0.05 nats. Tokens are those of the phase.\n"
+        f"your held-out loss is more than {reference.ABOVE:g} nats above ours. Two seeds of the quickstart differ by\n"
+        "about 0.05 nats. Tokens are those of the phase.\n"
     ]
     for name, phases in itertools.groupby(reference.known(), key=lambda entry: entry.run):
         parts.append(f"## {name}\n")

@@ -20,6 +20,7 @@ from llm60_jax.machine import files
 from llm60_jax.record.history import History
 
 FILE = Path(__file__).with_name("references.json")
+ABOVE = 0.25  # nats above a reference that are no chance; two seeds of the quickstart differ by 0.05
 _UNSEEN = ("sources", "gate", "remat", "goal")  # fields of a phase that leave the loss at a step as it is
 _OF_TRAIN = ("tokens_per_step", "dtype", "document_mask")  # fields of [train] that do not
 _SAME_TEXT = 0.01  # largest difference of two texts: of lengths, as a share, and of entropies, in nats
@@ -138,9 +139,9 @@ def matching(history: History, phase: Phase, references: Sequence[Reference]) ->
 
 
 def loss_at(reference: Reference, tokens: int) -> float | None:
-    """Return a reference's held-out loss after so many tokens of the phase, on a line between two measurements.
+    """Return the held-out loss of a reference after a number of the phase's tokens.
 
-    None before the first measurement after the beginning, and after the last.
+    Between two measurements it lies on a line. It is None before the first one after the beginning, and after the last.
     """
     later = [point for point in reference.points if point.tokens > 0]
     for a, b in itertools.pairwise(later):

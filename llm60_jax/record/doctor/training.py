@@ -29,7 +29,6 @@ _OVERFIT_RISE = 0.05  # nats that the held-out loss is above its best
 _MANY_EPOCHS = 8  # passes through a phase's text
 _DEAD_CONTRIBUTION = 0.01  # share of the residual stream that a block adds
 _NEEDED_DEPTH = 0.5  # share of the blocks
-_ABOVE_REFERENCE = 0.25  # nats; two seeds of the quickstart differ by 0.05
 _NEEDED_LOSS = 0.02  # nats above the last block's loss at which a depth suffices
 
 
@@ -211,16 +210,18 @@ def idle_depth(history: History, phase: Phase) -> Iterator[Finding]:
 
 def above_reference(history: History, phase: Phase) -> Iterator[Finding]:
     """Find a held-out loss far above that of the project's own run of the same model, schedule and text."""
-    like = reference.matching(history, phase, reference.known())
-    measured = reference.points(history, phase)
-    expected = reference.loss_at(like, measured[-1].tokens) if like and measured else None
-    if like is None or expected is None or measured[-1].loss - expected <= _ABOVE_REFERENCE:
+    like, measured = reference.matching(history, phase, reference.known()), reference.points(history, phase)
+    if like is None or not measured:
+        return
+    last = measured[-1]
+    expected = reference.loss_at(like, last.tokens)
+    if expected is None or last.loss - expected <= reference.ABOVE:
         return
     yield Finding(
         "above the reference",
         phase.name,
-        f"held-out loss {measured[-1].loss:.2f} after {measured[-1].tokens:,} tokens of the phase; our own run of "
-        f"{like.run} had {expected:.2f} there",
+        f"held-out loss {last.loss:.2f} after {last.tokens:,} tokens of the phase; our own run of {like.run} had "
+        f"{expected:.2f} there",
         "model, schedule and length of the text are the same, so the text itself differs, or its order, or the code",
         "read the findings above first; then compare your text (python tools/inspect_data.py) and seed with ours, and "
         "run the tests",
