@@ -384,6 +384,13 @@ def test_blocks_are_drawn_for_any_text():
     assert [drawing.count("<polyline") for drawing in drawings] == [1, 1]
 
 
+def test_the_blocks_of_a_model_are_drawn_where_it_grows(tree, tmp_path):
+    seen = made(tree, tmp_path)
+    first, *others = seen.plan
+    growing = seen._replace(plan=[first | {"blocks": 1}, *others])
+    assert len(curves.schedule(growing)) == len(curves.schedule(seen)) + 1
+
+
 # --- Over HTTP -------------------------------------------------------------------------------------------------------
 
 

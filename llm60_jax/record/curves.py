@@ -40,14 +40,15 @@ def compared(runs: Sequence[tuple[str, History]]) -> list[str]:
 
 
 def schedule(run: History) -> list[str]:
-    """Return learning rate, context, frozen blocks and gradient norm."""
+    """Return learning rate, context, blocks where the model grows, frozen blocks and gradient norm."""
     bands = _bands(run)
     ends = [(edge, row) for row, (start, stop) in _spans(run) for edge in (start, stop)]
+    grows = [("blocks", "blocks")] if len({row["blocks"] for row in run.plan}) > 1 else []
     return _drawn(
         chart("learning rate", [Line("learning rate", _points(run.rows, "learning_rate"))], bands, include=[0]),
         *(
             chart(f"{name}, as planned", [Line(name, [(x, row[field]) for x, row in ends], True)], bands, include=[0])
-            for name, field in (("context", "context"), ("frozen blocks", "frozen"))
+            for name, field in (("context", "context"), *grows, ("frozen blocks", "frozen"))
         ),
         chart("gradient norm", [Line("gradient norm", _points(run.rows, "grad_norm"))], bands, include=[0]),
     )
@@ -134,7 +135,8 @@ def _bands(run: History) -> list[Band]:
     last = max((row["tokens"] for row in run.rows), default=0)
     return [
         Band(
-            f"{row['phase']} {row['stage'] + 1}: context {row['context']}, {row['frozen']} blocks frozen",
+            f"{row['phase']} {row['stage'] + 1}: context {row['context']}, "
+            f"{row['frozen']} of {row['blocks']} blocks frozen",
             start,
             min(stop, last),
             shaded=number % 2 == 1,

@@ -36,8 +36,7 @@ class History(NamedTuple):
     def stages(self, phase: Phase) -> list[Stage]:
         """Return the stages of a phase by the latest plan."""
         names = {field.name for field in dataclasses.fields(Stage)}
-        older = {"blocks": self.config.model.layers}  # plans of older runs do not say it
-        rows = [older | row for row in self.plan if row["phase"] == phase.name]
+        rows = [row for row in self.plan if row["phase"] == phase.name]
         return [
             Stage(**{name: row[name] for name in names & row.keys()}, index=row["stage"], frozen_blocks=row["frozen"])
             for row in rows
@@ -72,12 +71,13 @@ def read(path: Path, rows: list[dict[str, Any]] | None = None) -> History:
     if rows is None:
         rows, skipped = workdir.read_rows()
         parts.skip(shapes.told(workdir.metrics_path.name, skipped))
-    stages = parts.read("plan.json", lambda value: shapes.plan_problem(config, value))
+    stages = parts.read("plan.json", lambda value: shapes.plan_problem(config, value)) or []
+    plan = [{"blocks": config.model.layers} | row for row in stages]  # plans of older runs do not say it
     gates = {name: parts.read(f"gates/{name}.json", shapes.Gate) for name in config.phase_names}
     samples = [parts.read(f"samples/{file.name}", shapes.Sample) for file in path.glob("samples/*.json")]
     written = sorted(filter(None, samples), key=lambda sample: sample["step"])
     judged = {name: gate for name, gate in gates.items() if gate}
-    return History(path, config, rows, stages or [], judged, written, lacks, parts.skipped)
+    return History(path, config, rows, plan, judged, written, lacks, parts.skipped)
 
 
 class _Parts(NamedTuple):

@@ -13,7 +13,7 @@ from llm60_jax.machine import shipped
 
 FOLDER = "tensorboard"
 _GROUPS = {
-    "training": ("loss", "objective", "learning_rate", "grad_norm", "context", "frozen", "tokens_per_second"),
+    "training": ("loss", "objective", "learning_rate", "grad_norm", "context", "blocks", "frozen", "tokens_per_second"),
     "validation": ("validation_loss", "bits_per_byte", "minimal_pairs"),
 }
 

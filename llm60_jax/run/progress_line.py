@@ -15,8 +15,8 @@ def progress_line(row: dict[str, Any], plan: Plan, remaining_seconds: float) -> 
     """Return the line for a logged step, a row of metrics.jsonl."""
     return (
         f"{place(plan, plan.stage_at(row['step'] - 1))} | step {row['step']:,}/{plan.steps:,} | context "
-        f"{row['context']} frozen {row['frozen']} | loss {row['loss']:.4f} | rate {row['learning_rate']:.2e} | "
-        f"{speed(row['tokens_per_second'])} | ETA {duration(remaining_seconds)}"
+        f"{row['context']} frozen {row['frozen']} of {row['blocks']} | loss {row['loss']:.4f} | "
+        f"rate {row['learning_rate']:.2e} | {speed(row['tokens_per_second'])} | ETA {duration(remaining_seconds)}"
     )
 
 
