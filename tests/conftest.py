@@ -34,9 +34,12 @@ import jax  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 4)  # in this process, for what trains on several; all else uses the first
 
+import made_runs  # noqa: E402
+
 from llm60_jax import config as config_module  # noqa: E402
 from llm60_jax.config import Exclude, FolderSource, Phase  # noqa: E402
 from llm60_jax.machine import facts  # noqa: E402
+from llm60_jax.record.history import History  # noqa: E402
 from llm60_jax.record.history import without_time as without_time  # noqa: E402
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -317,6 +320,12 @@ def tiny_file(tree: dict[str, Any], tmp_path: Path) -> Path:
     path = tmp_path / "tiny.toml"
     path.write_text(to_toml(tree), encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def healthy(tree: dict[str, Any], tmp_path: Path) -> History:
+    """The rows of a finished run of three phases in which nothing is wrong."""
+    return made_runs.made(made_runs.longer(tree), tmp_path)
 
 
 def metrics(workdir: Path) -> list[dict[str, Any]]:

@@ -12,74 +12,14 @@ import doctor_trial
 import numpy as np
 import pytest
 from conftest import PROJECT, to_toml
+from made_runs import longer, made
 
 from llm60_jax import config as config_module
 from llm60_jax import plan
 from llm60_jax.data.tokens import bigrams
 from llm60_jax.errors import DamageError, InputError
 from llm60_jax.machine import terminal
-from llm60_jax.record import doctor, history, reference, report
-from llm60_jax.record.history import History
-
-DATA = {
-    "documents": 40, "tokens": 200_000, "epochs": 1.0, "kept_share": 0.9, "duplicate_share": 0.02,
-    "bytes_per_token": 3.6, "whole_word_share": 0.6, "unused_share": 0.02, "unigram_entropy": 5.0,
-    "order": {"repeated": 0.6, "by_chance": 0.3, "tokens": 32_768, "gain": 0.43},
-    "word_order": {"repeated": 0.5, "by_chance": 0.33, "tokens": 32_768, "gain": 0.26},
-}  # fmt: skip
-PASSED = {"generated": {"looped_words": 10.0}, "human": {"looped_words": 0.0}}
-
-
-@pytest.fixture
-def healthy(tree, tmp_path):
-    """The rows of a finished run of three phases in which nothing is wrong."""
-    return made(longer(tree), tmp_path)
-
-
-def longer(tree):
-    for phase in tree["phase"]:
-        phase |= {"tokens": 50 * 128, "learning_rate": [1e-3, 3e-4]}
-    return tree
-
-
-def made(tree, path):
-    parsed = config_module.parse(tree, "x")
-    whole = plan.build(parsed)
-    rows, gates = [], {}
-    for phase in parsed.phase:
-        start, stop = whole.phase_span(phase.name)
-        earlier = [before.name for before in parsed.phase[: parsed.phase.index(phase)]]
-
-        def at(step, stage, name=phase.name):
-            return {"step": step, "tokens": step * 128, "phase": name, "stage": stage}
-
-        rows.append({**at(start, 0), "data": dict(DATA)})
-        for step in range(start, stop + 1):
-            stage, level = whole.stage_at(min(step, stop - 1)), 5.0 - 2.0 * (step - start) / (stop - start)
-            shape = {"context": stage.context, "frozen": stage.frozen_blocks}
-            fields = {"loss": level, "learning_rate": 1e-3, "tokens_per_second": 900.0, "grad_norm": 1.0}
-            if step > start:
-                rows.append({**at(step, stage.index), **shape, **fields})
-            if (step - start) % 10 == 0:
-                score = {"validation_loss": level + 0.1, "validation_error": 0.05, "bits_per_byte": 2.0}
-                old = (
-                    {"earlier_phases": {name: {**score, "validation_loss": 3.1} for name in earlier}} if earlier else {}
-                )
-                pairs = {"minimal_pairs": 0.6, "minimal_pairs_by_phenomenon": {"agreement": 0.6}}
-                rare = {"loss_by_rarity": [1.0, 2.0, 3.0, 4.0, None]}
-                rows.append({**at(step, stage.index), **score, **old, **pairs, **rare})
-        for stage in whole.phase_stages(phase.name):
-            account = {
-                "tokens_per_second": 900.0, "compile_seconds": 2.0, "temporary_bytes": 1e6, "resident_bytes": 1e8,
-                "peak_resident_bytes": 2e8, "order": dict(DATA["order"]),
-                "seconds": {"steps": 30.0, "data": 0.2, "compile": 1.0, "evaluation": 3.0, "saving": 1.0},
-            }  # fmt: skip
-            rows.append({**at(stage.stop_step, stage.index), "stage_end": account})
-        layers = parsed.model.layers
-        depth = {"contributions": [0.3] * layers, "losses": [6.0 - 0.5 * n for n in range(layers + 1)]}
-        rows.append({**at(stop, 4), "depth": depth})
-        gates[phase.name] = {"passed": True, "override": None, "checks": [], "evidence": json.loads(json.dumps(PASSED))}
-    return History(path, parsed, rows, plan.to_rows(whole, parsed), gates, [])
+from llm60_jax.record import doctor, history, report
 
 
 def symptoms(run):
@@ -106,103 +46,6 @@ def test_a_run_of_an_earlier_version_is_read_as_far_as_it_goes(healthy):
         row.get("stage_end", {}).pop("order", None)
     assert symptoms(healthy._replace(rows=rows)) == []
     assert "<html" in report.page(healthy._replace(rows=rows))
-
-
-def references_of(run):
-    return [reference.measured(run, phase, "tiny", "a machine") for phase in run.config.phase]
-
-
-def worse(run, phase, nats):
-    """Return a run with higher held-out losses in one phase."""
-    rows = [
-        row | {"validation_loss": row["validation_loss"] + nats}
-        if row["phase"] == phase and "validation_loss" in row
-        else row
-        for row in run.rows
-    ]
-    return run._replace(rows=rows)
-
-
-@pytest.mark.parametrize(("nats", "found"), [(0.2, []), (0.4, [("vocabulary", "above the reference")]), (-0.4, [])])
-def test_a_loss_far_above_our_own_run_is_named_with_both_values(healthy, monkeypatch, nats, found):
-    references = references_of(healthy)
-    monkeypatch.setattr(reference, "known", lambda: references)
-    run = worse(healthy, "vocabulary", nats)
-    assert symptoms(run) == found
-    if found:
-        [finding] = doctor.examine(run)
-        assert "held-out loss 3.50 after 6,400 tokens of the phase; our own run of tiny had 3.10" in finding.evidence
-
-
-def test_a_run_is_compared_on_the_line_between_two_measurements(healthy):
-    first, *_ = references_of(healthy)
-    a, b = first.points[1:3]
-    assert reference.loss_at(first, (a.tokens + b.tokens) // 2) == pytest.approx((a.loss + b.loss) / 2)
-    assert reference.loss_at(first, a.tokens) == a.loss
-    assert reference.loss_at(first, first.points[-1].tokens) == first.points[-1].loss
-    assert reference.loss_at(first, a.tokens - 1) is None  # no line from before the first step: the loss falls steeply
-    assert reference.loss_at(first, first.points[-1].tokens + 1) is None
-
-
-def test_only_the_same_training_on_the_same_text_is_compared(healthy, tree):
-    references, (phase, second, _) = references_of(healthy), healthy.config.phase
-    assert reference.matching(healthy, phase, references) == references[0]
-    assert reference.matching(healthy, second, references) == references[1]
-    for change in (
-        lambda tree: tree["model"].update(hidden_dim=96),
-        lambda tree: tree["phase"][0].update(learning_rate=[9e-4, 3e-4]),
-        lambda tree: tree["train"].update(tokens_per_step=256),
-        lambda tree: tree.update(optimizer={"name": "adamw"}),
-    ):
-        other = json.loads(json.dumps(tree))
-        change(other)
-        config = config_module.parse(other, "x")
-        assert reference.matching(healthy._replace(config=config), config.phase[1], references) is None
-    moved = json.loads(json.dumps(tree)) | {"seed": 9}
-    moved["phase"][0]["sources"][0]["path"] = "elsewhere"
-    config = config_module.parse(moved, "x")
-    assert reference.matching(healthy._replace(config=config), config.phase[0], references) == references[0]
-    rows = [row | {"data": row["data"] | {"tokens": 190_000}} if "data" in row else row for row in healthy.rows]
-    assert reference.matching(healthy._replace(rows=rows), phase, references) is None
-
-
-def test_a_run_that_does_not_say_enough_is_compared_with_nothing(healthy, tree, monkeypatch):
-    references, phase = references_of(healthy), healthy.config.phase[0]
-    monkeypatch.setattr(reference, "known", lambda: references)
-    for gone in ("tokens", "unigram_entropy"):
-        for value in ({}, {gone: None}):
-            rows = json.loads(json.dumps(healthy.rows))
-            for row in rows:
-                if "data" in row:
-                    del row["data"][gone]
-                    row["data"] |= value
-            assert reference.matching(healthy._replace(rows=rows), phase, references) is None
-    extended = [*healthy.rows, {"step": 50, "tokens": 6400, "phase": "grammar", "stage": 4, "extension": {}}]
-    assert reference.matching(healthy._replace(rows=extended), phase, references) is None
-    lost = healthy._replace(rows=[row for row in healthy.rows if row["step"] != 0 or "data" in row])
-    assert reference.points(lost, phase) == list(references[0].points[1:])  # a lost row moves no other
-    with pytest.raises(InputError, match="lacks rows of phase grammar"):
-        reference.measured(healthy._replace(rows=healthy.rows[:5]), phase, "tiny", "a machine")
-
-
-def test_references_come_back_from_their_file_and_damage_is_named(healthy, tmp_path, monkeypatch):
-    references, path = references_of(healthy), tmp_path / "references.json"
-    monkeypatch.setattr(reference, "FILE", path)
-    path.write_text(json.dumps([entry._asdict() for entry in references]))
-    assert reference.known() == references
-    for text in ("[{]", "{}x", '[{"run": "x"}]', "[3]"):
-        path.write_text(text)
-        with pytest.raises(DamageError, match=r"references\.json: .* restore it"):
-            reference.known()
-
-
-def test_the_shipped_references_are_of_the_shipped_configurations():
-    entries = reference.known()
-    assert {entry.run for entry in entries} >= {"quickstart"}
-    for entry in entries:
-        config = config_module.load(PROJECT / "configs" / f"{entry.run}.toml")
-        assert entry.training == reference.training(config, config.phase_named(entry.phase)), entry.run
-        assert entry.points[-1].tokens == config.phase_named(entry.phase).tokens
 
 
 def refusal(broken, batch="00000007.npz"):

@@ -12,7 +12,7 @@ import report as report_tool
 from conftest import PROJECT, tiny_tree
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_doctor import made
+from made_runs import made
 
 from llm60_jax import config as config_module
 from llm60_jax.record import history, report, shapes

@@ -14,7 +14,7 @@ import time
 
 import pytest
 from conftest import metrics
-from test_doctor import longer, made
+from made_runs import longer, made
 
 from llm60_jax import plan
 from llm60_jax.errors import DamageError, InputError
