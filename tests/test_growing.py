@@ -217,9 +217,20 @@ REFUSED = {
     "no stack ends at 3 blocks": ({"grow": [[0.0, 3], [0.5, 6]]}, {}),
     "needs two sizes or more": ({"grow": [[0.0, 6]]}, {}),
     "the phase ends with 4 blocks": ({"grow": [[0.0, 2], [0.5, 4]]}, {}),
+    "a run with `start` does not grow": ({"grow": []}, {"start": "runs/other/phases/grammar", "tokenizer": None}),
     "a phase that grows does not freeze": ({"freeze": [[0.0, 0], [0.7, 2]]}, {}),
     "deep_supervision = 0": ({"deep_supervision": 0.1}, {}),
 }
+
+
+def test_the_plateau_is_measured_of_the_whole_model_alone(texts):
+    """A loss from before the last blocks came would pass for a fall, and no converged phase would open its gate."""
+    for last in (0.6, 0.7, 0.9):
+        tree = growing_tree(texts, tokens=100 * 128, grow=[[0.0, 2], [0.4, 4], [last, 6]], context=[[0.0, 16]])
+        schedule = plan.build(config_module.parse(tree, "x"))
+        marks = [step for step in range(schedule.steps + 1) if schedule.is_late_mark("grammar", step)]
+        assert len(marks) >= 4
+        assert {schedule.blocks_after(mark) for mark in marks} == {6}
 
 
 @pytest.mark.parametrize("message", REFUSED)

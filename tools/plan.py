@@ -183,8 +183,8 @@ def elsewhere(config: Config, text: str, as_json: bool) -> None:
         sent = [outlook.sent.get(kind, ahead.Sent(0, 0)) for kind in kinds]
         mib = (f"{number / 2**20:,.0f}" for number in (outlook.state_bytes, outlook.peak_bytes))
         each = (f"{one.times:,}: {one.bytes / 2**20:,.1f}" for one in sent)
-        lines.append((f"{key.context:,}", str(key.frozen_blocks), *mib, *each))
-    headings = ["context", "frozen", "state MiB", "peak MiB", *(_SENT_BY[kind] for kind in kinds)]
+        lines.append((f"{key.context:,}", str(key.blocks or config.model.layers), str(key.frozen_blocks), *mib, *each))
+    headings = ["context", "blocks", "frozen", "state MiB", "peak MiB", *(_SENT_BY[kind] for kind in kinds)]
     terminal.say(terminal.columns(headings, lines))
 
 

@@ -286,6 +286,8 @@ class Config:
         weights."""
         growing = [phase for phase in self.phase if phase.grow]
         if self.architecture == "growing":
+            require(self.start is None, "architecture: a run with `start` does not grow; set architecture = 'fixed'")
+            require(len(self.model.stacks) > 1, "architecture: a model grows by stacks; model.stacks has only one")
             example = f"grow = [[0.0, {self.model.boundaries[1]}], [0.5, {self.model.layers}]]"
             require(bool(growing), f"architecture: 'growing' needs a first phase that grows, as by {example}")
         for phase in growing:

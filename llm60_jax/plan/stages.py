@@ -150,12 +150,14 @@ class Plan:
         """Return the spans of steps of the plateau test: the late part and each extension.
 
         The late part is the last 40 % of the phase (`LATE`), without steps before its last stage:
-        inside it neither context, frozen depth nor the number of blocks changes.
+        inside it neither context, frozen depth nor the number of blocks changes. A stage that adds
+        blocks counts from its second step: what is measured before its first is of the smaller model.
         """
         start, stop = self.scheduled_span(phase)
         stages = self.phase_stages(phase)
         last = next(stage for stage in stages if stage.stop_step == stop)
-        late = max(last.start_step, stop - nearest(LATE * (stop - start)))
+        begins = last.start_step + (self.grows_from(last) is not None)
+        late = max(begins, stop - nearest(LATE * (stop - start)))
         return [(late, stop), *((stage.start_step, stage.stop_step) for stage in stages if stage.extends)]
 
     def is_late_mark(self, phase: str, step: int) -> bool:

@@ -21,7 +21,7 @@ def train_stage(run: Run, phase: Phase, stage: Stage) -> None:
     Raises:
       Interrupted: a signal came; the state is saved.
       TrainingError, Rewind: see `Flight.land`.
-      MachineError: blocks were to freeze, and the checkpoint before it could not be saved.
+      MachineError: blocks were to freeze or to be added, and the checkpoint before it could not be saved.
     """
     cpu_seconds = facts.cpu_seconds()
     program, waited = _program(run, phase, stage)

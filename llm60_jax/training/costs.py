@@ -86,28 +86,27 @@ class Steps:
             unfinished[name] = [self.time(key)[0] for key in track(order, f"timing, {name} of {rounds}", len(order))]
         return {key: [unfinished[name][number] for name in names] for number, key in enumerate(order)}
 
-    def optimizer_seconds(self, keys: Sequence[StepKey], rounds: int = 5) -> dict[int, float]:
-        """Return median seconds of the optimizer's update alone, by number of frozen blocks."""
+    def optimizer_seconds(self, keys: Sequence[StepKey], rounds: int = 5) -> list[float]:
+        """Return median seconds of the optimizer's update alone, for each of the keys."""
         params, opt_state = (jax.tree.map(jnp.copy, tree) for tree in (self.state.params, self.state.opt_state))
         tx, rate = step.optimizer(self.config), jnp.float32(self.phase.learning_rate[1])
         gradients = jax.tree.map(lambda x: jnp.full_like(x, 1e-3), params)
-        updates = {}
-        for key in keys:
-            frozen_groups = step.frozen_groups_of(self.config.model, key, params)
+        updates, frozen_of = {}, [step.frozen_groups_of(self.config.model, key, params) for key in keys]
+        for frozen_groups in dict.fromkeys(frozen_of):
             live = {name: group for name, group in gradients.items() if name not in frozen_groups}
 
             def update(params: Any, opt_state: Any, live: Any, frozen: frozenset[str] = frozen_groups) -> Any:
                 return optim.update(tx, frozen, rate, live, opt_state, params)
 
-            updates[key.frozen_blocks] = jax.jit(update, donate_argnums=(0, 1)), live
-        seconds: dict[int, list[float]] = {depth: [] for depth in updates}
+            updates[frozen_groups] = jax.jit(update, donate_argnums=(0, 1)), live
+        seconds: dict[frozenset[str], list[float]] = {frozen: [] for frozen in updates}
         for number in range(rounds + 1):
-            for depth, (function, live) in updates.items():
+            for frozen, (function, live) in updates.items():
                 start = time.perf_counter()
                 params, opt_state = jax.block_until_ready(function(params, opt_state, live))
                 if number:
-                    seconds[depth].append(time.perf_counter() - start)
-        return {depth: statistics.median(times) for depth, times in seconds.items()}
+                    seconds[frozen].append(time.perf_counter() - start)
+        return [statistics.median(seconds[frozen]) for frozen in frozen_of]
 
 
 def made_up_batch(config: Config, key: StepKey) -> step.Batch:

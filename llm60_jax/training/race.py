@@ -211,7 +211,7 @@ def without_choices(key: StepKey) -> StepKey:
 
 def _alike(key: StepKey) -> StepKey:
     """Return a key without what differs between the stages of a phase, either."""
-    return without_choices(key)._replace(context=0, frozen_blocks=0, embedding_frozen=False)
+    return without_choices(key)._replace(context=0, frozen_blocks=0, embedding_frozen=False, blocks=None)
 
 
 def _near(seconds: dict[Candidate, float], slack: float) -> list[Candidate]:

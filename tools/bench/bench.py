@@ -227,15 +227,14 @@ def against_flat(sides: Mapping[str, WorkerProcess], rows: list[dict[str, Any]],
 
 
 def projected_hours(config: Config, rows: list[dict[str, Any]]) -> tuple[dict[str, float], list[str]]:
-    """Return the hours of every phase at the speed measured for each context and depth, and the
-    stages left out.
+    """Return the hours of every phase at the speed measured for each context, depth and number of
+    blocks, and the stages left out.
 
-    The hours count training steps only. A stage is left out if its context and depth were not
-    measured.
+    The hours count training steps only. A stage is left out if nothing like it was measured.
     """
-    speeds = {(row["context"], row["frozen"]): row["step_seconds"] for row in rows}
+    speeds = {(row["context"], row["frozen"], row["blocks"]): row["step_seconds"] for row in rows}
     by_phase, unmeasured = hours.by_phase(
-        plan.build(config).stages, lambda stage: speeds.get((stage.context, stage.frozen_blocks))
+        plan.build(config).stages, lambda stage: speeds.get((stage.context, stage.frozen_blocks, stage.blocks))
     )
     return by_phase, [f"{stage.phase} {stage.index + 1}" for stage in unmeasured]
 
@@ -252,6 +251,8 @@ def _bench(options: argparse.Namespace, interrupts: Interrupts) -> None:
     phase = cli.phase_of(config, options.phase) if options.phase else config.phase[0]
     if options.against_torch:
         require_torch(config, phase, "--against-torch")
+        if phase.grow:
+            raise InputError(f"--against-torch: PyTorch's side has all blocks from the start, and {phase.name} grows")
     stages = chosen(config, phase, options.stages)
     is_whole = stages == chosen(config, phase, "")
     track = terminal.Tracker(interrupts, on_stderr=options.json)

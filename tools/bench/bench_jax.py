@@ -63,6 +63,7 @@ class JaxWorker:
         return {
             "context": key.context,
             "frozen": key.frozen_blocks,
+            "blocks": self.stages[index].blocks,
             "micro_batch": key.micro_batch,
             "remat": key.remat,
             "devices": key.sharing.devices,
@@ -85,8 +86,7 @@ class JaxWorker:
 
     def optimizer(self, index: int) -> dict[str, Any]:
         """Time the optimizer's update alone."""
-        key = self._key(index)
-        return {"seconds": self.steps.optimizer_seconds([key])[key.frozen_blocks]}
+        return {"seconds": self.steps.optimizer_seconds([self._key(index)])[0]}
 
     def input(self, index: int) -> dict[str, Any]:
         """Time the packing of one batch of made-up documents."""

@@ -75,9 +75,15 @@ def profiled(steps: costs.Steps, timed: TimedStep, folder: Path) -> tuple[str, A
 
 
 def report(
-    steps: costs.Steps, timed: Sequence[TimedStep], times: dict[StepKey, list[float]], optimizer: dict[int, float]
+    steps: costs.Steps, timed: Sequence[TimedStep], times: dict[StepKey, list[float]], optimizer: Sequence[float]
 ) -> list[dict[str, Any]]:
-    """Return a row for each timed step, as plain values."""
+    """Return a row for each timed step, as plain values.
+
+    Args:
+      optimizer: seconds of the update of all blocks, then of that of each key of `times`.
+    """
+    whole, *partial = optimizer
+    update_seconds = dict(zip(times, partial, strict=True))
     rows = []
     for name, _, key in timed:
         _ = steps.compiled[key]  # not yet, if an interrupted call has timed all rounds
@@ -100,8 +106,8 @@ def report(
                 "matmul_flops": steps.compiled.flops(key),
                 "temporary_bytes": steps.compiled.temporary_bytes(key),
                 "compile_seconds": steps.compiled.compile_seconds[key],
-                "optimizer_seconds": optimizer[key.frozen_blocks],
-                "optimizer_seconds_saved": optimizer[0] - optimizer[key.frozen_blocks],
+                "optimizer_seconds": update_seconds[key],
+                "optimizer_seconds_saved": whole - update_seconds[key],
                 "state_bytes_updated": sum(size for name, size in state_bytes.items() if name not in frozen_groups),
                 "state_bytes_untouched": sum(size for name, size in state_bytes.items() if name in frozen_groups),
             }
@@ -152,12 +158,10 @@ def _profile(options: argparse.Namespace, interrupts: Interrupts) -> None:
         tempfile.TemporaryDirectory(prefix="profile") as scratch,
     ):
         times = steps.in_turn((subject.key for subject in timed), options.rounds, track, unfinished)
-        # A step with nothing frozen is the reference for what freezing saves the optimizer.
-        whole = timed[0].key._replace(frozen_blocks=0, embedding_frozen=phase.lora is not None)
-        updates = unfinished.part(
-            "optimizer", lambda: list(steps.optimizer_seconds([whole, *times], options.rounds).items())
-        )
-        rows, tables = report(steps, timed, times, dict(updates)), {}
+        # A step of all blocks, none frozen, is the reference for what the optimizer is saved.
+        whole = timed[0].key._replace(frozen_blocks=0, embedding_frozen=phase.lora is not None, blocks=None)
+        updates = unfinished.part("optimizer", lambda: steps.optimizer_seconds([whole, *times], options.rounds))
+        rows, tables = report(steps, timed, times, updates), {}
         for row, subject in track(list(zip(rows, timed, strict=True)), "recording steps", len(timed)):
             folder = (options.trace or Path(scratch)) / f"stage {subject.name}".replace(", ", " ").replace(" ", "-")
             recording = functools.partial(profiled, steps, subject, folder)
