@@ -389,6 +389,9 @@ def test_the_blocks_of_a_model_are_drawn_where_it_grows(tree, tmp_path):
     first, *others = seen.plan
     growing = seen._replace(plan=[first | {"blocks": 1}, *others])
     assert len(curves.schedule(growing)) == len(curves.schedule(seen)) + 1
+    assert "parameters: 6 layers of width 32" in report.headline(seen)
+    early = growing._replace(rows=[row for row in seen.rows if row["step"] <= first["stop_step"]][-1:])
+    assert "parameters: 1 of 6 layers of width 32" in report.headline(early)
 
 
 # --- Over HTTP -------------------------------------------------------------------------------------------------------

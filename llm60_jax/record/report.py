@@ -146,10 +146,12 @@ def _sections() -> dict[str, Callable[[History], Any]]:
 def headline(run: History) -> str:
     """Return the size of the model and how much of its text it has seen."""
     model = run.config.model
-    last = max((row["tokens"] for row in run.rows), default=0)
+    step, last = max(((row["step"], row["tokens"]) for row in run.rows), default=(0, 0))
     total = sum(row["tokens"] for row in run.plan)
+    now = next((row["blocks"] for row in run.plan if step <= row["stop_step"]), model.layers)
+    layers = f"{model.layers}" if now == model.layers else f"{now} of {model.layers}"
     return (
-        f"{model.parameter_count:,} parameters: {model.layers} layers of width {model.dim}, "
+        f"{model.parameter_count:,} parameters: {layers} layers of width {model.dim}, "
         f"{model.vocab_size:,} tokens. "
         f"Trained on {last:,} of {total:,} tokens{f' ({last / total:.0%})' if total else ''}."
     )
