@@ -1,14 +1,17 @@
 """A power law through losses: what it expects, how often it is right, and the tool around it."""
 
+import dataclasses
 import itertools
 import json
+import re
+from pathlib import Path
 
 import extrapolate as tool
 import numpy as np
 import pytest
 
-from llm60_jax.record import extrapolation, history, reference
-from llm60_jax.record.reference import Point
+from llm60_jax.errors import InputError
+from llm60_jax.record import extrapolation, history
 
 TOKENS = np.geomspace(5e5, 12e6, 12)
 
@@ -37,9 +40,17 @@ def test_an_interval_of_90_percent_is_right_so_often(count):
     assert 0.85 <= inside / 200 <= 0.98
 
 
-def test_losses_that_rise_have_no_forecast():
-    points = [(tokens, 1 + tokens / 1e6) for tokens in TOKENS]
-    assert all(map(np.isnan, extrapolation.forecast(points, [24e6])[0][1:]))
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (lambda tokens: 1 + tokens / 1e7, "do not fall"),
+        (lambda tokens: 4 - 2.7 * (tokens / 5e5) ** -0.3, "do not fall"),
+        (lambda tokens: 3 - 0.4 * np.log(tokens / 5e5), "fall faster than any power"),
+    ],
+)
+def test_losses_that_follow_no_law_have_no_forecast(loss, words):
+    with pytest.raises(InputError, match=words):
+        extrapolation.forecast([(tokens, loss(tokens)) for tokens in TOKENS], [24e6])
 
 
 def test_points_of_a_run_are_spread_by_ratios():
@@ -52,44 +63,132 @@ def test_points_of_a_run_are_spread_by_ratios():
     assert extrapolation.spread(points[:3]) == points[:3]
 
 
+def on_a_curve(run, tokens):
+    """The same run with thirty measurements of its first phase on a curve, the last one after so many tokens."""
+    phase = run.config.phase[0]
+    kept = [row for row in run.rows if row["phase"] != phase.name or "validation_loss" not in row]
+    score = {"phase": phase.name, "validation_loss": 3.0, "validation_tokens": 8_192}
+    rows = [
+        {**score, "step": n * tokens // 30 // 128, "bits_per_byte": law(1.2, 0.8, 0.35, n * tokens / 30 * 1e3)}
+        for n in range(1, 31)
+    ]
+    return run._replace(rows=[*kept, *rows, {"phase": phase.name, "step": rows[-1]["step"], "phase_end": {}}])
+
+
 @pytest.fixture
-def curve(healthy, monkeypatch):
-    """The run `healthy` with thirty measurements on a curve, and what to call it by."""
-    monkeypatch.setattr(history, "read", lambda path: healthy)
-    tokens = healthy.config.phase[0].tokens
-    counts = [tokens * n / 30 for n in range(1, 31)]
-    points = [Point(int(count), 3.0, law(1.2, 0.8, 0.35, count * 1e3), None) for count in counts]
-    monkeypatch.setattr(reference, "points", lambda run, phase: points)
-    return ["run"]
+def runs(healthy, monkeypatch):
+    """Runs by name, to change: four whose first phases have different numbers of tokens, as a tool reads them."""
+    found = {}
+    for name, tokens in (("a", 6_400), ("b", 12_800), ("c", 25_600), ("d", 51_200)):
+        first, *others = healthy.config.phase
+        config = dataclasses.replace(healthy.config, phase=(dataclasses.replace(first, tokens=tokens), *others))
+        found[name] = on_a_curve(healthy._replace(path=Path(name), config=config), tokens)
+    monkeypatch.setattr(history, "read", lambda path: found[str(path)])
+    return found
 
 
-def test_one_run_is_read_from_a_tenth_of_its_phase_on(curve, healthy, capsys):
-    assert tool.main([*curve, "--json", "--tokens", "200_000"]) == 0
+def test_one_run_is_read_from_a_tenth_of_its_phase_on(runs, capsys):
+    assert tool.main(["b", "--json", "--tokens", "200_000"]) == 0
     found = json.loads(capsys.readouterr().out)
-    tokens = healthy.config.phase[0].tokens
-    assert found["points"][0][0] >= 0.1 * tokens
-    assert found["points"][-1][0] == tokens
-    assert [each["tokens"] for each in found["forecasts"]] == sorted({200_000, *(tokens * n for n in (2, 4, 8, 16))})
-    assert found["back_test"]["low"] <= found["back_test"]["came"] + 1e-3
-    assert tool.main(curve) == 0
-    assert "From the first" in capsys.readouterr().out
+    assert 1_280 <= found["points"][0][0] <= 1_800
+    last = found["points"][-1][0]
+    assert last == pytest.approx(12_800, abs=128)
+    assert [each["tokens"] for each in found["forecasts"]] == sorted({200_000, *(last * n for n in (2, 4, 8, 16))})
+    back = found["back_test"]
+    assert back["from_tokens"] <= last / 2
+    assert back["middle"] == pytest.approx(back["came"], abs=0.01)
+    assert tool.main(["b"]) == 0
+    text = capsys.readouterr().out
+    assert "From the points up to" in text
+    assert "One run was read" in text
 
 
-def test_several_runs_give_their_last_loss_each(curve, healthy, monkeypatch, capsys):
-    ends = iter([4_000_000, 1_000_000, 2_000_000, 8_000_000])
-    monkeypatch.setattr(reference, "points", lambda *_: [Point(9, 9.0, 9.0, None), Point(next(ends), 3.0, 2.0, None)])
-    assert tool.main(["a", "b", "c", "d", "--json"]) == 0
-    assert [tokens for tokens, _ in json.loads(capsys.readouterr().out)["points"]] == [1e6, 2e6, 4e6, 8e6]
+def test_blocks_that_came_late_leave_only_what_was_measured_after_them(runs, capsys):
+    half = [row | {"blocks": 2} if row["stop_step"] <= 50 else row for row in runs["b"].plan]
+    runs["b"] = runs["b"]._replace(plan=half)
+    grown = sum(stage.tokens for stage in runs["b"].stages(runs["b"].config.phase[0]) if stage.blocks == 2)
+    assert grown > 1_280
+    assert tool.main(["b", "--json"]) in (0, 2)
+    told = capsys.readouterr()
+    assert "of the whole model" in told.err or json.loads(told.out)["points"][0][0] > grown
+
+
+def test_several_runs_give_their_last_loss_each(runs, capsys):
+    assert tool.main(["d", "a", "c", "b", "--json"]) == 0
+    points = json.loads(capsys.readouterr().out)["points"]
+    assert [tokens for tokens, _ in points] == pytest.approx([6_400, 12_800, 25_600, 51_200], abs=128)
+    assert tool.main(["d", "a", "c", "b"]) == 0
+    assert "One run was read" not in capsys.readouterr().out
+
+
+def wider(run):
+    model = dataclasses.replace(run.config.model, hidden_dim=128)
+    return run._replace(config=dataclasses.replace(run.config, model=model))
+
+
+def faster(run):
+    first, *others = run.config.phase
+    first = dataclasses.replace(first, learning_rate=(1e-2, 1e-3))
+    return run._replace(config=dataclasses.replace(run.config, phase=(first, *others)))
+
+
+def with_rows_of(run, field, value):
+    return run._replace(rows=[row | {field: value(row[field])} if field in row else row for row in run.rows])
+
+
+def of_other_text(run):
+    return with_rows_of(run, "data", lambda facts: facts | {"documents": 7})
+
+
+def unfinished(run):
+    return run._replace(rows=[row for row in run.rows if "phase_end" not in row])
+
+
+def scored_on_less(run):
+    return with_rows_of(run, "validation_tokens", lambda _: 9)
+
+
+def extended(run):
+    return run._replace(rows=[*run.rows, {"phase": "grammar", "step": 1, "extension": {}}])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (wider, r"c and a differ in \[model\]"),
+        (faster, "c and a differ in phase.grammar"),
+        (of_other_text, "c and a differ in the text"),
+        (scored_on_less, "c and a differ in the held-out tokens"),
+        (unfinished, "c: phase grammar has not ended"),
+        (extended, "c: it was extended"),
+    ],
+)
+def test_several_runs_must_differ_in_tokens_alone(runs, capsys, change, words):
+    runs["c"] = change(runs["c"])
+    assert tool.main(["a", "b", "c", "d"]) == 2
+    assert re.search(words, capsys.readouterr().err)
+
+
+def test_a_run_without_its_plan_or_with_damaged_rows_is_named(runs, capsys):
+    runs["b"] = runs["b"]._replace(skipped=["metrics.jsonl: line 7 is no JSON"])
+    assert tool.main(["b"]) == 0
+    assert "metrics.jsonl: line 7 is no JSON" in capsys.readouterr().err
+    runs["b"] = runs["b"]._replace(plan=[])
+    assert tool.main(["b"]) == 2
+    assert "plan.json is missing or damaged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run", "run"], "these runs have 1 different numbers of tokens; a law needs 4 or more"),
-        (["run", "--phase", "poems"], "there is no phase 'poems'"),
+        (["a", "b", "c", "c"], "these runs have 3 different numbers of tokens; a law needs 4 or more"),
+        (["a", "--phase", "poems"], "there is no phase 'poems'"),
+        (["a", "--phase", ""], "there is no phase ''"),
+        (["a", "b", "--phase", "vocabulary"], "vocabulary has not ended"),
+        (["a", "--phase", "fine_tune", "--tokens", "100"], "not beyond the last measurement"),
     ],
 )
-def test_what_does_not_suffice_is_said(curve, capsys, arguments, words):
+def test_what_does_not_suffice_is_said(runs, capsys, arguments, words):
     assert tool.main(arguments) == 2
     assert words in capsys.readouterr().err
 

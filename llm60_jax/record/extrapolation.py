@@ -5,20 +5,22 @@ al. 2022, equation 2, for one size of model). One run hardly says what the three
 its straight line, with the errors of a line, and a weight by how well that fits; a forecast is what they say together.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from llm60_jax.errors import InputError
+
 LEAST = 4  # points for three unknown numbers and the size of errors
 _MOST = 12  # points of a run; neighbours on one held-out text err alike, so more would count one error twice
 _EXPONENTS = np.geomspace(0.03, 1.5, 4_000)
-_DRAWS = 20_000
+_DRAWS, _ENOUGH = 50_000, 200
+_FALLING = 0.1  # least share of draws that fall; half of them do where nothing falls or rises
 
 
 class Forecast(NamedTuple):
-    """A loss that is expected after a number of tokens, and the interval that holds it with 90 % by the model."""
+    """What a measurement after a number of tokens would give: the middle, and an interval of 90 % if the law holds."""
 
     tokens: float
     low: float
@@ -29,11 +31,14 @@ class Forecast(NamedTuple):
 def forecast(points: Sequence[tuple[float, float]], tokens: Iterable[float]) -> list[Forecast]:
     """Return what is expected after each of the numbers of tokens.
 
-    Before the points are seen, the logarithm of an exponent is as likely as any other from 0.03 to 1.5, and a floor
-    from 0 up. Errors of the points are normal and of one unknown size.
+    Before the points are seen, every logarithm of an exponent from 0.03 to 1.5 is as likely, every loss at the last
+    point, and every floor above 0. Errors of the points are normal, independent, and of one unknown size.
 
     Args:
       points: tokens and losses, at least `LEAST` different ones, all positive.
+
+    Raises:
+      InputError: the losses do not fall by such a law.
     """
     assert len(points) >= LEAST, len(points)
     tokens_N, losses_N = np.array(points, float).T
@@ -53,14 +58,17 @@ def forecast(points: Sequence[tuple[float, float]], tokens: Iterable[float]) -> 
     size_S = np.sqrt(error_E[drawn_S] / rng.chisquare(spare, _DRAWS))
     mean_S = losses_N.mean() + size_S * rng.standard_normal(_DRAWS) / np.sqrt(len(points))
     scale_S = slope_E[drawn_S] + size_S * rng.standard_normal(_DRAWS) / np.sqrt(square_E[drawn_S])
-    floor_S = mean_S - scale_S * mean_E[drawn_S]
-    holds_S = (floor_S >= 0) & (scale_S >= 0)
-    if not holds_S.any():
-        return [Forecast(count, math.nan, math.nan, math.nan) for count in tokens]
-    floor_S, scale_S, exponent_S = floor_S[holds_S], scale_S[holds_S], _EXPONENTS[drawn_S[holds_S]]
+    floor_S, noise_S = mean_S - scale_S * mean_E[drawn_S], size_S * rng.standard_normal(_DRAWS)
+    if (scale_S > 0).mean() < _FALLING:
+        raise InputError("the losses do not fall, so no law says how they go on")
+    holds_S = (floor_S >= 0) & (scale_S > 0)
+    if holds_S.sum() < _ENOUGH:
+        raise InputError("the losses fall faster than any power of the tokens with a floor above 0")
+    floor_S, scale_S, noise_S, exponent_S = (x[holds_S] for x in (floor_S, scale_S, noise_S, _EXPONENTS[drawn_S]))
     forecasts = []
     for count in tokens:
-        low, middle, high = np.quantile(floor_S + scale_S * (count / tokens_N.max()) ** -exponent_S, (0.05, 0.5, 0.95))
+        values_S = floor_S + scale_S * (count / tokens_N.max()) ** -exponent_S + noise_S
+        low, middle, high = np.quantile(values_S, (0.05, 0.5, 0.95))
         forecasts.append(Forecast(count, float(low), float(middle), float(high)))
     return forecasts
 
