@@ -42,7 +42,7 @@ def test_stages_are_measured_and_hours_projected(command, capsys):
 
 
 def test_hours_weigh_every_stage_by_its_steps(tiny):
-    rows = [{"context": 16, "frozen": 0, "step_seconds": 3600.0}]
+    rows = [{"context": 16, "frozen": 0, "blocks": 6, "step_seconds": 3600.0}]
     stages = bench.plan.build(tiny).stages
     measured = [stage for stage in stages if (stage.context, stage.frozen_blocks) == (16, 0)]
     projected, left_out = bench.projected_hours(tiny, rows)
