@@ -4,6 +4,7 @@ import json
 
 from llm60_jax import config as config_module
 from llm60_jax import plan
+from llm60_jax.record import doctor
 from llm60_jax.record.history import History
 
 DATA = {
@@ -61,3 +62,8 @@ def made(tree, path):
         rows.append({**at(stop, 4), "depth": depth})
         gates[phase.name] = {"passed": True, "override": None, "checks": [], "evidence": json.loads(json.dumps(PASSED))}
     return History(path, parsed, rows, plan.to_rows(whole, parsed), gates, [])
+
+
+def symptoms(run):
+    """What the doctor finds: pairs of phase and symptom."""
+    return [(finding.phase, finding.symptom) for finding in doctor.examine(run)]

@@ -12,7 +12,7 @@ import doctor_trial
 import numpy as np
 import pytest
 from conftest import PROJECT, to_toml
-from made_runs import longer, made
+from made_runs import longer, made, symptoms
 
 from llm60_jax import config as config_module
 from llm60_jax import plan
@@ -20,10 +20,6 @@ from llm60_jax.data.tokens import bigrams
 from llm60_jax.errors import DamageError, InputError
 from llm60_jax.machine import terminal
 from llm60_jax.record import doctor, history, report
-
-
-def symptoms(run):
-    return [(finding.phase, finding.symptom) for finding in doctor.examine(run)]
 
 
 def field(run, phase, name):

@@ -64,7 +64,7 @@ def test_points_of_a_run_are_spread_by_ratios():
 
 
 def on_a_curve(run, tokens):
-    """The same run with thirty measurements of its first phase on a curve, the last one after so many tokens."""
+    """Give a run thirty measurements of its first phase, all on one curve; the last is after `tokens`."""
     phase = run.config.phase[0]
     kept = [row for row in run.rows if row["phase"] != phase.name or "validation_loss" not in row]
     score = {"phase": phase.name, "validation_loss": 3.0, "validation_tokens": 8_192}

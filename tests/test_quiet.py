@@ -166,17 +166,8 @@ class NativeSide:
         pass
 
     def ask(self, do, index=0, variant="", **values):
-        facts = {
-            "context": 16,
-            "frozen": 0,
-            "blocks": 6,
-            "micro_batch": 4,
-            "remat": "full",
-            "devices": 1,
-            "steps": 3,
-            "tokens": 64,
-        }
-        facts |= {"kernels": "native", "matmul_flops": 600, "compile_seconds": 1.0, "temporary_bytes": 1}
+        facts = {"context": 16, "frozen": 0, "micro_batch": 4, "remat": "full", "devices": 1, "steps": 3, "tokens": 64}
+        facts |= {"blocks": 6, "kernels": "native", "matmul_flops": 600, "compile_seconds": 1.0, "temporary_bytes": 1}
         return {
             "stage": facts,
             "ceiling": {"ceiling_flops": 1000.0, "register_flops": 400.0},

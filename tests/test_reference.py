@@ -4,14 +4,11 @@ import json
 
 import pytest
 from conftest import PROJECT
+from made_runs import symptoms
 
 from llm60_jax import config as config_module
 from llm60_jax.errors import DamageError, InputError
 from llm60_jax.record import doctor, reference
-
-
-def symptoms(run):
-    return [(finding.phase, finding.symptom) for finding in doctor.examine(run)]
 
 
 def references_of(run):

@@ -59,7 +59,10 @@ def _measured(paths: Sequence[Path], name: str | None) -> list[tuple[float, floa
     if len(runs) == 1:
         return _of_the_law(runs[0], phases[0])
     _require_alike(runs, phases)
-    return sorted(_points(run, phase)[-1] for run, phase in zip(runs, phases, strict=True))
+    ends = sorted(_points(run, phase)[-1] for run, phase in zip(runs, phases, strict=True))
+    if (counts := len({tokens for tokens, _ in ends})) < LEAST:
+        raise InputError(f"these runs have {counts} different numbers of tokens; a law needs {LEAST} or more")
+    return ends
 
 
 def _points(run: History, phase: Phase) -> list[tuple[float, float]]:
@@ -89,20 +92,17 @@ def _require_alike(runs: Sequence[History], phases: Sequence[Phase]) -> None:
             raise InputError(f"{run.path}: phase {phase.name} has not ended, so its loss is from within its schedule")
         if phase != run.config.phase[0] or run.config.start is not None:
             raise InputError(f"{run.path}: phase {phase.name} begins with trained weights; several runs need the first")
-        if any("extension" in row for row in run.rows):
+        if run.was_extended:
             raise InputError(f"{run.path}: it was extended, so its rate has no end like that of the others")
         kinds.append(_kind(run, phase))
     for run, kind in zip(runs, kinds, strict=True):
         for what, value in kind.items():
             if value != kinds[0][what]:
                 raise InputError(f"{run.path} and {runs[0].path} differ in {what}; they may differ in tokens only")
-    counts = {_points(run, phase)[-1][0] for run, phase in zip(runs, phases, strict=True)}
-    if len(counts) < LEAST:
-        raise InputError(f"these runs have {len(counts)} different numbers of tokens; a law needs {LEAST} or more")
 
 
 def _kind(run: History, phase: Phase) -> dict[str, Any]:
-    """Return what several runs must have in common, by what it is called."""
+    """Return what several runs must have in common, by its name in a message."""
     facts = run.of(phase, "data")[-1]["data"] if run.of(phase, "data") else {}
     return {
         "[model]": to_tree(run.config.model),

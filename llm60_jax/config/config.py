@@ -296,8 +296,10 @@ class Config:
                 self.architecture == "growing",
                 f"{where}: {RULE_5}. A run that breaks this rule says so: architecture = 'growing'",
             )
-            first = phase == self.phase[0] and self.start is None
-            require(first, f"{where}: only random weights grow, and those of this phase are trained already")
+            require(
+                phase == self.phase[0],
+                f"{where}: only random weights grow, and those of this phase are trained already",
+            )
             allowed, sizes = self.model.boundaries[1:], [blocks for _, blocks in phase.grow]
             for blocks in sizes:
                 require(

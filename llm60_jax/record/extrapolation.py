@@ -1,8 +1,8 @@
 """What more tokens would bring: a power law through held-out losses, and how sure it is.
 
 A loss falls with the tokens N that a model has seen as floor + scale * N^-exponent (Hestness et al. 2017; Hoffmann et
-al. 2022, equation 2, for one size of model). One run hardly says what the three are. So no exponent is chosen: each has
-its straight line, with the errors of a line, and a weight by how well that fits; a forecast is what they say together.
+al. 2022, equation 2, for one size of model). One run hardly determines the three. So no exponent is chosen: for each
+one a straight line is fitted and weighted by how well it fits. A forecast averages over all of them.
 """
 
 from collections.abc import Iterable, Sequence

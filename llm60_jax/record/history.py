@@ -43,6 +43,11 @@ class History(NamedTuple):
         ]
 
     @property
+    def was_extended(self) -> bool:
+        """Whether a gate has given a phase more steps than the configuration says."""
+        return any("extension" in row for row in self.rows)
+
+    @property
     def begun(self) -> Iterator[Phase]:
         """Return the phases with any measurement."""
         names = {row["phase"] for row in self.rows}

@@ -160,7 +160,7 @@ def _facts(history: History, phase: Phase) -> tuple[int, float] | None:
 
 def _is_special(history: History) -> bool:
     """Return whether other weights or more steps than the configuration says were behind the losses."""
-    return history.config.start is not None or any("extension" in row for row in history.rows)
+    return history.config.start is not None or history.was_extended
 
 
 def _said(record: Any) -> dict[str, Any]:
