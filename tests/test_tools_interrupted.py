@@ -117,8 +117,8 @@ class FakeSide:
         return 0.0
 
     def ask(self, do, index=0, **values):
-        facts = {"context": 16, "frozen": 0, "micro_batch": 4, "remat": "full", "devices": 1, "steps": 3, "tokens": 64}
-        facts |= {"kernels": "xla", "matmul_flops": 100, "compile_seconds": 1.0, "temporary_bytes": 1}
+        facts = {"context": 16, "frozen": 0, "blocks": 2, "micro_batch": 4, "remat": "full", "devices": 1, "steps": 3}
+        facts |= {"tokens": 64, "kernels": "xla", "matmul_flops": 100, "compile_seconds": 1.0, "temporary_bytes": 1}
         writing = {"tokens_per_second": 1.0, "bandwidth_share": 0.5}
         return {
             "stage": facts,
