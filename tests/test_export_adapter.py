@@ -7,7 +7,7 @@ import export as tool
 import jax
 import numpy as np
 import pytest
-from conftest import few_pairs, tiny_tree
+from conftest import few_pairs, shared_programs, tiny_tree
 from exports import files_of, judge, judged_copy, source_of, variant
 
 from llm60_jax import checkpoint
@@ -125,6 +125,7 @@ def tuned(run, texts, tmp_path_factory) -> Path:
     tree |= {"start": str(run / "phases" / "grammar"), "phase": [tree["phase"][2] | short]}
     with pytest.MonkeyPatch.context() as patch:
         few_pairs(patch)
+        shared_programs(patch)
         loop.launch(config_module.parse(tree, "x"), Interrupts(), "again")
     judge(Path(tree["workdir"]) / "phases" / "fine_tune")
     return Path(tree["workdir"])

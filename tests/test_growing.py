@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from conftest import PROJECT, few_pairs, metrics, state_of, tiny_tree, without_time
+from conftest import PROJECT, few_pairs, metrics, shared_programs, state_of, tiny_tree, without_time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -49,6 +49,7 @@ def whole(texts, tmp_path_factory):
     config = config_module.parse(tree, "x")
     with pytest.MonkeyPatch.context() as patch:
         few_pairs(patch)
+        shared_programs(patch)
         patch.setattr(ancestry, "check_baseline", lambda config: None)
         loop.launch(config, Interrupts(), "again")
     return tree, Path(config.workdir)

@@ -30,8 +30,8 @@ def kernels():
     library.activate(before)
 
 
-def model(dim=64, heads=2, hidden=96, layers=3, **others):
-    sizes = {"vocab_size": 400, "stacks": (layers - 1, 1) if layers > 1 else (1,), "max_context": 512}
+def model(dim=64, heads=2, hidden=96, layers=2, **others):
+    sizes = {"vocab_size": 400, "stacks": (layers,), "max_context": 512}
     return Model(layers=layers, dim=dim, heads=heads, hidden_dim=hidden, **(sizes | others))
 
 
@@ -70,21 +70,24 @@ def objective(config, batch, kernels, dtype, frozen=0, noise=Noise(), remat="pro
     return loss
 
 
-def compared(config, batch, dtype=BF16, **options):
-    """Losses and gradients by plain XLA in float32, by plain XLA in `dtype`, and by the kernels."""
-    params, none = perturbed(config), native.no_evidence()
+def gradients(config, batch, kernels, dtype, **options):
+    """The loss with its counts, and the gradients with the counts of the backward pass."""
+    params = perturbed(config)
 
     def weights(params):
         return native.of_stacks(groups.merge(config, params), options.get("frozen", 0))
 
-    results = []
-    for kernels, kind in (("xla", F32), ("xla", dtype), ("native", dtype)):
-        loss = objective(config, batch, kernels, kind, **options)
-        function = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
-        zeros, pulled_back = jax.vjp(weights, params)
-        value, (grads, counts, sums) = function(params, none, jax.tree.map(jnp.zeros_like, zeros))
-        results.append((value, (jax.tree.map(jnp.add, grads, pulled_back(sums)[0]), counts)))
-    return results
+    loss = objective(config, batch, kernels, dtype, **options)
+    function = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
+    zeros, pulled_back = jax.vjp(weights, params)
+    value, (grads, counts, sums) = function(params, native.no_evidence(), jax.tree.map(jnp.zeros_like, zeros))
+    return value, (jax.tree.map(jnp.add, grads, pulled_back(sums)[0]), counts)
+
+
+def compared(config, batch, **options):
+    """`gradients` by plain XLA in float32, by plain XLA in bfloat16, and by the kernels in bfloat16."""
+    sides = (("xla", F32), ("xla", BF16), ("native", BF16))
+    return [gradients(config, batch, kernels, dtype, **options) for kernels, dtype in sides]
 
 
 def errors(gradients, right):
@@ -100,13 +103,12 @@ SHAPES = {
     "heads of 128": (model(256, 2, 64), 1, 100, {}),
     "rows of one": (model(), 64, 1, {}),
     "a row longer than the head's round": (model(vocab_size=5000), 3, 512, {}),
-    "learned residuals": (model(residual="scaled"), 2, 32, {}),
-    "shared parts": (model(layers=3, stacks=(2, 1), share_mlp=1), 2, 32, {}),
+    "learned residuals": (model(layers=3, stacks=(2, 1), residual="scaled"), 2, 32, {}),
     "shared attention": (model(layers=4, stacks=(2, 2), share_attention=2), 2, 48, {}),
     "dropout": (model(), 3, 64, {"noise": Noise(mlp=0.3)}),
     "dropout, gated": (model(mlp="swiglu"), 3, 40, {"noise": Noise(mlp=0.3)}),
     "all noise that is claimed": (model(), 2, 64, {"noise": Noise(mlp=0.1, embedding=0.1)}),
-    "frozen blocks": (model(), 2, 64, {"frozen": 2}),
+    "frozen blocks": (model(layers=3, stacks=(2, 1)), 2, 64, {"frozen": 2}),
     "full remat": (model(), 2, 40, {"remat": "full", "noise": Noise(mlp=0.3)}),
     "attention kept": (model(mlp="swiglu"), 2, 40, {"remat": "attention"}),
 }
@@ -137,25 +139,25 @@ def test_loss_and_gradients_are_those_of_plain_xla(config, B, T, options):
     assert (pairs / causal, dropped) == (pytest.approx(float(covered), rel=1e-6), forward[2])
 
 
-@pytest.mark.parametrize("remat", ["none", "products", "attention", "full"])
-def test_what_is_computed_again_equals_what_is_kept(remat):
+def test_what_is_computed_again_equals_what_is_kept():
     config = model(mlp="swiglu")
     batch, noise = rows(config, 2, 72), Noise(mlp=0.2)
-    _, _, kept = compared(config, batch, noise=noise)
-    _, _, again = compared(config, batch, noise=noise, remat=remat)
-    jax.tree.map(np.testing.assert_array_equal, kept[1][0], again[1][0])
+    kept, *others = (
+        gradients(config, batch, "native", BF16, noise=noise, remat=remat)[1][0]
+        for remat in ("none", "products", "attention", "full")
+    )
+    for again in others:
+        jax.tree.map(np.testing.assert_array_equal, kept, again)
 
 
-def test_float32_is_exact():
-    config = model(320, 5, 640)
-    (_, (exact, _)), _, (_, (own, _)) = compared(config, rows(config, 2, 128), dtype=F32)
-    assert errors(own, exact).max() < 1e-5
-
-
-def test_dropout_zeroes_the_very_elements_of_plain_xla():
-    config = model(layers=1)
-    batch, noise = rows(config, 2, 64), Noise(mlp=0.5)
-    (_, (exact, _)), _, (_, (own, _)) = compared(config, batch, dtype=F32, noise=noise)
+@pytest.mark.parametrize(
+    ("config", "T", "noise"),
+    [(model(320, 5, 640), 128, Noise()), (model(layers=1), 64, Noise(mlp=0.5))],
+    ids=["the playbook's widths", "the very elements that dropout zeroes"],
+)
+def test_float32_is_exact(config, T, noise):
+    batch = rows(config, 2, T)
+    (_, (exact, _)), (_, (own, _)) = (gradients(config, batch, k, F32, noise=noise) for k in ("xla", "native"))
     assert errors(own, exact).max() < 1e-5
 
 
@@ -256,8 +258,8 @@ def test_the_head_refuses_a_target_outside_the_vocabulary(target):
 STEPS = {
     "micro-batches": (model(), {"accumulation": 3}),
     "heads below the top": (model(layers=4, stacks=(2, 2)), {"deep_supervision": 0.3}),
-    "a frozen embedding": (model(), {"frozen_blocks": 2, "embedding_frozen": True}),
-    "a cached prefix": (model(), {"frozen_blocks": 2, "prefix_cached": True}),
+    "a frozen embedding": (model(layers=3, stacks=(2, 1)), {"frozen_blocks": 2, "embedding_frozen": True}),
+    "a cached prefix": (model(layers=3, stacks=(2, 1)), {"frozen_blocks": 2, "prefix_cached": True}),
     "shared parts": (model(layers=4, stacks=(2, 2), share_attention=2, share_mlp=2, residual="scaled"), {}),
 }
 
@@ -300,18 +302,18 @@ def test_a_token_is_written_as_plain_xla_writes_it(config):
     }
     cos, sin = layers.rope_tables(S, config.head_dim, config.rope_base)
     both = {"xla": caches, "native": caches}
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def written(kernels, x_BD, rope, caches, at):
+        extend, logits = generate._STEPS[kernels]
+        after = {}
+        for name, _, _ in config.named_stacks:
+            x_BD, after[name] = extend(getattr(network, name), x_BD, rope, caches[name], at, S)
+        return logits(network, network.norm(x_BD)), after
+
     for position in range(S):
         x_BD, seen = rng.normal(size=(3, config.dim)).astype(np.float32), {}
-        for kernels, (extend, logits) in generate._STEPS.items():
-            at = jnp.int32(position)
-            stream, after = jnp.asarray(x_BD), {}
-            for name, _, _ in config.named_stacks:
-                rope, old = (cos[position], sin[position]), both[kernels][name]
-                run = jax.jit(
-                    lambda x, old, at, name=name, extend=extend, rope=rope: extend(
-                        getattr(network, name), x, rope, old, at, S
-                    )
-                )
-                stream, after[name] = run(stream, old, at)
-            both[kernels], seen[kernels] = after, logits(network, network.norm(stream))
+        for kernels, old in both.items():
+            rope = cos[position], sin[position]
+            seen[kernels], both[kernels] = written(kernels, x_BD, rope, old, jnp.int32(position))
         np.testing.assert_allclose(seen["native"], seen["xla"], rtol=1e-4, atol=1e-5)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import merge_adapters
 import numpy as np
 import pytest
-from conftest import metrics, state_of, without_time
+from conftest import metrics, shared_programs, state_of, without_time
 
 from llm60_jax import config as config_module
 from llm60_jax import plan
@@ -47,6 +47,7 @@ def run(base, texts, tmp_path_factory):
     c = config_module.parse(tree, "x")
     with pytest.MonkeyPatch.context() as patch:
         few_pairs(patch)
+        shared_programs(patch)
         loop.launch(c, Interrupts(), "again")
     return tree, c, Path(c.workdir)
 

