@@ -155,8 +155,8 @@ def extended(run):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (wider, r"c and a differ in \[model\]"),
-        (faster, "c and a differ in phase.grammar"),
+        (wider, r"c and a differ in model\."),
+        (faster, r"c and a differ in phase\.grammar\.learning_rate"),
         (of_other_text, "c and a differ in the text"),
         (scored_on_less, "c and a differ in the held-out tokens"),
         (unfinished, "c: phase grammar has not ended"),

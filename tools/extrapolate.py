@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llm60_jax.config import Phase
-from llm60_jax.config.schema import to_tree
 from llm60_jax.errors import InputError
 from llm60_jax.machine import cli
 from llm60_jax.machine.signals import Interrupts
@@ -34,7 +33,6 @@ ONE_RUN = (
     "much. Several runs of different lengths do not."
 )
 _LEAST_SPAN = 3.0  # times the tokens of the first point that the last one must have
-_FREE = ("tokens", "gate", "sources", "remat")  # fields of a phase in which several runs may differ
 _LOG = logging.getLogger("llm60_jax")
 
 
@@ -46,8 +44,9 @@ class Back(NamedTuple):
     came: float
 
 
-def _measured(paths: Sequence[Path], name: str | None) -> list[tuple[float, float]]:
-    """Return tokens and bits per byte: the late measurements of one run, or the last one of each of several."""
+def _measured(paths: Sequence[Path], name: str | None) -> tuple[str, list[tuple[float, float]]]:
+    """Return the phase's name, and tokens with bits per byte: the late measurements of one run, or the last one of
+    each of several."""
     runs = [history.read(path) for path in paths]
     for run in runs:
         for line in run.skipped:
@@ -57,12 +56,12 @@ def _measured(paths: Sequence[Path], name: str | None) -> list[tuple[float, floa
         if not run.stages(phase):
             raise InputError(f"{run.path}: plan.json is missing or damaged, so the tokens of a phase are not known")
     if len(runs) == 1:
-        return _of_the_law(runs[0], phases[0])
+        return phases[0].name, _of_the_law(runs[0], phases[0])
     _require_alike(runs, phases)
     ends = sorted(_points(run, phase)[-1] for run, phase in zip(runs, phases, strict=True))
     if (counts := len({tokens for tokens, _ in ends})) < LEAST:
         raise InputError(f"these runs have {counts} different numbers of tokens; a law needs {LEAST} or more")
-    return ends
+    return phases[0].name, ends
 
 
 def _points(run: History, phase: Phase) -> list[tuple[float, float]]:
@@ -96,19 +95,18 @@ def _require_alike(runs: Sequence[History], phases: Sequence[Phase]) -> None:
             raise InputError(f"{run.path}: it was extended, so its rate has no end like that of the others")
         kinds.append(_kind(run, phase))
     for run, kind in zip(runs, kinds, strict=True):
-        for what, value in kind.items():
-            if value != kinds[0][what]:
+        for what in sorted({*kind, *kinds[0]}):
+            if kind.get(what) != kinds[0].get(what):
                 raise InputError(f"{run.path} and {runs[0].path} differ in {what}; they may differ in tokens only")
 
 
 def _kind(run: History, phase: Phase) -> dict[str, Any]:
     """Return what several runs must have in common, by its name in a message."""
+    tables = reference.decisive(run.config, phase)
+    tables[f"phase.{phase.name}"] = {name: x for name, x in tables.pop("phase")[0].items() if name != "tokens"}
     facts = run.of(phase, "data")[-1]["data"] if run.of(phase, "data") else {}
     return {
-        "[model]": to_tree(run.config.model),
-        "[optimizer]": to_tree(run.config.optimizer),
-        "train.tokens_per_step": run.config.train.tokens_per_step,
-        f"phase.{phase.name}": {field: value for field, value in to_tree(phase).items() if field not in _FREE},
+        **{f"{table}.{field}": value for table, fields in tables.items() for field, value in fields.items()},
         "the text": [facts.get(name) for name in ("documents", "unigram_entropy")],
         "the held-out tokens": run.of(phase, "validation_loss")[-1].get("validation_tokens"),
     }
@@ -142,7 +140,7 @@ def _print(points: Sequence[tuple[float, float]], forecasts: Sequence[Forecast],
 
 
 def _extrapolate(options: argparse.Namespace, interrupts: Interrupts) -> None:
-    points = _measured(options.runs, options.phase)
+    phase, points = _measured(options.runs, options.phase)
     last = points[-1][0]
     if options.tokens and min(options.tokens) <= last:
         raise InputError(f"--tokens: {min(options.tokens):,} is not beyond the last measurement, at {last:,.0f}")
@@ -155,7 +153,8 @@ def _extrapolate(options: argparse.Namespace, interrupts: Interrupts) -> None:
     if options.json:
         result: dict[str, Any] = {
             "runs": [str(path) for path in options.runs],
-            "phase": options.phase,
+            "phase": phase,
+            "note": ONE_RUN if len(options.runs) == 1 else None,
             "points": points,
             "forecasts": [each._asdict() for each in forecasts],
             "back_test": back and {"from_tokens": back.tokens, **back.forecast._asdict(), "came": back.came},

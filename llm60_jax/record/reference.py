@@ -109,20 +109,24 @@ def points(history: History, phase: Phase) -> list[Point]:
 
 
 def training(config: Config, phase: Phase) -> str:
-    """Return the digest of everything but the text and the seed that decides the losses of a phase.
+    """Return the digest of `decisive`."""
+    parts = list(decisive(config, phase).values())
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def decisive(config: Config, phase: Phase) -> dict[str, Any]:
+    """Return everything but the text and the seed that decides the losses of a phase, by its table in the file.
 
     Fields at their defaults are left out, so that a new field changes no digest.
     """
-    train = {name: value for name, value in _said(config.train).items() if name in _OF_TRAIN}
     phases = config.phase[: config.phase.index(phase) + 1]
-    parts = [
-        _said(config.model),
-        _said(config.optimizer),
-        train,
-        _said(config.tokenizer) if config.tokenizer else {},
-        [{name: value for name, value in _said(each).items() if name not in _UNSEEN} for each in phases],
-    ]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return {
+        "model": _said(config.model),
+        "optimizer": _said(config.optimizer),
+        "train": {name: value for name, value in _said(config.train).items() if name in _OF_TRAIN},
+        "tokenizer": _said(config.tokenizer) if config.tokenizer else {},
+        "phase": [{name: x for name, x in _said(each).items() if name not in _UNSEEN} for each in phases],
+    }
 
 
 def matching(history: History, phase: Phase, references: Sequence[Reference]) -> Reference | None:
