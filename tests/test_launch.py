@@ -13,6 +13,7 @@ import compare_samples
 import pytest
 from conftest import PROJECT, metrics, tiny_tree, to_toml, without_time, write_corpus
 
+import launch as command_line
 from llm60_jax.kernels import processor
 
 QUICK = PROJECT / "tests" / "quick_launch.py"
@@ -29,15 +30,28 @@ def launch(*arguments, **options):
     )
 
 
-def refused(code, *arguments, words=(), **options):
+def refused(code, *arguments, words=(), by=launch, **options):
     """Runs the command, expects an exit code, one clear message, no traceback."""
-    done = launch(*arguments, **options)
+    done = by(*arguments, **options)
     assert done.returncode == code, done.stderr + done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert done.stderr.startswith("launch.py: ")
     for word in words:
         assert word in done.stderr
     return done
+
+
+@pytest.fixture
+def here(capsys, monkeypatch):
+    """The command in this process, for what is refused before anything is computed: it starts in no time."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+
+    def run(*arguments):
+        command = [str(argument) for argument in arguments]
+        code = command_line.main(command)
+        return subprocess.CompletedProcess(command, code, *capsys.readouterr())
+
+    return run
 
 
 def test_help_has_examples():
@@ -62,38 +76,43 @@ def test_dry_run_prints_the_plan_and_leaves_nothing(tiny_file, tree):
     assert not Path(tree["workdir"]).exists()
 
 
-def test_a_dry_run_says_what_the_native_kernels_lack(tiny_file, monkeypatch):
+def test_a_dry_run_says_what_the_native_kernels_lack(tiny_file, monkeypatch, here):
     monkeypatch.setenv("CXX", "/nowhere/c++")
     settings = [tiny_file, "--dry-run", "--set", "model.heads=1", "--set"]  # heads that the kernels claim
-    done = launch(*settings, "train.kernels=auto")
+    done = here(*settings, "train.kernels=auto")
     known = processor.here()  # nothing is lacking where the processor has no instruction set of ours
     assert ("note: XLA is used because CXX is '/nowhere/c++'" in done.stdout) == bool(known)
-    refused(5, *settings, "train.kernels=native", words=["train.kernels is 'native', but"])
+    refused(5, *settings, "train.kernels=native", words=["train.kernels is 'native', but"], by=here)
 
 
 @pytest.mark.slow
-def test_dry_run_of_the_real_model(texts):
+def test_dry_run_of_the_real_model(texts, here):
     sets = [
         f"--set=phase.{name}.sources.0.path={texts / 'text' / name}" for name in ("grammar", "vocabulary", "fine_tune")
     ]
     # So little text cannot have so large a vocabulary, which the dry run finds out; the plan is shown all the same.
-    done = refused(2, "configs/llm60.toml", "--dry-run", *sets, words=["model.vocab_size: 32,000 is too many"])
+    done = refused(2, "configs/llm60.toml", "--dry-run", *sets, words=["model.vocab_size: 32,000 is too many"], by=here)
     assert "62,256 steps of 4,096 tokens, 255,000,576 in all; 59,469,440 parameters" in done.stdout
-    missing = refused(2, "configs/llm60.toml", "--dry-run", words=["data/raw/grammar", "no such file or folder"])
+    missing = refused(
+        2, "configs/llm60.toml", "--dry-run", words=["data/raw/grammar", "no such file or folder"], by=here
+    )
     assert "62,256 steps" in missing.stdout  # the plan is shown all the same
 
 
-def test_configuration_errors(tiny_file, tmp_path):
-    refused(2, tmp_path / "absent.toml", words=["absent.toml", "no such configuration file"])
-    refused(2, tiny_file, "--set", "train.rematt=full", words=["train.rematt", "did you mean 'remat'"])
-    refused(2, tiny_file, "--set", "phase.grammar.tokens=256", words=["phase.grammar.tokens", "too few"])
-    refused(2, tiny_file, "--dry-run", "--set", "seed=one", words=["seed", "integer"])
-    refused(2, tiny_file, "--dry-run", "--set", 'evaluation_text=["nowhere"]', words=["nowhere", "no such file"])
-    assert launch(tiny_file, "--sett", "seed=1").returncode == 2
+def test_configuration_errors(tiny_file, tmp_path, here):
+    refused(2, tmp_path / "absent.toml", words=["absent.toml", "no such configuration file"], by=here)
+    refused(2, tiny_file, "--set", "train.rematt=full", words=["train.rematt", "did you mean 'remat'"], by=here)
+    refused(2, tiny_file, "--set", "phase.grammar.tokens=256", words=["phase.grammar.tokens", "too few"], by=here)
+    refused(2, tiny_file, "--dry-run", "--set", "seed=one", words=["seed", "integer"], by=here)
+    refused(
+        2, tiny_file, "--dry-run", "--set", 'evaluation_text=["nowhere"]', words=["nowhere", "no such file"], by=here
+    )
+    with pytest.raises(SystemExit, match="2"):
+        here(tiny_file, "--sett", "seed=1")
 
 
 @pytest.mark.slow
-def test_text_errors_come_before_anything_expensive(tiny_file, tmp_path):
+def test_text_errors_come_before_anything_expensive(tiny_file, tmp_path, here):
     (tmp_path / "empty").mkdir()
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "a.png").write_bytes(b"\x89PNG")
@@ -104,24 +123,26 @@ def test_text_errors_come_before_anything_expensive(tiny_file, tmp_path):
         (tmp_path / "pictures", ["pictures", "accepted are .txt"]),
     ]:
         for dry in ([], ["--dry-run"]):
-            refused(2, tiny_file, *dry, "--set", f"phase.vocabulary.sources.0.path={path}", words=words)
+            refused(2, tiny_file, *dry, "--set", f"phase.vocabulary.sources.0.path={path}", words=words, by=here)
     path = f"phase.vocabulary.sources.0.path={few}"
     for dry in ([], ["--dry-run"]):
         words = ["phase.vocabulary.sources", "1,584 characters of distinct text"]
-        refused(2, tiny_file, *dry, "--set", path, words=words)
+        refused(2, tiny_file, *dry, "--set", path, words=words, by=here)
 
 
-def test_a_corpus_too_small_for_the_vocabulary(tiny_file, tmp_path):
+def test_a_corpus_too_small_for_the_vocabulary(tiny_file, tmp_path, here):
     override = ["--set", "model.vocab_size=8000", "--set", f"data_dir={tmp_path / 'data'}"]
     for dry in ([], ["--dry-run"]):
-        refused(2, tiny_file, *dry, *override, words=["model.vocab_size", "8,000", "largest value that works"])
+        words = ["model.vocab_size", "8,000", "largest value that works"]
+        refused(2, tiny_file, *dry, *override, words=words, by=here)
 
 
 @pytest.mark.slow
-def test_a_directory_that_cannot_be_written(tiny_file, tmp_path):
+def test_a_directory_that_cannot_be_written(tiny_file, tmp_path, here):
     (tmp_path / "file").write_text("")
-    refused(5, tiny_file, "--workdir", tmp_path / "file" / "run", words=["cannot be written"])
-    refused(5, tiny_file, "--set", f"data_dir={tmp_path / 'file' / 'data'}", words=["data_dir", "cannot be written"])
+    refused(5, tiny_file, "--workdir", tmp_path / "file" / "run", words=["cannot be written"], by=here)
+    words = ["data_dir", "cannot be written"]
+    refused(5, tiny_file, "--set", f"data_dir={tmp_path / 'file' / 'data'}", words=words, by=here)
 
 
 def state_digest(folder):
