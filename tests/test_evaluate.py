@@ -108,10 +108,9 @@ def test_random_weights_are_scored_on_a_few_rows_and_without_pairs(tree, train):
     del tree["train"]["validation_tokens"]
     tree["tokenizer"] = {"phases": ["grammar"]}
     tree["phase"] = [tree["phase"][0] | {"tokens": 2 * 128, "context": [[0.0, 16]], "freeze": [[0.0, 0]]}]
-    tree["model"]["max_context"] = 32
     run = train(tree)
     first, *_, last = [row for row in metrics(run) if "validation_loss" in row]
-    assert first["validation_tokens"] <= 8 * 32 < last["validation_tokens"]
+    assert first["validation_tokens"] <= 8 * tree["model"]["max_context"] < last["validation_tokens"]
     assert "minimal_pairs" not in first
     gate = json.loads((run / "gates" / "grammar.json").read_text())["evidence"]["fall"]
     compared = list(zip(first["pieces"]["grammar"], last["pieces"]["grammar"], strict=False))
