@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sample_files import ONE, TWO, read, texts
 
@@ -270,6 +270,7 @@ _PIECES = st.sampled_from(
 
 
 @given(st.one_of(st.text(), st.lists(_PIECES, max_size=60).map("".join)), st.booleans())
+@example("A:", True)
 @settings(max_examples=500, deadline=None)
 def test_any_text_is_read(source: str, notion: bool) -> None:
     _, kept = convert(source, notion=notion)

@@ -76,13 +76,13 @@ def test_dry_run_prints_the_plan_and_leaves_nothing(tiny_file, tree):
     assert not Path(tree["workdir"]).exists()
 
 
-def test_a_dry_run_says_what_the_native_kernels_lack(tiny_file, monkeypatch, here):
+def test_a_dry_run_says_what_the_native_kernels_lack(tiny_file, monkeypatch):
     monkeypatch.setenv("CXX", "/nowhere/c++")
     settings = [tiny_file, "--dry-run", "--set", "model.heads=1", "--set"]  # heads that the kernels claim
-    done = here(*settings, "train.kernels=auto")
+    done = launch(*settings, "train.kernels=auto")
     known = processor.here()  # nothing is lacking where the processor has no instruction set of ours
     assert ("note: XLA is used because CXX is '/nowhere/c++'" in done.stdout) == bool(known)
-    refused(5, *settings, "train.kernels=native", words=["train.kernels is 'native', but"], by=here)
+    refused(5, *settings, "train.kernels=native", words=["train.kernels is 'native', but"])
 
 
 @pytest.mark.slow

@@ -12,6 +12,8 @@ struct Matrices {
   const float *qkv_LD3D, *out_LDD, *up_LDU, *down_LFD;
 };
 
+constexpr int WRITTEN_ROWS = 4;  // of x at a time, whose sums stay in registers
+
 // Fetch what is read soon after w, and used once.
 inline void fetch(const float* w) { __builtin_prefetch(w + 2048, 0, 0); }
 
@@ -43,6 +45,7 @@ class Writing {
 
  private:
   static constexpr long PARTS = 8;  // of a matrix's rows, each summed on its own
+  static constexpr long DEEP = 8;  // rows of a matrix that are read side by side
   long widest() const { return 3 * n_.D > n_.U() ? 3 * n_.D : n_.U(); }
 
   // out[B, columns] = x[B, depth] w[depth, columns]
@@ -52,19 +55,35 @@ class Writing {
       float* y = parts_ + part * n_.B * columns;
       std::memset(y, 0, n_.B * columns * sizeof(float));
       worker.counts.operations += 2 * n_.B * (last - first) * columns;
-      for (long k = first; k < last; k++)
+      for (long k = first; k < last; k += DEEP) {
+        const long deep = last - k < DEEP ? last - k : DEEP;
         for (long c = 0; c < columns; c += LANES) {
-          const F32 weights = read(w + k * columns + c);
-          fetch(w + k * columns + c);
-          for (long b = 0; b < n_.B; b++)
-            write(y + b * columns + c, read(y + b * columns + c) + weights * x[b * depth + k]);
+          const float *from = x + k, *weights = w + k * columns + c;
+          long b = 0;
+          for (; b + WRITTEN_ROWS <= n_.B; b += WRITTEN_ROWS)
+            add_products<WRITTEN_ROWS>(from + b * depth, depth, deep, weights, columns, y + b * columns + c);
+          for (; b < n_.B; b++) add_products<1>(from + b * depth, depth, deep, weights, columns, y + b * columns + c);
         }
+      }
     });
     for (long i = 0; i < n_.B * columns; i += LANES) {
       F32 sum = read(parts_ + i);
       for (long part = 1; part < PARTS; part++) sum += read(parts_ + part * n_.B * columns + i);
       write(out_ + i, sum);
     }
+  }
+
+  // y[rows, LANES] += x[rows, deep] w[deep, LANES]; each sum in the order of w's rows
+  template <int R>
+  static void add_products(const float* x, long x_stride, long deep, const float* w, long columns, float* y) {
+    F32 sums[R];
+    for (int r = 0; r < R; r++) sums[r] = read(y + r * columns);
+    for (long k = 0; k < deep; k++) {
+      const F32 weights = read(w + k * columns);
+      fetch(w + k * columns);
+      for (int r = 0; r < R; r++) sums[r] += weights * x[r * x_stride + k];
+    }
+    for (int r = 0; r < R; r++) write(y + r * columns, sums[r]);
   }
 
   void add(float* x_BD) {
@@ -124,21 +143,30 @@ class Writing {
   Array<float> parts_, in_, out_;
 };
 
+// logits[rows, 1] of one token: x[rows, D] row[D]
+template <int R>
+void token_logits(long D, long V, const float* x, const float* row, float* logits) {
+  F32 totals[R] = {};
+  for (long c = 0; c < D; c += LANES) {
+    const F32 weights = read(row + c);
+    fetch(row + c);
+    for (int r = 0; r < R; r++) totals[r] += read(x + r * D + c) * weights;
+  }
+  for (int r = 0; r < R; r++) logits[r * V] = sum(totals[r]);
+}
+
 // logits[B, V] = x[B, D] table[V, D]^T
 inline void logits(Team& team, long B, long D, long V, const float* x_BD, const float* table_VD, float* logits_BV) {
   const long tasks = 64;
   team.run(tasks, [&](long task, Worker& worker) {
     const long first = V * task / tasks, last = V * (task + 1) / tasks;
     worker.counts.operations += 2 * B * D * (last - first);
-    for (long v = first; v < last; v++)
-      for (long b = 0; b < B; b++) {
-        F32 total = {};
-        for (long c = 0; c < D; c += LANES) {
-          fetch(table_VD + v * D + c);
-          total += read(x_BD + b * D + c) * read(table_VD + v * D + c);
-        }
-        logits_BV[b * V + v] = sum(total);
-      }
+    for (long v = first; v < last; v++) {
+      long b = 0;
+      for (; b + WRITTEN_ROWS <= B; b += WRITTEN_ROWS)
+        token_logits<WRITTEN_ROWS>(D, V, x_BD + b * D, table_VD + v * D, logits_BV + b * V + v);
+      for (; b < B; b++) token_logits<1>(D, V, x_BD + b * D, table_VD + v * D, logits_BV + b * V + v);
+    }
   });
 }
 

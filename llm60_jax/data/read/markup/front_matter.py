@@ -110,6 +110,8 @@ def without_properties(lines: list[str], notion: bool) -> list[str]:
 
 def without_trailer(lines: list[str]) -> list[str]:
     """Return lines without what Joplin and iA Writer write below a note."""
+    if not lines:
+        return lines
     start = len("\n".join(lines).rstrip().split("\n"))
     while start > 0 and lines[start - 1].strip() and len(lines) - start < _LONGEST_TRAILER:
         start -= 1
