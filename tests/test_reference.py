@@ -88,6 +88,16 @@ def test_a_run_that_does_not_say_enough_is_compared_with_nothing(healthy, tree, 
         reference.measured(healthy._replace(rows=healthy.rows[:5]), phase, "tiny", "a machine")
 
 
+def test_a_stage_too_short_to_have_a_speed_leaves_that_of_the_others(healthy):
+    def stopped(row):
+        end = row.get("stage_end")
+        return row | {"stage_end": end | {"tokens_per_second": 0.0}} if end and row["stage"] == 1 else row
+
+    phase = healthy.config.phase[0]
+    rows = [stopped(row) for row in healthy.rows]
+    assert reference.measured(healthy._replace(rows=rows), phase, "tiny", "a machine").tokens_per_second == 900
+
+
 def test_references_come_back_from_their_file_and_damage_is_named(healthy, tmp_path, monkeypatch):
     references, path = references_of(healthy), tmp_path / "references.json"
     monkeypatch.setattr(reference, "FILE", path)

@@ -78,8 +78,9 @@ def measured(history: History, phase: Phase, name: str, machine: str) -> Referen
     facts, stages, found = _facts(history, phase), history.stages(phase), points(history, phase)
     if facts is None or not found or not all(stage.index in ends for stage in stages):
         raise InputError(f"{history.path}: metrics.jsonl lacks rows of phase {phase.name}; train it again")
-    tokens = {stage.index: stage.steps * history.config.train.tokens_per_step for stage in stages}
-    seconds = sum(tokens[index] / max(1e-9, ends[index]["tokens_per_second"]) for index in tokens)
+    # A stage of one or two steps has no speed.
+    timed = [stage for stage in stages if ends[stage.index]["tokens_per_second"] > 0]
+    seconds = sum(stage.tokens / ends[stage.index]["tokens_per_second"] for stage in timed)
     return Reference(
         run=name,
         phase=phase.name,
@@ -87,7 +88,7 @@ def measured(history: History, phase: Phase, name: str, machine: str) -> Referen
         text_tokens=facts[0],
         unigram_entropy=round(facts[1], 4),
         points=tuple(found),
-        tokens_per_second=round(sum(tokens.values()) / seconds),
+        tokens_per_second=round(sum(stage.tokens for stage in timed) / seconds) if timed else 0,
         memory_gb=round(max(end.get("peak_resident_bytes", 0) for end in ends.values()) / 1e9, 2),
         machine=machine,
     )
