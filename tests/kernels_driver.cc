@@ -15,6 +15,7 @@
 #endif
 
 #include "head.h"
+#include "orthogonal.h"
 #include "pack.h"
 #include "writing.h"
 
@@ -185,6 +186,19 @@ void run_head(const std::string& name, long N, long D, long size, long threads, 
   if (table) results.add(name + "d_table", d_w, V * D);
 }
 
+// `matrices` of [I, O] side by side.
+template <class E>
+void run_orthogonal(const std::string& name, long I, long O, long matrices, long threads) {
+  Crew crew(threads);
+  const long stride = matrices * O;
+  const Array<float> x = random(I * stride, 1, 3), y(I * stride);
+  for (long i = 0; i < I; i++) std::memset(x + i * stride, 0, O / 2 * sizeof(float));  // a rank of half the width
+  (*crew).run(matrices, [&](long task, Worker& worker) {
+    orthogonalize<E>(worker, I, O, x + task * O, y + task * O, stride);
+  });
+  results.add(name, y, I * stride);
+}
+
 void run_writing(const std::string& name, const Sizes& n, long threads) {
   Crew crew(threads);
   const Model model(n);
@@ -217,6 +231,10 @@ void run_all(const std::string& type, long threads) {
   for (const auto& [N, D, size] : heads)
     for (const int wanted : {3, 2, 1, 0})
       run_head<E>(type + "/head/" + std::to_string(N) + "/", N, D, size, threads, wanted & 1, wanted & 2);
+  //                                I   O    matrices
+  const long orthogonal[][3] = {{32, 32, 3}, {64, 160, 1}, {160, 32, 2}};
+  for (const auto& [I, O, matrices] : orthogonal)
+    run_orthogonal<E>(type + "/orthogonal/" + std::to_string(I), I, O, matrices, threads);
 }
 
 }  // namespace

@@ -1,19 +1,21 @@
 """The native kernels against plain XLA: values, gradients, counts, and what they refuse."""
 
+import dataclasses
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from llm60_jax import generate
-from llm60_jax.config import Model
+from llm60_jax.config import Model, Optimizer
 from llm60_jax.kernels import calls, choice, library
 from llm60_jax.model import groups, layers, losses, native
 from llm60_jax.plan import Noise, StepKey, flops, tap_depths
 from llm60_jax.plan import native as claims
-from llm60_jax.training import step
+from llm60_jax.training import optim, step
 
 F32, BF16 = jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)
 
@@ -251,6 +253,66 @@ def test_the_head_refuses_a_target_outside_the_vocabulary(target):
     hidden, table = np.ones((2, 32), np.float32), np.ones((50, 32), np.float32)
     with pytest.raises(jax.errors.JaxRuntimeError, match="outside the vocabulary"):
         jax.block_until_ready(losses.token_losses(hidden, table, np.asarray([0, target], np.int32), F32, "native"))
+
+
+# --- Newton-Schulz steps ----------------------------------------------------------------------------
+
+
+def orthogonal(x):
+    """Five steps of Jordan (2024) in float64, times the norm."""
+    norm = np.linalg.norm(x)
+    y = x.astype(float) / (norm + 1e-8)
+    for _ in range(5):
+        square = y @ y.T
+        y = 3.4445 * y + (-4.7750 * square + 2.0315 * square @ square) @ y
+    return norm * y
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 2e-2)])
+@pytest.mark.parametrize(("shape", "matrices"), [((3, 64, 192), 3), ((2, 96, 32), 1), ((1, 50, 140), 2)])
+def test_matrices_are_orthogonalised_each_by_itself(shape, matrices, dtype, tolerance):
+    x = np.random.default_rng(0).standard_normal(shape, np.float32)
+    x[0] = 0
+    expected = np.stack([np.hstack([orthogonal(part) for part in np.split(layer, matrices, axis=1)]) for layer in x])
+    actual = native.orthogonalized(jnp.asarray(x), matrices, jnp.dtype(dtype))
+    assert np.linalg.norm(actual - expected) <= tolerance * np.linalg.norm(expected)
+    assert not np.asarray(actual[0]).any()
+
+
+def test_one_state_of_muon_serves_both_kernels():
+    config = model(layers=3, stacks=(2, 1))
+    params, optimizer = perturbed(config), Optimizer(name="muon")
+    matrices = functools.partial(groups.matrices, config)
+    ours = functools.partial(native.orthogonalized, dtype=F32)
+    rules = [optim.make(optimizer, groups.is_stacked, matrices, kind) for kind in (None, ours)]
+
+    def moved(tx, state):
+        return jax.jit(functools.partial(optim.update, tx, ()))(jnp.float32(1e-2), params, state, params)
+
+    before = rules[0].init(params)
+    chex.assert_trees_all_equal(before, rules[1].init(params))
+    (_, state), (_, after) = (moved(tx, before) for tx in rules)
+    chex.assert_trees_all_close(state, after, rtol=1e-5, atol=1e-8)
+    (xla, _), (own, _) = (moved(tx, after) for tx in rules)
+    chex.assert_trees_all_close(xla, own, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernels", ["xla", "native"])
+def test_what_orthogonalises_is_what_computes_the_step(tiny, kernels):
+    config = dataclasses.replace(tiny, optimizer=Optimizer(name="muon"))
+    key = StepKey(32, 2, 2, 0, False, "products", Noise(), kernels=kernels)
+    params = groups.abstract_params(config.model)
+    tx = step.optimizer(config, key)
+    update = jax.jit(functools.partial(optim.update, tx, ()))
+    program = update.lower(jnp.float32(1e-2), params, jax.eval_shape(tx.init, params), params).as_text()
+    assert ("llm60_orthogonalize_" in program) == (kernels == "native")
+
+
+@pytest.mark.parametrize("shape", [(2, 40, 1, 32), (2, 32, 3, 40), (2, 32, 32)])
+def test_orthogonalising_refuses_widths_that_do_not_fit(shape):
+    call = jax.ffi.ffi_call("llm60_orthogonalize_float32", jax.ShapeDtypeStruct(shape, jnp.float32))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="native kernels: "):
+        jax.block_until_ready(call(np.ones(shape, np.float32)))
 
 
 # --- Whole steps, and text --------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """The native kernels as functions of JAX arrays, with their derivatives.
 
 `stack` stands for a scan over blocks (model/transformer.py), `head` for the tied head with its loss
-(model/losses.py), `write` and `logits` for one token of generated text (generate.py). sources/ has the
-C++. Widths are multiples of 32, heads have 32, 64 or 128; `plan.native` says what else the kernels claim.
+(model/losses.py), `write` and `logits` for one token of generated text (generate.py), `orthogonalized`
+for Muon's products (training/optim.py). sources/ has the C++. Widths are multiples of 32, heads have 32,
+64 or 128; `plan.native` says what else the kernels claim.
 
 Evidence: each call returns counts of what it did, float32 [3, LIMBS]: operations of products, pairs of
 (query, key) that attention allowed, elements that dropout set to zero. `total` reads them; those of
@@ -10,7 +11,8 @@ Evidence: each call returns counts of what it did, float32 [3, LIMBS]: operation
 gradient of `evidence`.
 
 Shape suffixes: L blocks, B sequences, T positions, N tokens, D width, F MLP width, U columns of the
-up-projection (F, or 2 F with a gate), V vocabulary, S cached positions, K head width.
+up-projection (F, or 2 F with a gate), V vocabulary, S cached positions, K head width, n matrices of I
+rows and O columns.
 """
 
 import functools
@@ -234,6 +236,26 @@ def head(
         hidden_ND, padded_VD, by_piece, by_width, targets_N, weights_N, vocabulary=np.int64(size)
     )
     return HeadResult(losses_N, d_hidden if wanted[0] else None, d_table[:size] if wanted[1] else None, counts)
+
+
+# --- Optimizer --------------------------------------------------------------------------------------
+
+
+def orthogonalized(x_nIO: Array, matrices: int, dtype: str) -> Array:
+    """Return matrices after five Newton-Schulz steps, each by itself and as long as before, float32 [n, I, O].
+
+    All singular values of a result are near the Frobenius norm of its matrix (Jordan 2024).
+
+    Args:
+      matrices: how many stand side by side in the last axis.
+      dtype: of the operands of products.
+    """
+    n, inputs, outputs = x_nIO.shape
+    width = outputs // matrices
+    x = padded(padded(x_nIO.reshape(n, inputs, matrices, width), 1), 3)
+    result = jax.ShapeDtypeStruct(x.shape, jnp.float32)
+    y = jax.ffi.ffi_call(f"llm60_orthogonalize_{dtype}", result)(x)
+    return y[:, :inputs, :, :width].reshape(x_nIO.shape)
 
 
 # --- Writing ----------------------------------------------------------------------------------------

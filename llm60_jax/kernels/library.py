@@ -14,7 +14,7 @@ from llm60_jax.machine import together
 from llm60_jax.plan import native
 
 _CALLS = ("write", "logits")
-_TYPED_CALLS = ("pack", "stack_forward", "stack_backward", "head")  # for each type of operands
+_TYPED_CALLS = ("pack", "stack_forward", "stack_backward", "head", "orthogonalize")  # for each type of operands
 _active = Choice("xla", "nothing was chosen yet")
 
 

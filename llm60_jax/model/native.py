@@ -1,10 +1,11 @@
 """Stacks and the head on the native CPU kernels, behind the interface of plain XLA.
 
-`stack` stands for `transformer._scan`, `token_losses` and `head` for the head in losses.py,
-`extend` and `logits` for the steps of generate.py. A residual's factors are folded into the matrices
-before them, so the kernels do not know of them.
+`stack` stands for `transformer._scan`, `token_losses` and `head` for the head in losses.py, `extend`
+and `logits` for the steps of generate.py, `orthogonalized` for Muon's products in optim.py. A residual's
+factors are folded into the matrices before them, so the kernels do not know of them.
 
-Shape suffixes: L blocks, B sequences, T positions, N tokens, D model width, V vocabulary.
+Shape suffixes: L blocks, B sequences, T positions, N tokens, D model width, V vocabulary,
+n matrices of I rows and O columns.
 """
 
 from typing import Any
@@ -138,3 +139,8 @@ def extend(
 def logits(network: Any, hidden_BD: Array) -> Array:
     """Return the logits of hidden states under the tied head, float32 [B, V]."""
     return calls.logits(hidden_BD, network.embedding[...])
+
+
+def orthogonalized(x_nIO: Array, matrices: int, dtype: jnp.dtype) -> Array:
+    """Return matrices after five Newton-Schulz steps, as long as before; `matrices` of them stand side by side."""
+    return calls.orthogonalized(x_nIO, matrices, library.operands(dtype))

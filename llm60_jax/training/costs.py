@@ -5,6 +5,7 @@ hold for one kind of machine and one version of this project.
 """
 
 import contextlib
+import functools
 import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -89,24 +90,22 @@ class Steps:
     def optimizer_seconds(self, keys: Sequence[StepKey], rounds: int = 5) -> list[float]:
         """Return median seconds of the optimizer's update alone, for each of the keys."""
         params, opt_state = (jax.tree.map(jnp.copy, tree) for tree in (self.state.params, self.state.opt_state))
-        tx, rate = step.optimizer(self.config), jnp.float32(self.phase.learning_rate[1])
+        rate = jnp.float32(self.phase.learning_rate[1])
         gradients = jax.tree.map(lambda x: jnp.full_like(x, 1e-3), params)
-        updates, frozen_of = {}, [step.frozen_groups_of(self.config.model, key, params) for key in keys]
-        for frozen_groups in dict.fromkeys(frozen_of):
+        kinds = [(step.frozen_groups_of(self.config.model, key, params), key.kernels) for key in keys]
+        updates = {}
+        for (frozen_groups, kernels), key in dict(zip(kinds, keys, strict=True)).items():
             live = {name: group for name, group in gradients.items() if name not in frozen_groups}
-
-            def update(params: Any, opt_state: Any, live: Any, frozen: frozenset[str] = frozen_groups) -> Any:
-                return optim.update(tx, frozen, rate, live, opt_state, params)
-
-            updates[frozen_groups] = jax.jit(update, donate_argnums=(0, 1)), live
-        seconds: dict[frozenset[str], list[float]] = {frozen: [] for frozen in updates}
+            update = functools.partial(optim.update, step.optimizer(self.config, key), frozen_groups, rate)
+            updates[frozen_groups, kernels] = jax.jit(update, donate_argnums=(1, 2)), live
+        seconds: dict[Any, list[float]] = {kind: [] for kind in updates}
         for number in range(rounds + 1):
-            for frozen, (function, live) in updates.items():
+            for kind, (function, live) in updates.items():
                 start = time.perf_counter()
-                params, opt_state = jax.block_until_ready(function(params, opt_state, live))
+                params, opt_state = jax.block_until_ready(function(live, opt_state, params))
                 if number:
-                    seconds[frozen].append(time.perf_counter() - start)
-        return [statistics.median(seconds[frozen]) for frozen in frozen_of]
+                    seconds[kind].append(time.perf_counter() - start)
+        return [statistics.median(seconds[kind]) for kind in kinds]
 
 
 def made_up_batch(config: Config, key: StepKey) -> step.Batch:

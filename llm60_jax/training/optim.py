@@ -9,7 +9,7 @@ optax's weight decay ignores the learning rate; here the rate multiplies it.
 """
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +19,21 @@ from llm60_jax.config import Optimizer
 
 Groups = dict[str, Any]  # group name -> tree of arrays, or of optimizer state
 Matrices = Callable[[Sequence[str]], int]
-Direction = Callable[[Optimizer, Matrices], optax.GradientTransformation]
+Orthogonalized = Callable[[jax.Array, int], jax.Array]
+
+
+class Rules(NamedTuple):
+    """Directions of steps, negated, without learning rate and weight decay."""
+
+    stack: optax.GradientTransformation  # of a group whose leaves have a leading layer axis
+    other: optax.GradientTransformation
 
 
 def make(
-    config: Optimizer, is_stacked: Callable[[str], bool], matrices: Matrices = lambda path: 1
+    config: Optimizer,
+    is_stacked: Callable[[str], bool],
+    matrices: Matrices = lambda path: 1,
+    orthogonalized: Orthogonalized | None = None,
 ) -> optax.GradientTransformation:
     """Return the optimizer over groups, without a learning rate; `update` multiplies by the rate.
 
@@ -31,20 +41,17 @@ def make(
       config: the optimizer's settings.
       is_stacked: returns whether the leaves of the group of that name have a leading layer axis.
       matrices: returns how many matrices stand side by side in the leaf at that path in its group.
+      orthogonalized: Muon's Newton-Schulz steps of matrices [n, I, O] and their number side by side,
+        if not optax's. The state does not depend on it.
     """
-    *rules, over_layers = _DIRECTIONS[config.name]
-    layer, other = (
-        optax.chain(
-            direction(config, matrices),
-            # Directions are negated already, hence the minus. Norms gain nothing from decay.
-            optax.add_decayed_weights(-config.weight_decay, mask=lambda p: jax.tree.map(lambda x: x.ndim > 1, p)),
-        )
-        for direction in rules
-    )
+    rules = _RULES[config.name](config, matrices, orthogonalized)
+    # Directions are negated already, hence the minus. Norms gain nothing from decay.
+    decay = optax.add_decayed_weights(-config.weight_decay, mask=lambda p: jax.tree.map(lambda x: x.ndim > 1, p))
+    of_stack, of_other = optax.chain(rules.stack, _each_layer(jax.vmap, decay)), optax.chain(rules.other, decay)
 
     def init(params: Groups) -> Groups:
         return {
-            name: group if _is_masked(group) else (over_layers(layer.init) if is_stacked(name) else other.init)(group)
+            name: group if _is_masked(group) else (of_stack if is_stacked(name) else of_other).init(group)
             for name, group in params.items()
         }
 
@@ -53,31 +60,65 @@ def make(
         updates, new_state = dict(grads), dict(state)
         for name, group in grads.items():
             if not _is_masked(group):
-                update_group = over_layers(layer.update) if is_stacked(name) else other.update
-                updates[name], new_state[name] = update_group(group, state[name], params[name])
+                rule = of_stack if is_stacked(name) else of_other
+                updates[name], new_state[name] = rule.update(group, state[name], params[name])
         return updates, new_state
 
     return optax.GradientTransformation(init, update_groups)
 
 
-def _adafactor(config: Optimizer, matrices: Matrices) -> optax.GradientTransformation:
-    return optax.adafactor(
+def _each_layer(over: Callable[..., Any], rule: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Return a layer's rule for stacked leaves; `over` maps a function over their first axis."""
+    return optax.GradientTransformation(over(rule.init), over(rule.update))
+
+
+def _one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function over the layers of stacked leaves, a layer at a time.
+
+    A CPU multiplies one matrix after the other twice as fast as a batch of them.
+    """
+    return lambda *stacked: jax.lax.map(lambda layer: function(*layer), stacked)
+
+
+def _adafactor(config: Optimizer, *_: Any) -> Rules:
+    rule = optax.adafactor(
         learning_rate=None,
         multiply_by_parameter_scale=False,  # so that 3e-4 means 3e-4
         clipping_threshold=config.clip_rms,
         decay_rate=config.decay_exponent,
         min_dim_size_to_factor=32,  # of one layer's matrix, because the layer axis is mapped away
     )
+    return Rules(_each_layer(jax.vmap, rule), rule)
 
 
-def _adamw(config: Optimizer, matrices: Matrices) -> optax.GradientTransformation:
-    return optax.chain(optax.scale_by_adam(*config.betas), optax.scale(-1.0))
+def _adamw(config: Optimizer, *_: Any) -> Rules:
+    rule = optax.chain(optax.scale_by_adam(*config.betas), optax.scale(-1.0))
+    return Rules(_each_layer(jax.vmap, rule), rule)
 
 
-def _muon(config: Optimizer, matrices: Matrices) -> optax.GradientTransformation:
-    """Return Muon for the matrices of a layer, each by itself, and Adam for its norms."""
+def _muon(config: Optimizer, matrices: Matrices, orthogonalized: Orthogonalized | None) -> Rules:
+    """Return Muon for the matrices of a layer, each by itself, and Adam for its norms; Adafactor for the rest."""
+    other = _adafactor(config).other
+    if orthogonalized is None:
+        return Rules(_each_layer(_one_by_one, _muon_of_layer(config, matrices)), other)
+
+    # Without steps of its own, optax returns each matrix with the norm that the steps keep.
+    rule = _each_layer(jax.vmap, _muon_of_layer(config, matrices, steps=0))
+
+    def orthogonal(path: tuple[Any, ...], x: jax.Array) -> jax.Array:
+        return orthogonalized(x, matrices([key.key for key in path])) if x.ndim == 3 else x
+
+    def update_stack(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        updates, state = rule.update(grads, state, params)
+        return jax.tree_util.tree_map_with_path(orthogonal, updates), state
+
+    return Rules(optax.GradientTransformation(rule.init, update_stack), other)
+
+
+def _muon_of_layer(config: Optimizer, matrices: Matrices, steps: int = 5) -> optax.GradientTransformation:
     rule = optax.contrib.muon(
         learning_rate=1.0,
+        ns_steps=steps,
         consistent_rms=config.update_rms,
         adam_b1=config.betas[0],
         adam_b2=config.betas[1],
@@ -103,20 +144,7 @@ def _as_matrix(x: jax.Array) -> optax.contrib.MuonDimensionNumbers | None:
     return optax.contrib.MuonDimensionNumbers() if x.ndim == 2 else None
 
 
-def _one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function over the layers of stacked leaves, a layer at a time.
-
-    A CPU multiplies one matrix after the other twice as fast as a batch of them.
-    """
-    return lambda *stacked: jax.lax.map(lambda layer: function(*layer), stacked)
-
-
-# The rules of a layer's leaves, and of the embedding and the final norm; how the layers of a stack take turns.
-_DIRECTIONS: dict[str, tuple[Direction, Direction, Callable[[Callable[..., Any]], Callable[..., Any]]]] = {
-    "adafactor": (_adafactor, _adafactor, jax.vmap),
-    "adamw": (_adamw, _adamw, jax.vmap),
-    "muon": (_muon, _adafactor, _one_by_one),
-}
+_RULES: dict[str, Callable[..., Rules]] = {"adafactor": _adafactor, "adamw": _adamw, "muon": _muon}
 
 
 def update(

@@ -135,7 +135,9 @@ def train_step(
         sound = jnp.isfinite(objective) & jnp.isfinite(grad_norm) & (objective <= limit)
         params, opt_state = _updated_if(
             sound,
-            lambda: optim.update(optimizer(config), frozen_groups, learning_rate, grads, state.opt_state, state.params),
+            lambda: optim.update(
+                optimizer(config, key), frozen_groups, learning_rate, grads, state.opt_state, state.params
+            ),
             (state.params, state.opt_state),
         )
     metrics = Metrics(
@@ -308,6 +310,10 @@ def frozen_prefix(
     return outputs.stream[frozen_blocks].astype(jnp.bfloat16)
 
 
-def optimizer(config: Config) -> optax.GradientTransformation:
-    """Return the configured optimizer over groups."""
-    return optim.make(config.optimizer, groups.is_stacked, functools.partial(groups.matrices, config.model))
+def optimizer(config: Config, key: StepKey | None = None) -> optax.GradientTransformation:
+    """Return the configured optimizer over groups, for the programs of a key; the state is the same for every key."""
+    orthogonalized = None
+    if key is not None and key.kernels == "native":
+        orthogonalized = functools.partial(native.orthogonalized, dtype=jnp.dtype(key.dtype))
+    matrices = functools.partial(groups.matrices, config.model)
+    return optim.make(config.optimizer, groups.is_stacked, matrices, orthogonalized)

@@ -100,7 +100,8 @@ def of_steps(config: Config, rounds: int, track: Track, unfinished: Unfinished) 
 
 def of_optimizer(config: Config, rounds: int) -> dict[str, Any]:
     """Time one compiled pass over stacked parameters, against optax operation by operation."""
-    state, tx = step.init(config), step.optimizer(config)
+    key = plan.key(config, plan.build(config).phase_stages(config.phase[0].name)[0])
+    state, tx = step.init(config), step.optimizer(config, key)
     gradients = jax.tree.map(lambda x: jnp.full_like(x, 1e-3), state.params)
 
     def update(params: Any, opt_state: Any) -> Any:

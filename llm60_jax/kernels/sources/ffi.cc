@@ -1,6 +1,7 @@
 // The calls that XLA makes (jax.ffi). Each checks the type and shape of every array before it uses any.
 
 #include "head.h"
+#include "orthogonal.h"
 #include "pack.h"
 #include "peak.h"
 #include "writing.h"
@@ -226,6 +227,20 @@ ffi::Error pack_call(Call& call) {
   return call.run(false, [&](Team& team) { pack<E>(team, n, rows, columns, transposed, group, w, panels); });
 }
 
+template <class E>
+ffi::Error orthogonalize_call(Call& call) {
+  const long n = call.size(0, 0), I = call.size(0, 1), m = call.size(0, 2), O = call.size(0, 3);
+  call.require(I > 0 && O > 0 && I % BLOCK == 0 && O % BLOCK == 0, "widths must be multiples of 32");
+  const float* x = call.argument<float>({n, I, m, O});
+  float* y = call.result<float>({n, I, m, O});
+  return call.run(false, [&](Team& team) {
+    team.run(n * m, [&](long task, Worker& worker) {
+      const long first = task / m * I * m * O + task % m * O;
+      orthogonalize<E>(worker, I, O, x + first, y + first, m * O);
+    });
+  });
+}
+
 ffi::Error write_call(Call& call) {
   const Sizes n = sizes_of(call, call.size(3, 0), call.size(0, 0), 1, call.size(0, 1));
   const long L = n.L, D = n.D, S = call.size(12, 3);
@@ -270,11 +285,13 @@ LLM60_CALL(llm60_pack_float32, pack_call<float>);
 LLM60_CALL(llm60_stack_forward_float32, stack_forward_call<float>);
 LLM60_CALL(llm60_stack_backward_float32, stack_backward_call<float>);
 LLM60_CALL(llm60_head_float32, head_call<float>);
+LLM60_CALL(llm60_orthogonalize_float32, orthogonalize_call<float>);
 #if LLM60_BF16
 LLM60_CALL(llm60_pack_bfloat16, pack_call<Bf16>);
 LLM60_CALL(llm60_stack_forward_bfloat16, stack_forward_call<Bf16>);
 LLM60_CALL(llm60_stack_backward_bfloat16, stack_backward_call<Bf16>);
 LLM60_CALL(llm60_head_bfloat16, head_call<Bf16>);
+LLM60_CALL(llm60_orthogonalize_bfloat16, orthogonalize_call<Bf16>);
 #endif
 
 // Operations a second in registers; no call of XLA's.
