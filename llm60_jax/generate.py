@@ -125,7 +125,7 @@ def next_logits(
     S = next(iter(caches.values()))[0].shape[3]
     cos_SK, sin_SK = (jnp.asarray(t) for t in layers.rope_tables(S, config.head_dim, config.rope_base))
     rope = cos_SK[position], sin_SK[position]
-    x_BD, new_caches = network.embedding[...][token_B], {}
+    x_BD, new_caches = network.embed(token_B), {}
     for name, _, _ in config.named_stacks:
         x_BD, new_caches[name] = extend(getattr(network, name), x_BD, rope, caches[name], position, room)
     return logits(network, network.norm(x_BD)), new_caches

@@ -23,8 +23,16 @@ VARIANTS = {
     "gelu": {},
     "swiglu": {"mlp": "swiglu", "rope_base": 500.0},
     "scaled": {"residual": "scaled"},
+    "scaled embedding": {"embedding_scale": 8.0},
     "shared": {"share_attention": 2, "share_mlp": 2},
-    "all": {"mlp": "swiglu", "residual": "scaled", "share_attention": 2, "share_mlp": 2, "heads": 4},
+    "all": {
+        "mlp": "swiglu",
+        "residual": "scaled",
+        "share_attention": 2,
+        "share_mlp": 2,
+        "heads": 4,
+        "embedding_scale": 4.0,
+    },
 }
 
 

@@ -65,6 +65,7 @@ def test_llm60_is_the_playbook():
         ("phase.grammar.context=[[0.0, 48]]", ["phase.grammar.context", "no entry for context 48"]),
         ("phase.grammar.context=[[0.0, 128]]", ["phase.grammar.context", "above model.max_context"]),
         ("train.tokens_per_step=100", ["does not divide", "train.tokens_per_step (100)"]),
+        ("model.embedding_scale=3", ["model", "embedding_scale 3 must be a power of 2"]),
         ("model.stacks=[2, 3]", ["model", "add up to 5", "layers is 6"]),
         ("model.heads=3", ["model", "multiple of 2 x heads"]),
         ('tokenizer.phases=["grammer"]', ["tokenizer.phases", "did you mean 'grammar'"]),

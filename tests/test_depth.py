@@ -1,5 +1,7 @@
 """Contributions of blocks, and the loss by depth."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +22,9 @@ def rows(tiny):
     return tokens | {"segments": segments, "weights": (segments > 0).astype(np.float32)}
 
 
-def test_the_last_loss_is_the_model_s_own(tiny, rows):
+@pytest.mark.parametrize("scale", [1.0, 16.0])
+def test_the_last_loss_is_the_model_s_own(tiny, rows, scale):
+    tiny = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, embedding_scale=scale))
     params = step.init(tiny).params
     result = depth.measure(tiny.model, params, rows)
     nll = step.eval_step(tiny.model, None, params, rows)

@@ -53,7 +53,7 @@ def export(run: Path, out: Path, *options: str) -> int:
 
 def expected_tensors(model, params) -> dict[str, np.ndarray]:
     """The arrays of a file, straight from the groups of parameters: what is shared is shared, factors multiply."""
-    found = {"model.embed_tokens.weight": params["embedding"]}
+    found = {"model.embed_tokens.weight": params["embedding"] * model.embedding_scale}
 
     def norm(place, scale, bias):
         found[f"{place}.weight"], found[f"{place}.bias"] = scale, bias
@@ -80,7 +80,7 @@ def expected_tensors(model, params) -> dict[str, np.ndarray]:
             else:
                 matrices |= {"mlp.gate_proj": up[:F], "mlp.up_proj": up[F:], "mlp.down_proj": down}
             found |= {f"{place}.{name}.weight": matrix for name, matrix in matrices.items()}
-    if model.mlp == "swiglu":
+    if model.mlp == "swiglu" or model.embedding_scale != 1:
         found["lm_head.weight"] = params["embedding"]
     return found
 
@@ -175,7 +175,7 @@ def test_config_json(written):
     common = {
         "vocab_size": 360, "hidden_size": 32, "num_hidden_layers": 6, "num_attention_heads": model.heads,
         "num_key_value_heads": model.heads, "max_position_embeddings": 64, "initializer_range": 0.02,
-        "attention_dropout": 0.0, "tie_word_embeddings": True, "use_cache": True, "bos_token_id": 2, "eos_token_id": 3,
+        "attention_dropout": 0.0, "tie_word_embeddings": model.embedding_scale == 1, "use_cache": True, "bos_token_id": 2, "eos_token_id": 3,
         "pad_token_id": 0, "rope_theta": model.rope_base, "torch_dtype": "float32", "dtype": "float32",
     }  # fmt: skip
     if model.mlp == "gelu":

@@ -17,7 +17,9 @@ from llm60_jax.machine.terminal import printable
 from llm60_jax.model import drawing, groups
 from llm60_jax.model.drawing import Choices
 
-SMALL = Model(vocab_size=320, layers=4, stacks=(2, 2), dim=32, heads=2, hidden_dim=48, max_context=64)
+SMALL = Model(
+    vocab_size=320, layers=4, stacks=(2, 2), dim=32, heads=2, hidden_dim=48, max_context=64, embedding_scale=2.0
+)
 EOS = 319
 GREEDY = Choice(EOS, temperature=0.0)
 

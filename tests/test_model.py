@@ -1,5 +1,6 @@
 """The Transformer: parameters, causality, packing, remat, freezing and noise."""
 
+import dataclasses
 import math
 
 import chex
@@ -68,6 +69,18 @@ def test_initialisation_follows_the_table(params):
         assert not norm["bias"].any()
     assert bool((blocks["mlp"]["up"]["kernel"][0] != blocks["mlp"]["up"]["kernel"][1]).all())
     chex.assert_trees_all_equal(params, groups.init(SMALL, jax.random.key(0)))
+
+
+def test_the_scale_of_the_embedding_is_of_the_blocks_input_alone(params):
+    """Of an embedding that is 8 times as large the blocks see the same, and the head 8 times as much."""
+    tokens = np.random.default_rng(0).integers(4, SMALL.vocab_size, (2, 16)).astype(np.int32)
+    scaled = dataclasses.replace(SMALL, embedding_scale=8.0)
+    outputs = groups.merge(scaled, params)(tokens, np.ones_like(tokens), dtype=F32)
+    larger = groups.merge(SMALL, params | {"embedding": 8 * params["embedding"]})
+    np.testing.assert_array_equal(outputs.hidden_BTD, larger(tokens, np.ones_like(tokens), dtype=F32).hidden_BTD)
+    np.testing.assert_array_equal(
+        8 * groups.merge(scaled, params).logits(outputs.hidden_BTD, F32), larger.logits(outputs.hidden_BTD, F32)
+    )
 
 
 def test_a_changed_token_changes_no_earlier_logit(params):

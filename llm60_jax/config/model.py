@@ -1,6 +1,7 @@
 """The architecture of a run. No jax."""
 
 import itertools
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -26,6 +27,9 @@ class Model:
     hidden_dim: Positive
     max_context: Positive
     rope_base: Annotated[float, Field(gt=1)] = 10_000.0
+    embedding_scale: Annotated[float, Field(ge=1)] = (
+        1.0  # blocks read this times the embedding; a power of 2
+    )
     mlp: Literal["gelu", "swiglu"] = "gelu"  # swiglu (Shazeer 2020) is narrower, to have as many parameters
     residual: Literal["plain", "scaled"] = "plain"  # scaled: each branch has a learned factor, initially 1
     share_attention: Positive = 1  # neighbouring blocks that share one attention; each has its own norms
@@ -39,6 +43,10 @@ class Model:
         require(
             self.dim % (2 * self.heads) == 0,
             f"dim {self.dim} must be a multiple of 2 x heads ({2 * self.heads}): RoPE rotates pairs inside a head",
+        )
+        require(
+            math.frexp(self.embedding_scale)[0] == 0.5,
+            f"embedding_scale {self.embedding_scale:g} must be a power of 2, so that nothing is rounded",
         )
         for field, period in (("share_attention", self.share_attention), ("share_mlp", self.share_mlp)):
             uneven = [length for length in self.stacks if length % period]

@@ -64,7 +64,7 @@ def _measure(config: Model, params: groups.Params, rows: dict[str, jax.Array]) -
     def size(x_BTD: jax.Array) -> jax.Array:
         return jnp.sqrt(jnp.where(is_text_BT1, jnp.square(x_BTD), 0).sum())
 
-    x_BTD = network.embedding[...][rows["tokens"]]
+    x_BTD = network.embed(rows["tokens"])
     shares, nlls = [], [read_loss(x_BTD)[None]]
     for name, _, _ in config.named_stacks:
         static, stack = nnx.split(getattr(network, name))

@@ -126,8 +126,10 @@ def tensors(model: Model, weights: Weights) -> Iterator[tuple[str, np.ndarray]]:
             for name, matrix_OI in biases.items():
                 yield f"{place}.{name}.bias", np.zeros(len(matrix_OI), np.float32)
     yield from _norm("output_norm", weights.norm)
-    if model.mlp == "swiglu":
-        yield "output.weight", weights.embedding_VD  # llama.cpp ties the head of starcoder2, not of stablelm
+    if weights.head_VD is not None:
+        yield "output.weight", weights.head_VD
+    elif model.mlp == "swiglu":  # llama.cpp ties the head of starcoder2, not of stablelm
+        yield "output.weight", weights.embedding_VD
 
 
 def _norm(name: str, norm: Norm) -> Iterator[tuple[str, np.ndarray]]:

@@ -4,7 +4,7 @@ GELU models become `Starcoder2ForCausalLM`, SwiGLU models `StableLmForCausalLM`.
 halves of a head for rotary positions, as this project does, so no row is permuted.
 
 Some programs demand what transformers does not: biases, although ours are zero, and a head beside
-the embedding that it equals.
+the embedding that it equals. An embedding with a scale is written times the scale, and the head without.
 """
 
 from collections.abc import Iterator, Mapping
@@ -103,15 +103,17 @@ def tensors(model: Model, weights: Weights) -> Iterator[tuple[str, np.ndarray]]:
             if model.mlp == "gelu":  # mlx-lm and llama.cpp refuse Starcoder2 without biases
                 yield f"{place}.{name}.bias", np.zeros(len(matrix_OI), np.float32)
     yield from _norm("model.norm", weights.norm)
-    if model.mlp == "swiglu":  # mlx-lm's StableLM does not tie the head to the embedding
+    if weights.head_VD is not None:
+        yield "lm_head.weight", weights.head_VD
+    elif model.mlp == "swiglu":  # mlx-lm's StableLM does not tie the head to the embedding
         yield "lm_head.weight", weights.embedding_VD
 
 
 def rebuilt(model: Model, stored: Mapping[str, np.ndarray]) -> groups.Params:
     """Return our parameters of the plain model from the arrays of a file, float32.
 
-    Raises DamageError if an array is missing or foreign, a bias is not zero, or the head is not the
-    embedding.
+    Raises DamageError if an array is missing or foreign, a bias is not zero, or the embedding is not the
+    head times its scale.
     """
     rest = dict(stored)
 
@@ -127,7 +129,10 @@ def rebuilt(model: Model, stored: Mapping[str, np.ndarray]) -> groups.Params:
         return {"kernel": np.concatenate([take(f"{place}.{name}.weight").T for name in names], axis=1)}
 
     up, down = (("c_fc",), "c_proj") if model.mlp == "gelu" else (("gate_proj", "up_proj"), "down_proj")
-    params: dict[str, Any] = {"embedding": take("model.embed_tokens.weight"), "norm": norm("model.norm")}
+    table_VD = take("model.embed_tokens.weight") / np.float32(model.embedding_scale)
+    if model.embedding_scale != 1 and not np.array_equal(take("lm_head.weight"), table_VD):
+        raise DamageError(f"{NAME}: model.embed_tokens.weight is not lm_head.weight times {model.embedding_scale:g}")
+    params: dict[str, Any] = {"embedding": table_VD, "norm": norm("model.norm")}
     for name, start, stop in agreement.plain(model).named_stacks:
         blocks = [
             {
@@ -208,7 +213,7 @@ def _config(trained: Trained, type: str) -> dict[str, Any]:
         "max_position_embeddings": model.max_context,
         "initializer_range": 0.02,
         "attention_dropout": 0.0,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": model.embedding_scale == 1,
         "use_cache": True,
         "bos_token_id": words.bos,
         "eos_token_id": words.eos,

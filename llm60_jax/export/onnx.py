@@ -199,11 +199,14 @@ class _Graph:
         self.constants: dict[str, np.ndarray] = {}
         self._model = model
         self._tables()
-        x_BSD = self._add("Gather", [self._constant("embedding", weights.embedding_VD), "input_ids"])
+        # The embedding is also the head; it is stored once.
+        table_VD = weights.embedding_VD if weights.head_VD is None else weights.head_VD
+        x_BSD = self._add("Gather", [self._constant("embedding", table_VD), "input_ids"])
+        if weights.head_VD is not None:
+            x_BSD = self._add("Mul", [x_BSD, self._constant("embedding_scale", model.embedding_scale)])
         for number, block in enumerate(weights.blocks):
             x_BSD = self._block(f"blocks.{number}", number, block, x_BSD)
         x_BSD = self._norm("norm", weights.norm, x_BSD)
-        # The embedding is also the head; it is stored once.
         head_DV = self._add("Transpose", ["embedding"], perm=[1, 0])
         self._add("MatMul", [x_BSD, head_DV], ["logits"])
 

@@ -1,8 +1,8 @@
 """A trained model as plain NumPy arrays, as the formats of other tools want it.
 
 Adapters are merged, parts that neighbouring blocks share are repeated, and the factors of scaled
-residuals are folded into the last matrix of their branch, which is linear in them. What is left is
-a plain pre-LN decoder with rotary positions over the two halves of each head.
+residuals are folded into the last matrix of their branch, which is linear in them; so is the scale of
+the embedding. What is left is a plain pre-LN decoder with rotary positions over the two halves of each head.
 
 Shape suffixes: V vocabulary, D model width, F MLP width, O outputs and I inputs of a matrix.
 """
@@ -38,11 +38,12 @@ class Block(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """All parameters, float32. The embedding is also the head."""
+    """All parameters, float32."""
 
     embedding_VD: np.ndarray
     blocks: tuple[Block, ...]  # bottom first
     norm: Norm  # before the head
+    head_VD: np.ndarray | None  # None where the embedding is also the head; else it lacks the embedding's scale
 
     def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yield each array with its place, such as `blocks.3.up_OI`."""
@@ -75,7 +76,8 @@ def of(config: Model, params: groups.Params) -> Weights:
                 )
             )
     norm = Norm(np.asarray(network.norm.scale[...]), np.asarray(network.norm.bias[...]))
-    return Weights(np.asarray(network.embedding[...]), tuple(blocks), norm)
+    table_VD, scale = np.asarray(network.embedding[...]), np.float32(config.embedding_scale)
+    return Weights(scale * table_VD, tuple(blocks), norm, None if scale == 1 else table_VD)
 
 
 def _norm(norm: Any, number: int) -> Norm:

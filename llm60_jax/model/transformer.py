@@ -118,10 +118,17 @@ class Transformer(nnx.Module):
     def _embed(self, tokens_BT: Array, noise: Noise, rng: Array | None) -> Array:
         """Look the tokens up, with dropout if there is an `rng`."""
         with jax.named_scope("embedding"):
-            x_BTD = self.embedding[...][tokens_BT]
+            x_BTD = self.embed(tokens_BT)
             if rng is None:
                 return x_BTD
             return dropout(x_BTD, noise.embedding, jax.random.fold_in(rng, self.config.layers))
+
+    def embed(self, tokens: Array) -> Array:
+        """Return the blocks' input for tokens of any shape [...], float32 [..., D].
+
+        The embedding has two uses, and its scale is of one: Vaswani et al. 2017, section 3.4, take the root of D.
+        """
+        return self.config.embedding_scale * self.embedding[...][tokens]
 
     def logits(self, hidden: Array, dtype: jnp.dtype = jnp.dtype(jnp.bfloat16)) -> Array:
         """Apply the tied head: hidden[..., D] -> float32 [..., V].

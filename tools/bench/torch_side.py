@@ -123,6 +123,7 @@ class TorchTransformer(nn.Module):
     def __init__(self, model: dict[str, Any], dropout: float):
         super().__init__()
         self.embedding = nn.Parameter(torch.empty(model["vocab_size"], model["dim"]))
+        self.embedding_scale = model["embedding_scale"]
         sizes = model["dim"], model["heads"], model["hidden_dim"], dropout
         self.blocks = nn.ModuleList(TorchBlock(*sizes) for _ in range(model["layers"]))
         self.norm = nn.LayerNorm(model["dim"])
@@ -136,7 +137,7 @@ class TorchTransformer(nn.Module):
             mask = torch.zeros(mask.shape).masked_fill(~mask, -math.inf)
         rest = *rope, mask, variant.written
         with torch.no_grad() if frozen else contextlib.nullcontext():
-            x = F.embedding(tokens, self.embedding)
+            x = self.embedding_scale * F.embedding(tokens, self.embedding)
             for block in self.blocks[:frozen]:
                 x = run_block(block, x, *rest)
         for block in self.blocks[frozen:]:

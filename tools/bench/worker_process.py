@@ -75,7 +75,7 @@ def serve(worker: Any, version: str) -> None:
 
 def facts_of(config: Config, phase: Phase) -> dict[str, Any]:
     """Return what PyTorch's side needs of a configuration."""
-    names = ("vocab_size", "dim", "layers", "heads", "hidden_dim", "rope_base")
+    names = ("vocab_size", "dim", "layers", "heads", "hidden_dim", "rope_base", "embedding_scale")
     return {
         "model": {name: getattr(config.model, name) for name in names},
         "seed": config.seed,
