@@ -116,6 +116,17 @@ def test_bfloat16_is_the_rounding_of_the_checkpoint(run, name, tmp_path):
         huggingface.verify(source._replace(type="float32"), tmp_path)
 
 
+def test_an_embedding_that_is_not_the_scaled_head_is_found(run, tmp_path):
+    source = source_of(variant(run, "scaled embedding"))
+    huggingface.write(source, tmp_path)
+    changed(tmp_path, flipped("lm_head.weight"))
+    with pytest.raises(DamageError, match=r"is not lm_head\.weight times 8"):
+        huggingface.verify(source, tmp_path)
+    changed(tmp_path, lambda arrays: arrays.pop("lm_head.weight"))
+    with pytest.raises(DamageError, match=r"lm_head\.weight is missing"):
+        huggingface.verify(source, tmp_path)
+
+
 def changed(folder: Path, change) -> None:
     """Change the arrays of a written file."""
     arrays = safetensors.load_file(folder / huggingface.NAME)
@@ -175,7 +186,8 @@ def test_config_json(written):
     common = {
         "vocab_size": 360, "hidden_size": 32, "num_hidden_layers": 6, "num_attention_heads": model.heads,
         "num_key_value_heads": model.heads, "max_position_embeddings": 64, "initializer_range": 0.02,
-        "attention_dropout": 0.0, "tie_word_embeddings": model.embedding_scale == 1, "use_cache": True, "bos_token_id": 2, "eos_token_id": 3,
+        "attention_dropout": 0.0, "tie_word_embeddings": model.embedding_scale == 1, "use_cache": True,
+        "bos_token_id": 2, "eos_token_id": 3,
         "pad_token_id": 0, "rope_theta": model.rope_base, "torch_dtype": "float32", "dtype": "float32",
     }  # fmt: skip
     if model.mlp == "gelu":

@@ -181,7 +181,7 @@ def scored_share(config, phase):
     return scored * tokens / ((stop - start) * config.train.tokens_per_step)
 
 
-@pytest.mark.parametrize("name", ["llm60", "llm60_hub", "llm60_patient"])
+@pytest.mark.parametrize("name", ["llm60", "llm60_best", "llm60_hub", "llm60_patient"])
 def test_evaluation_takes_a_twentieth_of_the_tokens_at_most(name):
     config = config_module.load(PROJECT / "configs" / f"{name}.toml")
     assert max(scored_share(config, phase) for phase in config.phase) <= plan.EVALUATION_SHARE

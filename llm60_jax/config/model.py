@@ -27,9 +27,7 @@ class Model:
     hidden_dim: Positive
     max_context: Positive
     rope_base: Annotated[float, Field(gt=1)] = 10_000.0
-    embedding_scale: Annotated[float, Field(ge=1)] = (
-        1.0  # blocks read this times the embedding; a power of 2
-    )
+    embedding_scale: Annotated[float, Field(ge=1, le=4096)] = 1.0  # of what the blocks read; a power of 2
     mlp: Literal["gelu", "swiglu"] = "gelu"  # swiglu (Shazeer 2020) is narrower, to have as many parameters
     residual: Literal["plain", "scaled"] = "plain"  # scaled: each branch has a learned factor, initially 1
     share_attention: Positive = 1  # neighbouring blocks that share one attention; each has its own norms

@@ -126,10 +126,8 @@ def tensors(model: Model, weights: Weights) -> Iterator[tuple[str, np.ndarray]]:
             for name, matrix_OI in biases.items():
                 yield f"{place}.{name}.bias", np.zeros(len(matrix_OI), np.float32)
     yield from _norm("output_norm", weights.norm)
-    if weights.head_VD is not None:
-        yield "output.weight", weights.head_VD
-    elif model.mlp == "swiglu":  # llama.cpp ties the head of starcoder2, not of stablelm
-        yield "output.weight", weights.embedding_VD
+    if (head_VD := weights.written_head(model)) is not None:
+        yield "output.weight", head_VD
 
 
 def _norm(name: str, norm: Norm) -> Iterator[tuple[str, np.ndarray]]:

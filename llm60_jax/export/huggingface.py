@@ -103,10 +103,8 @@ def tensors(model: Model, weights: Weights) -> Iterator[tuple[str, np.ndarray]]:
             if model.mlp == "gelu":  # mlx-lm and llama.cpp refuse Starcoder2 without biases
                 yield f"{place}.{name}.bias", np.zeros(len(matrix_OI), np.float32)
     yield from _norm("model.norm", weights.norm)
-    if weights.head_VD is not None:
-        yield "lm_head.weight", weights.head_VD
-    elif model.mlp == "swiglu":  # mlx-lm's StableLM does not tie the head to the embedding
-        yield "lm_head.weight", weights.embedding_VD
+    if (head_VD := weights.written_head(model)) is not None:
+        yield "lm_head.weight", head_VD
 
 
 def rebuilt(model: Model, stored: Mapping[str, np.ndarray]) -> groups.Params:

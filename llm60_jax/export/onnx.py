@@ -38,7 +38,8 @@ def refuse(source: Source) -> None:
     """Raise InputError if a package is missing, the weights do not fit into one file, or the page
     that is asked for cannot be made."""
     require_packages("onnx", "onnx", *huggingface.PACKAGES)
-    size = 4 * sum(array.size for _, array in source.weights.arrays())
+    weights = source.weights
+    size = 4 * sum(array.size for _, array in weights._replace(head_VD=None).arrays())  # one table is stored
     if size > _MOST_BYTES:
         raise InputError(
             f"--to onnx: {size:,} bytes of weights, but one ONNX file holds at most {_MOST_BYTES:,}; "

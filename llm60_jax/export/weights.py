@@ -43,7 +43,14 @@ class Weights(NamedTuple):
     embedding_VD: np.ndarray
     blocks: tuple[Block, ...]  # bottom first
     norm: Norm  # before the head
-    head_VD: np.ndarray | None  # None where the embedding is also the head; else it lacks the embedding's scale
+    head_VD: np.ndarray | None  # None where the embedding is also the head; else the embedding is this times a scale
+
+    def written_head(self, model: Model) -> np.ndarray | None:
+        """Return the head of a file of another tool; None if the tool takes the embedding.
+
+        transformers, mlx-lm and llama.cpp do so for GELU models only.
+        """
+        return self.embedding_VD if self.head_VD is None and model.mlp == "swiglu" else self.head_VD
 
     def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yield each array with its place, such as `blocks.3.up_OI`."""

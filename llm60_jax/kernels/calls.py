@@ -242,9 +242,9 @@ def head(
 
 
 def orthogonalized(x_nIO: Array, matrices: int, dtype: str) -> Array:
-    """Return matrices after five Newton-Schulz steps, each by itself and as long as before, float32 [n, I, O].
+    """Return matrices made nearly orthogonal, each by itself, times their own Frobenius norms, float32 [n, I, O].
 
-    All singular values of a result are near the Frobenius norm of its matrix (Jordan 2024).
+    Five Newton-Schulz steps bring all singular values near 1 (Jordan 2024).
 
     Args:
       matrices: how many stand side by side in the last axis.

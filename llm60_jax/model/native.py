@@ -142,5 +142,5 @@ def logits(network: Any, hidden_BD: Array) -> Array:
 
 
 def orthogonalized(x_nIO: Array, matrices: int, dtype: jnp.dtype) -> Array:
-    """Return matrices after five Newton-Schulz steps, as long as before; `matrices` of them stand side by side."""
+    """Return matrices made nearly orthogonal, times their own norms; `matrices` of them stand side by side."""
     return calls.orthogonalized(x_nIO, matrices, library.operands(dtype))

@@ -126,7 +126,7 @@ class Transformer(nnx.Module):
     def embed(self, tokens: Array) -> Array:
         """Return the blocks' input for tokens of any shape [...], float32 [..., D].
 
-        The embedding has two uses, and its scale is of one: Vaswani et al. 2017, section 3.4, take the root of D.
+        The head uses the same table without the scale. Vaswani et al. 2017, section 3.4, scale by the root of D.
         """
         return self.config.embedding_scale * self.embedding[...][tokens]
 

@@ -41,8 +41,8 @@ def make(
       config: the optimizer's settings.
       is_stacked: returns whether the leaves of the group of that name have a leading layer axis.
       matrices: returns how many matrices stand side by side in the leaf at that path in its group.
-      orthogonalized: Muon's Newton-Schulz steps of matrices [n, I, O] and their number side by side,
-        if not optax's. The state does not depend on it.
+      orthogonalized: Muon's Newton-Schulz steps, if not optax's: of matrices [n, I, O] and how many stand
+        side by side, it returns orthogonal ones times their norms. The state does not depend on it.
     """
     rules = _RULES[config.name](config, matrices, orthogonalized)
     # Directions are negated already, hence the minus. Norms gain nothing from decay.
@@ -102,7 +102,8 @@ def _muon(config: Optimizer, matrices: Matrices, orthogonalized: Orthogonalized 
     if orthogonalized is None:
         return Rules(_each_layer(_one_by_one, _muon_of_layer(config, matrices)), other)
 
-    # Without steps of its own, optax returns each matrix with the norm that the steps keep.
+    # Without steps of its own, optax returns each matrix with a norm that is the factor of the orthogonal one. It falls
+    # short of that for a momentum below 1e-7, which then moves less.
     rule = _each_layer(jax.vmap, _muon_of_layer(config, matrices, steps=0))
 
     def orthogonal(path: tuple[Any, ...], x: jax.Array) -> jax.Array:
