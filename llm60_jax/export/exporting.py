@@ -182,9 +182,8 @@ def _free_place(folder: Path) -> Path:
 
 def _require_room(source: Source, target: Target, folder: Path) -> None:
     """Raise MachineError if the disk lacks room for the files."""
-    numbers = sum(array.size for _, array in source.weights.arrays())
-    if source.trained.model.mlp == "swiglu" and source.weights.head_VD is None:
-        numbers += source.weights.embedding_VD.size  # its head is written too
+    written = source.weights._replace(head_VD=source.weights.written_head(source.trained.model))
+    numbers = sum(array.size for _, array in written.arrays())
     page = browser.package(source.page).size if source.page is not None else 0
     needed = int(numbers * target.bits[source.type] / 8) + page + _SMALL_BYTES
     free = shutil.disk_usage(files.standing(folder)).free

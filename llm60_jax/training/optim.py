@@ -49,19 +49,18 @@ def make(
     decay = optax.add_decayed_weights(-config.weight_decay, mask=lambda p: jax.tree.map(lambda x: x.ndim > 1, p))
     of_stack, of_other = optax.chain(rules.stack, _each_layer(jax.vmap, decay)), optax.chain(rules.other, decay)
 
+    def rule(name: str) -> optax.GradientTransformation:
+        return of_stack if is_stacked(name) else of_other
+
     def init(params: Groups) -> Groups:
-        return {
-            name: group if _is_masked(group) else (of_stack if is_stacked(name) else of_other).init(group)
-            for name, group in params.items()
-        }
+        return {name: group if _is_masked(group) else rule(name).init(group) for name, group in params.items()}
 
     def update_groups(grads: Groups, state: Groups, params: Groups | None = None) -> tuple[Groups, Groups]:
         assert params is not None, "weight decay needs the parameters"
         updates, new_state = dict(grads), dict(state)
         for name, group in grads.items():
             if not _is_masked(group):
-                rule = of_stack if is_stacked(name) else of_other
-                updates[name], new_state[name] = rule.update(group, state[name], params[name])
+                updates[name], new_state[name] = rule(name).update(group, state[name], params[name])
         return updates, new_state
 
     return optax.GradientTransformation(init, update_groups)

@@ -100,8 +100,7 @@ def of_steps(config: Config, rounds: int, track: Track, unfinished: Unfinished) 
 
 def of_optimizer(config: Config, rounds: int) -> dict[str, Any]:
     """Time one compiled pass over stacked parameters, against optax operation by operation."""
-    key = plan.key(config, plan.build(config).phase_stages(config.phase[0].name)[0])
-    state, tx = step.init(config), step.optimizer(config, key)
+    state, tx = step.init(config), step.optimizer(config, _first_key(config))
     gradients = jax.tree.map(lambda x: jnp.full_like(x, 1e-3), state.params)
 
     def update(params: Any, opt_state: Any) -> Any:
@@ -115,10 +114,13 @@ def of_optimizer(config: Config, rounds: int) -> dict[str, Any]:
     return row("optimizer in one compiled pass, against op by op", *(times[1:] for times in seconds))
 
 
+def _first_key(config: Config) -> StepKey:
+    return plan.key(config, plan.build(config).phase_stages(config.phase[0].name)[0])
+
+
 def of_jit(config: Config, compiled: float) -> dict[str, Any]:
     """Compare a compiled step with its micro-batches operation by operation, of which one runs."""
-    phase = config.phase[0]
-    key = plan.key(config, plan.build(config).phase_stages(phase.name)[0])
+    key = _first_key(config)
     single = key._replace(accumulation=1, sharing=Sharing())
     state, batch = step.init(config), costs.made_up_batch(config, single)
     with jax.disable_jit():
